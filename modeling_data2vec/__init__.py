@@ -1,0 +1,24 @@
+"""data2vec 1.0 and 2.0 in Hugging Face form. Importing this registers the models with transformers' Auto classes."""
+
+from .auto import register
+from .configuration_data2vec import Data2Vec2PreTrainingConfig, Data2Vec2VisionConfig
+from .core import Data2VecCore, Data2VecPreTrainingOutput
+from .modeling_data2vec_vision import (
+    Data2Vec2VisionForPreTraining,
+    Data2Vec2VisionModel,
+    Data2Vec2VisionPreTrainedModel,
+)
+from .version import __version__
+
+__all__ = [
+    "Data2Vec2PreTrainingConfig",
+    "Data2Vec2VisionConfig",
+    "Data2Vec2VisionForPreTraining",
+    "Data2Vec2VisionModel",
+    "Data2Vec2VisionPreTrainedModel",
+    "Data2VecCore",
+    "Data2VecPreTrainingOutput",
+    "__version__",
+]
+
+register()

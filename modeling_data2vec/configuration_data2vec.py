@@ -1,0 +1,212 @@
+"""Configs: everything in which the published recipes differ is a field of the modality's config."""
+
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+Number = float | int
+
+
+@strict
+class Data2Vec2PreTrainingConfig(PreTrainedConfig):
+    """What the data2vec 2.0 configs of all modalities share: trunk, masks, targets, teacher and decoder.
+
+    Names in brackets are fairseq's, where they differ.
+
+    Args:
+        hidden_size: width D [embed_dim].
+        num_hidden_layers: layers of the trunk [depth]; the prenet's are not counted.
+        num_attention_heads: attention heads H; must divide `hidden_size` [num_heads].
+        intermediate_size: width of the feed-forward part [mlp_ratio * embed_dim].
+        hidden_act: activation; "gelu" is the exact one.
+        norm_position: "post" (all recipes), "pre", or "pre_doubled", which is what the authors' pre-norm computes.
+        layer_norm_eps: epsilon of the affine norms [norm_eps].
+        initializer_range: std of the linear layers' initial weights.
+        hidden_dropout: dropout of the attention branch [encoder_dropout].
+        attention_dropout: dropout of attention weights.
+        activation_dropout: dropout inside the feed-forward part and on its output.
+        post_mlp_dropout: dropout of the feed-forward branch [post_mlp_drop].
+        drop_path_rate: stochastic depth, growing linearly from 0 to this over the trunk.
+        layerdrop: probability of skipping a whole trunk layer.
+        num_prenet_layers: layers that belong to the modality and run before the trunk [prenet_depth].
+        num_extra_tokens: learned tokens before the sequence; the last one is the CLS token.
+        num_masks: M, masks (student views) for each sample and teacher pass [clone_batch].
+        mask_prob: share of positions to hide.
+        mask_length: edge of a mask block; 1 for single random positions.
+        mask_prob_adjust: added to the share that blocks should cover, to make up for overlaps.
+        inverse_mask: blocks are what stays visible.
+        mask_noise_std: std of the noise that stands at hidden positions in the decoder's input.
+        average_top_k_layers: K, teacher layers averaged into targets; the prenet's don't count.
+        end_of_block_targets: targets from the ends of layers instead of their feed-forward outputs.
+        batch_norm_target_layer, instance_norm_target_layer, layer_norm_target_layer: norms of each target layer.
+        layer_norm_targets, instance_norm_targets: norms of the averaged targets.
+        loss_beta: 0 for squared error, else smooth L1's β.
+        loss_scale: factor of the sum over channels; None for 1/sqrt(D).
+        cls_loss_weight: weight of predicting the mean target from the CLS token [cls_loss]; 0 for none.
+        cls_loss_reduction: "mean" over student views, or "sum" as in the authors' code, which grows with the batch.
+        ema_decay, ema_end_decay, ema_anneal_end_step: the teacher's decay, a linear ramp in optimizer steps.
+        teacher_scope: what the teacher owns an average of: "trunk" alone [ema_encoder_only], the "encoder" (also extra
+            tokens and prenet), or the whole "model" with the local feature encoder [ema_local_encoder].
+        decoder_dim, decoder_groups, decoder_kernel, decoder_layers, decoder_residual: shape of the conv decoder.
+        decoder_dropout: dropout of the student's states before the decoder [input_dropout].
+
+    Raises:
+        ValueError: from `validate_*`, naming the field, its value and what is allowed.
+    """
+
+    base_model_fsdp_plan = {"trunk.layers.*": "free_full_weight"}  # noqa: RUF012
+
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    norm_position: Literal["post", "pre", "pre_doubled"] = "post"
+    layer_norm_eps: float = 1e-5
+    initializer_range: float = 0.02
+    hidden_dropout: Number = 0.0
+    attention_dropout: Number = 0.0
+    activation_dropout: Number = 0.0
+    post_mlp_dropout: Number = 0.0
+    drop_path_rate: Number = 0.0
+    layerdrop: Number = 0.0
+    num_prenet_layers: int = 0
+    num_extra_tokens: int = 0
+    num_masks: int = 8
+    mask_prob: Number = 0.5
+    mask_length: int = 1
+    mask_prob_adjust: Number = 0.0
+    inverse_mask: bool = False
+    mask_noise_std: Number = 0.01
+    average_top_k_layers: int = 12
+    end_of_block_targets: bool = False
+    batch_norm_target_layer: bool = False
+    instance_norm_target_layer: bool = True
+    layer_norm_target_layer: bool = False
+    layer_norm_targets: bool = False
+    instance_norm_targets: bool = False
+    loss_beta: Number = 0.0
+    loss_scale: Number | None = None
+    cls_loss_weight: Number = 0.0
+    cls_loss_reduction: Literal["mean", "sum"] = "mean"
+    ema_decay: Number = 0.999
+    ema_end_decay: Number = 0.99999
+    ema_anneal_end_step: int = 75_000
+    teacher_scope: Literal["trunk", "encoder", "model"] = "encoder"
+    decoder_dim: int = 384
+    decoder_groups: int = 16
+    decoder_kernel: int = 7
+    decoder_layers: int = 4
+    decoder_residual: bool = True
+    decoder_dropout: Number = 0.0
+
+    def validate_sizes(self) -> None:
+        for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "num_masks"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"num_attention_heads is {self.num_attention_heads}, which does not divide hidden_size "
+                f"{self.hidden_size}: choose a divisor"
+            )
+
+    def validate_targets(self) -> None:
+        if not 1 <= self.average_top_k_layers <= self.num_hidden_layers:
+            raise ValueError(
+                f"average_top_k_layers is {self.average_top_k_layers}, but the trunk has num_hidden_layers "
+                f"{self.num_hidden_layers} (the prenet's layers don't count): choose from 1 to {self.num_hidden_layers}"
+            )
+        if self.cls_loss_weight and not self.num_extra_tokens:
+            raise ValueError(
+                f"cls_loss_weight is {self.cls_loss_weight}, but num_extra_tokens is 0, so there is no CLS token to "
+                "predict from: set num_extra_tokens to 1, or cls_loss_weight to 0"
+            )
+
+    def validate_masks(self) -> None:
+        if not 0.0 < self.mask_prob < 1.0:
+            raise ValueError(f"mask_prob is {self.mask_prob}, but must lie strictly between 0 and 1")
+        if self.mask_length < 1:
+            raise ValueError(f"mask_length is {self.mask_length}, but must be at least 1")
+
+    def validate_teacher(self) -> None:
+        for name in ("ema_decay", "ema_end_decay"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must lie between 0 and 1")
+
+    def validate_decoder(self) -> None:
+        for name in ("hidden_size", "decoder_dim"):
+            if getattr(self, name) % self.decoder_groups:
+                raise ValueError(
+                    f"decoder_groups is {self.decoder_groups}, which does not divide {name} {getattr(self, name)}: "
+                    "choose a common divisor of hidden_size and decoder_dim"
+                )
+
+
+@strict
+class Data2Vec2VisionConfig(Data2Vec2PreTrainingConfig):
+    """Config of data2vec 2.0 for images; the defaults are the published ViT-B recipe.
+
+    Args:
+        image_size: pixels of an edge, or (height, width), that the recipe trains on; the model takes any size that
+            `patch_size` divides.
+        patch_size: edge of a square patch in pixels.
+        num_channels: channels of an image: 1, 3 or any other number.
+
+    The other arguments are those of `Data2Vec2PreTrainingConfig`.
+
+    Example:
+        >>> config = Data2Vec2VisionConfig(image_size=32, patch_size=4, num_channels=1)
+        >>> config.grid
+        (8, 8)
+    """
+
+    model_type = "data2vec2-vision"
+
+    num_hidden_layers: int = 10
+    layer_norm_eps: float = 1e-6
+    num_prenet_layers: int = 2
+    num_extra_tokens: int = 1
+    num_masks: int = 16
+    mask_prob: Number = 0.8
+    mask_length: int = 3
+    mask_prob_adjust: Number = 0.07
+    inverse_mask: bool = True
+    average_top_k_layers: int = 10
+    layer_norm_targets: bool = True
+    cls_loss_weight: Number = 2.56
+    ema_decay: Number = 0.9998
+    ema_anneal_end_step: int = 100_000
+    teacher_scope: Literal["trunk", "encoder", "model"] = "model"
+    decoder_dim: int = 768
+    decoder_kernel: int = 3
+    decoder_layers: int = 6
+    image_size: int | list[int] | tuple[int, int] = 224
+    patch_size: int = 16
+    num_channels: int = 3
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        if isinstance(self.image_size, int):
+            return self.image_size, self.image_size
+        height, width = self.image_size
+        return height, width
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of patches."""
+        height, width = self.image_shape
+        return height // self.patch_size, width // self.patch_size
+
+    def validate_image(self) -> None:
+        if self.patch_size < 1 or self.num_channels < 1:
+            raise ValueError(
+                f"patch_size is {self.patch_size} and num_channels {self.num_channels}, but both must be at least 1"
+            )
+        if any(size < self.patch_size or size % self.patch_size for size in self.image_shape):
+            raise ValueError(
+                f"image_size is {self.image_size}, but must be a multiple of patch_size {self.patch_size}"
+            )
+        if self.hidden_size % 4:
+            raise ValueError(f"hidden_size is {self.hidden_size}, but 2-D sin-cos positions need a multiple of 4")

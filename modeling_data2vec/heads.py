@@ -1,0 +1,58 @@
+"""What turns the student's states into predictions: the light convolutional decoder of data2vec 2.0."""
+
+from itertools import pairwise
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .configuration_data2vec import Data2Vec2PreTrainingConfig
+
+
+class ConvDecoder2d(nn.Module):
+    """Convolutions over the grid of positions, then a projection (arXiv 2212.07525 §3.2).
+
+    A layer is convolution, norm over channels without parameters, GELU; it has a residual connection where
+    `decoder_residual` is set and its input is as wide as its output. There is no mask token and no position: hidden
+    positions come in as noise and are filled from their neighbours.
+
+    Tensors stay [R, h, w, D] between layers, which is a convolution's `channels_last` layout: on CPU half the time of
+    the default layout, and the norm needs no transposition.
+
+    Args:
+        config: reads `hidden_size` and the `decoder_*` fields.
+    """
+
+    def __init__(self, config: Data2Vec2PreTrainingConfig):
+        super().__init__()
+        widths = [config.hidden_size] + [config.decoder_dim] * config.decoder_layers
+        self.residual = config.decoder_residual
+        self.convs = nn.ModuleList(
+            nn.Conv2d(
+                wide,
+                narrow,
+                kernel_size=config.decoder_kernel,
+                padding=config.decoder_kernel // 2,
+                groups=config.decoder_groups,
+            )
+            for wide, narrow in pairwise(widths)
+        )
+        self.proj = nn.Linear(widths[-1], config.hidden_size)
+
+    def forward(self, tokens: Tensor, grid: tuple[int, ...]) -> Tensor:
+        """Predict the targets of all positions.
+
+        Args:
+            tokens: [R, T, D], student states at visible positions, noise elsewhere.
+            grid: (h, w) with h * w = T.
+
+        Returns:
+            [R, T, D].
+        """
+        height, width = grid
+        x = tokens.unflatten(1, (height, width))  # [R, h, w, D]
+        for conv in self.convs:
+            y = conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # [R, h, w, D'], a view in channels_last
+            y = y[:, :height, :width]  # an even kernel gives one row and column too many
+            y = F.gelu(F.layer_norm(y, y.shape[-1:]))
+            x = x + y if self.residual and x.shape == y.shape else y
+        return self.proj(x).flatten(1, 2)  # [R, T, D]

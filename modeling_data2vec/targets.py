@@ -1,0 +1,85 @@
+"""What the student predicts: the teacher's top layers, normalised and averaged (arXiv 2202.03555 §3.3)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def instance_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
+    """Standardise each channel of each sample over its positions; [B, T, D] to [B, T, D], biased variance."""
+    return F.instance_norm(x.transpose(1, 2), eps=eps).transpose(1, 2)  # F.instance_norm wants [B, D, T]
+
+
+def batch_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
+    """Standardise each channel over all samples and positions of the batch; [B, T, D] to [B, T, D]."""
+    return F.batch_norm(x.transpose(1, 2), None, None, training=True, eps=eps).transpose(1, 2)
+
+
+def layer_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
+    """Standardise each position over its channels, without affine parameters; any [..., D]."""
+    return F.layer_norm(x, x.shape[-1:], eps=eps)
+
+
+def make_targets(
+    layers: Sequence[Tensor],
+    average_top_k_layers: int,
+    *,
+    batch_norm_target_layer: bool = False,
+    instance_norm_target_layer: bool = False,
+    layer_norm_target_layer: bool = False,
+    layer_norm_targets: bool = False,
+    instance_norm_targets: bool = False,
+) -> Tensor:
+    """Turn the teacher's layers into regression targets: normalise each of the top K, average, normalise.
+
+    Args:
+        layers: the teacher's layers from first to last, each [B, T, D].
+        average_top_k_layers: K, how many of the last layers to average.
+        batch_norm_target_layer, instance_norm_target_layer, layer_norm_target_layer: norms of each layer before the
+            average, applied in this order.
+        layer_norm_targets, instance_norm_targets: norms of the average, applied in this order.
+
+    Returns:
+        fp32 [B, T, D].
+
+    Raises:
+        ValueError: if K is not between 1 and the number of layers.
+
+    Example:
+        >>> layers = [torch.randn(2, 9, 16) for _ in range(4)]
+        >>> make_targets(layers, 2, instance_norm_target_layer=True, layer_norm_targets=True).shape
+        torch.Size([2, 9, 16])
+    """
+    if not 1 <= average_top_k_layers <= len(layers):
+        raise ValueError(
+            f"average_top_k_layers is {average_top_k_layers}, but the teacher has {len(layers)} layers to average: "
+            f"choose a number from 1 to {len(layers)}"
+        )
+    targets = torch.zeros_like(layers[-1], dtype=torch.float32)
+    for layer in layers[-average_top_k_layers:]:
+        layer = layer.float()
+        if batch_norm_target_layer:
+            layer = batch_norm(layer)
+        if instance_norm_target_layer:
+            layer = instance_norm(layer)
+        if layer_norm_target_layer:
+            layer = layer_norm(layer)
+        targets += layer
+    targets /= average_top_k_layers
+    if layer_norm_targets:
+        targets = layer_norm(targets)
+    if instance_norm_targets:
+        targets = instance_norm(targets)
+    return targets
+
+
+def layer_spread(layers: Sequence[Tensor], average_top_k_layers: int) -> Tensor:
+    """How much the teacher's top layers vary over samples and positions *before* they are normalised.
+
+    Normalisation hides a collapse: whatever variation is left is blown up to unit size. This is the mean over layers
+    and channels of the standard deviation over all positions of the batch, a scalar.
+    """
+    spreads = [layer.float().flatten(0, 1).std(dim=0).mean() for layer in layers[-average_top_k_layers:]]
+    return torch.stack(spreads).mean()

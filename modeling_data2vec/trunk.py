@@ -1,0 +1,181 @@
+"""The transformer of data2vec 2.0: blind to where its tokens come from (arXiv 2212.07525).
+
+Every layer hands out its feed-forward output beside its hidden states, since those outputs are what the teacher's
+targets are made of.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from .configuration_data2vec import Data2Vec2PreTrainingConfig
+
+
+def eager_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs: object,
+) -> tuple[Tensor, Tensor]:
+    """Plain attention, which also returns its weights; q, k, v [R, H, S, D/H], an additive mask [R or 1, H or 1, S, S].
+
+    The softmax is taken in fp32.
+    """
+    weights = torch.matmul(query, key.transpose(2, 3)) * scaling  # [R, H, S, S]
+    if attention_mask is not None:
+        weights = weights + attention_mask
+    weights = F.softmax(weights, dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = F.dropout(weights, p=dropout, training=module.training)
+    return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights  # [R, S, H, D/H]
+
+
+def drop_path(x: Tensor, rate: float, training: bool) -> Tensor:
+    """Drop the whole residual branch of random rows and scale the others up; [R, S, D] to [R, S, D]."""
+    if rate == 0.0 or not training:
+        return x
+    keep = torch.rand(x.shape[0], 1, 1, device=x.device) >= rate
+    return x * keep / (1 - rate)
+
+
+class Data2Vec2Attention(nn.Module):
+    """Multi-head self-attention with packed projections, through transformers' attention interface."""
+
+    def __init__(self, config: Data2Vec2PreTrainingConfig):
+        super().__init__()
+        self.config = config
+        self.num_heads = config.num_attention_heads
+        self.head_dim = config.hidden_size // config.num_attention_heads
+        self.scaling = self.head_dim**-0.5
+        self.attention_dropout = config.attention_dropout
+        self.is_causal = False
+        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
+        self.proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: object
+    ) -> tuple[Tensor, Tensor | None]:
+        """[R, S, D] to ([R, S, D], weights [R, H, S, S] where the implementation gives them)."""
+        rows, length, _ = hidden_states.shape
+        qkv = self.qkv(hidden_states).view(rows, length, 3, self.num_heads, self.head_dim)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # 3 x [R, H, S, D/H]
+        attend: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
+        output, weights = attend(
+            self,
+            query,
+            key,
+            value,
+            attention_mask,
+            dropout=self.attention_dropout if self.training else 0.0,
+            scaling=self.scaling,
+            **kwargs,
+        )
+        return self.proj(output.reshape(rows, length, -1)), weights
+
+
+class Data2Vec2MLP(nn.Module):
+    """The feed-forward part of a layer; its output is what targets are made of."""
+
+    def __init__(self, config: Data2Vec2PreTrainingConfig):
+        super().__init__()
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.act = ACT2FN[config.hidden_act]
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.dropout = nn.Dropout(config.activation_dropout)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """[R, S, D] to [R, S, D]."""
+        return self.dropout(self.fc2(self.dropout(self.act(self.fc1(hidden_states)))))
+
+
+class Data2Vec2Layer(GradientCheckpointingLayer):
+    """One transformer layer, normalised after (`post`) or before (`pre`) each residual branch.
+
+    `pre_doubled` is what the authors' code computes for its pre-norm option: the feed-forward output is added to itself
+    instead of to the attention's stream (docs/differences.md).
+    """
+
+    def __init__(self, config: Data2Vec2PreTrainingConfig, drop_path_rate: float = 0.0):
+        super().__init__()
+        self.norm_position = config.norm_position
+        self.drop_path_rate = drop_path_rate
+        self.norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.attention = Data2Vec2Attention(config)
+        self.norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = Data2Vec2MLP(config)
+        self.attention_branch_dropout = nn.Dropout(config.hidden_dropout)
+        self.mlp_branch_dropout = nn.Dropout(config.post_mlp_dropout)
+
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        """[R, S, D] to (hidden states [R, S, D], feed-forward output [R, S, D])."""
+        post = self.norm_position == "post"
+        residual = hidden_states
+        branch, _ = self.attention(hidden_states if post else self.norm1(hidden_states), attention_mask, **kwargs)
+        branch = drop_path(self.attention_branch_dropout(branch), self.drop_path_rate, self.training)
+        hidden_states = residual + branch
+        if post:
+            hidden_states = self.norm1(hidden_states)
+
+        ffn_output = self.mlp(hidden_states if post else self.norm2(hidden_states))
+        residual = ffn_output if self.norm_position == "pre_doubled" else hidden_states
+        hidden_states = residual + drop_path(self.mlp_branch_dropout(ffn_output), self.drop_path_rate, self.training)
+        if post:
+            hidden_states = self.norm2(hidden_states)
+        return hidden_states, ffn_output
+
+
+class Data2Vec2Trunk(nn.Module):
+    """The stack of layers that all modalities share.
+
+    Args:
+        config: any 2.0 config; only its trunk fields are read.
+    """
+
+    def __init__(self, config: Data2Vec2PreTrainingConfig):
+        super().__init__()
+        depth = config.num_hidden_layers
+        rates = [config.drop_path_rate * i / max(1, depth - 1) for i in range(depth)]
+        self.layerdrop = config.layerdrop
+        self.layers = nn.ModuleList(Data2Vec2Layer(config, rate) for rate in rates)
+        self.norm = (
+            nn.Identity()
+            if config.norm_position == "post"
+            else nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        )
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        target_layers: list[Tensor] | None = None,
+        block_targets: bool = False,
+        **kwargs: object,
+    ) -> Tensor:
+        """Run all layers.
+
+        Args:
+            hidden_states: [R, S, D] tokens of any kind.
+            attention_mask: additive, broadcastable to [R, H, S, S]; None to attend everywhere.
+            target_layers: a list that receives each layer's feed-forward output [R, S, D].
+            block_targets: collect the hidden states at the end of each layer instead.
+
+        Returns:
+            [R, S, D].
+        """
+        for layer in self.layers:
+            if self.training and self.layerdrop > 0.0 and float(torch.rand(())) < self.layerdrop:
+                continue
+            hidden_states, ffn_output = layer(hidden_states, attention_mask, **kwargs)
+            if target_layers is not None:
+                target_layers.append(hidden_states if block_targets else ffn_output)
+        return self.norm(hidden_states)
