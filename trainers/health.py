@@ -1,0 +1,175 @@
+"""Is the run healthy? Figures that show a collapse, and the judgement over a run's history.
+
+The loss alone does not tell: in a collapse it falls beautifully. Neither does the targets' variance, since
+normalisation blows up whatever variation is left. What does tell is the feature encoder's spread, the targets' spread
+before normalisation, and how much of the targets the position alone explains (docs/health.md).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from modeling_data2vec import Data2Vec2PreTrainingConfig, Data2VecPreTrainingOutput
+from modeling_data2vec.losses import regression_loss
+
+MAX_ROWS = 1024  # rows that an effective rank is computed from
+
+# Thresholds of `diagnose`. Those of the targets' and predictions' std are the authors' defaults.
+MIN_TARGET_STD = 0.1
+MIN_PREDICTION_STD = 0.01
+MIN_SHARE_OF_FIRST_SPREAD = 0.02
+MAX_POSITION_EXPLAINED = 0.98
+MAX_LOSS_TO_CONSTANT = 3.0
+
+
+class CollapseError(RuntimeError):
+    """A pretraining run was stopped because its representations collapsed or its loss diverged."""
+
+
+def effective_rank(features: Tensor) -> Tensor:
+    """RankMe (Garrido et al. 2023, eq. 1): the exponential of the entropy of the singular values, from 1 to D.
+
+    Features are centred first: their mean says nothing about differences between samples.
+
+    Args:
+        features: [N, D]; at most 1,024 evenly spaced rows are used.
+    """
+    rows = features.detach().float()
+    rows = rows[:: max(1, math.ceil(rows.shape[0] / MAX_ROWS))]
+    rows = rows - rows.mean(0)
+    # The smaller Gram matrix has the squared singular values as eigenvalues.
+    gram = rows.T @ rows if rows.shape[0] > rows.shape[1] else rows @ rows.T
+    singular = torch.linalg.eigvalsh(gram.double()).clamp_min(0).sqrt()
+    shares = singular / singular.sum().clamp_min(1e-12)
+    return torch.exp(-torch.xlogy(shares, shares).sum()).float()
+
+
+def position_explained(targets: Tensor) -> Tensor:
+    """Share of the targets' variance that the position alone explains, 0 to 1; NaN for a single sample.
+
+    1 means that every sample has the same targets: nothing about content is left to learn. An analysis of variance with
+    positions as groups, corrected for the number of samples (ε²), so that noise gives 0 in any batch.
+
+    Args:
+        targets: [B, T, D].
+    """
+    batch, length, _ = targets.shape
+    if batch < 2 or length < 2:
+        return targets.new_full((), float("nan"))
+    within = targets.var(dim=0, unbiased=True).sum() / length  # mean over positions, sum over channels
+    total = targets.flatten(0, 1).var(dim=0, unbiased=True).sum()
+    return (1 - within / total.clamp_min(1e-12)).clamp(0, 1)
+
+
+def _weighted_std(values: Tensor, weights: Tensor) -> Tensor:
+    """Mean over channels of sqrt(variance over positions + 1e-6); values [N, D], weights [N] that count repeats."""
+    total = weights.sum()
+    mean = (values * weights[:, None]).sum(0) / total
+    variance = ((values - mean).square() * weights[:, None]).sum(0) / (total - 1)
+    return (variance + 1e-6).sqrt().mean()
+
+
+@torch.no_grad()
+def measure_health(output: Data2VecPreTrainingOutput, config: Data2Vec2PreTrainingConfig) -> dict[str, Tensor]:
+    """Health figures of one batch, each a scalar tensor (no synchronisation with the GPU).
+
+    | figure | meaning |
+    |---|---|
+    | `regression_loss`, `cls_loss` | parts of the loss |
+    | `constant_loss` | loss of predicting, for every masked position, the targets' mean |
+    | `loss_below_constant` | 1 - regression_loss / constant_loss: 0 is a constant predictor, 1 a perfect one |
+    | `target_std`, `prediction_std` | std over masked positions, mean over channels |
+    | `target_spread` | std of the teacher's layers *before* normalisation |
+    | `position_explained` | share of the targets' variance that the position alone explains |
+    | `teacher_student_cosine` | cosine of predictions and targets at masked positions |
+    | `student_rank` | effective rank of the student's visible tokens |
+    | `feature_encoder_rank`, `feature_encoder_std` | the same and the std of the local features, before positions |
+    | `masked_fraction` | share of positions that is masked |
+    """
+    assert output.predictions is not None and output.targets is not None and output.mask is not None
+    assert output.student_states is not None and output.local_features is not None
+    assert output.regression_loss is not None and output.target_spread is not None
+    predictions, targets = output.predictions.float(), output.targets
+    weights = output.mask.float()  # [B, M, T]
+    target_weights = weights.sum(1).flatten()  # [B * T], how many masks hide a position
+    flat_targets = targets.flatten(0, 1)  # [B * T, D]
+    constant = (flat_targets * target_weights[:, None]).sum(0) / target_weights.sum()  # [D]
+    constant_losses = regression_loss(constant, flat_targets, loss_beta=config.loss_beta, loss_scale=config.loss_scale)
+    constant_loss = (constant_losses * target_weights).sum() / target_weights.sum()
+    cosine = torch.cosine_similarity(predictions, targets[:, None], dim=-1)  # [B, M, T]
+    local_features = output.local_features.detach().float().flatten(0, 1)  # [B * T, D]
+    figures = {
+        "regression_loss": output.regression_loss.detach(),
+        "constant_loss": constant_loss,
+        "loss_below_constant": 1 - output.regression_loss.detach() / constant_loss,
+        "target_std": _weighted_std(flat_targets, target_weights),
+        "prediction_std": _weighted_std(predictions.flatten(0, 2), weights.flatten()),
+        "target_spread": output.target_spread,
+        "position_explained": position_explained(targets),
+        "teacher_student_cosine": (cosine * weights).sum() / weights.sum(),
+        "student_rank": effective_rank(output.student_states[:, config.num_extra_tokens :].flatten(0, 1)),
+        "feature_encoder_rank": effective_rank(local_features),
+        "feature_encoder_std": local_features.std(0).mean(),
+        "masked_fraction": weights.mean(),
+    }
+    if output.cls_loss is not None:
+        figures["cls_loss"] = output.cls_loss.detach()
+    return figures
+
+
+REMEDIES = (
+    "Try, in this order: a lower learning_rate, more warmup_steps, an ema_decay nearer to 1, a larger batch or more "
+    "masks, instance_norm_target_layer or layer_norm_targets if both are off. "
+    "The figures are explained in docs/health.md; stop_on_collapse=False turns this check off."
+)
+
+
+def diagnose(history: Sequence[Mapping[str, float]], *, start_step: int, patience: int) -> str | None:
+    """Judge a run from its log: None while it is healthy, otherwise what is wrong and what to do.
+
+    Args:
+        history: `TrainerState.log_history`; entries without health figures are passed over.
+        start_step: entries before this optimizer step are not judged (warm-up looks odd without being ill).
+        patience: how many of the last entries must all agree. NaN or infinity is believed at once.
+    """
+    entries = [entry for entry in history if "target_spread" in entry]
+    if not entries:
+        return None
+    last = entries[-1]
+    for name in ("loss", "regression_loss", "grad_norm"):
+        if name in last and not math.isfinite(last[name]) and (name != "grad_norm" or not math.isfinite(last["loss"])):
+            return f"The run diverged: {name} is {last[name]} at step {last['step']}. {REMEDIES}"
+
+    first, recent = entries[0], entries[-patience:]
+    if len(recent) < patience or len(entries) <= patience or recent[0]["step"] < start_step:
+        return None
+
+    def always(name: str, test) -> bool:
+        return all(name in entry and test(entry[name]) for entry in recent)
+
+    findings = []
+    if all(entry["regression_loss"] > MAX_LOSS_TO_CONSTANT * entry["constant_loss"] for entry in recent):
+        findings.append(
+            f"the loss has diverged: regression_loss {last['regression_loss']:.3g} is more than "
+            f"{MAX_LOSS_TO_CONSTANT:g} times that of a constant predictor ({last['constant_loss']:.3g})"
+        )
+    for name, what in (
+        ("feature_encoder_std", "the feature encoder has collapsed: its output hardly depends on the input"),
+        ("target_spread", "the teacher has collapsed: its layers hardly vary before normalisation"),
+    ):
+        floor = MIN_SHARE_OF_FIRST_SPREAD * first[name]
+        if always(name, lambda value, floor=floor: value < floor):
+            findings.append(f"{what} ({name} {last[name]:.3g}, first logged {first[name]:.3g})")
+    if always("position_explained", lambda value: value > MAX_POSITION_EXPLAINED):
+        findings.append(
+            f"the targets no longer depend on content: position alone explains {last['position_explained']:.1%} of them"
+        )
+    if always("target_std", lambda value: value < MIN_TARGET_STD):
+        findings.append(f"the targets are constant (target_std {last['target_std']:.3g})")
+    if always("prediction_std", lambda value: value < MIN_PREDICTION_STD):
+        findings.append(f"the predictions are constant (prediction_std {last['prediction_std']:.3g})")
+    if not findings:
+        return None
+    return f"The run collapsed at or before step {last['step']}: {'; '.join(findings)}. {REMEDIES}"

@@ -1,0 +1,30 @@
+"""TrainingArguments with the defaults that pretraining wants."""
+
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+
+@dataclass
+class Data2VecTrainingArguments(TrainingArguments):
+    """Arguments of `Data2VecTrainer`: transformers' own, with other defaults, and the run's health checks.
+
+    Changed defaults: cosine schedule; AdamW betas (0.9, 0.95), no weight decay below two dimensions; incomplete
+    batches dropped, so that each micro-batch weighs the same; a loss of NaN is shown rather than filtered out.
+
+    Args:
+        stop_on_collapse: stop a collapsed or diverged run after writing a checkpoint.
+        health_patience: how many logs in a row must show a collapse before the run is stopped.
+        health_start_step: first optimizer step that is judged; None for the end of the warm-up, at least 50.
+    """
+
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning-rate schedule."})
+    adam_beta2: float = field(default=0.95, metadata={"help": "AdamW's second beta."})
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Hide NaN losses from the log."})
+    dataloader_drop_last: bool = field(default=True, metadata={"help": "Drop the last incomplete batch of an epoch."})
+    logging_steps: float = field(default=50, metadata={"help": "Optimizer steps between two logs."})
+    stop_on_collapse: bool = field(default=True, metadata={"help": "Stop a collapsed or diverged run (exit code 3)."})
+    health_patience: int = field(default=3, metadata={"help": "Logs in a row that must show a collapse."})
+    health_start_step: int | None = field(
+        default=None, metadata={"help": "First step judged; default: the end of the warm-up, at least 50."}
+    )
