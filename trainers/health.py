@@ -41,9 +41,11 @@ def effective_rank(features: Tensor) -> Tensor:
     rows = rows - rows.mean(0)
     # The smaller Gram matrix has the squared singular values as eigenvalues.
     gram = rows.T @ rows if rows.shape[0] > rows.shape[1] else rows @ rows.T
-    singular = torch.linalg.eigvalsh(gram.double()).clamp_min(0).sqrt()
+    finite = gram.isfinite().all()  # of a diverged run there is no rank, and the solver would fail
+    singular = torch.linalg.eigvalsh(torch.where(finite, gram, 0.0).double()).clamp_min(0).sqrt()
     shares = singular / singular.sum().clamp_min(1e-12)
-    return torch.exp(-torch.xlogy(shares, shares).sum()).float()
+    rank = torch.exp(-torch.xlogy(shares, shares).sum()).float()
+    return torch.where(finite, rank, torch.nan)
 
 
 def position_explained(targets: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 from sklearn.decomposition import PCA
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -18,7 +19,7 @@ from .evaluation import extract_features, patch_grid, random_weights
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7F7F7F"
 INK = "#333333"
-HIDDEN = 0.62  # grey of a hidden patch: neither the black nor the white of a picture's background
+HIDDEN = (0.74, 0.77, 0.83)  # a cool grey, which grey pictures don't have
 
 ImageStatistics = float | Sequence[float] | None
 History = Sequence[Mapping[str, float]]
@@ -79,10 +80,11 @@ def plot_curves(log_history: History, path: str | PathLike[str]) -> Path:
         )
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(4.2 * columns, 3.0 * rows), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)  # type: ignore[union-attr]
+    figure = Figure(figsize=(4.2 * columns, 3.2 * rows), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
+    last_step = max(entry["step"] for entry in log_history if "step" in entry)
     for number, draw in enumerate(panels, start=1):
         axis = figure.add_subplot(rows, columns, number)
+        axis.set_xlim(-0.02 * last_step, 1.02 * last_step)
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         if number + columns > len(panels):
             axis.set_xlabel("optimizer step", fontsize=9, color=INK)
@@ -103,8 +105,9 @@ def _line(axis: Axes, history: History, key: str, label: str, color: str, style:
         axis.plot(steps, values, style, color=color, label=label, linewidth=1.6, marker=marker, markersize=3.5)
 
 
-def _dress(axis: Axes, title: str, ylabel: str, *, legend: bool = True) -> None:
-    axis.set_title(title, loc="left", fontsize=10.5, fontweight="bold", color=INK)
+def _dress(axis: Axes, title: str, ylabel: str, columns: int = 1) -> None:
+    """Title, then a legend of at most two lines, then the plot, so that a legend never covers data."""
+    axis.set_title(title, loc="left", y=1.0, pad=32, fontsize=10.5, fontweight="bold", color=INK)
     axis.set_ylabel(ylabel, fontsize=9, color=INK)
     axis.tick_params(labelsize=8, colors=INK, length=0)
     axis.grid(color="#E6E6E6", linewidth=0.8)
@@ -112,18 +115,30 @@ def _dress(axis: Axes, title: str, ylabel: str, *, legend: bool = True) -> None:
     for side, spine in axis.spines.items():
         spine.set_visible(side == "bottom")
         spine.set_color("#BBBBBB")
-    if legend and axis.lines:
-        axis.legend(frameon=False, fontsize=8, labelcolor=INK)
+    if columns:
+        axis.legend(
+            loc="lower left",
+            bbox_to_anchor=(0, 1.0),
+            ncols=columns,
+            frameon=False,
+            fontsize=8,
+            labelcolor=INK,
+            borderaxespad=0.2,
+            borderpad=0,
+            handlelength=1.6,
+            labelspacing=0.35,
+            columnspacing=1.4,
+        )
 
 
 def _draw_loss(axis: Axes, history: History) -> None:
     _line(axis, history, "loss", "training", BLUE)
-    if any("cls_loss" in entry for entry in history):
-        _line(axis, history, "regression_loss", "of it: masked patches", GREEN)
     _line(axis, history, "eval_loss", "validation", ORANGE)
-    _line(axis, history, "constant_loss", "constant predictor, masked patches", GREY, "--")
+    if any("cls_loss" in entry for entry in history):
+        _line(axis, history, "regression_loss", "training, patches only", GREEN)
+    _line(axis, history, "constant_loss", "constant predictor", GREY, "--")
     axis.set_ylim(bottom=0)
-    _dress(axis, "Loss", "loss")
+    _dress(axis, "Loss", "loss", columns=2)
 
 
 def _draw_spread(axis: Axes, history: History) -> None:
@@ -132,48 +147,54 @@ def _draw_spread(axis: Axes, history: History) -> None:
     _line(axis, history, "target_spread", "targets before normalisation", GREEN)
     _line(axis, history, "feature_encoder_std", "patch embedding", PINK)
     axis.set_yscale("log")
-    _dress(axis, "Spread: collapses towards 0", "standard deviation")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_major_formatter("{x:g}")
+    _dress(axis, "Spread (collapse: towards 0)", "standard deviation", columns=2)
 
 
 def _draw_rank(axis: Axes, history: History) -> None:
     _line(axis, history, "student_rank", "student", BLUE)
     _line(axis, history, "feature_encoder_rank", "patch embedding", PINK)
     axis.set_ylim(bottom=0)
-    _dress(axis, "Effective rank: collapses towards 1", "dimensions in use")
+    _dress(axis, "Effective rank (collapse: towards 1)", "dimensions in use", columns=2)
 
 
 def _draw_content(axis: Axes, history: History) -> None:
     _line(axis, history, "teacher_student_cosine", "cosine of predictions and targets", BLUE)
     _line(axis, history, "position_explained", "targets explained by position alone", ORANGE)
     axis.set_ylim(min(0.0, axis.get_ylim()[0]), 1.05)
-    _dress(axis, "Content or position", "share (1 = all)")
+    _dress(axis, "Agreement, and how much is position", "cosine, share")
 
 
 def _draw_schedules(axis: Axes, history: History) -> None:
-    _line(axis, history, "learning_rate", "learning rate", BLUE)
-    axis.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4))
-    _dress(axis, "Schedules", "learning rate", legend=False)
-    axis.yaxis.get_offset_text().set_fontsize(8)
-    axis.tick_params(axis="y", colors=BLUE)
-    axis.yaxis.label.set_color(BLUE)
+    """Two scales: the one place where both axes are needed, each in its line's colour."""
     right = axis.twinx()
-    _line(right, history, "ema_decay", "EMA decay", ORANGE)
-    _dress(right, "", "EMA decay of the teacher", legend=False)
+    for side, key, name, color in (
+        (axis, "learning_rate", "learning rate", BLUE),
+        (right, "ema_decay", "EMA decay", ORANGE),
+    ):
+        _line(side, history, key, name, color)
+        _dress(side, "Schedules" if side is axis else "", name, columns=0)
+        side.yaxis.label.set_color(color)
+        side.tick_params(axis="y", colors=color)
+        side.yaxis.set_visible(bool(side.lines))
+    axis.yaxis.set_major_formatter("{x:g}")
     right.ticklabel_format(axis="y", useOffset=False)
-    right.grid(False)
-    right.tick_params(axis="y", colors=ORANGE)
-    right.yaxis.label.set_color(ORANGE)
+    right.grid(not axis.lines)
 
 
 def _draw_probes(axis: Axes, history: History) -> None:
-    for probe, name, color in (("linear", "linear", BLUE), ("knn", "kNN", ORANGE)):
+    probes = (("linear", "linear", BLUE), ("knn", "kNN", ORANGE))
+    for probe, name, color in probes:
         _line(axis, history, f"probe_{probe}", name, color)
-        for baseline, label, style in (("random", "random weights", "--"), ("raw", "raw pixels", ":")):
+    for baseline, name, style in (("random", "random weights", "--"), ("raw", "raw pixels", ":")):
+        for probe, _, color in probes:
             _, values = _series(history, f"probe_{probe}_{baseline}")
             if values:
-                axis.axhline(values[-1], color=color, linestyle=style, linewidth=1.2, label=f"{name}, {label}")
+                axis.axhline(values[-1], color=color, linestyle=style, linewidth=1.4, label=name)
     axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    _dress(axis, "Probes of the frozen encoder", "accuracy")
+    _dress(axis, "Probes of the frozen encoder", "accuracy", columns=3)
 
 
 # ---- pictures ----

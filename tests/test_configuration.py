@@ -1,0 +1,110 @@
+"""configuration_data2vec.py: errors that say what to change, and configs that survive being saved."""
+
+import pytest
+from huggingface_hub.errors import StrictDataclassError
+from transformers import AutoConfig
+
+from modeling_data2vec import Data2Vec2PreTrainingConfig, Data2Vec2VisionConfig
+
+CONFIGS = (Data2Vec2PreTrainingConfig, Data2Vec2VisionConfig)
+
+# What is set, and what the error must say: the field, its value, what is allowed.
+WRONG = [
+    ({"hidden_size": 0}, r"hidden_size is 0\b.*at least 1"),
+    ({"num_hidden_layers": 0, "average_top_k_layers": 0}, r"num_hidden_layers is 0\b.*at least 1"),
+    ({"num_attention_heads": 0}, r"num_attention_heads is 0\b.*at least 1"),
+    ({"intermediate_size": -4}, r"intermediate_size is -4\b.*at least 1"),
+    ({"num_masks": 0}, r"num_masks is 0\b.*at least 1"),
+    ({"num_attention_heads": 7}, r"num_attention_heads is 7\b.*hidden_size 768.*divisor"),
+    ({"average_top_k_layers": 0}, r"average_top_k_layers is 0\b.*num_hidden_layers 1\d.*from 1 to 1\d"),
+    ({"average_top_k_layers": 13}, r"average_top_k_layers is 13\b.*num_hidden_layers 1\d.*from 1 to 1\d"),
+    ({"cls_loss_weight": 0.5, "num_extra_tokens": 0}, r"cls_loss_weight is 0\.5.*num_extra_tokens is 0.*to 1"),
+    ({"mask_prob": 0}, r"mask_prob is 0\b.*strictly between 0 and 1"),
+    ({"mask_prob": 1.0}, r"mask_prob is 1\.0.*strictly between 0 and 1"),
+    ({"mask_length": 0}, r"mask_length is 0\b.*at least 1"),
+    ({"ema_decay": 1.5}, r"ema_decay is 1\.5.*between 0 and 1"),
+    ({"ema_end_decay": -0.1}, r"ema_end_decay is -0\.1.*between 0 and 1"),
+    ({"decoder_groups": 5}, r"decoder_groups is 5\b.*hidden_size 768.*common divisor"),
+    ({"decoder_dim": 100}, r"decoder_groups is 16\b.*decoder_dim 100.*common divisor"),
+]
+WRONG_IMAGE = [
+    ({"patch_size": 0}, r"patch_size is 0\b.*at least 1"),
+    ({"num_channels": 0}, r"num_channels 0\b.*at least 1"),
+    ({"image_size": 225}, r"image_size is 225\b.*multiple of patch_size 16"),
+    ({"image_size": [224, 100]}, r"image_size is \[224, 100\].*multiple of patch_size 16"),
+    ({"image_size": 0}, r"image_size is 0\b.*multiple of patch_size 16"),
+    (
+        {"hidden_size": 18, "num_attention_heads": 2, "decoder_dim": 18, "decoder_groups": 1},
+        r"hidden_size is 18\b.*of 4",
+    ),
+]
+WRONG_TYPE = [
+    ({"hidden_size": 768.0}, "hidden_size.*int"),
+    ({"mask_prob": "0.5"}, "mask_prob.*float"),
+    ({"norm_position": "middle"}, r"norm_position.*'post', 'pre', 'pre_doubled'.*middle"),
+    ({"teacher_scope": "all"}, r"teacher_scope.*'trunk', 'encoder', 'model'.*all"),
+    ({"cls_loss_reduction": "max"}, r"cls_loss_reduction.*'mean', 'sum'.*max"),
+    ({"inverse_mask": 1}, "inverse_mask.*bool"),
+]
+
+
+@pytest.mark.parametrize("config_class", CONFIGS)
+@pytest.mark.parametrize(("fields", "message"), WRONG + WRONG_TYPE)
+def test_a_wrong_field_is_named_with_its_value_and_what_is_allowed(config_class, fields, message):
+    with pytest.raises((ValueError, StrictDataclassError), match=f"(?s){message}"):
+        config_class(**fields)
+
+
+@pytest.mark.parametrize(("fields", "message"), WRONG_IMAGE)
+def test_a_wrong_field_of_images_is_named_with_its_value_and_what_is_allowed(fields, message):
+    with pytest.raises((ValueError, StrictDataclassError), match=f"(?s){message}"):
+        Data2Vec2VisionConfig(**fields)
+
+
+def test_integers_are_numbers():
+    config = Data2Vec2VisionConfig(ema_decay=1, ema_end_decay=1, loss_beta=4, loss_scale=1, cls_loss_weight=0)
+    assert (config.loss_beta, config.cls_loss_weight) == (4, 0)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Data2Vec2VisionConfig(),
+        Data2Vec2VisionConfig(image_size=[32, 48], patch_size=8, num_channels=1, loss_scale=0.3, mask_noise_std=0),
+        Data2Vec2VisionConfig(image_size=(32, 48), patch_size=8, norm_position="pre", teacher_scope="trunk"),
+    ],
+    ids=["default", "list", "tuple"],
+)
+def test_saving_and_loading_changes_nothing(config, tmp_path):
+    config.save_pretrained(tmp_path)
+    for loaded in (Data2Vec2VisionConfig.from_pretrained(tmp_path), AutoConfig.from_pretrained(tmp_path)):
+        assert type(loaded) is Data2Vec2VisionConfig
+        assert loaded.grid == config.grid
+        expected, actual = config.to_dict(), loaded.to_dict()
+        for image_sizes in (expected, actual):  # JSON has no tuples
+            if not isinstance(image_sizes["image_size"], int):
+                image_sizes["image_size"] = list(image_sizes["image_size"])
+        assert actual == expected
+
+
+def test_a_saved_config_that_was_edited_wrongly_is_refused(tmp_path):
+    Data2Vec2VisionConfig().save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(file.read_text().replace('"average_top_k_layers": 10', '"average_top_k_layers": 20'))
+    with pytest.raises((ValueError, StrictDataclassError), match="average_top_k_layers is 20"):
+        Data2Vec2VisionConfig.from_pretrained(tmp_path)
+
+
+def test_grid_of_rows_and_columns():
+    assert Data2Vec2VisionConfig(image_size=224).grid == (14, 14)
+    assert Data2Vec2VisionConfig(image_size=(64, 160)).grid == (4, 10)
+
+
+def test_defaults_are_the_published_vit_b():
+    config = Data2Vec2VisionConfig()
+    assert config.num_hidden_layers + config.num_prenet_layers == 12
+    assert config.average_top_k_layers == config.num_hidden_layers == 10
+    assert (config.num_masks, config.mask_prob, config.mask_prob_adjust, config.mask_length) == (16, 0.8, 0.07, 3)
+    assert (config.ema_decay, config.ema_end_decay, config.ema_anneal_end_step) == (0.9998, 0.99999, 100_000)
+    rows_of_a_gpu = 16 * config.num_masks
+    assert config.cls_loss_weight == pytest.approx(0.01 * rows_of_a_gpu)

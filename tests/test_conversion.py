@@ -1,0 +1,106 @@
+"""conversion.py: names and options of the authors' checkpoints, mapped completely or refused."""
+
+import copy
+from collections import ChainMap
+
+import differences
+import pytest
+import reference_cases
+
+from modeling_data2vec import Data2Vec2VisionForPreTraining
+from modeling_data2vec.conversion import (
+    LEFT_OUT_COMMON,
+    LEFT_OUT_DECODER,
+    LEFT_OUT_MODALITY,
+    VISION_DROPPED,
+    left_out_options,
+    vision_config_from_fairseq,
+    vision_key_from_fairseq,
+    vision_state_from_fairseq,
+)
+
+CASES = reference_cases.names("v2_image_*_M*")
+TABLES = {"model": LEFT_OUT_COMMON, "modality": LEFT_OUT_MODALITY, "decoder": LEFT_OUT_DECODER}
+MASK_OPTIONS = {"expand_adjcent": False, "non_overlapping": False}  # of the mask functions, not of the model
+
+
+def convertible(name: str) -> reference_cases.Case:
+    case = reference_cases.load(name)
+    if used := left_out_options(case.info["config"]):
+        pytest.skip(f"docs/differences.md leaves out {used}")
+    return case
+
+
+@pytest.fixture
+def model_config() -> dict:
+    """A reference config that can be converted, to be spoilt."""
+    configs = (reference_cases.load(name).info["config"] for name in CASES)
+    config = next((config for config in configs if not left_out_options(config)), None)
+    if config is None:
+        pytest.skip(f"no v2_image case that can be converted in {reference_cases.FOLDER}")
+    return copy.deepcopy(config)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_reference_names_map_to_the_models_names_one_to_one(name):
+    case = convertible(name)
+    student, teacher = case.group("state"), case.group("ema")
+    state = vision_state_from_fairseq(student, teacher, ema_encoder_only=case.info["config"]["ema_encoder_only"])
+    model = Data2Vec2VisionForPreTraining(vision_config_from_fairseq(case.info["config"]))
+    expected = model.state_dict()
+    assert state.keys() == expected.keys()
+    assert {key: value.shape for key, value in state.items()} == {key: value.shape for key, value in expected.items()}
+    dropped = sum(key in VISION_DROPPED for key in (*student, *teacher))
+    assert len(state) == len(student) + len(teacher) - dropped
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_converted_configs_keep_what_the_reference_computes(name):
+    reference = convertible(name).info["config"]
+    config = vision_config_from_fairseq(reference)
+    assert config.cls_loss_reduction == "sum"
+    assert config.norm_position == ("pre_doubled" if reference["layer_norm_first"] else "post")
+    assert config.num_masks == reference["clone_batch"]
+    assert config.average_top_k_layers == reference["average_top_k_layers"]
+    assert config.cls_loss_weight == reference["cls_loss"]
+
+
+@pytest.mark.parametrize("name", ["", "norm", "encoder.layers.0.fc1.weight", "modality_encoders.AUDIO.extra_tokens"])
+def test_an_unknown_name_is_an_error(name):
+    with pytest.raises(KeyError, match="not a weight of a data2vec 2.0 image model"):
+        vision_key_from_fairseq(name)
+
+
+def test_computed_positions_are_dropped():
+    assert all(vision_key_from_fairseq(name) is None for name in VISION_DROPPED)
+
+
+@pytest.mark.parametrize(("table", "option"), [(table, option) for table in TABLES for option in TABLES[table]])
+def test_an_option_that_is_left_out_is_refused_by_name(model_config, table, option):
+    image = model_config["modalities"]["image"]
+    image["num_extra_tokens"] = 1  # without extra tokens, how they start is free
+    section = {"model": model_config, "modality": image, "decoder": image["decoder"]}[table]
+    accepted = TABLES[table][option]
+    section[option] = accepted
+    vision_config_from_fairseq(model_config)
+    section[option] = (not accepted) if isinstance(accepted, bool) else (accepted or 0) + 1
+    with pytest.raises(ValueError, match=rf"'{option}': {section[option]}.*differences\.md"):
+        vision_config_from_fairseq(model_config)
+
+
+def test_a_modality_of_another_width_is_refused(model_config):
+    model_config["modalities"]["image"]["embed_dim"] *= 2
+    with pytest.raises(ValueError, match=r"modalities\.image\.embed_dim"):
+        vision_config_from_fairseq(model_config)
+
+
+def test_how_extra_tokens_start_is_free_where_there_are_none(model_config):
+    model_config["cls_loss"] = 0.0
+    model_config["modalities"]["image"] |= {"num_extra_tokens": 0, "init_extra_token_zero": True}
+    assert vision_config_from_fairseq(model_config).num_extra_tokens == 0
+
+
+def test_the_page_of_differences_lists_what_the_code_leaves_out():
+    for option in LEFT_OUT_COMMON.keys() & LEFT_OUT_MODALITY.keys():
+        assert LEFT_OUT_COMMON[option] == LEFT_OUT_MODALITY[option], f"{option} needs two rows in the table"
+    assert differences.left_out() == dict(ChainMap(*TABLES.values(), MASK_OPTIONS))

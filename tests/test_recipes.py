@@ -1,0 +1,146 @@
+"""Recipes: what a file may say, and what is said about a wrong one."""
+
+from dataclasses import fields
+
+import pytest
+import yaml
+from modeling_data2vec.hub_configs import recipe_folder, recipe_names
+from modeling_data2vec.trainers.images import ImageTransform
+from modeling_data2vec.trainers.recipes import AUGMENTATION_KEYS, load_recipe
+from modeling_data2vec.trainers.training_arguments import Data2VecTrainingArguments
+
+VALID = {
+    "name": "mine",
+    "config": "data2vec2-vision-tiny",
+    "source": "a test",
+    "data": {"dataset": "mine", "num_examples": 1000, "augmentation": {"crop_scale": [0.5, 1.0]}},
+    "training": {"max_steps": 500, "per_device_train_batch_size": 8, "learning_rate": 0.001},
+    "num_gpus": 2,
+    "global_batch": 16,
+}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(**changes):
+        path = tmp_path / "recipe.yaml"
+        path.write_text(yaml.safe_dump({key: value for key, value in (VALID | changes).items() if value is not None}))
+        return path
+
+    return write
+
+
+def test_by_name_folder_and_file():
+    folder = recipe_folder("data2vec2-vision-base")
+    by_name = load_recipe("data2vec2-vision-base")
+    assert by_name == load_recipe(folder) == load_recipe(folder / "recipe.yaml") == load_recipe(str(folder))
+
+
+def test_own_recipe(write):
+    recipe = load_recipe(write(config_overrides={"num_masks": 4}, epochs=8))
+    assert recipe.epochs == 8.0
+    assert recipe.augmentation == {"crop_scale": (0.5, 1.0)}
+    assert recipe.model_config().num_masks == 4
+    assert recipe.model_config({"num_masks": 2, "image_size": 16}).grid == (8, 8)
+
+
+def test_own_config_beside_the_recipe(write, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(
+        (recipe_folder("data2vec2-vision-tiny") / "config.json").read_text()
+    )
+    assert load_recipe(write(config="model")).config == tmp_path / "model"
+
+
+def test_training_arguments(write, tmp_path):
+    recipe = load_recipe(write())
+    arguments = recipe.training_arguments({"max_steps": 7})
+    assert arguments == {"max_steps": 7, "per_device_train_batch_size": 8, "learning_rate": 0.001}
+    assert recipe.training["max_steps"] == 500, "overrides must not change the recipe"
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_training_arguments_are_accepted(name, tmp_path):
+    arguments = load_recipe(name).training_arguments({"warmup_steps": 1})
+    assert Data2VecTrainingArguments(output_dir=str(tmp_path), **arguments).warmup_steps == 1
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_augmentation_is_accepted(name):
+    recipe = load_recipe(name)
+    config = recipe.model_config()
+    assert {entry.name for entry in fields(ImageTransform)} >= AUGMENTATION_KEYS
+    ImageTransform(config.image_shape, config.num_channels, **recipe.augmentation)
+
+
+def test_numbers_that_yaml_reads_as_text(tmp_path):
+    text = yaml.safe_dump(VALID).replace("learning_rate: 0.001", "learning_rate: 1e-3")
+    text = text.replace("max_steps: 500", "max_steps: 5e2")
+    assert yaml.safe_load(text)["training"]["learning_rate"] == "1e-3"
+    (tmp_path / "recipe.yaml").write_text(text)
+    assert load_recipe(tmp_path).training == VALID["training"]
+    assert load_recipe(tmp_path).model_config({"mask_noise_std": "1e-2"}).mask_noise_std == 0.01
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"global_bach": 16}, ["'global_bach'", "did you mean global_batch?", "Allowed are config"]),
+        ({"training": VALID["training"] | {"learnin_rate": 1}}, ["'learnin_rate'", "learning_rate?", "weight_decay"]),
+        ({"config_overrides": {"hiden_size": 1}}, ["'hiden_size'", "did you mean hidden_size", "patch_size"]),
+        ({"config_overrides": {"hidden_size": 65}}, ["num_attention_heads is 4", "hidden_size 65"]),
+        ({"data": VALID["data"] | {"num_example": 1}}, ["'num_example'", "num_examples?"]),
+        ({"data": VALID["data"] | {"augmentation": {"flip": 1}}}, ["'flip'", "horizontal_flip"]),
+        ({"data": {"dataset": "mine"}}, ["num_examples is missing"]),
+        ({"training": {"learning_rate": 1}}, ["max_steps, per_device_train_batch_size is missing"]),
+        ({"training": [1]}, ["training must hold keys and values", "[1]"]),
+        ({"source": None}, ["source is missing"]),
+        ({"config": "nowhere"}, ["'nowhere'", "no config.json", "data2vec2-vision-base"]),
+        ({"global_batch": 32}, ["global_batch is 32", "num_gpus 2", "is 16"]),
+        ({"epochs": 75}, ["epochs is 75", "is 8.00"]),
+    ],
+)
+def test_wrong_recipe(write, changes, words):
+    with pytest.raises(ValueError) as error:
+        load_recipe(write(**changes))
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_config_with_an_unknown_key(write, tmp_path):
+    text = (recipe_folder("data2vec2-vision-tiny") / "config.json").read_text()
+    (tmp_path / "config.json").write_text(text.replace('"mask_prob":', '"mask_ratio":'))
+    with pytest.raises(ValueError, match="'mask_ratio'.*Allowed are"):
+        load_recipe(write(config="."))
+
+
+@pytest.mark.parametrize("text", ["a: [", "- a\n- b\n"])
+def test_no_recipe_at_all(tmp_path, text):
+    (tmp_path / "recipe.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"recipe\.yaml"):
+        load_recipe(tmp_path)
+
+
+def test_missing_recipe_lists_what_there_is():
+    with pytest.raises(ValueError, match=r"did you mean data2vec2-vision-base\?") as error:
+        load_recipe("data2vec2-vision-bas")
+    assert all(name in str(error.value) for name in recipe_names())
+
+
+def test_unknown_overrides(write):
+    recipe = load_recipe(write())
+    with pytest.raises(ValueError, match=r"'max_step'; did you mean max_steps"):
+        recipe.training_arguments({"max_step": 3})
+    with pytest.raises(ValueError, match=r"'num_mask'; did you mean num_masks"):
+        recipe.model_config({"num_mask": 3})
+    with pytest.raises(ValueError, match="'id2label'"):
+        recipe.model_config({"id2label": {}})
+
+
+def test_accumulation_keeps_the_global_batch():
+    recipe = load_recipe("data2vec2-vision-base")
+    assert recipe.accumulation_steps(num_gpus=1, per_device_batch=16) == 16
+    assert recipe.accumulation_steps(num_gpus=16, per_device_batch=16) == 1
+    for gpus, batch in [(3, 16), (32, 16)]:
+        with pytest.raises(ValueError, match="do not divide the global batch of 256"):
+            recipe.accumulation_steps(gpus, batch)

@@ -1,0 +1,150 @@
+"""The trainer: accumulation, teacher, parameter groups, health figures, stopping, saving."""
+
+import json
+import math
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from modeling_data2vec.trainers import CollapseError, Data2VecTrainer
+from pretrain_digits import arguments, digit_images, tiny_model
+from safetensors.torch import load_file
+
+from modeling_data2vec import Data2Vec2VisionForPreTraining
+from modeling_data2vec.ema import ema_decay_at
+
+
+def train(tmp_path, model=None, trainer_kwargs=None, **overrides) -> Data2VecTrainer:
+    model = model or tiny_model()
+    trainer = Data2VecTrainer(
+        model, arguments(tmp_path, **overrides), train_dataset=digit_images(model.config), **(trainer_kwargs or {})
+    )
+    trainer.train()
+    return trainer
+
+
+def largest_difference(a: torch.nn.Module, b: torch.nn.Module) -> float:
+    states = b.state_dict()
+    return max(float((value - states[name]).abs().max()) for name, value in a.state_dict().items())
+
+
+def test_accumulation_equals_a_bigger_batch(tmp_path):
+    whole = train(tmp_path / "whole", per_device_train_batch_size=32)
+    parts = train(tmp_path / "parts", per_device_train_batch_size=8, gradient_accumulation_steps=4)
+    assert largest_difference(whole.model, parts.model) < 1e-6
+    assert largest_difference(whole.model, tiny_model()) > 1e-4  # they did move
+
+
+def test_teacher_moves_once_for_each_optimizer_step(tmp_path):
+    decays = []
+    model = tiny_model()
+    update = model.update_teacher
+    model.update_teacher = lambda step: decays.append((step, update(step)))
+    train(tmp_path, model, gradient_accumulation_steps=3, max_steps=4)
+    config = model.config
+    schedule = (config.ema_decay, config.ema_end_decay, config.ema_anneal_end_step)
+    assert decays == [(step, ema_decay_at(step, *schedule)) for step in (1, 2, 3, 4)]
+
+
+def test_checkpoint_holds_student_and_teacher_of_the_same_step(tmp_path):
+    trainer = train(tmp_path, save_strategy="steps", save_steps=5)
+    saved = Data2Vec2VisionForPreTraining.from_pretrained(tmp_path / "checkpoint-5")
+    assert largest_difference(trainer.model, saved) == 0.0
+
+
+def test_weight_decay_leaves_out_vectors_and_tokens(tmp_path):
+    model = tiny_model()
+    trainer = Data2VecTrainer(model, arguments(tmp_path), train_dataset=digit_images(model.config))
+    decayed = set(trainer.get_decay_parameter_names(model))
+    for name, parameter in model.named_parameters():
+        expected = parameter.ndim >= 2 and "extra_tokens" not in name
+        assert (name in decayed) == expected, name
+    groups = trainer.create_optimizer().param_groups
+    assert sum(len(group["params"]) for group in groups) == sum(p.requires_grad for p in model.parameters())
+
+
+def test_log_carries_health_figures(tmp_path):
+    trainer = train(tmp_path, max_steps=3)
+    entry = trainer.state.log_history[0]
+    for name in ["loss", "regression_loss", "cls_loss", "constant_loss", "loss_below_constant", "target_std", "prediction_std", "target_spread", "position_explained", "teacher_student_cosine", "student_rank", "feature_encoder_rank", "feature_encoder_std", "masked_fraction", "ema_decay", "samples_per_second", "learning_rate", "grad_norm"]:
+        assert math.isfinite(entry[name]), name
+    assert entry["loss"] == pytest.approx(entry["regression_loss"] + entry["cls_loss"], rel=1e-4)
+    assert entry["masked_fraction"] == pytest.approx(10 / 16)
+
+
+def test_diverged_run_stops_after_a_checkpoint(tmp_path):
+    with pytest.raises(CollapseError, match="diverged.*learning_rate"):
+        train(tmp_path, learning_rate=1e12, max_grad_norm=0.0, max_steps=50, lr_scheduler_type="constant")
+    (checkpoint,) = tmp_path.glob("checkpoint-*")
+    state = json.loads((checkpoint / "trainer_state.json").read_text())
+    assert state["global_step"] < 50
+
+
+def test_stopping_can_be_turned_off(tmp_path):
+    overrides = {"learning_rate": 1e12, "max_grad_norm": 0.0, "lr_scheduler_type": "constant"}
+    trainer = train(tmp_path, stop_on_collapse=False, max_steps=6, **overrides)
+    assert trainer.state.global_step == 6
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"bf16": True},
+        {"activation_checkpointing": True},
+        {"dataloader_num_workers": 1},
+        {"torch_compile": True, "torch_compile_backend": "aot_eager"},
+    ],
+    ids=lambda overrides: next(iter(overrides)),
+)
+def test_training_modes_agree_with_the_plain_run(tmp_path, overrides):
+    plain = train(tmp_path / "plain", max_steps=2)
+    other = train(tmp_path / "other", max_steps=2, **overrides)
+    losses = [[entry["loss"] for entry in t.state.log_history if "loss" in entry] for t in (plain, other)]
+    assert losses[1] == pytest.approx(losses[0], rel=2e-2 if "bf16" in overrides else 1e-5)
+    assert all(parameter.dtype == torch.float32 for parameter in other.model.teacher.parameters())
+
+
+def test_evaluation_reports_a_loss(tmp_path):
+    model = tiny_model()
+    images = digit_images(model.config, split="test", augment=False)
+    trainer = Data2VecTrainer(model, arguments(tmp_path), train_dataset=images, eval_dataset=images)
+    first, second = trainer.evaluate(), trainer.evaluate()
+    assert first["eval_loss"] == second["eval_loss"] > 0
+
+
+def test_empty_dataset_is_an_error(tmp_path):
+    model = tiny_model()
+    with pytest.raises(ValueError, match="empty"):
+        Data2VecTrainer(model, arguments(tmp_path), train_dataset=[])
+
+
+def test_final_save_can_be_loaded(tmp_path):
+    trainer = train(tmp_path)
+    trainer.save_model()
+    assert not (tmp_path / ".incomplete").exists()
+    assert largest_difference(trainer.model, Data2Vec2VisionForPreTraining.from_pretrained(tmp_path)) == 0.0
+
+
+def limited_files() -> None:
+    """In the child: no file may grow beyond 40 KB, which is what a full disk feels like."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+
+
+def test_full_disk_leaves_the_last_checkpoint_loadable(tmp_path):
+    script = [sys.executable, str(Path(__file__).parent / "pretrain_digits.py"), str(tmp_path)]
+    subprocess.run([*script, "--steps", "4"], check=True)
+    before = load_file(tmp_path / "checkpoint-4" / "model.safetensors")
+    failed = subprocess.run([*script, "--steps", "8"], preexec_fn=limited_files, capture_output=True, text=True)
+    assert failed.returncode != 0
+    assert "checkpoint-8 could not be saved" in failed.stderr
+    assert "checkpoint-4" in failed.stderr
+    assert sorted(name for name in os.listdir(tmp_path) if name.startswith(("checkpoint", "."))) == ["checkpoint-4"]
+    after = load_file(tmp_path / "checkpoint-4" / "model.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    subprocess.run([*script, "--steps", "8"], check=True)  # goes on once there is space

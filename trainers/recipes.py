@@ -1,0 +1,223 @@
+"""Recipes: hyperparameters as data, checked when they are read."""
+
+import difflib
+import json
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from modeling_data2vec.hub_configs import recipe_folder, recipe_names
+from transformers import AutoConfig, PreTrainedConfig
+
+from modeling_data2vec import Data2Vec2VisionConfig
+
+from .training_arguments import Data2VecTrainingArguments
+
+TRAINING_KEYS = {entry.name for entry in fields(Data2VecTrainingArguments)}
+DATA_KEYS = {"dataset", "num_examples", "augmentation"}
+AUGMENTATION_KEYS = {"crop_scale", "crop_ratio", "horizontal_flip", "mean", "std"}  # of `images.ImageTransform`
+EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run, as a `recipe.yaml` states it; made by `load_recipe`.
+
+    Attributes:
+        name: what the recipe is called.
+        config: folder with `config.json` and `preprocessor_config.json`. In the file: a recipe's name, or a folder
+            relative to the file.
+        source: where the values come from.
+        data: `dataset`, `num_examples` (images in an epoch) and `augmentation`.
+        training: fields of `Data2VecTrainingArguments`.
+        num_gpus: devices that the run was made for.
+        global_batch: images in an optimizer step: devices x batch x accumulation.
+        config_overrides: fields of the model's config that this recipe changes.
+        licence_of_published_weights: licence of the weights that the authors released, if they did.
+        published: what the authors claim (`epochs`, `imagenet_top1`), None where unknown.
+        notes: contradictions between paper and files, and other things to know.
+    """
+
+    name: str
+    config: Path
+    source: str
+    data: dict[str, Any]
+    training: dict[str, Any]
+    num_gpus: int
+    global_batch: int
+    config_overrides: dict[str, Any] = field(default_factory=dict)
+    licence_of_published_weights: str | None = None
+    published: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def epochs(self) -> float:
+        """Passes over the data: updates x global batch / number of images."""
+        return self.training["max_steps"] * self.global_batch / self.data["num_examples"]
+
+    @property
+    def augmentation(self) -> dict[str, Any]:
+        """Arguments for `ImageTransform`, beside size and channels."""
+        given = self.data.get("augmentation", {})
+        return {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+
+    def training_arguments(self, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Arguments for `Data2VecTrainingArguments`: the recipe's, with changes.
+
+        Raises:
+            ValueError: for a name that is no field of `Data2VecTrainingArguments`.
+
+        Example:
+            >>> load_recipe("data2vec2-vision-base").training_arguments({"max_steps": 10})["max_steps"]
+            10
+        """
+        overrides = _numbers(overrides or {})
+        check_keys(overrides, TRAINING_KEYS, "the training arguments")
+        return self.training | overrides
+
+    def model_config(self, overrides: dict[str, Any] | None = None) -> Data2Vec2VisionConfig:
+        """The model's config: the folder's, with the recipe's and the given changes.
+
+        Raises:
+            ValueError: for a name that is no field of the config, or values that don't go together.
+
+        Example:
+            >>> load_recipe("data2vec2-vision-base").model_config({"image_size": 64}).grid
+            (4, 4)
+        """
+        values = json.loads((self.config / "config.json").read_text())
+        config_class = type(AutoConfig.for_model(values["model_type"]))
+        known = {entry.name for entry in fields(config_class)}
+        check_keys(values, known | {"model_type"}, str(self.config / "config.json"))
+        changes = _numbers(self.config_overrides | (overrides or {}))
+        check_keys(changes, known - {entry.name for entry in fields(PreTrainedConfig)}, f"{config_class.__name__}")
+        return AutoConfig.for_model(**(values | changes))
+
+    def accumulation_steps(self, num_gpus: int, per_device_batch: int) -> int:
+        """Micro-batches that make up the recipe's global batch on fewer or smaller devices.
+
+        Raises:
+            ValueError: if no whole number does.
+
+        Example:
+            >>> load_recipe("data2vec2-vision-base").accumulation_steps(num_gpus=2, per_device_batch=32)
+            4
+        """
+        steps, rest = divmod(self.global_batch, num_gpus * per_device_batch)
+        if rest or not steps:
+            raise ValueError(
+                f"num_gpus {num_gpus} x per_device_batch {per_device_batch} = {num_gpus * per_device_batch} images do "
+                f"not divide the global batch of {self.global_batch}: choose a per_device_batch with which they do"
+            )
+        return steps
+
+
+def load_recipe(name_or_path: str | Path) -> Recipe:
+    """Read and check a recipe.
+
+    Args:
+        name_or_path: a name in `hub_configs`, a folder with a `recipe.yaml`, or a yaml file.
+
+    Raises:
+        ValueError: if there is no such recipe, a key is unknown or missing, or the figures contradict each other.
+
+    Example:
+        >>> recipe = load_recipe("data2vec2-vision-base")
+        >>> recipe.global_batch, round(recipe.epochs, 1)
+        (256, 75.0)
+    """
+    path = recipe_folder(str(name_or_path)) if str(name_or_path) in recipe_names() else Path(name_or_path)
+    path = path / "recipe.yaml" if path.is_dir() else path
+    if not path.is_file():
+        close = difflib.get_close_matches(str(name_or_path), recipe_names(), n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise ValueError(
+            f"there is no recipe {str(name_or_path)!r}: {hint}Name one of {', '.join(recipe_names())}, a yaml file, or "
+            "a folder with a recipe.yaml"
+        )
+    try:
+        values = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid yaml: {error}") from error
+    return _checked(values, path)
+
+
+def check_keys(given: Iterable[Any], allowed: Collection[str], where: str) -> None:
+    """Raise a ValueError for the first key that is not allowed, with its nearest relatives and all that are."""
+    for key in given:
+        if key not in allowed:
+            close = difflib.get_close_matches(str(key), allowed)
+            hint = f"did you mean {' or '.join(close)}? " if close else ""
+            raise ValueError(f"{where}: unknown key {key!r}; {hint}Allowed are {', '.join(sorted(allowed))}")
+
+
+def _checked(values: Any, path: Path) -> Recipe:
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must hold keys and values, but holds {type(values).__name__}")
+    sections = {entry.name: entry for entry in fields(Recipe)}
+    check_keys(values, {*sections, "epochs"}, str(path))
+    _require(values, [name for name, entry in sections.items() if _is_required(entry)], str(path))
+    for name in ("data", "training", "published", "config_overrides"):
+        if not isinstance(values.get(name, {}), dict):
+            raise ValueError(f"{path}: {name} must hold keys and values, but is {values[name]!r}")
+
+    training = values["training"] = _numbers(values["training"])
+    check_keys(training, TRAINING_KEYS, f"{path}, training")
+    _require(training, ["max_steps", "per_device_train_batch_size"], f"{path}, training")
+    check_keys(values["data"], DATA_KEYS, f"{path}, data")
+    _require(values["data"], ["num_examples"], f"{path}, data")
+    check_keys(values["data"].get("augmentation", {}), AUGMENTATION_KEYS, f"{path}, augmentation")
+
+    stated_epochs = values.pop("epochs", None)
+    config = str(values["config"])
+    values["config"] = recipe_folder(config) if config in recipe_names() else path.parent / config
+    if not (values["config"] / "config.json").is_file():
+        raise ValueError(
+            f"{path}: config is {config!r}, but {values['config']} has no config.json: name a folder, relative to the "
+            f"recipe, that has one, or one of {', '.join(recipe_names())}"
+        )
+    recipe = Recipe(**values)
+    _check_figures(recipe, stated_epochs, path)
+    recipe.model_config()
+    return recipe
+
+
+def _check_figures(recipe: Recipe, stated_epochs: float | None, path: Path) -> None:
+    batch = recipe.training["per_device_train_batch_size"]
+    accumulation = recipe.training.get("gradient_accumulation_steps", 1)
+    if recipe.num_gpus * batch * accumulation != recipe.global_batch:
+        raise ValueError(
+            f"{path}: global_batch is {recipe.global_batch}, but num_gpus {recipe.num_gpus} x "
+            f"per_device_train_batch_size {batch} x gradient_accumulation_steps {accumulation} is "
+            f"{recipe.num_gpus * batch * accumulation}"
+        )
+    if stated_epochs is not None and abs(stated_epochs - recipe.epochs) > 0.005 * recipe.epochs:
+        raise ValueError(
+            f"{path}: epochs is {stated_epochs}, but max_steps {recipe.training['max_steps']} x global_batch "
+            f"{recipe.global_batch} / num_examples {recipe.data['num_examples']} is {recipe.epochs:.2f}"
+        )
+
+
+def _is_required(entry: Any) -> bool:
+    return entry.default is MISSING and entry.default_factory is MISSING
+
+
+def _require(given: dict[str, Any], names: list[str], where: str) -> None:
+    missing = [name for name in names if name not in given]
+    if missing:
+        raise ValueError(f"{where}: {', '.join(missing)} is missing")
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, Any]:
+    """`values`, in which `1e-3` and the like are numbers: yaml reads them as text without a point and a sign."""
+
+    def convert(value: Any) -> Any:
+        if not isinstance(value, str) or not EXPONENT.fullmatch(value):
+            return value
+        number = float(value)
+        return int(number) if number.is_integer() else number
+
+    return {key: convert(value) for key, value in values.items()}
