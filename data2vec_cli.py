@@ -1,0 +1,44 @@
+"""The `data2vec` command. It stands outside the package so that `--help` answers without importing torch."""
+
+import sys
+from importlib.metadata import version
+
+COMMANDS = {
+    "pretrain": "pretrain on a folder of images, parquet, a saved dataset, a Hub id or scikit-learn's digits",
+    "probe": "linear probe and kNN on a model's frozen features, beside random weights and raw pixels",
+    "inspect": "parameters, FLOPs, memory and epochs of a recipe or model",
+}
+USAGE = "\n".join(
+    [
+        "usage: data2vec COMMAND [options]",
+        "",
+        "Self-supervised learning with data2vec 2.0 in Hugging Face form.",
+        "",
+        "commands:",
+        *(f"  {name:<10} {text}" for name, text in COMMANDS.items()),
+        "",
+        "`data2vec COMMAND --help` lists a command's options. `data2vec --version` prints the version.",
+        "exit codes: 0 done, 1 failed, 2 wrong use or wrong data, 3 the run collapsed and was stopped",
+    ]
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0
+    if arguments[0] == "--version":
+        print(version("data2vec"))
+        return 0
+    if arguments[0] not in COMMANDS:
+        print(f"data2vec: unknown command {arguments[0]!r}: choose one of {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    from modeling_data2vec.trainers.cli import run
+
+    return run(arguments[0], arguments[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

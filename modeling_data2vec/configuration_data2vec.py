@@ -52,7 +52,8 @@ class Data2Vec2PreTrainingConfig(PreTrainedConfig):
         decoder_dropout: dropout of the student's states before the decoder [input_dropout].
 
     Raises:
-        ValueError: from `validate_*`, naming the field, its value and what is allowed.
+        huggingface_hub.errors.StrictDataclassError: a wrong type, or a value that a `validate_*` refuses; the message
+            names the field, its value and what is allowed.
     """
 
     base_model_fsdp_plan = {"trunk.layers.*": "free_full_weight"}  # noqa: RUF012
@@ -102,14 +103,31 @@ class Data2Vec2PreTrainingConfig(PreTrainedConfig):
     decoder_dropout: Number = 0.0
 
     def validate_sizes(self) -> None:
-        for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "num_masks"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
+        positive = (
+            "hidden_size num_hidden_layers num_attention_heads intermediate_size num_masks mask_length "
+            "decoder_dim decoder_groups decoder_kernel decoder_layers"
+        )
+        for minimum, names in ((1, positive), (0, "num_prenet_layers num_extra_tokens ema_anneal_end_step")):
+            for name in names.split():
+                if getattr(self, name) < minimum:
+                    raise ValueError(f"{name} is {getattr(self, name)}, but must be at least {minimum}")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"num_attention_heads is {self.num_attention_heads}, which does not divide hidden_size "
                 f"{self.hidden_size}: choose a divisor"
             )
+
+    def validate_rates(self) -> None:
+        rates = (
+            "hidden_dropout attention_dropout activation_dropout post_mlp_dropout drop_path_rate layerdrop "
+            "decoder_dropout"
+        )
+        for name in rates.split():
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 0 and less than 1")
+        for name in ("loss_beta", "cls_loss_weight", "mask_noise_std", "mask_prob_adjust"):
+            if getattr(self, name) < 0.0:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must not be negative")
 
     def validate_targets(self) -> None:
         if not 1 <= self.average_top_k_layers <= self.num_hidden_layers:
@@ -126,8 +144,6 @@ class Data2Vec2PreTrainingConfig(PreTrainedConfig):
     def validate_masks(self) -> None:
         if not 0.0 < self.mask_prob < 1.0:
             raise ValueError(f"mask_prob is {self.mask_prob}, but must lie strictly between 0 and 1")
-        if self.mask_length < 1:
-            raise ValueError(f"mask_length is {self.mask_length}, but must be at least 1")
 
     def validate_teacher(self) -> None:
         for name in ("ema_decay", "ema_end_decay"):
@@ -205,8 +221,6 @@ class Data2Vec2VisionConfig(Data2Vec2PreTrainingConfig):
                 f"patch_size is {self.patch_size} and num_channels {self.num_channels}, but both must be at least 1"
             )
         if any(size < self.patch_size or size % self.patch_size for size in self.image_shape):
-            raise ValueError(
-                f"image_size is {self.image_size}, but must be a multiple of patch_size {self.patch_size}"
-            )
+            raise ValueError(f"image_size is {self.image_size}, but must be a multiple of patch_size {self.patch_size}")
         if self.hidden_size % 4:
             raise ValueError(f"hidden_size is {self.hidden_size}, but 2-D sin-cos positions need a multiple of 4")

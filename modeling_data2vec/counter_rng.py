@@ -41,13 +41,10 @@ def derive_keys(keys: Tensor, value: int | Tensor) -> Tensor:
         >>> keys.shape, keys.dtype
         (torch.Size([4]), torch.int32)
     """
-    if isinstance(value, Tensor):
-        value = value.to(torch.int64)
-        low, high = value.to(torch.int32), (value >> 32).to(torch.int32)  # .to(int32) keeps the low 32 bits
-        mixed = _mix32(low * -1640531527 ^ _mix32(high + 1))  # 0x9E3779B9: spreads small integers over all bits
-    else:
-        mixed = derive_keys(torch.zeros((), dtype=torch.int32, device=keys.device), torch.tensor(value))
-    return _mix32(_mix32(keys + 1013904223) ^ mixed.to(keys.device))
+    value = torch.as_tensor(value, dtype=torch.int64, device=keys.device)
+    low, high = value.to(torch.int32), (value >> 32).to(torch.int32)  # .to(int32) keeps the low 32 bits
+    mixed = _mix32(low * -1640531527 ^ _mix32(high + 1))  # 0x9E3779B9: spreads small integers over all bits
+    return _mix32(_mix32(keys + 1013904223) ^ mixed)
 
 
 def _bits(keys: Tensor, count: int, stream: int) -> Tensor:

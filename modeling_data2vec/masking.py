@@ -1,7 +1,7 @@
 """Which positions the student may not see: random, 1-D block and (inverse) 2-D block masks with exact counts.
 
 Every function draws all masks of a batch at once and takes its randomness from an explicit `generator`: either a
-`torch.Generator`, or an int32 tensor of N keys (see `counter_rng`), one for each mask; a key always gives the same mask.
+`torch.Generator`, or an int32 tensor of N keys (see `counter_rng`), one for each mask; equal keys give equal masks.
 A mask is a bool tensor in which True marks a position that is hidden from the student.
 """
 
@@ -30,7 +30,7 @@ def _check(length: int, mask_prob: float, mask_length: int = 1) -> None:
     if not 0.0 < mask_prob < 1.0:
         raise ValueError(f"mask_prob is {mask_prob}, but must lie strictly between 0 and 1")
     if length < 2:
-        raise ValueError(f"a sequence of {length} position(s) can't be masked: at least one must be hidden, one visible")
+        raise ValueError(f"{length} position(s) can't be masked: at least one must be hidden and one visible")
     if mask_length < 1:
         raise ValueError(f"mask_length is {mask_length}, but must be at least 1")
 
@@ -61,7 +61,7 @@ def random_mask(num_masks: int, length: int, mask_prob: float, *, generator: Gen
         tensor([5, 5])
     """
     _check(length, mask_prob)
-    visible = max(1, int(length * (1 - mask_prob)))
+    visible = min(max(1, int(length * (1 - mask_prob))), length - 1)
     noise = _uniform(num_masks, length, generator, FILL_STREAM)
     chosen = noise.topk(length - visible, dim=1).indices
     return torch.zeros_like(noise, dtype=torch.bool).scatter_(1, chosen, True)
@@ -100,9 +100,7 @@ def block_mask_1d(
         >>> block_mask_1d(2, 100, 0.5, 5, generator=torch.Generator().manual_seed(0)).sum(1)
         tensor([50, 50])
     """
-    return _block_mask(
-        num_masks, (length,), mask_prob, mask_length, generator, mask_prob_adjust, inverse, exact_count
-    )
+    return _block_mask(num_masks, (length,), mask_prob, mask_length, generator, mask_prob_adjust, inverse, exact_count)
 
 
 def block_mask_2d(

@@ -5,6 +5,9 @@ import os
 import signal
 
 import torch
+from safetensors.torch import save_file
+
+from modeling_data2vec import Data2Vec2VisionConfig, Data2Vec2VisionForPreTraining
 from modeling_data2vec.trainers import (
     Data2VecTrainer,
     Data2VecTrainingArguments,
@@ -12,9 +15,6 @@ from modeling_data2vec.trainers import (
     PretrainingImages,
     load_images,
 )
-from safetensors.torch import save_file
-
-from modeling_data2vec import Data2Vec2VisionConfig, Data2Vec2VisionForPreTraining
 
 TINY = {
     "hidden_size": 16,

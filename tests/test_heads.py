@@ -66,8 +66,3 @@ def test_a_position_is_filled_from_its_neighbours_only():
     expected = torch.zeros(5, 7, dtype=torch.bool)
     expected[:3, :3] = True
     assert torch.equal(differs, expected)
-
-
-def test_a_grid_of_another_size_is_an_error():
-    with pytest.raises(RuntimeError, match="sizes"):
-        decoder()(torch.randn(1, 12, 16), (3, 5))

@@ -4,13 +4,13 @@ import json
 
 import numpy as np
 import pytest
-from modeling_data2vec.hub_configs import ROOT, recipe_folder, recipe_names
-from modeling_data2vec.trainers.inspection import count_parameters
-from modeling_data2vec.trainers.recipes import load_recipe
 from PIL import Image
 from transformers import AutoConfig, AutoImageProcessor
 
 from modeling_data2vec import Data2Vec2VisionConfig
+from modeling_data2vec.hub_configs import ROOT, recipe_folder, recipe_names
+from modeling_data2vec.trainers.inspection import count_parameters
+from modeling_data2vec.trainers.recipes import load_recipe
 
 NAMES = recipe_names()
 PUBLISHED = {

@@ -4,26 +4,26 @@ from pathlib import Path
 
 import pytest
 import torch
-from modeling_data2vec.hub_configs import recipe_folder
-from modeling_data2vec.trainers.collators import ImageMaskCollator
-from modeling_data2vec.trainers.inspection import count_visible, inspect, inspect_target
 from torch.utils.flop_counter import FlopCounterMode
 
 from modeling_data2vec import Data2Vec2VisionConfig, Data2Vec2VisionForPreTraining
+from modeling_data2vec.hub_configs import recipe_folder
+from modeling_data2vec.trainers.collators import ImageMaskCollator
+from modeling_data2vec.trainers.inspection import count_visible, inspect, inspect_target
 
-BATCH = 3
+BATCH = 2
 # torch's counter takes a grouped convolution's weight gradient for an ungrouped one, hence decoder_groups = 1.
 BASE = {
     "hidden_size": 64,
-    "num_hidden_layers": 3,
+    "num_hidden_layers": 2,
     "num_prenet_layers": 1,
     "num_attention_heads": 4,
     "intermediate_size": 256,
     "average_top_k_layers": 2,
-    "num_masks": 4,
+    "num_masks": 2,
     "decoder_dim": 64,
     "decoder_groups": 1,
-    "image_size": 32,
+    "image_size": 24,
     "patch_size": 4,
 }
 VARIANTS = [
@@ -72,10 +72,10 @@ def test_flops(run):
 def test_flops_of_a_grouped_decoder():
     config = Data2Vec2VisionConfig(**(BASE | {"decoder_groups": 8}))
     model = Data2Vec2VisionForPreTraining(config).eval()
-    tokens = torch.randn(2, 64, 64)
+    tokens = torch.randn(1, 36, 64)
     with torch.no_grad():
         forward = count(lambda: model.head(tokens, config.grid))
-    assert inspect(config, batch_size=1).flops.decoder == pytest.approx(3 * forward * config.num_masks / 2, rel=0.03)
+    assert inspect(config, batch_size=1).flops.decoder == pytest.approx(3 * forward * config.num_masks, rel=0.03)
 
 
 def test_parameters(run):
@@ -152,7 +152,7 @@ def test_recipe_by_folder_and_file():
 
 
 def test_nothing_to_inspect(tmp_path):
-    with pytest.raises(ValueError, match="no recipe.*data2vec2-vision-base"):
+    with pytest.raises(ValueError, match=r"no recipe.*data2vec2-vision-base"):
         inspect_target(str(tmp_path))
     (tmp_path / "config.json").write_text('{"model_type": "vit"}')
     with pytest.raises(ValueError, match="vit model"):

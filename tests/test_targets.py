@@ -51,8 +51,8 @@ def test_layers_are_not_changed():
 
 def test_layer_spread_sees_a_collapse_that_normalisation_hides():
     layers = [torch.randn(4, 9, 16) for _ in range(3)]
-    shrunken = [layer * 0.01 for layer in layers]
+    shrunken = [layer * 0.1 for layer in layers]
     healthy, collapsed = (make_targets(each, 2, instance_norm_target_layer=True) for each in (layers, shrunken))
-    assert float(collapsed.std()) == pytest.approx(float(healthy.std()), rel=0.1)
-    assert float(layer_spread(shrunken, 2)) == pytest.approx(0.01 * float(layer_spread(layers, 2)), rel=1e-4)
+    assert float(collapsed.std()) == pytest.approx(float(healthy.std()), rel=0.02)
+    assert float(layer_spread(shrunken, 2)) == pytest.approx(0.1 * float(layer_spread(layers, 2)), rel=1e-4)
     assert float(layer_spread([*layers[:2], torch.ones(4, 9, 16)], 1)) == 0.0

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from modeling_data2vec.trainers import CollapseError, Data2VecTrainer
 from pretrain_digits import arguments, digit_images, tiny_model
 from safetensors.torch import load_file
 
 from modeling_data2vec import Data2Vec2VisionForPreTraining
 from modeling_data2vec.ema import ema_decay_at
+from modeling_data2vec.trainers import CollapseError, Data2VecTrainer
 
 
 def train(tmp_path, model=None, trainer_kwargs=None, **overrides) -> Data2VecTrainer:
@@ -71,7 +71,26 @@ def test_weight_decay_leaves_out_vectors_and_tokens(tmp_path):
 def test_log_carries_health_figures(tmp_path):
     trainer = train(tmp_path, max_steps=3)
     entry = trainer.state.log_history[0]
-    for name in ["loss", "regression_loss", "cls_loss", "constant_loss", "loss_below_constant", "target_std", "prediction_std", "target_spread", "position_explained", "teacher_student_cosine", "student_rank", "feature_encoder_rank", "feature_encoder_std", "masked_fraction", "ema_decay", "samples_per_second", "learning_rate", "grad_norm"]:
+    for name in [
+        "loss",
+        "regression_loss",
+        "cls_loss",
+        "constant_loss",
+        "loss_below_constant",
+        "target_std",
+        "prediction_std",
+        "target_spread",
+        "position_explained",
+        "teacher_student_cosine",
+        "student_rank",
+        "feature_encoder_rank",
+        "feature_encoder_std",
+        "masked_fraction",
+        "ema_decay",
+        "samples_per_second",
+        "learning_rate",
+        "grad_norm",
+    ]:
         assert math.isfinite(entry[name]), name
     assert entry["loss"] == pytest.approx(entry["regression_loss"] + entry["cls_loss"], rel=1e-4)
     assert entry["masked_fraction"] == pytest.approx(10 / 16)

@@ -27,7 +27,9 @@ ImageSet = tuple[Tensor, Labels]
 
 def patch_grid(config: PreTrainedConfig, height: int, width: int) -> tuple[int, int]:
     """(rows, columns) of patches that an encoder with `config.patch_size` makes of an image of that many pixels."""
-    size = config.patch_size
+    size = getattr(config, "patch_size", None)
+    if size is None:
+        raise ValueError(f"{type(config).__name__} has no patch_size: only encoders of image patches can be evaluated")
     rows, columns = (size, size) if isinstance(size, int) else size
     return height // rows, width // columns
 
@@ -178,10 +180,10 @@ def linear_probe(train_x: np.ndarray, train_y: Labels, test_x: np.ndarray, test_
 def knn(train_x: np.ndarray, train_y: Labels, test_x: np.ndarray, test_y: Labels, k: int = 5) -> float:
     """Accuracy of a vote of the `k` nearest neighbours by Euclidean distance of standardised features.
 
-    Without standardising, a few channels of large variance decide which transformer features are near. After it the
-    cosine measures angles around the mean image, where typical images have no direction of their own: on the digits it
-    was the worse metric for pooled features, trained or not, and for raw pixels. Arguments and errors are those of
-    `linear_probe`; of fewer than `k` neighbours all vote.
+    Without standardising, a few channels of large variance decide which transformer features are near. Not the cosine:
+    once features are centred, those of a typical image have no sure direction, and on the digits it was the worse of
+    the two for raw pixels and pooled features. Arguments and errors are those of `linear_probe`; of fewer than `k`
+    neighbours all vote.
     """
     train_y, test_y = _check(train_x, train_y, test_x, test_y)
     scaler = StandardScaler().fit(train_x)
@@ -202,7 +204,7 @@ def _check(train_x: Sized, train_y: Labels, test_x: Sized, test_y: Labels) -> tu
 
 
 def label_subset(labels: Labels, count: int, seed: int) -> np.ndarray:
-    """Indices of `count` random samples with the classes in proportion and none left out; int64 [count].
+    """Indices of `count` random samples, classes in proportion and none left out; int64 [count], in order.
 
     Raises:
         ValueError: if `count` exceeds the samples or falls below the number of classes.
@@ -224,7 +226,7 @@ def label_subset(labels: Labels, count: int, seed: int) -> np.ndarray:
     for name in classes:
         members = labels[order] == name
         place[members] = np.arange(members.sum()) / members.sum()
-    return order[np.argsort(place, kind="stable")[:count]]
+    return np.sort(order[np.argsort(place, kind="stable")[:count]])
 
 
 # ---- the table ----
@@ -323,8 +325,13 @@ def probe_table(
     """
     (train_images, train_labels), (test_images, test_labels) = train, test
     train_y, test_y = _check(train_images, train_labels, test_images, test_labels)
+    if not seeds:
+        raise ValueError("seeds is empty: give at least one")
     # Before the forward passes: a label count that can't be had should not cost them.
-    subsets = {count: _subsets(train_y, count, seeds) for count in label_counts}
+    subsets = {
+        count: [label_subset(train_y, count, seed) for seed in (seeds if count < len(train_y) else seeds[:1])]
+        for count in (len(train_y) if count is None else count for count in label_counts)
+    }
 
     def encode(encoder: PreTrainedModel, images: Tensor) -> np.ndarray:
         return extract_features(encoder, images.split(batch_size), pooling=pooling, layer=layer)
@@ -337,15 +344,12 @@ def probe_table(
     }
     rows = []
     for name, (train_x, test_x) in features.items():
-        for chosen in subsets.values():
-            linear = [
-                linear_probe(train_x[ids], train_y[ids], test_x, test_y, seed)
-                for seed, ids in zip(seeds, chosen, strict=False)
-            ]
+        for count, chosen in subsets.items():
+            linear = [linear_probe(train_x[ids], train_y[ids], test_x, test_y) for ids in chosen]
             nearest = [knn(train_x[ids], train_y[ids], test_x, test_y, k) for ids in chosen]
             for probe, scores in (("linear", linear), ("kNN", nearest)):
                 std = float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0
-                rows.append(ProbeRow(name, len(chosen[0]), probe, float(np.mean(scores)), std, scores))
+                rows.append(ProbeRow(name, count, probe, float(np.mean(scores)), std, scores))
     return ProbeTable(
         rows,
         pooling,
@@ -355,13 +359,6 @@ def probe_table(
         num_test=len(test_y),
         chance=float(np.unique(test_y, return_counts=True)[1].max() / len(test_y)),
     )
-
-
-def _subsets(labels: np.ndarray, count: int | None, seeds: Sequence[int]) -> list[np.ndarray]:
-    """Indices for each seed, or once where nothing is left to chance."""
-    if count is None or count == len(labels):
-        return [np.arange(len(labels))]
-    return [label_subset(labels, count, seed) for seed in seeds]
 
 
 def probe_accuracy(

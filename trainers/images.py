@@ -174,6 +174,22 @@ class ImageTransform:
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     horizontal_flip: bool = True
 
+    @classmethod
+    def from_processor(cls, processor: Any, **kwargs: Any) -> "ImageTransform":
+        """The resize and normalisation of an image processor, e.g. one from `AutoImageProcessor`.
+
+        Args:
+            processor: reads `size`, `image_mean` and `image_std`.
+            kwargs: the other arguments of `ImageTransform`.
+        """
+        size = processor.size
+        if "height" in size:
+            shape = (size["height"], size["width"])
+        else:
+            shape = (size["shortest_edge"], size["shortest_edge"])
+        mean, std = processor.image_mean, processor.image_std
+        return cls(shape, len(mean), mean, std, **kwargs)
+
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
             if len(getattr(self, name)) != self.num_channels:
@@ -234,6 +250,55 @@ class ImageTransform:
         return ((pixels - self._mean) / self._std).contiguous()
 
 
+def load_labelled_images(
+    source: str,
+    transform: ImageTransform,
+    *,
+    split: str,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    limit: int | None = None,
+) -> tuple[Tensor, np.ndarray]:
+    """Images and labels of a split, whole and in memory, for probes.
+
+    Args:
+        source, split, image_column: as for `load_images`.
+        transform: resizes and normalises; its crops and flips are not used.
+        label_column: found by itself where there is one class column, or one named "label".
+        limit: at most so many images, chosen at random but always the same.
+
+    Returns:
+        ([N, channels, H, W], [N] int labels); unreadable images are left out with a warning.
+    """
+    dataset, image_column = load_images(source, split=split, image_column=image_column)
+    if label_column is None:
+        candidates = [name for name, feature in dataset.features.items() if isinstance(feature, datasets.ClassLabel)]
+        candidates = candidates or [name for name in ("label", "labels", "fine_label") if name in dataset.features]
+        if len(candidates) != 1:
+            raise ValueError(
+                f"{source} has {len(candidates)} label columns among {sorted(dataset.features)}: "
+                + ("name one with label_column" if candidates else "probes need labels")
+            )
+        label_column = candidates[0]
+    elif label_column not in dataset.features:
+        raise ValueError(f"{source} has no column {label_column!r}, only {sorted(dataset.features)}")
+    if limit is not None and limit < len(dataset):
+        dataset = dataset.select(np.sort(np.random.default_rng(0).permutation(len(dataset))[:limit]))
+    pixels, labels = [], []
+    for index, example in enumerate(dataset):
+        try:
+            pixels.append(transform(decode_image(example[image_column], transform.num_channels)))
+        except UnreadableImageError as error:
+            logger.warning(f"Leaving out image {index} of split {split!r}: {error}")
+            continue
+        labels.append(example[label_column])
+    if not pixels:
+        raise ValueError(f"none of the {len(dataset)} images of {source} (split {split!r}) can be read")
+    return torch.stack(pixels), np.unique(labels, return_inverse=True)[1] if isinstance(labels[0], str) else (
+        np.asarray(labels)
+    )
+
+
 # ---- datasets for the trainer ----
 
 
@@ -256,7 +321,13 @@ class PretrainingImages(Dataset):
     """
 
     def __init__(
-        self, dataset: Any, transform: ImageTransform, *, image_column: str = "image", seed: int = 0, augment: bool = True
+        self,
+        dataset: Any,
+        transform: ImageTransform,
+        *,
+        image_column: str = "image",
+        seed: int = 0,
+        augment: bool = True,
     ) -> None:
         self.dataset, self.transform, self.image_column = dataset, transform, image_column
         self.seed, self.augment = seed, augment
@@ -303,7 +374,13 @@ class StreamedImages(IterableDataset):
     """
 
     def __init__(
-        self, dataset: Any, transform: ImageTransform, *, image_column: str = "image", seed: int = 0, augment: bool = True
+        self,
+        dataset: Any,
+        transform: ImageTransform,
+        *,
+        image_column: str = "image",
+        seed: int = 0,
+        augment: bool = True,
     ) -> None:
         self.dataset, self.transform, self.image_column = dataset, transform, image_column
         self.seed, self.augment = seed, augment

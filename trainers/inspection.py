@@ -10,10 +10,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from modeling_data2vec.hub_configs import recipe_names
 from transformers import AutoConfig, AutoModelForPreTraining
 
 from modeling_data2vec import Data2Vec2VisionConfig
+from modeling_data2vec.hub_configs import recipe_names
 
 from .collators import ImageMaskCollator
 from .recipes import Recipe, load_recipe

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from modeling_data2vec.hub_configs import recipe_folder, recipe_names
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PreTrainedConfig
 
 from modeling_data2vec import Data2Vec2VisionConfig
+from modeling_data2vec.hub_configs import recipe_folder, recipe_names
 
 from .training_arguments import Data2VecTrainingArguments
 
@@ -94,7 +95,10 @@ class Recipe:
         check_keys(values, known | {"model_type"}, str(self.config / "config.json"))
         changes = _numbers(self.config_overrides | (overrides or {}))
         check_keys(changes, known - {entry.name for entry in fields(PreTrainedConfig)}, f"{config_class.__name__}")
-        return AutoConfig.for_model(**(values | changes))
+        try:
+            return AutoConfig.for_model(**(values | changes))
+        except StrictDataclassError as error:  # what a config's own checks end in is no ValueError
+            raise ValueError(f"{self.name}: {error}") from error
 
     def accumulation_steps(self, num_gpus: int, per_device_batch: int) -> int:
         """Micro-batches that make up the recipe's global batch on fewer or smaller devices.
@@ -150,8 +154,8 @@ def check_keys(given: Iterable[Any], allowed: Collection[str], where: str) -> No
     for key in given:
         if key not in allowed:
             close = difflib.get_close_matches(str(key), allowed)
-            hint = f"did you mean {' or '.join(close)}? " if close else ""
-            raise ValueError(f"{where}: unknown key {key!r}; {hint}Allowed are {', '.join(sorted(allowed))}")
+            hint = f"; did you mean {' or '.join(close)}?" if close else "."
+            raise ValueError(f"{where}: unknown key {key!r}{hint} Allowed are {', '.join(sorted(allowed))}")
 
 
 def _checked(values: Any, path: Path) -> Recipe:

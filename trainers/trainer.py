@@ -1,4 +1,4 @@
-"""`Data2VecTrainer`: transformers' Trainer with a teacher, health figures and checkpoints that are never half written."""
+"""transformers' Trainer with a teacher, health figures, and checkpoints that are never half written."""
 
 import os
 import shutil
@@ -42,9 +42,7 @@ class Data2VecTrainer(Trainer):
 
     args: Data2VecTrainingArguments
 
-    def __init__(
-        self, model: Any, args: Data2VecTrainingArguments, data_collator: Any = None, **kwargs: Any
-    ) -> None:
+    def __init__(self, model: Any, args: Data2VecTrainingArguments, data_collator: Any = None, **kwargs: Any) -> None:
         super().__init__(model, args, data_collator or ImageMaskCollator(model.config), **kwargs)
         if self.train_dataset is not None and hasattr(self.train_dataset, "__len__") and not len(self.train_dataset):
             raise ValueError("train_dataset is empty: there is nothing to train on. Check the path and the split.")
@@ -97,9 +95,7 @@ class Data2VecTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        loss, outputs = super().compute_loss(
-            model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
-        )
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
         if model.training and self._is_last_before_log():
             self._health = measure_health(outputs, self.model.config)
         return (loss, outputs) if return_outputs else loss

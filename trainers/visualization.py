@@ -216,19 +216,25 @@ def _pictures(pixel_values: Tensor, mean: ImageStatistics, std: ImageStatistics)
     return pixels.clamp(0, 1).permute(0, 2, 3, 1).numpy()
 
 
-def _panels(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], interpolation: str = "nearest") -> Figure:
-    """A grid of RGB arrays with a title above each column; all fill as much room as the first one."""
+def _mosaic(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], interpolation: str = "nearest") -> Figure:
+    """A grid of RGB arrays with a title above each column; all are drawn as large as the first one."""
     height, width = rows[0][0].shape[:2]
-    panel = 1.5 * max(1.0, (width / height) ** 0.5)  # inches
-    figure = Figure(figsize=(panel * len(titles), panel * height / width * len(rows) + 0.3), layout="constrained")
-    axes = figure.subplots(len(rows), len(titles), squeeze=False)
+    gap, top = 0.08, 0.3  # inches, like all lengths here
+    panel_width = 1.5 * max(1.0, (width / height) ** 0.5)
+    panel_height = panel_width * height / width
+    size = (gap + len(titles) * (panel_width + gap), top + len(rows) * (panel_height + gap))
+    figure = Figure(figsize=size)
+    axis = figure.add_axes((0, 0, 1, 1), xlim=(0, size[0]), ylim=(size[1], 0))
+    axis.set_axis_off()
+    lefts = [gap + column * (panel_width + gap) for column in range(len(titles))]
     for row, pictures in enumerate(rows):
-        for axis, picture in zip(axes[row], pictures, strict=True):
-            small = picture.shape[:2] != (height, width)
-            axis.imshow(picture, extent=(0, width, height, 0), interpolation=interpolation if small else "nearest")
-            axis.set_axis_off()
-    for axis, title in zip(axes[0], titles, strict=True):
-        axis.set_title(title, fontsize=9, color=INK)
+        upper = top + row * (panel_height + gap)
+        for left, picture in zip(lefts, pictures, strict=True):
+            extent = (left, left + panel_width, upper + panel_height, upper)
+            patches = picture.shape[:2] != (height, width)
+            axis.imshow(picture, extent=extent, aspect="auto", interpolation=interpolation if patches else "nearest")
+    for left, title in zip(lefts, titles, strict=True):
+        axis.text(left + panel_width / 2, top / 2, title, ha="center", va="center", fontsize=9, color=INK)
     return figure
 
 
@@ -274,7 +280,7 @@ def plot_masks(
         for picture, image_views in zip(pictures, hidden.numpy(), strict=True)
     ]
     titles = ["image"] + [f"mask {m + 1}: {masks[:, m].float().mean():.0%} hidden" for m in range(masks.shape[1])]
-    return _save(_panels(views, titles), path)
+    return _save(_mosaic(views, titles), path)
 
 
 def pca_maps(
@@ -290,7 +296,8 @@ def pca_maps(
     """Colour each patch by the first three principal components of its features, beside an untrained encoder's.
 
     Components are taken over all patches of all shown images together, so that one colour means one thing in the whole
-    column; each is stretched from its 2nd to its 98th percentile. Colours of different columns are unrelated.
+    column; each is stretched from its 2nd to its 98th percentile. Colours of different columns are unrelated. A column
+    that looks the same for every image shows that position outweighs content.
 
     Args:
         model: any encoder that `extract_features` takes.
@@ -314,7 +321,7 @@ def pca_maps(
     )
     pictures = _pictures(pixel_values, mean, std)
     rows = list(zip(pictures, trained, untrained, strict=True))
-    return _save(_panels(rows, ["image", "model", "random weights"], interpolation), path)
+    return _save(_mosaic(rows, ["image", "model", "random weights"], interpolation), path)
 
 
 def _pca_colours(features: np.ndarray, grid: tuple[int, int]) -> np.ndarray:

@@ -1,0 +1,32 @@
+# Both `make demo` and `make test` set themselves up in .venv from a bare python3; a second run re-uses it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-slow lint types clean
+
+demo: $(READY)  ## pretrain on scikit-learn's digits, probe, draw: minutes on a CPU
+	rm -rf demo
+	$(BIN)/data2vec pretrain --recipe data2vec2-vision-tiny --dataset digits --probe_split test --output_dir demo
+
+test: $(READY)  ## all tests but the slow ones
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-slow: $(READY)  ## the slow tests
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+$(READY): setup.cfg pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test,dev]"
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info demo runs

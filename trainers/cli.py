@@ -1,0 +1,149 @@
+"""The commands behind `data2vec`: options, and what they print. The work is done elsewhere."""
+
+import argparse
+import json
+import logging
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.errors import StrictDataclassError
+from transformers import AutoImageProcessor, AutoModel, HfArgumentParser
+from transformers.utils import logging as transformers_logging
+
+from .evaluation import probe_table
+from .health import CollapseError
+from .images import ImageTransform, load_labelled_images
+from .inspection import inspect_target
+from .pretraining import PretrainOptions, pretrain
+from .recipes import load_recipe
+from .training_arguments import Data2VecTrainingArguments
+
+
+def run(command: str, argv: list[str]) -> int:
+    """Run a command; wrong input ends with one clear line and exit code 2, a collapsed run with 3."""
+    transformers_logging.disable_progress_bar()  # of loading and saving weights; training has its own
+    logging.getLogger("datasets").setLevel(logging.ERROR)
+    try:
+        {"pretrain": run_pretrain, "probe": run_probe, "inspect": run_inspect}[command](argv)
+    except CollapseError as error:
+        print(f"data2vec {command}: {error}", file=sys.stderr)
+        return 3
+    except (ValueError, FileNotFoundError, StrictDataclassError) as error:
+        message = " ".join(str(error).split())
+        print(f"data2vec {command}: {message}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def assignments(texts: list[str]) -> dict[str, Any]:
+    """`["num_masks=4", "inverse_mask=false"]` to a dict; values are read as JSON where they can be.
+
+    Example:
+        >>> assignments(["num_masks=4", "norm_position=pre"])
+        {'num_masks': 4, 'norm_position': 'pre'}
+    """
+    values = {}
+    for text in texts:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise ValueError(f"--config takes NAME=VALUE, not {text!r}")
+        try:
+            values[name] = json.loads(value)
+        except json.JSONDecodeError:
+            values[name] = value
+    return values
+
+
+# ---- pretrain ----
+
+
+def run_pretrain(argv: list[str]) -> None:
+    chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    chooser.add_argument("--recipe", default=PretrainOptions.recipe)
+    recipe = load_recipe(chooser.parse_known_args(argv)[0].recipe)
+    parser = HfArgumentParser(
+        (PretrainOptions, Data2VecTrainingArguments), prog="data2vec pretrain", allow_abbrev=False
+    )
+    parser.set_defaults(output_dir=f"runs/{recipe.name}", **recipe.training_arguments())
+    options, args = parser.parse_args_into_dataclasses(argv)
+    pretrain(options, args, recipe, assignments(options.config))
+
+
+# ---- probe ----
+
+
+@dataclass
+class ProbeOptions:
+    """Options of `data2vec probe`."""
+
+    model: str = field(metadata={"help": "Model folder or Hub id: any Hugging Face image encoder."})
+    dataset: str = field(metadata={"help": "'digits', image folder (a folder for each class), parquet, or Hub id."})
+    train_split: str = field(default="train", metadata={"help": "Split with the probe's training labels."})
+    test_split: str = field(default="test", metadata={"help": "Split that accuracies are measured on."})
+    image_column: str | None = field(default=None, metadata={"help": "Column with images, if there are several."})
+    label_column: str | None = field(default=None, metadata={"help": "Column with labels, if it isn't found."})
+    labels: list[str] = field(
+        default_factory=lambda: ["100", "all"], metadata={"help": "Numbers of training labels; 'all' for all."}
+    )
+    pooling: str = field(default="mean", metadata={"help": "mean, cls, max or flatten."})
+    layers: list[int] = field(
+        default_factory=lambda: [-1],
+        metadata={"help": "Layer -1 is the encoder's output, 0 the first layer's input; several are concatenated."},
+    )
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Random label subsets."})
+    limit: int | None = field(default=None, metadata={"help": "Use at most so many images of each split."})
+    output: str | None = field(default=None, metadata={"help": "Write the table as JSON to this file, too."})
+
+
+def run_probe(argv: list[str]) -> None:
+    parser = HfArgumentParser(ProbeOptions, prog="data2vec probe", allow_abbrev=False)
+    (options,) = parser.parse_args_into_dataclasses(argv)
+    counts = [None if text == "all" else _whole_number(text) for text in options.labels]
+    model = AutoModel.from_pretrained(options.model)
+    processor = AutoImageProcessor.from_pretrained(options.model)
+    transform = ImageTransform.from_processor(processor)
+    train, test = (
+        load_labelled_images(
+            options.dataset,
+            transform,
+            split=split,
+            image_column=options.image_column,
+            label_column=options.label_column,
+            limit=options.limit,
+        )
+        for split in (options.train_split, options.test_split)
+    )
+    layer = options.layers[0] if len(options.layers) == 1 else options.layers
+    table = probe_table(
+        model, train, test, label_counts=counts, pooling=options.pooling, layer=layer, seeds=options.seeds
+    )
+    print(table.to_markdown())
+    if options.output:
+        Path(options.output).parent.mkdir(parents=True, exist_ok=True)
+        Path(options.output).write_text(json.dumps(table.to_dict(), indent=2))
+
+
+def _whole_number(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError(f"--labels takes whole numbers from 1 or 'all', not {text!r}")
+    return int(text)
+
+
+# ---- inspect ----
+
+
+@dataclass
+class InspectOptions:
+    """Options of `data2vec inspect`."""
+
+    batch_size: int | None = field(default=None, metadata={"help": "Images on a device; default: the recipe's."})
+    dtype_bytes: int = field(default=2, metadata={"help": "2 for half precision, 4 for fp32."})
+
+
+def run_inspect(argv: list[str]) -> None:
+    parser = HfArgumentParser(InspectOptions, prog="data2vec inspect", allow_abbrev=False)
+    parser.add_argument("target", help="a recipe's name or file, a model folder, or a Hub id")
+    options, rest = parser.parse_args_into_dataclasses(argv)
+    print(inspect_target(rest.target, batch_size=options.batch_size, dtype_bytes=options.dtype_bytes).to_text())
