@@ -6,6 +6,7 @@ positions, E extra tokens, S = E + V tokens of a row, D channels, K target layer
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -234,7 +235,9 @@ class Data2VecCore:
         half = dtype in (torch.float16, torch.bfloat16) and not torch.is_autocast_enabled(device_type)
         with torch.autocast(device_type, dtype=dtype) if half else nullcontext():
             own = teacher.feature_encoder
-            tokens = own.embed(inputs).tokens if config.teacher_scope == "model" else embedding.tokens
+            tokens = embedding.tokens
+            if own is not None and config.teacher_scope == "model":
+                tokens = own.embed(inputs).tokens
             encoder = self.base_model.feature_encoder if own is None else own
             layers: list[Tensor] = []
             teacher.trunk(
@@ -244,16 +247,16 @@ class Data2VecCore:
 
     def _add_losses(self, output: Data2VecPreTrainingOutput) -> None:
         config: Data2Vec2PreTrainingConfig = self.config
-        settings = {"loss_beta": config.loss_beta, "loss_scale": config.loss_scale}
+        loss = partial(regression_loss, loss_beta=config.loss_beta, loss_scale=config.loss_scale)
         assert output.predictions is not None and output.targets is not None and output.mask is not None
-        per_position = regression_loss(output.predictions, output.targets[:, None], **settings)  # [B, M, T]
+        per_position = loss(output.predictions, output.targets[:, None])  # [B, M, T]
         output.regression_loss = masked_mean(per_position, output.mask)
         output.loss = output.regression_loss
         if config.cls_loss_weight:
             assert output.student_states is not None
             batch, num_masks, _ = output.mask.shape
             cls = output.student_states[:, config.num_extra_tokens - 1].unflatten(0, (batch, num_masks))  # [B, M, D]
-            per_row = regression_loss(cls, output.targets.mean(1)[:, None], **settings)  # [B, M]
+            per_row = loss(cls, output.targets.mean(1)[:, None])  # [B, M]
             reduced = per_row.sum() if config.cls_loss_reduction == "sum" else per_row.mean()
             output.cls_loss = config.cls_loss_weight * reduced
             output.loss = output.regression_loss + output.cls_loss

@@ -37,7 +37,7 @@ def _check(length: int, mask_prob: float, mask_length: int = 1) -> None:
 
 def _with_exact_count(covered: Tensor, count: int, generator: Generator) -> Tensor:
     """Add or remove random single positions of a [N, T] bool mask until each row has `count` True ones."""
-    noise = _uniform(*covered.shape, generator, FILL_STREAM)
+    noise = _uniform(covered.shape[0], covered.shape[1], generator, FILL_STREAM)
     # Covered positions score in [1, 2), the others in [0, 1): the top `count` are a random subset of the covered ones
     # when those are too many, and all of them with random others when they are too few.
     chosen = (covered + noise).topk(count, dim=1).indices  # [N, count]

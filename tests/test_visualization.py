@@ -86,6 +86,7 @@ def test_curves_of_a_whole_run(tmp_path):
     assert array.shape[1] > array.shape[0]  # 2 rows of 3 panels
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     "log",
     [
@@ -94,9 +95,10 @@ def test_curves_of_a_whole_run(tmp_path):
         [{"step": 1, "learning_rate": 0.0}, {"step": 2, "learning_rate": 0.0}],
         [{"step": 1, "ema_decay": 0.99}, {"step": 2, "ema_decay": 0.999}],
         [{"step": 1, "target_std": 0.8}, {"step": 2, "prediction_std": 0.0}],
+        [{"step": 0, "target_std": 0.0}],
         [{"step": 5, "probe_knn": 0.5, "probe_knn_raw": 0.6}, {"step": 5, "probe_knn_random": 0.4}],
     ],
-    ids=["one point", "nan", "zero rate", "decay only", "zero spread", "probe only"],
+    ids=["one point", "nan", "zero rate", "decay only", "zero spread", "only zeros", "probe only"],
 )
 def test_curves_of_what_there_is(log, tmp_path):
     """A single panel rather than a grid with holes."""

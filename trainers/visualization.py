@@ -49,10 +49,7 @@ def plot_curves(log_history: History, path: str | PathLike[str]) -> Path:
 
     Args:
         log_history: `trainer.state.log_history`; each entry has a `step`.
-        path: the PNG file to write; its folder is made.
-
-    Returns:
-        The path.
+        path: the PNG file to write, which is returned; its folder is made.
 
     Raises:
         ValueError: if no entry holds any of the keys.
@@ -81,7 +78,7 @@ def plot_curves(log_history: History, path: str | PathLike[str]) -> Path:
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(4.2 * columns, 3.2 * rows), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
-    last_step = max(entry["step"] for entry in log_history if "step" in entry)
+    last_step = max(1, *(entry["step"] for entry in log_history if "step" in entry))
     for number, draw in enumerate(panels, start=1):
         axis = figure.add_subplot(rows, columns, number)
         axis.set_xlim(-0.02 * last_step, 1.02 * last_step)
@@ -146,10 +143,11 @@ def _draw_spread(axis: Axes, history: History) -> None:
     _line(axis, history, "prediction_std", "predictions", ORANGE)
     _line(axis, history, "target_spread", "targets before normalisation", GREEN)
     _line(axis, history, "feature_encoder_std", "patch embedding", PINK)
-    axis.set_yscale("log")
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.yaxis.set_minor_locator(NullLocator())
-    axis.yaxis.set_major_formatter("{x:g}")
+    if any(np.nan_to_num(line.get_ydata()).max() > 0 for line in axis.lines):  # else a log scale has no place for them
+        axis.set_yscale("log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_minor_locator(NullLocator())
+        axis.yaxis.set_major_formatter("{x:g}")
     _dress(axis, "Spread (collapse: towards 0)", "standard deviation", columns=2)
 
 
@@ -179,8 +177,10 @@ def _draw_schedules(axis: Axes, history: History) -> None:
         side.yaxis.label.set_color(color)
         side.tick_params(axis="y", colors=color)
         side.yaxis.set_visible(bool(side.lines))
-    axis.yaxis.set_major_formatter("{x:g}")
-    right.ticklabel_format(axis="y", useOffset=False)
+        side.yaxis.set_major_formatter("{x:g}")
+    span = 1 - min(_series(history, "ema_decay")[1], default=1.0)
+    if span > 0:  # what matters of a decay is its distance from 1
+        right.set_ylim(1 - 1.1 * span, 1 + 0.05 * span)
     right.grid(not axis.lines)
 
 
@@ -252,12 +252,9 @@ def plot_masks(
         pixel_values: [N, channels, height, width]; of more than 3 channels the first 3 are shown.
         masks: bool [N, M, T], True where a patch is hidden (drawn grey).
         grid: (rows, columns) of patches, T = rows * columns; must divide the image's size.
-        path: the PNG file to write; its folder is made.
+        path: the PNG file to write, which is returned; its folder is made.
         mean, std: what the pixels were normalised with, a number or one for each channel; without both, the range of
             the pixels becomes black to white.
-
-    Returns:
-        The path.
 
     Raises:
         ValueError: if masks, grid and images don't fit together.
@@ -302,19 +299,16 @@ def pca_maps(
     Args:
         model: any encoder that `extract_features` takes.
         pixel_values: [N, channels, height, width], normalised; the first 8 images are shown, one a row.
-        path: the PNG file to write; its folder is made.
+        path: the PNG file to write, which is returned; its folder is made.
         mean, std: as in `plot_masks`.
         layer: as in `extract_features`.
         interpolation: "nearest" shows patches as they are, "bilinear" smooth ones.
-
-    Returns:
-        The path.
 
     Raises:
         ValueError: for fewer than 3 patches in all, and as `extract_features`.
     """
     pixel_values = pixel_values[:8]
-    grid = patch_grid(model.config, *pixel_values.shape[2:])
+    grid = patch_grid(model.base_model.config, *pixel_values.shape[2:])
     trained, untrained = (
         _pca_colours(extract_features(encoder, [pixel_values], pooling="flatten", layer=layer), grid)
         for encoder in (model, random_weights(model))
