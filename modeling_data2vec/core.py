@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from transformers.utils import ModelOutput, logging
 
 from .configuration_data2vec import Data2Vec2PreTrainingConfig
-from .counter_rng import normal
 from .ema import copy_weights, ema_decay_at, update_ema
 from .feature_encoders import Embedding, FeatureEncoder, gather_rows
 from .losses import masked_mean, regression_loss
-from .masking import NOISE_STREAM, visible_ids
+from .masking import visible_ids
 from .targets import layer_spread, make_targets
 from .trunk import Data2Vec2Trunk
 
@@ -73,7 +72,7 @@ class Data2VecCore:
     # For type checkers: the host class is a PreTrainedModel.
     config: Any
     base_model: Any
-    head: nn.Module
+    head: Any
     teacher: Teacher
 
     _keep_in_fp32_modules_strict = {"teacher"}  # an average in bf16 does not move  # noqa: RUF012
@@ -216,12 +215,12 @@ class Data2VecCore:
         if mask_noise is None:
             if noise_keys is None:
                 noise_keys = torch.randint(-(2**31), 2**31, (batch, num_masks), dtype=torch.int32)
-            keys = noise_keys.to(visible.device).flatten()  # [R]
-            mask_noise = normal(keys, length * dim, NOISE_STREAM).mul_(config.mask_noise_std)
-        filled = mask_noise.to(visible.dtype).reshape(rows * length, dim)
+            noise = self.head.mask_noise(noise_keys.to(visible.device).flatten(), length, visible.dtype)
+        else:
+            noise = mask_noise.to(visible.dtype).reshape(rows * length, dim)
         offsets = torch.arange(rows, device=visible.device).unsqueeze(1) * length  # [R, 1]
         flat_ids = (ids_keep.reshape(rows, num_visible) + offsets).flatten()  # [R * V]
-        filled = filled.index_copy(0, flat_ids, visible.reshape(-1, dim)).view(rows, length, dim)
+        filled = noise.index_copy(0, flat_ids, visible.reshape(-1, dim)).view(rows, length, dim)
         return self.head(filled, grid).unflatten(0, (batch, num_masks))  # [B, M, T, D]
 
     @torch.no_grad()

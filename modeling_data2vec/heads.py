@@ -2,10 +2,47 @@
 
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configuration_data2vec import Data2Vec2PreTrainingConfig
+from .counter_rng import normal, uniform
+from .masking import NOISE_STREAM
+
+NOISE_VECTORS = 4096
+
+
+class MaskNoise(nn.Module):
+    """The decoder's input at hidden positions: N(0, std²), as a function of a row's key.
+
+    Each position takes one of 4,096 fixed normal vectors, picked at random. Fresh numbers for every channel would be
+    the third largest cost of a step on a CPU, for something whose only job is to say nothing.
+
+    Args:
+        dim: channels D.
+        std: standard deviation.
+    """
+
+    def __init__(self, dim: int, std: float):
+        super().__init__()
+        self.dim, self.std = dim, std
+        self._vectors: dict[tuple, Tensor] = {}
+
+    def forward(self, keys: Tensor, length: int, dtype: torch.dtype) -> Tensor:
+        """Noise for [R] int32 keys: [R * length, D]."""
+        picks = uniform(keys, length, NOISE_STREAM).mul_(NOISE_VECTORS).long()  # [R, T]
+        return self.vectors(keys.device, dtype).index_select(0, picks.flatten())
+
+    def vectors(self, device: torch.device, dtype: torch.dtype) -> Tensor:
+        """The fixed vectors [4096, D], computed once for each device and dtype."""
+        if (device, dtype) not in self._vectors or torch.compiler.is_compiling():
+            keys = torch.arange(NOISE_VECTORS, dtype=torch.int32, device=device)
+            vectors = normal(keys, self.dim, NOISE_STREAM).mul_(self.std).to(dtype)
+            if torch.compiler.is_compiling():
+                return vectors
+            self._vectors[device, dtype] = vectors
+        return self._vectors[device, dtype]
 
 
 class ConvDecoder2d(nn.Module):
@@ -26,6 +63,7 @@ class ConvDecoder2d(nn.Module):
         super().__init__()
         widths = [config.hidden_size] + [config.decoder_dim] * config.decoder_layers
         self.residual = config.decoder_residual
+        self.mask_noise = MaskNoise(config.hidden_size, config.mask_noise_std)
         self.convs = nn.ModuleList(
             nn.Conv2d(
                 wide,

@@ -13,7 +13,7 @@ from .counter_rng import uniform
 Generator = torch.Generator | Tensor
 
 # Streams of `counter_rng` in use: one for block centres, one for the fill-up to the exact count; the decoder's noise
-# (core.py) has a third.
+# (heads.py) has a third.
 CENTRE_STREAM, FILL_STREAM, NOISE_STREAM = 1, 2, 3
 
 

@@ -1,0 +1,100 @@
+"""What the files may know of each other, and that every public name exists, is described and shows what it does."""
+
+import ast
+import doctest
+import importlib
+import pkgutil
+import sys
+from pathlib import Path
+
+import pytest
+
+import modeling_data2vec
+from modeling_data2vec import trainers
+
+ROOT = Path(__file__).parent.parent
+# Pure functions of tensors, which a reader can take one by one.
+LEAVES = {"masking", "targets", "losses", "ema", "counter_rng", "positions"}
+MODEL_FILES = sorted((ROOT / "modeling_data2vec").glob("*.py"))
+TRAINER_FILES = sorted((ROOT / "trainers").glob("*.py"))
+MODULES = [
+    importlib.import_module(f"{package.__name__}.{info.name}")
+    for package in (modeling_data2vec, trainers)
+    for info in pkgutil.iter_modules(package.__path__)
+    if not info.ispkg
+]
+
+
+def imports(path: Path) -> list[tuple[int, str, list[str]]]:
+    """(dots, module, names) of each import anywhere in a file; `import a.b` is (0, "a.b", [])."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [(0, alias.name, []) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append((node.level, node.module or "", [alias.name for alias in node.names]))
+    return found
+
+
+def outside(path: Path) -> set[str]:
+    """Third-party top-level packages that a file imports."""
+    return {module.split(".")[0] for dots, module, _ in imports(path) if not dots} - sys.stdlib_module_names
+
+
+def siblings(path: Path) -> set[str]:
+    return {module for dots, module, _ in imports(path) if dots}
+
+
+@pytest.mark.parametrize("name", sorted(LEAVES))
+def test_leaves_need_torch_alone(name):
+    path = ROOT / "modeling_data2vec" / f"{name}.py"
+    assert outside(path) <= {"torch"}
+    assert siblings(path) <= LEAVES
+
+
+@pytest.mark.parametrize("path", MODEL_FILES, ids=lambda path: path.name)
+def test_models_need_no_training_libraries(path):
+    assert outside(path) <= {"torch", "transformers", "huggingface_hub", "safetensors"}
+
+
+@pytest.mark.parametrize("path", TRAINER_FILES, ids=lambda path: path.name)
+def test_trainers_reach_the_models_by_their_full_name(path):
+    """The folder is installed below the package (docs/decisions.md), so a relative import would lead elsewhere."""
+    for dots, module, _ in imports(path):
+        assert dots < 2, module
+        assert not module.startswith("modeling_data2vec.trainers"), "siblings are imported relatively"
+        if dots:
+            assert (ROOT / "trainers" / f"{module.split('.')[0]}.py").is_file(), module
+
+
+@pytest.mark.parametrize("path", MODEL_FILES + TRAINER_FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_siblings_are_imported_by_the_names_that_are_used(path):
+    for dots, module, names in imports(path):
+        if dots:
+            assert module, f"from . import {', '.join(names)}"
+            assert "*" not in names
+        assert not (path.parent.name == "modeling_data2vec" and module.startswith("modeling_data2vec"))
+
+
+@pytest.mark.parametrize(
+    ("package", "name"),
+    [(package, name) for package in (modeling_data2vec, trainers) for name in package.__all__],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+def test_public_names_exist_and_are_described(package, name):
+    value = getattr(package, name)
+    if callable(value):
+        # A dataclass without a docstring of its own gets its signature for one.
+        assert value.__doc__ and not value.__doc__.startswith(f"{name}(")
+        assert value.__module__.startswith("modeling_data2vec")
+
+
+def test_public_names_are_sorted_and_listed_once():
+    for package in (modeling_data2vec, trainers):
+        assert package.__all__ == sorted(set(package.__all__))
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
+def test_modules_are_described_and_their_examples_run(module):
+    assert module.__doc__
+    assert doctest.testmod(module).failed == 0
