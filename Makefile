@@ -11,10 +11,10 @@ demo: $(READY)  ## pretrain on scikit-learn's digits, probe, draw: minutes on a 
 	$(BIN)/data2vec pretrain --recipe data2vec2-vision-tiny --dataset digits --probe_split test --output_dir demo
 
 test: $(READY)  ## all tests but the slow ones
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 test-slow: $(READY)  ## the slow tests
-	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """Configs: everything in which the published recipes differ is a field of the modality's config."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
@@ -101,6 +101,17 @@ class Data2Vec2PreTrainingConfig(PreTrainedConfig):
     decoder_layers: int = 4
     decoder_residual: bool = True
     decoder_dropout: Number = 0.0
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As transformers', but the config of another kind of model is an error instead of a warning."""
+        found = config_dict.get("model_type")
+        if cls.model_type and found and found != cls.model_type:
+            raise ValueError(
+                f"this is the config of a model of type {found!r}, but {cls.__name__} is for {cls.model_type!r}: load "
+                "it with the Auto classes or with its own class"
+            )
+        return super().from_dict(config_dict, **kwargs)
 
     def validate_sizes(self) -> None:
         positive = (

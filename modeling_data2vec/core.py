@@ -113,8 +113,18 @@ class Data2VecCore:
 
     @classmethod
     def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
-        """Load a model; a checkpoint without a (complete) teacher gets one that equals the loaded student."""
+        """Load a model; a checkpoint without a (complete) teacher gets one that equals the loaded student.
+
+        Raises:
+            ValueError: the checkpoint has none of the student's weights.
+        """
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)  # type: ignore[misc]
+        student = f"{model.base_model_prefix}."
+        if all(key in info["missing_keys"] for key in model.state_dict() if key.startswith(student)):
+            raise ValueError(
+                f"{args[0] if args else kwargs.get('pretrained_model_name_or_path')} holds no weight of a "
+                f"{cls.__name__} or of its encoder: it is a checkpoint of another model"
+            )
         missing = sorted(key for key in info["missing_keys"] if key.startswith("teacher."))
         if missing:
             logger.warning(

@@ -13,7 +13,7 @@ from transformers import AutoImageProcessor, AutoModel, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
-from modeling_data2vec import Data2Vec2VisionForPreTraining
+from modeling_data2vec import Data2Vec2VisionConfig, Data2Vec2VisionForPreTraining
 
 from .callbacks import ProbeCallback
 from .collators import ImageMaskCollator
@@ -116,10 +116,12 @@ def _check_output(output: Path, options: PretrainOptions, args: Data2VecTraining
 
 
 def _model_and_processor(options: PretrainOptions, recipe: Recipe, config_changes: dict[str, Any]) -> tuple[Any, Any]:
-    config = recipe.model_config(config_changes)
     if options.model is None:
+        config = recipe.model_config(config_changes)
         model = Data2Vec2VisionForPreTraining(config)
-    else:
+    else:  # the checkpoint's own shape; the recipe gives training arguments and augmentation
+        recipe.model_config(config_changes)  # names unknown changes
+        config = Data2Vec2VisionConfig.from_pretrained(options.model, **config_changes)
         model = Data2Vec2VisionForPreTraining.from_pretrained(options.model, config=config)
     processor = AutoImageProcessor.from_pretrained(options.model or recipe.config)
     height, width = config.image_shape

@@ -1,0 +1,159 @@
+"""Does it learn? data2vec 2.0 on Fashion-MNIST, and the papers' two claims at equal compute.
+
+    python benchmarks/learning_vision.py                 # three seeds against raw pixels and random weights
+    python benchmarks/learning_vision.py --claims        # K = 1 against K = all, M = 1 against M = 8
+
+Every run is `Data2VecTrainer` with `benchmarks/fashion_mnist/recipe.yaml`, on one thread. Its length is a budget of CPU
+time (user + system): the number of steps is computed from the time of the first ones, so variants that are cheaper
+make more steps. Reported is the CPU time that the whole training took.
+
+The data come with Debian: apt-get install -y dataset-fashion-mnist
+"""
+
+import argparse
+import gzip
+import json
+import logging
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+DATA = Path("/usr/share/datasets/fashion-mnist")
+RECIPE = Path(__file__).parent / "fashion_mnist" / "recipe.yaml"
+LABELS = (1_000, 10_000)
+WARM_STEPS = 40  # steps that are timed to compute the number of steps
+CLAIMS = {
+    "K = all, M = 8": {},
+    "K = 1": {"average_top_k_layers": 1},
+    "M = 1": {"num_masks": 1},
+}
+
+
+def read_idx(name: str):
+    """One of the data set's IDX files as a uint8 array."""
+    import numpy as np
+
+    with gzip.open(DATA / f"{name}.gz") as file:
+        data = file.read()
+    shape = [int.from_bytes(data[4 + 4 * i : 8 + 4 * i], "big") for i in range(data[3])]
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
+
+
+def dataset(split: str):
+    """A split as a `datasets.Dataset` of arrays [28, 28] and labels."""
+    import datasets
+
+    prefix = {"train": "train", "test": "t10k"}[split]
+    images, labels = read_idx(f"{prefix}-images-idx3-ubyte"), read_idx(f"{prefix}-labels-idx1-ubyte")
+    features = datasets.Features({"image": datasets.Array2D((28, 28), "uint8"), "label": datasets.Value("int64")})
+    return datasets.Dataset.from_dict({"image": images, "label": labels}, features=features).with_format("numpy")
+
+
+def train(changes: dict, seed: int, budget: float) -> dict:
+    """One run in this process: pretrain for `budget` CPU seconds, then probe; returns the figures."""
+    import torch
+    from transformers.utils import logging as transformers_logging
+
+    from modeling_data2vec import Data2Vec2VisionForPreTraining
+    from modeling_data2vec.trainers import Data2VecTrainer, Data2VecTrainingArguments, ImageTransform, PretrainingImages
+    from modeling_data2vec.trainers.evaluation import probe_table
+    from modeling_data2vec.trainers.recipes import load_recipe
+
+    torch.set_num_threads(1)
+    transformers_logging.disable_progress_bar()
+    logging.disable(logging.WARNING)
+    recipe = load_recipe(RECIPE)
+    config = recipe.model_config(changes)
+    arrays = {split: dataset(split) for split in ("train", "test")}
+    augmentation = recipe.augmentation
+    transform = ImageTransform(config.image_shape, 1, **augmentation)
+
+    def trainer(steps: int, output: str) -> Data2VecTrainer:
+        torch.manual_seed(seed)
+        settings = recipe.training_arguments({"max_steps": steps, "seed": seed, "warmup_steps": max(1, steps // 20)})
+        config.ema_anneal_end_step = max(1, int(0.7 * steps))
+        args = Data2VecTrainingArguments(
+            output, **settings, save_strategy="no", disable_tqdm=True, use_cpu=True, stop_on_collapse=False
+        )
+        images = PretrainingImages(arrays["train"], transform, seed=seed)
+        return Data2VecTrainer(Data2Vec2VisionForPreTraining(config), args, train_dataset=images)
+
+    with tempfile.TemporaryDirectory() as folder:
+        trainer(5, folder).train()
+        start = time.process_time()
+        trainer(WARM_STEPS, folder).train()
+        steps = int(budget / ((time.process_time() - start) / WARM_STEPS))
+        run = trainer(steps, folder)
+        start = time.process_time()
+        run.train()
+        seconds = time.process_time() - start
+    whole = ImageTransform(
+        config.image_shape, 1, augmentation["mean"], augmentation["std"], crop_scale=(1.0, 1.0), horizontal_flip=False
+    )
+    import numpy as np
+
+    order = np.random.default_rng(seed).permutation(60_000)[: LABELS[-1]]
+    sets = []
+    for split, rows in (("train", order), ("test", np.arange(10_000))):
+        pixels = torch.from_numpy(np.array(arrays[split][rows]["image"], dtype=np.float32) / 255)[:, None]
+        sets.append((torch.stack([whole(image) for image in pixels]), np.asarray(arrays[split][rows]["label"])))
+    layers = list(range(1, config.num_prenet_layers + config.num_hidden_layers + 1))
+    result = {"steps": steps, "cpu_minutes": seconds / 60, "probes": {}}
+    for name, layer in (("last layer", -1), ("all layers", layers)):
+        table = probe_table(run.model, *sets, label_counts=[LABELS[0], None], layer=layer, seeds=(seed,))
+        for row in table.to_dict()["rows"]:
+            if row["probe"] == "linear":
+                result["probes"][f"{row['features']}, {name}, {row['labels']}"] = row["mean"]
+    return result
+
+
+def run_apart(changes: dict, seed: int, budget: float) -> dict:
+    """`train` in a process of its own, on one thread."""
+    arguments = json.dumps([changes, seed, budget])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, __file__, "--one", arguments]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def report(results: dict[str, list[dict]]) -> None:
+    for variant, runs in results.items():
+        minutes = statistics.mean(run["cpu_minutes"] for run in runs)
+        steps = statistics.mean(run["steps"] for run in runs)
+        print(f"\n{variant}: {len(runs)} seed(s), {steps:,.0f} steps, {minutes:.1f} CPU-minutes\n")
+        print("| features, pooled over | labels | linear probe | each seed |\n|---|---:|---:|---|")
+        for name in runs[0]["probes"]:
+            scores = [run["probes"][name] for run in runs]
+            features, layer, labels = name.rsplit(", ", 2)
+            spread = f" ± {statistics.stdev(scores):.3f}" if len(scores) > 1 else ""
+            each = ", ".join(f"{score:.3f}" for score in scores)
+            print(f"| {features}, {layer} | {int(labels):,} | {statistics.mean(scores):.3f}{spread} | {each} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--claims", action="store_true", help="compare K and M instead")
+    parser.add_argument("--minutes", type=float, help="CPU-minutes of a run; default 20, with --claims 5")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if not DATA.exists():
+        sys.exit(f"{DATA} is missing: apt-get install -y dataset-fashion-mnist")
+    if options.one:
+        return print(json.dumps(train(*json.loads(options.one))))
+    minutes = options.minutes or (5 if options.claims else 20)
+    variants = CLAIMS if options.claims else {"data2vec 2.0": {}}
+    results: dict[str, list[dict]] = {name: [] for name in variants}
+    for seed in options.seeds:  # variants interleaved
+        for name, changes in variants.items():
+            results[name].append(run_apart(changes, seed, 60 * minutes))
+            print(f"done: {name}, seed {seed}: {json.dumps(results[name][-1])}", file=sys.stderr, flush=True)
+    report(results)
+
+
+if __name__ == "__main__":
+    main()
