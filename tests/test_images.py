@@ -121,15 +121,17 @@ def test_digits():
 
 
 def test_column_is_found_or_named(tmp_path, table):
-    two = table.add_column("depth", table["label"]).rename_column("image", "left")
-    two = two.map(lambda example: {"right": example["left"]}, features=two.features | {"right": datasets.Image()})
+    pictures = [Image.fromarray(array) for array in arrays()]
+    columns = {"left": pictures[::-1], "right": pictures, "depth": list(range(12))}
+    features = {"left": datasets.Image(), "right": datasets.Image(), "depth": datasets.Value("int64")}
+    two = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
     two.save_to_disk(tmp_path / "two")
     with pytest.raises(ValueError, match=r"2 image columns among .*'left'.*'right'.*image_column"):
         load_images(str(tmp_path / "two"))
     dataset, column = load_images(str(tmp_path / "two"), image_column="right")
     assert column == "right"
     assert_are_the_digits(dataset, column)
-    with pytest.raises(ValueError, match=r"no column 'center', only \['depth', 'label', 'left', 'right'\]"):
+    with pytest.raises(ValueError, match=r"no column 'center', only \['depth', 'left', 'right'\]"):
         load_images(str(tmp_path / "two"), image_column="center")
     table.remove_columns("image").save_to_disk(tmp_path / "none")
     with pytest.raises(ValueError, match=r"0 image columns among \['label'\]"):
@@ -147,9 +149,14 @@ def test_sources_without_images_are_errors(tmp_path, table):
         load_images(str(tmp_path / "text"))
     with pytest.raises(ValueError, match=r"readme.txt is not a folder of images"):
         load_images(str(tmp_path / "text" / "readme.txt"))
-    table.select([]).save_to_disk(tmp_path / "empty")
-    with pytest.raises(ValueError, match="split 'train'.*is empty"):
-        load_images(str(tmp_path / "empty"))
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_an_empty_source_is_an_error(tmp_path, table, kind):
+    path = tmp_path / f"none.{kind}"
+    table.select([]).to_parquet(path) if kind == "parquet" else table.select([]).save_to_disk(path)
+    with pytest.raises(ValueError, match="none.*is empty: there is nothing to train on"):
+        load_images(str(path))
 
 
 # ---- decoding ----
@@ -181,9 +188,22 @@ def test_bytes_and_paths(folder):
     path = folder / "0" / "00.png"
     for value in ({"bytes": None, "path": str(path)}, {"bytes": path.read_bytes(), "path": None}):
         assert np.array_equal(np.asarray(decode_image(value, 1)), arrays()[0])
-    for bad in ({"bytes": b"text", "path": None}, {"bytes": None, "path": None}, {"bytes": None, "path": "/missing"}):
-        with pytest.raises(UnreadableImageError):
-            decode_image(bad, 1)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"bytes": b"text", "path": None},
+        {"bytes": None, "path": "/missing.png"},
+        {"bytes": None, "path": None},
+        {"bytes": b"", "path": None},
+        None,
+    ],
+    ids=["text", "no file", "neither", "no bytes", "null"],
+)
+def test_what_is_no_image_is_unreadable(value):
+    with pytest.raises(UnreadableImageError):
+        decode_image(value, 1)
 
 
 def test_arrays_with_any_number_of_channels():
@@ -247,7 +267,8 @@ def test_crops_keep_to_their_bounds_and_reach_them(width, height):
         ratios.append((right - left) / (bottom - top))
     assert min(shares) == pytest.approx(0.2, abs=0.02) and max(shares) == pytest.approx(0.9, abs=0.02)
     assert min(ratios) == pytest.approx(0.5, abs=0.05) and max(ratios) == pytest.approx(2.0, abs=0.15)
-    assert abs(np.mean(np.log(ratios))) < 0.12  # as often wide as high
+    if width == height:  # as often wide as high
+        assert abs(np.mean(np.log(ratios))) < 0.05
 
 
 def test_an_image_too_narrow_for_any_crop_is_cut_in_the_middle():
@@ -282,9 +303,7 @@ def test_each_bad_setting_has_its_own_error(arguments, message):
         ImageTransform((8, 8), **arguments)
 
 
-@pytest.mark.parametrize(
-    ("size", "expected"), [({"height": 6, "width": 10}, (6, 10)), ({"shortest_edge": 7}, (7, 7))]
-)
+@pytest.mark.parametrize(("size", "expected"), [({"height": 6, "width": 10}, (6, 10)), ({"shortest_edge": 7}, (7, 7))])
 def test_transform_of_a_processor(size, expected):
     processor = ViTImageProcessorPil(size=size, image_mean=[0.1, 0.2, 0.3], image_std=[0.4, 0.5, 0.6])
     transform = ImageTransform.from_processor(processor, crop_scale=(0.5, 1.0), horizontal_flip=False)
@@ -330,13 +349,11 @@ def test_workers_see_a_new_epoch(table):
 @pytest.fixture
 def damaged(folder):
     """A truncated PNG, a text file and an empty file among twelve digits, and their names."""
-    whole = (folder / "0" / "00.png").read_bytes()
     large = io.BytesIO()
     photo(200, 200).save(large, "png")
     (folder / "0" / "broken.png").write_bytes(large.getvalue()[:2000])
     (folder / "1" / "text.png").write_text("not an image")
     (folder / "2" / "empty.png").write_bytes(b"")
-    assert len(whole)
     return folder, {"broken.png", "text.png", "empty.png"}
 
 
@@ -353,7 +370,7 @@ def test_unreadable_files_are_replaced_and_named_once(damaged, workers, caplog):
         assert len(set(torch.cat([batch["key"] for batch in batches]).tolist())) == 15
     assert sorted(name.split("/")[-1] for name in images.unreadable()) == sorted(names)
     if not workers:  # those of workers go to stderr of their own
-        assert all(caplog.text.count(name) == 1 for name in names)
+        assert all(sum(name in record.getMessage() for record in caplog.records) == 1 for name in names)
 
 
 def test_a_broken_image_is_replaced_by_the_next(damaged):
@@ -392,7 +409,7 @@ def test_a_stream_repeats_itself(damaged, caplog):
         assert left["key"] == right["key"] and torch.equal(left["pixel_values"], right["pixel_values"])
     assert not {item["key"] for item in first} & {item["key"] for item in later}
     assert images.unreadable() == [f"{len(names)} images of the stream"]
-    assert caplog.text.count("Passing over image") == 3 * len(names)
+    assert sum("Passing over image" in record.getMessage() for record in caplog.records) == 3 * len(names)
 
     whole = StreamedImages(dataset, PLAIN, image_column=column, augment=False)
     expected = [transform(decode_image(value[column], 1)) for value in dataset if is_readable(value[column])]

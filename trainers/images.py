@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import datasets
@@ -14,8 +15,6 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from transformers.utils import logging
-
-from modeling_data2vec.counter_rng import derive_keys, uniform
 
 logger = logging.get_logger(__name__)
 
@@ -201,39 +200,35 @@ class ImageTransform:
         self._mean = torch.tensor(self.mean).view(-1, 1, 1)
         self._std = torch.tensor(self.std).view(-1, 1, 1)
 
-    def crop_box(self, width: int, height: int, noise: Sequence[float]) -> tuple[int, int, int, int]:
-        """A random crop (left, top, right, bottom) from 40 uniform numbers: ten tries, then the largest centred one."""
+    def crop_box(self, width: int, height: int, rng: Random) -> tuple[int, int, int, int]:
+        """A random crop (left, top, right, bottom): ten tries, then the largest centred one."""
         if self.crop_scale == (1.0, 1.0):
             return 0, 0, width, height
-        low, high = self.crop_scale
-        log_low, log_high = math.log(self.crop_ratio[0]), math.log(self.crop_ratio[1])
-        for i in range(0, 40, 4):
-            area = width * height * (low + (high - low) * noise[i])
-            ratio = math.exp(log_low + (log_high - log_low) * noise[i + 1])
+        for _ in range(10):
+            area = width * height * rng.uniform(*self.crop_scale)
+            ratio = math.exp(rng.uniform(math.log(self.crop_ratio[0]), math.log(self.crop_ratio[1])))
             crop_width, crop_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
             if 0 < crop_width <= width and 0 < crop_height <= height:
-                left = int(noise[i + 2] * (width - crop_width + 1))
-                top = int(noise[i + 3] * (height - crop_height + 1))
+                left, top = rng.randint(0, width - crop_width), rng.randint(0, height - crop_height)
                 return left, top, left + crop_width, top + crop_height
         crop_width = min(width, round(height * self.crop_ratio[1]))
         crop_height = min(height, round(width / self.crop_ratio[0]))
         left, top = (width - crop_width) // 2, (height - crop_height) // 2
         return left, top, left + crop_width, top + crop_height
 
-    def __call__(self, image: Image.Image | Tensor, key: Tensor | None = None) -> Tensor:
+    def __call__(self, image: Image.Image | Tensor, rng: Random | None = None) -> Tensor:
         """Transform a decoded image.
 
         Args:
             image: from `decode_image`.
-            key: int32 scalar that decides crop and flip; None for no augmentation, only the resize.
+            rng: decides crop and flip; None for no augmentation, only the resize.
 
         Returns:
             fp32 [channels, height, width], normalised.
         """
         is_tensor = isinstance(image, Tensor)
         width, height = (image.shape[2], image.shape[1]) if isinstance(image, Tensor) else image.size
-        noise = uniform(key.view(1), 41, stream=4)[0].tolist() if key is not None else None
-        left, top, right, bottom = self.crop_box(width, height, noise) if noise else (0, 0, width, height)
+        left, top, right, bottom = self.crop_box(width, height, rng) if rng else (0, 0, width, height)
         if isinstance(image, Tensor):
             pixels = image[None, :, top:bottom, left:right]
             if pixels.shape[2:] != self.size:
@@ -244,7 +239,7 @@ class ImageTransform:
                 image = image.crop((left, top, right, bottom)).resize(self.size[::-1], Image.Resampling.BICUBIC)
             array = np.array(image, dtype=np.float32).reshape(*self.size, -1)  # [H, W, C]
             pixels = torch.from_numpy(array).permute(2, 0, 1) / 255
-        if noise and self.horizontal_flip and noise[40] < 0.5:
+        if rng and self.horizontal_flip and rng.random() < 0.5:
             pixels = pixels.flip(2)
         assert is_tensor or pixels.shape[0] == self.num_channels
         return ((pixels - self._mean) / self._std).contiguous()
@@ -302,9 +297,14 @@ def load_labelled_images(
 # ---- datasets for the trainer ----
 
 
-def epoch_key(seed: int, epoch: int) -> Tensor:
-    """The key from which all of an epoch's randomness derives, int32 scalar."""
-    return derive_keys(derive_keys(torch.zeros((), dtype=torch.int32), seed), epoch)
+def sample_rng(*place: int) -> Random:
+    """The random numbers of one sample, a function of its place alone: (seed, epoch, index)."""
+    return Random(" ".join(map(str, place)))
+
+
+def new_key(rng: Random) -> int:
+    """A key for `ImageMaskCollator`, int32."""
+    return rng.getrandbits(31)
 
 
 class PretrainingImages(Dataset):
@@ -342,7 +342,8 @@ class PretrainingImages(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        key = derive_keys(epoch_key(self.seed, int(self._epoch)), int(index))
+        rng = sample_rng(self.seed, int(self._epoch), int(index))
+        key = new_key(rng)
         for step in range(len(self)):
             position = (int(index) + step) % len(self)
             if self._unreadable[position]:
@@ -353,7 +354,7 @@ class PretrainingImages(Dataset):
                 self._unreadable[position] = True
                 logger.warning(f"Passing over {self.name(position)}: {error}")
                 continue
-            return {"pixel_values": self.transform(image, key if self.augment else None), "key": int(key)}
+            return {"pixel_values": self.transform(image, rng if self.augment else None), "key": key}
         raise ValueError(f"none of the {len(self)} images can be read; the first is {self.name(0)}")
 
     def name(self, index: int) -> str:
@@ -370,7 +371,7 @@ class PretrainingImages(Dataset):
 class StreamedImages(IterableDataset):
     """Images that come in a stream, e.g. from the Hub; arguments as for `PretrainingImages`.
 
-    A sample's number is its place in the stream, so crops and masks repeat as long as the stream does.
+    A sample's number is its place in its worker's stream, so crops and masks repeat as long as that does.
     """
 
     def __init__(
@@ -393,7 +394,6 @@ class StreamedImages(IterableDataset):
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         worker = get_worker_info()
-        base = derive_keys(epoch_key(self.seed, int(self._epoch)), worker.id if worker else 0)
         for index, example in enumerate(self.dataset):
             try:
                 image = decode_image(example[self.image_column], self.transform.num_channels)
@@ -401,8 +401,9 @@ class StreamedImages(IterableDataset):
                 self._num_unreadable += 1
                 logger.warning(f"Passing over image {index} of the stream: {error}")
                 continue
-            key = derive_keys(base, index)
-            yield {"pixel_values": self.transform(image, key if self.augment else None), "key": int(key)}
+            rng = sample_rng(self.seed, int(self._epoch), worker.id if worker else 0, index)
+            key = new_key(rng)
+            yield {"pixel_values": self.transform(image, rng if self.augment else None), "key": key}
 
     def unreadable(self) -> list[str]:
         """One line that counts the images that could not be read so far; their places were logged."""
