@@ -11,12 +11,13 @@ from transformers.utils import logging
 import data2vec_cli
 from modeling_data2vec import __version__
 from modeling_data2vec.hub_configs import recipe_names
+from modeling_data2vec.trainers.recipes import load_recipe
 
 TINY = [
     *("--config", "hidden_size=16", "num_hidden_layers=2", "average_top_k_layers=2", "num_attention_heads=2"),
     *("intermediate_size=32", "decoder_dim=16", "decoder_groups=2", "decoder_layers=2", "num_masks=2"),
 ]
-SHORT = ["--warmup_steps", "1", "--per_device_train_batch_size", "8", "--use_cpu", "--logging_steps", "1"]
+SHORT = ["--warmup_steps", "1", "--per_device_train_batch_size", "5", "--use_cpu", "--logging_steps", "1"]
 PRETRAIN = ["pretrain", "--recipe", "data2vec2-vision-tiny", *TINY, *SHORT, "--dataset", "digits"]
 
 
@@ -84,7 +85,7 @@ def test_each_command_has_help(capsys, command):
         (["--split", "validation"], ["'train' and 'test', not 'validation'"]),
         (["--image_column", "picture"], ["no column 'picture', only ['image', 'label']"]),
         (["--probe_split", "dev"], ["'train' and 'test', not 'dev'"]),
-        (["--max_steps", "3"], ["warmup_steps is 200", "max_steps 3", "lower warmup_steps"]),
+        (["--max_steps", "3"], ["warmup_steps is 1", "max_steps 3", "lower warmup_steps"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value[0], str) and value[0].startswith("--") else "",
 )
@@ -161,12 +162,15 @@ def test_a_run_leaves_model_pictures_and_report(pretrained):
     assert {row["features"] for row in report["rows"]} == {"model", "random weights", "raw pixels"}
     assert AutoModel.from_pretrained(folder).config.hidden_size == 16
     processor = json.loads((folder / "preprocessor_config.json").read_text())
-    assert processor["size"] == {"height": 8, "width": 8} and processor["image_mean"] == [0.305]
+    recipe = load_recipe("data2vec2-vision-tiny")
+    assert (processor["size"]["height"], processor["size"]["width"]) == recipe.model_config().image_shape
+    assert tuple(processor["image_mean"]) == recipe.augmentation["mean"]
 
 
 def test_a_run_says_that_its_batch_is_not_the_recipes(pretrained):
     _, result, _ = pretrained
-    assert "made for 64 images in an optimizer step; this run has 8" in result.stderr
+    batch = load_recipe("data2vec2-vision-tiny").global_batch
+    assert f"made for {batch} images in an optimizer step; this run has 5" in result.stderr
     assert "Traceback" not in result.stderr
 
 

@@ -12,6 +12,8 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoImageProcessor, AutoModel, HfArgumentParser
 from transformers.utils import logging as transformers_logging
 
+from modeling_data2vec.hub_configs import recipe_names
+
 from .evaluation import probe_table
 from .health import CollapseError
 from .images import ImageTransform, load_labelled_images
@@ -101,8 +103,14 @@ def run_probe(argv: list[str]) -> None:
     parser = HfArgumentParser(ProbeOptions, prog="data2vec probe", allow_abbrev=False)
     (options,) = parser.parse_args_into_dataclasses(argv)
     counts = [None if text == "all" else _whole_number(text) for text in options.labels]
-    model = AutoModel.from_pretrained(options.model)
-    processor = AutoImageProcessor.from_pretrained(options.model)
+    try:
+        model = AutoModel.from_pretrained(options.model)
+        processor = AutoImageProcessor.from_pretrained(options.model)
+    except OSError as error:
+        raise ValueError(
+            f"--model {options.model!r} can't be loaded: name a folder with config.json, model.safetensors and "
+            f"preprocessor_config.json, or a Hub id ({error})"
+        ) from error
     transform = ImageTransform.from_processor(processor)
     train, test = (
         load_labelled_images(
@@ -144,6 +152,10 @@ class InspectOptions:
 
 def run_inspect(argv: list[str]) -> None:
     parser = HfArgumentParser(InspectOptions, prog="data2vec inspect", allow_abbrev=False)
-    parser.add_argument("target", help="a recipe's name or file, a model folder, or a Hub id")
+    parser.add_argument(
+        "target", nargs="?", help="a recipe's name or file, a model folder, or a Hub id; none: list recipes"
+    )
     options, rest = parser.parse_args_into_dataclasses(argv)
+    if rest.target is None:
+        return print("\n".join(recipe_names()))
     print(inspect_target(rest.target, batch_size=options.batch_size, dtype_bytes=options.dtype_bytes).to_text())

@@ -11,7 +11,7 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from transformers.utils import logging
@@ -47,11 +47,19 @@ def load_images(
     if source == "digits":
         dataset = digits(split)
     elif path.is_dir() and any((path / name).exists() for name in ("state.json", "dataset_dict.json")):
-        loaded = datasets.load_from_disk(source)
+        try:
+            loaded = datasets.load_from_disk(source)
+        except IndexError as error:  # what datasets makes of no rows at all
+            raise ValueError(f"{source} is empty: there is nothing to train on") from error
         dataset = _choose_split(loaded, split, source) if isinstance(loaded, datasets.DatasetDict) else loaded
     elif path.suffix == ".parquet" or (path.is_dir() and any(path.rglob("*.parquet"))):
         files = sorted(map(str, path.rglob("*.parquet"))) if path.is_dir() else source
-        dataset = datasets.load_dataset("parquet", data_files={split: files}, split=split, streaming=streaming)
+        try:
+            dataset = datasets.load_dataset("parquet", data_files={split: files}, split=split, streaming=streaming)
+        except ValueError as error:
+            if "corresponds to no data" not in str(error):
+                raise
+            raise ValueError(f"{source} is empty: there is nothing to train on") from error
     elif path.is_dir():
         if not any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.rglob("*")):
             raise ValueError(
@@ -126,11 +134,14 @@ def decode_image(value: Any, num_channels: int) -> Image.Image | Tensor:
         UnreadableImageError: the file can't be decoded.
         ValueError: an array with another number of channels.
     """
+    if value is None or (isinstance(value, dict) and not value.get("bytes") and not value.get("path")):
+        raise UnreadableImageError("the dataset holds no image here")
     if isinstance(value, dict):
         try:
-            value = Image.open(io.BytesIO(value["bytes"]) if value.get("bytes") else value["path"])
-            value.load()
-        except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError, TypeError) as error:
+            with Image.open(io.BytesIO(value["bytes"]) if value.get("bytes") else value["path"]) as image:
+                image.load()
+                value = image.copy()
+        except Exception as error:  # decoders raise anything on broken data: OSError, SyntaxError, struct.error, ...
             raise UnreadableImageError(str(error)) from error
     if isinstance(value, Image.Image):
         if value.mode.startswith("I;16"):  # PIL would clip 16 bits instead of scaling them
@@ -186,8 +197,8 @@ class ImageTransform:
             shape = (size["height"], size["width"])
         else:
             shape = (size["shortest_edge"], size["shortest_edge"])
-        mean, std = processor.image_mean, processor.image_std
-        return cls(shape, len(mean), mean, std, **kwargs)
+        given = {"mean": processor.image_mean, "std": processor.image_std} | kwargs
+        return cls(shape, len(given["mean"]), **given)
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):

@@ -32,7 +32,8 @@ class PretrainOptions:
     """Options of `data2vec pretrain`, beside the training arguments."""
 
     recipe: str = field(
-        default="data2vec2-vision-base", metadata={"help": "Recipe: a name (data2vec inspect lists them) or a yaml."}
+        default="data2vec2-vision-base",
+        metadata={"help": "Recipe: a yaml file or a name (`data2vec inspect` lists them)."},
     )
     dataset: str = field(
         default="digits", metadata={"help": "Image folder, parquet, saved dataset, Hub id, or 'digits'."}
@@ -213,8 +214,11 @@ def _finish(trainer: Data2VecTrainer, images: Any, transform: ImageTransform, ou
         plot_curves(history, output / "curves.png")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            pca_maps(trainer.model, _examples(images, 6), output / "pca.png", transform.mean, transform.std)
-        print(f"Pictures: {output / 'curves.png'}, {output / 'masks.png'}, {output / 'pca.png'}")
+            try:
+                pca_maps(trainer.model, _examples(images, 6), output / "pca.png", transform.mean, transform.std)
+            except ValueError as error:  # a diverged model has no features to draw, and CollapseError says more
+                logger.warning(f"no picture of the features: {error}")
+        print("Pictures: " + ", ".join(str(path) for path in sorted(output.glob("*.png"))))
     if broken := images.unreadable():
         shown = "".join(f"\n  {name}" for name in broken[:20])
         more = f"\n  and {len(broken) - 20} more" if len(broken) > 20 else ""
@@ -223,6 +227,7 @@ def _finish(trainer: Data2VecTrainer, images: Any, transform: ImageTransform, ou
 
 def _report(model: Any, train: ImageSet, test: ImageSet, output: Path) -> None:
     counts = [count for count in (100, 1_000, 10_000) if count < len(train[1])][:2]
-    table = probe_table(model, train, test, label_counts=[*counts, None])
+    layers = list(range(1, model.config.num_prenet_layers + model.config.num_hidden_layers + 1))
+    table = probe_table(model, train, test, label_counts=[*counts, None], layer=layers)
     (output / "probe.json").write_text(json.dumps(table.to_dict(), indent=2))
     print("\n" + table.to_markdown())

@@ -43,6 +43,8 @@ class Data2VecTrainer(Trainer):
     args: Data2VecTrainingArguments
 
     def __init__(self, model: Any, args: Data2VecTrainingArguments, data_collator: Any = None, **kwargs: Any) -> None:
+        if args.ddp_find_unused_parameters is None:
+            args.ddp_find_unused_parameters = model.config.layerdrop > 0  # otherwise every weight is used in each step
         super().__init__(model, args, data_collator or ImageMaskCollator(model.config), **kwargs)
         if self.train_dataset is not None and hasattr(self.train_dataset, "__len__") and not len(self.train_dataset):
             raise ValueError("train_dataset is empty: there is nothing to train on. Check the path and the split.")
