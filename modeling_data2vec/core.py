@@ -135,7 +135,7 @@ class Data2VecCore:
         return (model, info) if output_loading_info else model
 
     def floating_point_ops(self, *args: Any, **kwargs: Any) -> int:
-        """0: the Trainer asks at every step, and its formula knows neither masks nor teacher (`data2vec inspect` does)."""
+        """0: the Trainer asks at each step, and its formula knows no masks and no teacher (`data2vec inspect` does)."""
         return 0
 
     # ---- one step of data2vec 2.0 ----

@@ -116,6 +116,7 @@ HEALTHY = {
     "target_spread": 0.2,
     "position_explained": 0.5,
     "feature_encoder_std": 0.6,
+    "student_rank": 8.0,
 }
 
 
@@ -141,8 +142,12 @@ def test_a_healthy_history_has_no_diagnosis():
     ("changes", "message"),
     [
         ({"regression_loss": 13.0}, r"loss has diverged: regression_loss 13 is more than 3 times .*\(4\)"),
-        ({"feature_encoder_std": 0.01}, r"feature encoder has collapsed.*feature_encoder_std 0.01, first logged 0.6"),
-        ({"target_spread": 0.003}, r"teacher has collapsed.*target_spread 0.003, first logged 0.2"),
+        (
+            {"feature_encoder_std": 0.01},
+            r"feature encoder.*hardly depends on the input.*feature_encoder_std 0.01, it was 0.6",
+        ),
+        ({"target_spread": 0.003}, r"teacher's layers hardly vary.*target_spread 0.003, it was 0.2"),
+        ({"student_rank": 1.5}, r"collapsed to few dimensions \(student_rank 1.5, it was"),
         ({"position_explained": 0.991}, r"no longer depend on content: position alone explains 99.1%"),
         ({"target_std": 0.05}, r"targets are constant \(target_std 0.05\)"),
         ({"prediction_std": 0.005}, r"predictions are constant \(prediction_std 0.005\)"),
@@ -217,3 +222,19 @@ def test_a_collapse_that_the_loss_does_not_show_is_stopped(tmp_path):
     (checkpoint,) = tmp_path.glob("checkpoint-*")
     state = json.loads((checkpoint / "trainer_state.json").read_text())
     assert state["global_step"] == trainer.state.global_step < 150
+
+
+def test_a_collapse_to_few_dimensions_is_stopped(tmp_path):
+    """Too high a learning rate for a teacher that is the student: the loss falls to a fifth, and so does the rank."""
+    model = tiny_model(ema_decay=0.0, ema_end_decay=0.0)
+    settings = {"learning_rate": 0.01, "lr_scheduler_type": "constant", "warmup_steps": 0, "health_patience": 2}
+    trainer = run(tmp_path, model, max_steps=500, **settings)
+    with pytest.raises(CollapseError, match="few dimensions"):
+        trainer.train()
+
+
+def test_small_targets_without_normalisation_are_not_a_collapse(tmp_path):
+    model = tiny_model(instance_norm_target_layer=False, layer_norm_targets=False)
+    trainer = run(tmp_path, model, max_steps=60)
+    trainer.train()
+    assert trainer.state.global_step == 60

@@ -16,10 +16,12 @@ from modeling_data2vec.losses import regression_loss
 
 MAX_ROWS = 1024  # rows that an effective rank is computed from
 
-# Thresholds of `diagnose`. Those of the targets' and predictions' std are the authors' defaults.
+# Thresholds of `diagnose`, tried on healthy and collapsed runs (docs/health.md). Those of the targets' and
+# predictions' std are the authors' defaults; shares are of the highest value logged so far.
 MIN_TARGET_STD = 0.1
 MIN_PREDICTION_STD = 0.01
-MIN_SHARE_OF_FIRST_SPREAD = 0.02
+MIN_SHARE_OF_SPREAD = 0.02
+MIN_SHARE_OF_RANK = 0.35
 MAX_POSITION_EXPLAINED = 0.98
 MAX_LOSS_TO_CONSTANT = 3.0
 
@@ -144,34 +146,42 @@ def diagnose(history: Sequence[Mapping[str, float]], *, start_step: int, patienc
         if name in last and not math.isfinite(last[name]) and (name != "grad_norm" or not math.isfinite(last["loss"])):
             return f"The run diverged: {name} is {last[name]} at step {last['step']}. {REMEDIES}"
 
-    first, recent = entries[0], entries[-patience:]
-    if len(recent) < patience or len(entries) <= patience or recent[0]["step"] < start_step:
+    recent = entries[-patience:]
+    if len(entries) <= patience or recent[0]["step"] < start_step:
         return None
+    findings = _findings(entries, recent)
+    if not findings:
+        return None
+    return f"The run collapsed at or before step {last['step']}: {'; '.join(findings)}. {REMEDIES}"
 
-    def always(name: str, test) -> bool:
-        return all(name in entry and test(entry[name]) for entry in recent)
 
+def _findings(entries: Sequence[Mapping[str, float]], recent: Sequence[Mapping[str, float]]) -> list[str]:
+    """What all recent entries show to be wrong, in words."""
+    first, last = entries[0], recent[-1]
     findings = []
-    if all(entry["regression_loss"] > MAX_LOSS_TO_CONSTANT * entry["constant_loss"] for entry in recent):
+    ratios = [entry["regression_loss"] / entry["constant_loss"] for entry in recent]
+    if min(ratios) > MAX_LOSS_TO_CONSTANT and ratios[-1] >= ratios[0]:
         findings.append(
             f"the loss has diverged: regression_loss {last['regression_loss']:.3g} is more than "
             f"{MAX_LOSS_TO_CONSTANT:g} times that of a constant predictor ({last['constant_loss']:.3g})"
         )
-    for name, what in (
-        ("feature_encoder_std", "the feature encoder has collapsed: its output hardly depends on the input"),
-        ("target_spread", "the teacher has collapsed: its layers hardly vary before normalisation"),
+    for name, share, what in (
+        ("feature_encoder_std", MIN_SHARE_OF_SPREAD, "the feature encoder's output hardly depends on the input"),
+        ("target_spread", MIN_SHARE_OF_SPREAD, "the teacher's layers hardly vary before normalisation"),
+        ("student_rank", MIN_SHARE_OF_RANK, "the student's features have collapsed to few dimensions"),
     ):
-        floor = MIN_SHARE_OF_FIRST_SPREAD * first[name]
-        if always(name, lambda value, floor=floor: value < floor):
-            findings.append(f"{what} ({name} {last[name]:.3g}, first logged {first[name]:.3g})")
-    if always("position_explained", lambda value: value > MAX_POSITION_EXPLAINED):
+        highest = max(entry[name] for entry in entries)
+        if all(entry[name] < share * highest for entry in recent):
+            findings.append(f"{what} ({name} {last[name]:.3g}, it was {highest:.3g})")
+    if all(entry["position_explained"] > MAX_POSITION_EXPLAINED for entry in recent):
         findings.append(
             f"the targets no longer depend on content: position alone explains {last['position_explained']:.1%} of them"
         )
-    if always("target_std", lambda value: value < MIN_TARGET_STD):
-        findings.append(f"the targets are constant (target_std {last['target_std']:.3g})")
-    if always("prediction_std", lambda value: value < MIN_PREDICTION_STD):
-        findings.append(f"the predictions are constant (prediction_std {last['prediction_std']:.3g})")
-    if not findings:
-        return None
-    return f"The run collapsed at or before step {last['step']}: {'; '.join(findings)}. {REMEDIES}"
+    scale = min(1.0, first["target_std"])  # targets that are not normalised start small
+    for name, floor, what in (
+        ("target_std", MIN_TARGET_STD, "the targets are constant"),
+        ("prediction_std", MIN_PREDICTION_STD, "the predictions are constant"),
+    ):
+        if all(entry[name] < floor * scale for entry in recent):
+            findings.append(f"{what} ({name} {last[name]:.3g})")
+    return findings
