@@ -63,11 +63,14 @@ def assignments(texts: list[str]) -> dict[str, Any]:
 
 def run_pretrain(argv: list[str]) -> None:
     chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    chooser.add_argument("--recipe", default=PretrainOptions.recipe)
-    recipe = load_recipe(chooser.parse_known_args(argv)[0].recipe)
+    chooser.add_argument("--recipe")
     parser = HfArgumentParser(
         (PretrainOptions, Data2VecTrainingArguments), prog="data2vec pretrain", allow_abbrev=False
     )
+    chosen = chooser.parse_known_args(argv)[0].recipe
+    if chosen is None:  # the whole parser shows the help, or says that a recipe is required
+        return parser.parse_args_into_dataclasses(argv)
+    recipe = load_recipe(chosen)
     parser.set_defaults(output_dir=f"runs/{recipe.name}", **recipe.training_arguments())
     options, args = parser.parse_args_into_dataclasses(argv)
     pretrain(options, args, recipe, assignments(options.config))

@@ -31,13 +31,8 @@ logger = logging.get_logger(__name__)
 class PretrainOptions:
     """Options of `data2vec pretrain`, beside the training arguments."""
 
-    recipe: str = field(
-        default="data2vec2-vision-base",
-        metadata={"help": "Recipe: a yaml file or a name (`data2vec inspect` lists them)."},
-    )
-    dataset: str = field(
-        default="digits", metadata={"help": "Image folder, parquet, saved dataset, Hub id, or 'digits'."}
-    )
+    recipe: str = field(metadata={"help": "Recipe: a yaml file or a name (`data2vec inspect` lists them)."})
+    dataset: str = field(metadata={"help": "Image folder, parquet, saved dataset, Hub id, or 'digits'."})
     split: str = field(default="train", metadata={"help": "Split to pretrain on."})
     image_column: str | None = field(default=None, metadata={"help": "Column with images, if there are several."})
     streaming: bool = field(default=False, metadata={"help": "Read the data as it comes, without downloading it."})
