@@ -15,7 +15,8 @@ from transformers import ViTImageProcessorPil
 from transformers.utils import logging
 
 from modeling_data2vec.trainers import ImageTransform, PretrainingImages, StreamedImages, load_images
-from modeling_data2vec.trainers.images import UnreadableImageError, decode_image, load_labelled_images
+from modeling_data2vec.trainers.image_transform import UnreadableImageError, decode_image
+from modeling_data2vec.trainers.images import load_labelled_images
 
 PLAIN = ImageTransform((8, 8), 1, [0.3], [0.4])
 

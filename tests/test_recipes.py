@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from modeling_data2vec.hub_configs import recipe_folder, recipe_names
-from modeling_data2vec.trainers.images import ImageTransform
+from modeling_data2vec.trainers.image_transform import ImageTransform
 from modeling_data2vec.trainers.recipes import AUGMENTATION_KEYS, load_recipe
 from modeling_data2vec.trainers.training_arguments import Data2VecTrainingArguments
 
@@ -89,7 +89,7 @@ def test_numbers_that_yaml_reads_as_text(tmp_path):
         ({"global_bach": 16}, ["'global_bach'", "did you mean global_batch?", "Allowed are config"]),
         ({"training": VALID["training"] | {"learnin_rate": 1}}, ["'learnin_rate'", "learning_rate?", "weight_decay"]),
         ({"config_overrides": {"hiden_size": 1}}, ["'hiden_size'", "did you mean hidden_size", "patch_size"]),
-        ({"config_overrides": {"hidden_size": 66}}, ["mine: ", "which does not divide hidden_size 66"]),
+        ({"config_overrides": {"hidden_size": 66}}, ["mine: ", "hidden_size is 66", "multiple of 4"]),
         ({"config_overrides": {"hidden_size": "wide"}}, ["mine: ", "hidden_size", "wide"]),
         ({"data": VALID["data"] | {"num_example": 1}}, ["'num_example'", "num_examples?"]),
         ({"data": VALID["data"] | {"augmentation": {"flip": 1}}}, ["'flip'", "horizontal_flip"]),

@@ -2,7 +2,8 @@
 
 from .collators import ImageMaskCollator
 from .health import CollapseError, diagnose, measure_health
-from .images import ImageTransform, PretrainingImages, StreamedImages, load_images
+from .image_transform import ImageTransform
+from .images import PretrainingImages, StreamedImages, load_images
 from .trainer import Data2VecTrainer
 from .training_arguments import Data2VecTrainingArguments
 

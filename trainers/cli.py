@@ -16,7 +16,8 @@ from modeling_data2vec.hub_configs import recipe_names
 
 from .evaluation import probe_table
 from .health import CollapseError
-from .images import ImageTransform, load_labelled_images
+from .image_transform import ImageTransform
+from .images import load_labelled_images
 from .inspection import inspect_target
 from .pretraining import PretrainOptions, pretrain
 from .recipes import load_recipe

@@ -1,9 +1,6 @@
-"""Images for pretraining: any `datasets` source, the recipe's augmentation, files that can't be read."""
+"""Images for pretraining: any `datasets` source, with files that can't be read passed over."""
 
-import io
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,9 +13,10 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from transformers.utils import logging
 
+from .image_transform import ImageTransform, UnreadableImageError, decode_image
+
 logger = logging.get_logger(__name__)
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
 
 
@@ -115,145 +113,7 @@ def digits(split: str = "train") -> datasets.Dataset:
     )
 
 
-# ---- decoding and augmentation ----
-
-
-class UnreadableImageError(ValueError):
-    """A file that is no image, or a broken one."""
-
-
-def decode_image(value: Any, num_channels: int) -> Image.Image | Tensor:
-    """Bring what a dataset holds into one form: a PIL image for 1 and 3 channels, else a float [C, H, W] tensor.
-
-    Args:
-        value: {"bytes", "path"} as an undecoded image column gives it, a PIL image, or an array [H, W], [H, W, C] or
-            [C, H, W] (floats are taken as 0 to 1, integers as 0 to 255).
-        num_channels: channels of the model; grey and colour images are converted into each other.
-
-    Raises:
-        UnreadableImageError: the file can't be decoded.
-        ValueError: an array with another number of channels.
-    """
-    if value is None or (isinstance(value, dict) and not value.get("bytes") and not value.get("path")):
-        raise UnreadableImageError("the dataset holds no image here")
-    if isinstance(value, dict):
-        try:
-            with Image.open(io.BytesIO(value["bytes"]) if value.get("bytes") else value["path"]) as image:
-                image.load()
-                value = image.copy()
-        except Exception as error:  # decoders raise anything on broken data: OSError, SyntaxError, struct.error, ...
-            raise UnreadableImageError(str(error)) from error
-    if isinstance(value, Image.Image):
-        if value.mode.startswith("I;16"):  # PIL would clip 16 bits instead of scaling them
-            value = Image.fromarray((np.asarray(value) >> 8).astype(np.uint8))
-        if num_channels in (1, 3):
-            return value.convert("L" if num_channels == 1 else "RGB")
-        value = np.asarray(value)
-    array = np.asarray(value)
-    if array.ndim == 2:
-        array = array[..., None]
-    if array.ndim != 3 or num_channels not in (array.shape[0], array.shape[2]):
-        raise ValueError(
-            f"an image of shape {array.shape} does not have the model's {num_channels} channel(s): convert the data, "
-            "or set num_channels"
-        )
-    if array.shape[2] == num_channels:
-        array = array.transpose(2, 0, 1)
-    tensor = torch.from_numpy(np.array(array, dtype=np.float32))
-    return tensor if np.issubdtype(array.dtype, np.floating) else tensor / 255
-
-
-@dataclass
-class ImageTransform:
-    """Random resized crop, flip and normalisation, without torchvision (the published recipe's augmentation).
-
-    Args:
-        size: (height, width) of the result.
-        num_channels: channels of the result.
-        mean, std: of each channel, for pixel values between 0 and 1.
-        crop_scale: smallest and largest share of the image's area that a crop takes; (1, 1) takes the whole image.
-        crop_ratio: smallest and largest aspect ratio of a crop.
-        horizontal_flip: flip every second image at random.
-    """
-
-    size: tuple[int, int]
-    num_channels: int = 3
-    mean: Sequence[float] = IMAGENET_MEAN
-    std: Sequence[float] = IMAGENET_STD
-    crop_scale: tuple[float, float] = (0.2, 1.0)
-    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    horizontal_flip: bool = True
-
-    @classmethod
-    def from_processor(cls, processor: Any, **kwargs: Any) -> "ImageTransform":
-        """The resize and normalisation of an image processor, e.g. one from `AutoImageProcessor`.
-
-        Args:
-            processor: reads `size`, `image_mean` and `image_std`.
-            kwargs: the other arguments of `ImageTransform`.
-        """
-        size = processor.size
-        if "height" in size:
-            shape = (size["height"], size["width"])
-        else:
-            shape = (size["shortest_edge"], size["shortest_edge"])
-        given = {"mean": processor.image_mean, "std": processor.image_std} | kwargs
-        return cls(shape, len(given["mean"]), **given)
-
-    def __post_init__(self) -> None:
-        for name in ("mean", "std"):
-            if len(getattr(self, name)) != self.num_channels:
-                raise ValueError(
-                    f"{name} has {len(getattr(self, name))} values, but images have {self.num_channels} channel(s)"
-                )
-        if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
-            raise ValueError(f"crop_scale is {self.crop_scale}, but must be two increasing numbers in (0, 1]")
-        self._mean = torch.tensor(self.mean).view(-1, 1, 1)
-        self._std = torch.tensor(self.std).view(-1, 1, 1)
-
-    def crop_box(self, width: int, height: int, rng: Random) -> tuple[int, int, int, int]:
-        """A random crop (left, top, right, bottom): ten tries, then the largest centred one."""
-        if self.crop_scale == (1.0, 1.0):
-            return 0, 0, width, height
-        for _ in range(10):
-            area = width * height * rng.uniform(*self.crop_scale)
-            ratio = math.exp(rng.uniform(math.log(self.crop_ratio[0]), math.log(self.crop_ratio[1])))
-            crop_width, crop_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-            if 0 < crop_width <= width and 0 < crop_height <= height:
-                left, top = rng.randint(0, width - crop_width), rng.randint(0, height - crop_height)
-                return left, top, left + crop_width, top + crop_height
-        crop_width = min(width, round(height * self.crop_ratio[1]))
-        crop_height = min(height, round(width / self.crop_ratio[0]))
-        left, top = (width - crop_width) // 2, (height - crop_height) // 2
-        return left, top, left + crop_width, top + crop_height
-
-    def __call__(self, image: Image.Image | Tensor, rng: Random | None = None) -> Tensor:
-        """Transform a decoded image.
-
-        Args:
-            image: from `decode_image`.
-            rng: decides crop and flip; None for no augmentation, only the resize.
-
-        Returns:
-            fp32 [channels, height, width], normalised.
-        """
-        is_tensor = isinstance(image, Tensor)
-        width, height = (image.shape[2], image.shape[1]) if isinstance(image, Tensor) else image.size
-        left, top, right, bottom = self.crop_box(width, height, rng) if rng else (0, 0, width, height)
-        if isinstance(image, Tensor):
-            pixels = image[None, :, top:bottom, left:right]
-            if pixels.shape[2:] != self.size:
-                pixels = torch.nn.functional.interpolate(pixels, self.size, mode="bicubic", antialias=True)
-            pixels = pixels[0]
-        else:
-            if image.size != self.size[::-1] or (left, top, right, bottom) != (0, 0, width, height):
-                image = image.crop((left, top, right, bottom)).resize(self.size[::-1], Image.Resampling.BICUBIC)
-            array = np.array(image, dtype=np.float32).reshape(*self.size, -1)  # [H, W, C]
-            pixels = torch.from_numpy(array).permute(2, 0, 1) / 255
-        if rng and self.horizontal_flip and rng.random() < 0.5:
-            pixels = pixels.flip(2)
-        assert is_tensor or pixels.shape[0] == self.num_channels
-        return ((pixels - self._mean) / self._std).contiguous()
+# ---- labelled images for probes ----
 
 
 def load_labelled_images(
@@ -308,23 +168,11 @@ def load_labelled_images(
 # ---- datasets for the trainer ----
 
 
-def sample_rng(*place: int) -> Random:
-    """The random numbers of one sample, a function of its place alone: (seed, epoch, index)."""
-    return Random(" ".join(map(str, place)))
-
-
-def new_key(rng: Random) -> int:
-    """A key for `ImageMaskCollator`, int32."""
-    return rng.getrandbits(31)
-
-
-class PretrainingImages(Dataset):
-    """A map-style set of images whose crops and masks are a function of (seed, epoch, sample) alone.
-
-    An unreadable image is replaced by the next readable one, marked and named by `unreadable()`.
+class SampleImages:
+    """What both kinds of data sets share: crops, flips and masks are a function of a sample's place alone.
 
     Args:
-        dataset: a `datasets.Dataset`.
+        dataset: a `datasets.Dataset`, or an `IterableDataset` for a stream.
         transform: what makes a tensor of a decoded image.
         image_column: the column that holds the images.
         seed: the run's seed.
@@ -342,30 +190,47 @@ class PretrainingImages(Dataset):
     ) -> None:
         self.dataset, self.transform, self.image_column = dataset, transform, image_column
         self.seed, self.augment = seed, augment
-        # Shared memory: worker processes see a new epoch and report unreadable images.
+        # Shared memory, here and below: worker processes see a new epoch and report unreadable images.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-        self._unreadable = torch.zeros(len(dataset), dtype=torch.bool).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:
         self._epoch.fill_(epoch)
+
+    def sample(self, value: Any, *place: int) -> dict[str, Any]:
+        """The training sample of an image: `pixel_values` and the `key` that its masks are drawn from.
+
+        Raises:
+            UnreadableImageError: the image can't be decoded.
+        """
+        image = decode_image(value, self.transform.num_channels)
+        rng = Random(" ".join(map(str, (self.seed, int(self._epoch), *place))))
+        key = rng.getrandbits(31)
+        return {"pixel_values": self.transform(image, rng if self.augment else None), "key": key}
+
+
+class PretrainingImages(SampleImages, Dataset):
+    """A map-style set of images; (seed, epoch, index) decide crops and masks. Arguments: see `SampleImages`.
+
+    An unreadable image is replaced by the next readable one, marked and named by `unreadable()`.
+    """
+
+    def __init__(self, dataset: Any, transform: ImageTransform, **kwargs: Any) -> None:
+        super().__init__(dataset, transform, **kwargs)
+        self._unreadable = torch.zeros(len(dataset), dtype=torch.bool).share_memory_()
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        rng = sample_rng(self.seed, int(self._epoch), int(index))
-        key = new_key(rng)
         for step in range(len(self)):
             position = (int(index) + step) % len(self)
             if self._unreadable[position]:
                 continue
             try:
-                image = decode_image(self.dataset[position][self.image_column], self.transform.num_channels)
+                return self.sample(self.dataset[position][self.image_column], int(index))
             except UnreadableImageError as error:
                 self._unreadable[position] = True
                 logger.warning(f"Passing over {self.name(position)}: {error}")
-                continue
-            return {"pixel_values": self.transform(image, rng if self.augment else None), "key": key}
         raise ValueError(f"none of the {len(self)} images can be read; the first is {self.name(0)}")
 
     def name(self, index: int) -> str:
@@ -379,42 +244,28 @@ class PretrainingImages(Dataset):
         return [self.name(int(i)) for i in self._unreadable.nonzero().flatten()]
 
 
-class StreamedImages(IterableDataset):
-    """Images that come in a stream, e.g. from the Hub; arguments as for `PretrainingImages`.
+class StreamedImages(SampleImages, IterableDataset):
+    """Images that come in a stream, e.g. from the Hub. Arguments: see `SampleImages`.
 
     A sample's number is its place in its worker's stream, so crops and masks repeat as long as that does.
     """
 
-    def __init__(
-        self,
-        dataset: Any,
-        transform: ImageTransform,
-        *,
-        image_column: str = "image",
-        seed: int = 0,
-        augment: bool = True,
-    ) -> None:
-        self.dataset, self.transform, self.image_column = dataset, transform, image_column
-        self.seed, self.augment = seed, augment
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+    def __init__(self, dataset: Any, transform: ImageTransform, **kwargs: Any) -> None:
+        super().__init__(dataset, transform, **kwargs)
         self._num_unreadable = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:
-        self._epoch.fill_(epoch)
+        super().set_epoch(epoch)
         self.dataset.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         worker = get_worker_info()
         for index, example in enumerate(self.dataset):
             try:
-                image = decode_image(example[self.image_column], self.transform.num_channels)
+                yield self.sample(example[self.image_column], worker.id if worker else 0, index)
             except UnreadableImageError as error:
                 self._num_unreadable += 1
                 logger.warning(f"Passing over image {index} of the stream: {error}")
-                continue
-            rng = sample_rng(self.seed, int(self._epoch), worker.id if worker else 0, index)
-            key = new_key(rng)
-            yield {"pixel_values": self.transform(image, rng if self.augment else None), "key": key}
 
     def unreadable(self) -> list[str]:
         """One line that counts the images that could not be read so far; their places were logged."""

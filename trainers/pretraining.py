@@ -18,13 +18,16 @@ from modeling_data2vec import Data2Vec2VisionConfig, Data2Vec2VisionForPreTraini
 from .callbacks import ProbeCallback
 from .collators import ImageMaskCollator
 from .evaluation import ImageSet, knn, linear_probe, probe_accuracy, probe_table, random_weights, raw_pixels
-from .images import ImageTransform, PretrainingImages, StreamedImages, load_images, load_labelled_images
+from .image_transform import ImageTransform
+from .images import PretrainingImages, StreamedImages, load_images, load_labelled_images
 from .recipes import Recipe
 from .trainer import Data2VecTrainer
 from .training_arguments import Data2VecTrainingArguments
 from .visualization import pca_maps, plot_curves, plot_masks
 
 logger = logging.get_logger(__name__)
+
+SHUFFLE_BUFFER = 1_000  # images of a stream that are held to be shuffled
 
 
 @dataclass
@@ -141,6 +144,8 @@ def _training_images(options: PretrainOptions, transform: ImageTransform, seed: 
     dataset, column = load_images(
         options.dataset, split=options.split, image_column=options.image_column, streaming=options.streaming
     )
+    if options.streaming:  # the sampler shuffles the other kind
+        dataset = dataset.shuffle(seed=seed, buffer_size=SHUFFLE_BUFFER)
     kind = StreamedImages if options.streaming else PretrainingImages
     return kind(dataset, transform, image_column=column, seed=seed)
 
