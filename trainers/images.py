@@ -268,6 +268,6 @@ class StreamedImages(SampleImages, IterableDataset):
                 logger.warning(f"Passing over image {index} of the stream: {error}")
 
     def unreadable(self) -> list[str]:
-        """One line that counts the images that could not be read so far; their places were logged."""
+        """One line that counts the images that could not be read, in each epoch anew; their places were logged."""
         count = int(self._num_unreadable)
         return [f"{count} images of the stream"] if count else []

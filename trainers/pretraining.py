@@ -222,7 +222,7 @@ def _finish(trainer: Data2VecTrainer, images: Any, transform: ImageTransform, ou
     if broken := images.unreadable():
         shown = "".join(f"\n  {name}" for name in broken[:20])
         more = f"\n  and {len(broken) - 20} more" if len(broken) > 20 else ""
-        print(f"{len(broken)} unreadable image(s) passed over:{shown}{more}")
+        print(f"Unreadable and passed over:{shown}{more}")
 
 
 def _report(model: Any, train: ImageSet, test: ImageSet, output: Path) -> None:
