@@ -91,8 +91,9 @@ def test_each_command_has_help(capsys, command):
 )
 def test_wrong_use_is_explained_in_one_line(tmp_path, monkeypatch, capsys, argv, parts):
     monkeypatch.chdir(tmp_path)
-    recipe = [] if "--recipe" in argv else ["--recipe", "data2vec2-vision-tiny"]
-    code, _, err = run(capsys, "pretrain", *recipe, "--use_cpu", *argv, "--output_dir", tmp_path / "run")
+    required = {"--recipe": "data2vec2-vision-tiny", "--dataset": "digits"}
+    given = [part for option, value in required.items() if option not in argv for part in (option, value)]
+    code, _, err = run(capsys, "pretrain", *given, "--use_cpu", *argv, "--output_dir", tmp_path / "run")
     lines = [line for line in err.splitlines() if line.startswith("data2vec pretrain:")]
     assert code == 2 and len(lines) == 1
     assert err.splitlines()[-1] == lines[0]

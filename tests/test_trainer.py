@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,10 @@ from safetensors.torch import load_file
 
 from modeling_data2vec import Data2Vec2VisionForPreTraining
 from modeling_data2vec.ema import ema_decay_at
-from modeling_data2vec.trainers import CollapseError, Data2VecTrainer
+from modeling_data2vec.trainers import CollapseError, Data2VecTrainer, Data2VecTrainingArguments
+
+NAMES = {field.name for field in fields(Data2VecTrainingArguments)}
+CHECKPOINTING = "activation_checkpointing" if "activation_checkpointing" in NAMES else "gradient_checkpointing"
 
 
 def train(tmp_path, model=None, trainer_kwargs=None, **overrides) -> Data2VecTrainer:
@@ -114,7 +118,7 @@ def test_stopping_can_be_turned_off(tmp_path):
     "overrides",
     [
         {"bf16": True},
-        {"activation_checkpointing": True},
+        {CHECKPOINTING: True},
         {"dataloader_num_workers": 1},
         {"torch_compile": True, "torch_compile_backend": "aot_eager"},
     ],
