@@ -290,6 +290,18 @@ def test_attention_implementations_agree():
     torch.testing.assert_close(weights[0].sum(-1), torch.ones(3, 2, 17))
 
 
+@pytest.mark.slow
+def test_flex_attention_agrees():
+    """It is compiled, which takes a minute; on a CPU it only runs without gradients."""
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "decoder_dim": 64, "image_size": 16}
+    model = tiny_model(**sizes).eval()
+    pixels = torch.randn(2, 1, 16, 16)
+    with torch.no_grad():
+        expected = model.base_model(pixels).last_hidden_state
+        model.set_attn_implementation("flex_attention")
+        torch.testing.assert_close(model.base_model(pixels).last_hidden_state, expected, atol=1e-5, rtol=0)
+
+
 def test_encoder_can_be_exported():
     model = tiny_model().base_model.eval()
     images = torch.randn(2, 1, 8, 8)
