@@ -6,9 +6,10 @@ READY := $(VENV)/.ready
 
 .PHONY: demo test test-slow lint types clean
 
+# One thread each: more of them only get in each other's way in models this small.
 demo: $(READY)  ## pretrain on scikit-learn's digits, probe, draw: minutes on a CPU
 	rm -rf demo
-	$(BIN)/data2vec pretrain --recipe data2vec2-vision-tiny --dataset digits --probe_split test --output_dir demo
+	OMP_NUM_THREADS=1 $(BIN)/data2vec pretrain --recipe data2vec2-vision-tiny --dataset digits --probe_split test --output_dir demo
 
 test: $(READY)  ## all tests but the slow ones
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
