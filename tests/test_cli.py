@@ -85,7 +85,7 @@ def test_each_command_has_help(capsys, command):
         (["--split", "validation"], ["'train' and 'test', not 'validation'"]),
         (["--image_column", "picture"], ["no column 'picture', only ['image', 'label']"]),
         (["--probe_split", "dev"], ["'train' and 'test', not 'dev'"]),
-        (["--max_steps", "3"], ["warmup_steps is 200", "max_steps 3", "lower warmup_steps"]),
+        (["--max_steps", "3"], ["warmup_steps is 160", "max_steps 3", "lower warmup_steps"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value[0], str) and value[0].startswith("--") else "",
 )
