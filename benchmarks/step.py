@@ -10,13 +10,13 @@ floor" is the step's floating-point operations over what that rate would do in t
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 
 import torch
 
@@ -162,14 +162,20 @@ def measure_alone(settings: dict, batch_size: int, autocast: bool, repetitions: 
     return json.loads(result.stdout.splitlines()[-1])
 
 
+def resident_memory(name: str) -> int:
+    """Bytes of this process now ("VmRSS") or at its peak ("VmHWM"); `ru_maxrss` would start at the parent's peak."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(next(line for line in status.splitlines() if line.startswith(name)).split()[1])
+
+
 def alone(settings: dict, batch_size: int, autocast: bool, repetitions: int) -> None:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    before = resident_memory("VmRSS")
     step = Step(Data2Vec2VisionConfig(**settings), batch_size, autocast)
     seconds = [timed(step.whole) for _ in range(repetitions + 1)][1:]
     if DEVICE.type == "cuda":
         peak = torch.cuda.max_memory_allocated()
     else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+        peak = resident_memory("VmHWM") - before
     print(json.dumps({"seconds": statistics.median(seconds), "peak": peak}))
 
 
