@@ -16,8 +16,8 @@ NOISE_VECTORS = 4096
 class MaskNoise(nn.Module):
     """The decoder's input at hidden positions: N(0, std²), as a function of a row's key.
 
-    Each position takes one of 4,096 fixed normal vectors, picked at random. Fresh numbers for every channel would be
-    the third largest cost of a step on a CPU, for something whose only job is to say nothing.
+    Each position takes one of 4,096 fixed normal vectors, picked at random: fresh numbers for every channel are dear on
+    a CPU, for something whose only job is to say nothing.
 
     Args:
         dim: channels D.
