@@ -52,8 +52,8 @@ class ConvDecoder2d(nn.Module):
     `decoder_residual` is set and its input is as wide as its output. There is no mask token and no position: hidden
     positions come in as noise and are filled from their neighbours.
 
-    Tensors stay [R, h, w, D] between layers, which is a convolution's `channels_last` layout: nothing is copied, and the
-    norm over channels needs no transposition.
+    Tensors stay [R, h, w, D] between layers, which is a convolution's `channels_last` layout: nothing is copied, and
+    the norm over channels needs no transposition.
 
     Args:
         config: reads `hidden_size` and the `decoder_*` fields.
