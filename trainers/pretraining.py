@@ -179,9 +179,9 @@ def _probe_sets(options: PretrainOptions, transform: ImageTransform) -> tuple[Im
 
 def _online_probe(trainer: Data2VecTrainer, train: ImageSet, test: ImageSet, every: int) -> ProbeCallback:
     """A probe for the trainer, with both baselines measured once and logged beside every result."""
-    figures = {}
+    figures: dict[str, float] = {}
     blank = probe_accuracy(random_weights(trainer.model.base_model), train, test)
-    raw = [raw_pixels(train[0]), train[1], raw_pixels(test[0]), test[1]]
+    raw: Any = (raw_pixels(train[0]), train[1], raw_pixels(test[0]), test[1])
     for name, baseline in (("random", blank), ("raw", {"linear": linear_probe(*raw), "knn": knn(*raw)})):
         figures |= {f"probe_{probe}_{name}": value for probe, value in baseline.items()}
 
