@@ -1,7 +1,12 @@
 """data2vec 2.0 in Hugging Face form. Importing this registers the models with transformers' Auto classes."""
 
 from .auto import register
-from .configuration_data2vec import Data2Vec2PreTrainingConfig, Data2Vec2VisionConfig
+from .configuration_data2vec import (
+    Data2Vec2AudioConfig,
+    Data2Vec2PreTrainingConfig,
+    Data2Vec2TextConfig,
+    Data2Vec2VisionConfig,
+)
 from .core import Data2VecCore, Data2VecPreTrainingOutput
 from .modeling_data2vec_vision import (
     Data2Vec2VisionForPreTraining,
@@ -11,7 +16,9 @@ from .modeling_data2vec_vision import (
 from .version import __version__
 
 __all__ = [
+    "Data2Vec2AudioConfig",
     "Data2Vec2PreTrainingConfig",
+    "Data2Vec2TextConfig",
     "Data2Vec2VisionConfig",
     "Data2Vec2VisionForPreTraining",
     "Data2Vec2VisionModel",

@@ -30,6 +30,14 @@ class Data2Vec2PreTrainingConfig(PreTrainedConfig):
         drop_path_rate: stochastic depth, growing linearly from 0 to this over the trunk.
         layerdrop: probability of skipping a whole trunk layer.
         num_prenet_layers: layers that belong to the modality and run before the trunk [prenet_depth].
+        prenet_dropout: dropout of what enters the prenet, whether or not it has layers.
+        prenet_layerdrop: probability of skipping a whole prenet layer.
+        use_alibi: bias attention by distance, ALiBi [use_alibi_encoder].
+        learned_alibi_scale: train the factor of the ALiBi bias, which starts at 1.
+        alibi_scale_per_head, alibi_scale_per_layer: one such factor for each head, and for each layer of prenet and
+            trunk, instead of a shared one.
+        padding: "exact": a sample's features and losses don't depend on how far its batch is padded; "reference": they
+            do as in the authors' code, for parity and for published weights (docs/differences.md).
         num_extra_tokens: learned tokens before the sequence; the last one is the CLS token.
         num_masks: M, masks (student views) for each sample and teacher pass [clone_batch].
         mask_prob: share of positions to hide.
@@ -50,6 +58,8 @@ class Data2Vec2PreTrainingConfig(PreTrainedConfig):
             tokens and prenet), or the whole "model" with the local feature encoder [ema_local_encoder].
         decoder_dim, decoder_groups, decoder_kernel, decoder_layers, decoder_residual: shape of the conv decoder.
         decoder_dropout: dropout of the student's states before the decoder [input_dropout].
+        decoder_projection_layers: linear layers after the decoder's convolutions [projection_layers].
+        decoder_projection_ratio: width between those layers as a multiple of `decoder_dim` [projection_ratio].
 
     Raises:
         huggingface_hub.errors.StrictDataclassError: a wrong type, or a value that a `validate_*` refuses; the message
@@ -73,6 +83,13 @@ class Data2Vec2PreTrainingConfig(PreTrainedConfig):
     drop_path_rate: Number = 0.0
     layerdrop: Number = 0.0
     num_prenet_layers: int = 0
+    prenet_dropout: Number = 0.0
+    prenet_layerdrop: Number = 0.0
+    use_alibi: bool = False
+    learned_alibi_scale: bool = False
+    alibi_scale_per_head: bool = False
+    alibi_scale_per_layer: bool = False
+    padding: Literal["exact", "reference"] = "exact"
     num_extra_tokens: int = 0
     num_masks: int = 8
     mask_prob: Number = 0.5
@@ -101,6 +118,8 @@ class Data2Vec2PreTrainingConfig(PreTrainedConfig):
     decoder_layers: int = 4
     decoder_residual: bool = True
     decoder_dropout: Number = 0.0
+    decoder_projection_layers: int = 1
+    decoder_projection_ratio: Number = 2.0
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
@@ -116,7 +135,7 @@ class Data2Vec2PreTrainingConfig(PreTrainedConfig):
     def validate_sizes(self) -> None:
         positive = (
             "hidden_size num_hidden_layers num_attention_heads intermediate_size num_masks mask_length "
-            "decoder_dim decoder_groups decoder_kernel decoder_layers"
+            "decoder_dim decoder_groups decoder_kernel decoder_layers decoder_projection_layers"
         )
         for minimum, names in ((1, positive), (0, "num_prenet_layers num_extra_tokens ema_anneal_end_step")):
             for name in names.split():
@@ -131,7 +150,7 @@ class Data2Vec2PreTrainingConfig(PreTrainedConfig):
     def validate_rates(self) -> None:
         rates = (
             "hidden_dropout attention_dropout activation_dropout post_mlp_dropout drop_path_rate layerdrop "
-            "decoder_dropout"
+            "prenet_dropout prenet_layerdrop decoder_dropout"
         )
         for name in rates.split():
             if not 0.0 <= getattr(self, name) < 1.0:
@@ -235,3 +254,129 @@ class Data2Vec2VisionConfig(Data2Vec2PreTrainingConfig):
             raise ValueError(f"image_size is {self.image_size}, but must be a multiple of patch_size {self.patch_size}")
         if self.hidden_size % 4:
             raise ValueError(f"hidden_size is {self.hidden_size}, but 2-D sin-cos positions need a multiple of 4")
+
+
+@strict
+class Data2Vec2AudioConfig(Data2Vec2PreTrainingConfig):
+    """Config of data2vec 2.0 for speech; the defaults are the published base recipe.
+
+    Args:
+        conv_dim, conv_kernel, conv_stride: channels, kernel and stride of each convolution over the waveform
+            [feature_encoder_spec].
+        num_conv_pos_embeddings: convolutions that give position information [conv_pos_depth].
+        conv_pos_kernel_size: their kernel; the published 19 is 95 // 5 [conv_pos_width // conv_pos_depth].
+        num_conv_pos_embedding_groups: their groups; must divide `hidden_size` [conv_pos_groups].
+
+    The other arguments are those of `Data2Vec2PreTrainingConfig`.
+
+    Example:
+        >>> Data2Vec2AudioConfig().num_frames(16_000)
+        49
+    """
+
+    model_type = "data2vec2-audio"
+
+    hidden_dropout: Number = 0.1
+    attention_dropout: Number = 0.1
+    post_mlp_dropout: Number = 0.1
+    layerdrop: Number = 0.05
+    prenet_dropout: Number = 0.1
+    prenet_layerdrop: Number = 0.05
+    use_alibi: bool = True
+    learned_alibi_scale: bool = True
+    alibi_scale_per_head: bool = True
+    mask_length: int = 5
+    mask_prob_adjust: Number = 0.05
+    average_top_k_layers: int = 8
+    decoder_dropout: Number = 0.1
+    conv_dim: list[int] | tuple[int, ...] = (512,) * 7
+    conv_kernel: list[int] | tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
+    conv_stride: list[int] | tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
+    num_conv_pos_embeddings: int = 5
+    conv_pos_kernel_size: int = 19
+    num_conv_pos_embedding_groups: int = 16
+
+    def num_frames(self, num_samples: Any) -> Any:
+        """Frames that the convolutions make of so many samples (an int or an integer tensor); 0 of too few."""
+        for kernel, stride in zip(self.conv_kernel, self.conv_stride, strict=True):
+            num_samples = (num_samples - kernel) // stride + 1
+        return num_samples * (num_samples > 0)
+
+    @property
+    def receptive_field(self) -> int:
+        """Samples that one frame sees: the shortest clip that gives a frame."""
+        samples = 1
+        for kernel, stride in zip(reversed(self.conv_kernel), reversed(self.conv_stride), strict=True):
+            samples = (samples - 1) * stride + kernel
+        return samples
+
+    def validate_convolutions(self) -> None:
+        lengths = {len(self.conv_dim), len(self.conv_kernel), len(self.conv_stride)}
+        if len(lengths) != 1 or not self.conv_dim:
+            raise ValueError(
+                f"conv_dim has {len(self.conv_dim)} values, conv_kernel {len(self.conv_kernel)} and conv_stride "
+                f"{len(self.conv_stride)}, but each needs one for each convolution"
+            )
+        if min(*self.conv_dim, *self.conv_kernel, *self.conv_stride) < 1 or self.conv_pos_kernel_size < 1:
+            raise ValueError("conv_dim, conv_kernel, conv_stride and conv_pos_kernel_size must be at least 1")
+        groups = self.num_conv_pos_embedding_groups
+        if groups < 1 or self.hidden_size % groups:
+            raise ValueError(
+                f"num_conv_pos_embedding_groups is {groups}, which does not divide hidden_size {self.hidden_size}: "
+                "choose a divisor"
+            )
+
+
+@strict
+class Data2Vec2TextConfig(Data2Vec2PreTrainingConfig):
+    """Config of data2vec 2.0 for text; the defaults are the published base recipe.
+
+    Args:
+        vocab_size: tokens of the tokenizer.
+        max_position_embeddings: tokens of the longest sequence [max_source_positions].
+        position_embeddings: learned positions; False to leave order to `use_alibi` [no_token_positional_embeddings].
+        embedding_dropout: dropout of the normalised embeddings [dropout].
+        pad_token_id, bos_token_id, eos_token_id: the tokenizer's special tokens.
+
+    The other arguments are those of `Data2Vec2PreTrainingConfig`.
+
+    Example:
+        >>> Data2Vec2TextConfig(vocab_size=4000, max_position_embeddings=128).teacher_scope
+        'trunk'
+    """
+
+    model_type = "data2vec2-text"
+
+    hidden_dropout: Number = 0.1
+    attention_dropout: Number = 0.1
+    post_mlp_dropout: Number = 0.1
+    mask_prob: Number = 0.48
+    loss_scale: Number | None = 1.0
+    ema_decay: Number = 0.9999
+    ema_anneal_end_step: int = 100_000
+    teacher_scope: Literal["trunk", "encoder", "model"] = "trunk"
+    decoder_dim: int = 768
+    decoder_groups: int = 1
+    decoder_kernel: int = 9
+    decoder_layers: int = 5
+    decoder_residual: bool = False
+    decoder_dropout: Number = 0.1
+    decoder_projection_layers: int = 2
+    vocab_size: int = 50265
+    max_position_embeddings: int = 512
+    position_embeddings: bool = True
+    embedding_dropout: Number = 0.1
+    pad_token_id: int = 1
+    bos_token_id: int | None = 0
+    eos_token_id: int | list[int] | None = 2
+
+    def validate_vocabulary(self) -> None:
+        if self.vocab_size < 2 or self.max_position_embeddings < 2:
+            raise ValueError(
+                f"vocab_size is {self.vocab_size} and max_position_embeddings {self.max_position_embeddings}, but both "
+                "must be at least 2"
+            )
+        if not 0 <= self.pad_token_id < self.vocab_size:
+            raise ValueError(f"pad_token_id is {self.pad_token_id}, but must be from 0 to {self.vocab_size - 1}")
+        if not 0.0 <= self.embedding_dropout < 1.0:
+            raise ValueError(f"embedding_dropout is {self.embedding_dropout}, but must be at least 0 and less than 1")
