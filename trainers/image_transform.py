@@ -12,11 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from .samples import UnreadableError
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-class UnreadableImageError(ValueError):
-    """A file that is no image, or a broken one."""
 
 
 def decode_image(value: Any, num_channels: int) -> Image.Image | Tensor:
@@ -28,18 +26,18 @@ def decode_image(value: Any, num_channels: int) -> Image.Image | Tensor:
         num_channels: channels of the model; grey and colour images are converted into each other.
 
     Raises:
-        UnreadableImageError: the file can't be decoded.
+        UnreadableError: the file can't be decoded.
         ValueError: an array with another number of channels.
     """
     if value is None or (isinstance(value, dict) and not value.get("bytes") and not value.get("path")):
-        raise UnreadableImageError("the dataset holds no image here")
+        raise UnreadableError("the dataset holds no image here")
     if isinstance(value, dict):
         try:
             with Image.open(io.BytesIO(value["bytes"]) if value.get("bytes") else value["path"]) as image:
                 image.load()
                 value = image.copy()
         except Exception as error:  # decoders raise anything on broken data: OSError, SyntaxError, struct.error, ...
-            raise UnreadableImageError(str(error)) from error
+            raise UnreadableError(str(error)) from error
     if isinstance(value, Image.Image):
         if value.mode.startswith("I;16"):  # PIL would clip 16 bits instead of scaling them
             value = Image.fromarray((np.asarray(value) >> 8).astype(np.uint8))
