@@ -8,6 +8,12 @@ from .configuration_data2vec import (
     Data2Vec2VisionConfig,
 )
 from .core import Data2VecCore, Data2VecPreTrainingOutput
+from .modeling_data2vec_audio import (
+    Data2Vec2AudioForPreTraining,
+    Data2Vec2AudioModel,
+    Data2Vec2AudioPreTrainedModel,
+)
+from .modeling_data2vec_text import Data2Vec2TextForPreTraining, Data2Vec2TextModel, Data2Vec2TextPreTrainedModel
 from .modeling_data2vec_vision import (
     Data2Vec2VisionForPreTraining,
     Data2Vec2VisionModel,
@@ -17,8 +23,14 @@ from .version import __version__
 
 __all__ = [
     "Data2Vec2AudioConfig",
+    "Data2Vec2AudioForPreTraining",
+    "Data2Vec2AudioModel",
+    "Data2Vec2AudioPreTrainedModel",
     "Data2Vec2PreTrainingConfig",
     "Data2Vec2TextConfig",
+    "Data2Vec2TextForPreTraining",
+    "Data2Vec2TextModel",
+    "Data2Vec2TextPreTrainedModel",
     "Data2Vec2VisionConfig",
     "Data2Vec2VisionForPreTraining",
     "Data2Vec2VisionModel",

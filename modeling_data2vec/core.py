@@ -7,6 +7,7 @@ positions, E extra tokens, S = E + V tokens of a row, D channels, K target layer
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import Any
 
 import torch
@@ -16,8 +17,8 @@ from transformers.utils import ModelOutput, logging
 
 from .configuration_data2vec import Data2Vec2PreTrainingConfig
 from .ema import copy_weights, ema_decay_at, update_ema
-from .feature_encoders import Embedding, FeatureEncoder, gather_rows
-from .losses import masked_mean, regression_loss
+from .feature_encoders import Embedding, FeatureEncoder
+from .losses import masked_mean, mean_over_positions, regression_loss
 from .masking import visible_ids
 from .targets import layer_spread, make_targets
 from .trunk import Data2Vec2Trunk
@@ -39,6 +40,8 @@ class Data2VecPreTrainingOutput(ModelOutput):
         student_states: [R, S, D], the student's encoder output at the tokens it saw.
         local_features: [B, T, D], the student's local feature encoder, before positions.
         target_spread: scalar, spread of the teacher's layers before normalisation.
+        valid: bool [B, T], True at real positions; None where nothing is padded.
+        visible_valid: bool [R, V], the same of the positions that the student saw.
     """
 
     loss: Tensor | None = None
@@ -50,6 +53,8 @@ class Data2VecPreTrainingOutput(ModelOutput):
     student_states: Tensor | None = None
     local_features: Tensor | None = None
     target_spread: Tensor | None = None
+    valid: Tensor | None = None
+    visible_valid: Tensor | None = None
 
 
 class Teacher(nn.Module):
@@ -147,6 +152,7 @@ class Data2VecCore:
         ids_keep: Tensor | None = None,
         noise_keys: Tensor | None = None,
         mask_noise: Tensor | None = None,
+        attention_mask: Tensor | None = None,
         return_loss: bool = True,
     ) -> Data2VecPreTrainingOutput:
         """Student, teacher, targets and loss for one batch.
@@ -158,14 +164,19 @@ class Data2VecCore:
                 those that `mask` leaves visible. Giving them saves a synchronisation with the GPU.
             noise_keys: int32 [B, M], keys of the noise at hidden positions; by default drawn anew.
             mask_noise: [B, M, T, D], the noise itself, already scaled, instead of `noise_keys`.
+            attention_mask: 1 at real, 0 at padded input; None where nothing is padded.
             return_loss: whether to compute the loss.
         """
-        embedding: Embedding = self.base_model.feature_encoder.embed(inputs)
-        mask, ids_keep = self._check_masks(mask, ids_keep, embedding)
-        states = self.student_states(embedding, ids_keep)
-        predictions = self.predict(states, ids_keep, embedding.grid, noise_keys, mask_noise)
-        layers = self.teacher_layers(inputs, embedding)
         config: Data2Vec2PreTrainingConfig = self.config
+        encoder: FeatureEncoder = self.base_model.feature_encoder
+        embedding = encoder.embed(inputs, attention_mask)
+        # None as well where padding is to count as in the authors' code.
+        valid = embedding.valid if config.padding == "exact" else None
+        mask, ids_keep = self._check_masks(mask, ids_keep, embedding, valid)
+        tokens, attention_masks = encoder.contextualize(embedding, mask, ids_keep)
+        states = self.base_model.trunk(tokens, attention_masks)
+        predictions = self.predict(states, ids_keep, embedding.grid, noise_keys, mask_noise, valid)
+        layers = self.teacher_layers(inputs, embedding, attention_mask)
         targets = make_targets(
             layers,
             config.average_top_k_layers,
@@ -174,6 +185,7 @@ class Data2VecCore:
             layer_norm_target_layer=config.layer_norm_target_layer,
             layer_norm_targets=config.layer_norm_targets,
             instance_norm_targets=config.instance_norm_targets,
+            valid=valid,
         )
         output = Data2VecPreTrainingOutput(
             predictions=predictions,
@@ -181,13 +193,19 @@ class Data2VecCore:
             mask=mask,
             student_states=states,
             local_features=embedding.local_features,
-            target_spread=layer_spread(layers, config.average_top_k_layers),
+            target_spread=layer_spread(layers, config.average_top_k_layers, embedding.valid),
+            valid=embedding.valid,
         )
+        if embedding.valid is not None:
+            seen = embedding.valid[:, None].expand(mask.shape).gather(2, ids_keep)  # [B, M, V]
+            output.visible_valid = seen.flatten(0, 1)
         if return_loss:
-            self._add_losses(output)
+            self._add_losses(output, valid)
         return output
 
-    def _check_masks(self, mask: Tensor, ids_keep: Tensor | None, embedding: Embedding) -> tuple[Tensor, Tensor]:
+    def _check_masks(
+        self, mask: Tensor, ids_keep: Tensor | None, embedding: Embedding, valid: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         batch, length, _ = embedding.tokens.shape
         if mask.ndim != 3 or mask.shape[0] != batch or mask.shape[2] != length:
             raise ValueError(
@@ -195,19 +213,16 @@ class Data2VecCore:
                 f"(grid {embedding.grid}) need [{batch}, masks, {length}]"
             )
         mask = mask.bool()
+        if valid is not None:
+            mask = mask & valid[:, None]  # there is nothing to predict in padding
         if ids_keep is None:
-            return mask, visible_ids(mask)
+            return mask, visible_ids(mask, None if valid is None else valid[:, None])
         if ids_keep.shape[:2] != mask.shape[:2] or not 0 < ids_keep.shape[2] < length:
             raise ValueError(
                 f"ids_keep has shape {tuple(ids_keep.shape)}, but masks {tuple(mask.shape)} need "
                 f"[{batch}, {mask.shape[1]}, visible] with 1 to {length - 1} visible positions"
             )
         return mask, ids_keep
-
-    def student_states(self, embedding: Embedding, ids_keep: Tensor) -> Tensor:
-        """Encode what each mask leaves visible: [B, T, D] tokens to [R, S, D]; hidden positions cost nothing."""
-        visible = gather_rows(embedding.tokens, ids_keep)  # [R, V, D]
-        return self.base_model.trunk(self.base_model.feature_encoder.contextualize(visible))
 
     def predict(
         self,
@@ -216,6 +231,7 @@ class Data2VecCore:
         grid: tuple[int, ...],
         noise_keys: Tensor | None = None,
         mask_noise: Tensor | None = None,
+        valid: Tensor | None = None,
     ) -> Tensor:
         """Fill hidden positions with noise and decode: [R, S, D] to [B, M, T, D]."""
         config = self.config
@@ -223,9 +239,7 @@ class Data2VecCore:
         visible = states[:, config.num_extra_tokens :]  # [R, V, D]
         visible = F.dropout(visible, config.decoder_dropout, training=self.training)  # type: ignore[attr-defined]
         rows, _, dim = visible.shape
-        length = 1
-        for size in grid:
-            length *= size
+        length = prod(grid)
         if mask_noise is None:
             if noise_keys is None:
                 noise_keys = torch.randint(-(2**31), 2**31, (batch, num_masks), dtype=torch.int32)
@@ -235,10 +249,14 @@ class Data2VecCore:
         offsets = torch.arange(rows, device=visible.device).unsqueeze(1) * length  # [R, 1]
         flat_ids = (ids_keep.reshape(rows, num_visible) + offsets).flatten()  # [R * V]
         filled = noise.index_copy(0, flat_ids, visible.reshape(-1, dim)).view(rows, length, dim)
-        return self.head(filled, grid).unflatten(0, (batch, num_masks))  # [B, M, T, D]
+        if valid is not None:
+            valid = valid.repeat_interleave(num_masks, dim=0)  # [R, T]
+        return self.head(filled, grid, valid).unflatten(0, (batch, num_masks))  # [B, M, T, D]
 
     @torch.no_grad()
-    def teacher_layers(self, inputs: Tensor, embedding: Embedding) -> list[Tensor]:
+    def teacher_layers(
+        self, inputs: Tensor, embedding: Embedding, attention_mask: Tensor | None = None
+    ) -> list[Tensor]:
         """The teacher's view of the whole input, once for all M masks: a list of [B, T, D], first to last layer."""
         config, teacher = self.config, self.teacher
         dtype = embedding.tokens.dtype
@@ -248,17 +266,15 @@ class Data2VecCore:
         half = dtype in (torch.float16, torch.bfloat16) and not torch.is_autocast_enabled(device_type)
         with torch.autocast(device_type, dtype=dtype) if half else nullcontext():
             own = teacher.feature_encoder
-            tokens = embedding.tokens
             if own is not None and config.teacher_scope == "model":
-                tokens = own.embed(inputs).tokens
+                embedding = own.embed(inputs, attention_mask)
             encoder = self.base_model.feature_encoder if own is None else own
             layers: list[Tensor] = []
-            teacher.trunk(
-                encoder.contextualize(tokens), target_layers=layers, block_targets=config.end_of_block_targets
-            )
+            tokens, attention_masks = encoder.contextualize(embedding)
+            teacher.trunk(tokens, attention_masks, target_layers=layers, block_targets=config.end_of_block_targets)
         return [layer[:, config.num_extra_tokens :] for layer in layers]
 
-    def _add_losses(self, output: Data2VecPreTrainingOutput) -> None:
+    def _add_losses(self, output: Data2VecPreTrainingOutput, valid: Tensor | None) -> None:
         config: Data2Vec2PreTrainingConfig = self.config
         loss = partial(regression_loss, loss_beta=config.loss_beta, loss_scale=config.loss_scale)
         assert output.predictions is not None and output.targets is not None and output.mask is not None
@@ -269,7 +285,7 @@ class Data2VecCore:
             assert output.student_states is not None
             batch, num_masks, _ = output.mask.shape
             cls = output.student_states[:, config.num_extra_tokens - 1].unflatten(0, (batch, num_masks))  # [B, M, D]
-            per_row = loss(cls, output.targets.mean(1)[:, None])  # [B, M]
+            per_row = loss(cls, mean_over_positions(output.targets, valid)[:, None])  # [B, M]
             reduced = per_row.sum() if config.cls_loss_reduction == "sum" else per_row.mean()
             output.cls_loss = config.cls_loss_weight * reduced
             output.loss = output.regression_loss + output.cls_loss

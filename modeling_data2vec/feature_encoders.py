@@ -1,12 +1,21 @@
 """From raw input to the trunk's tokens: the part of data2vec 2.0 that differs between modalities."""
 
+import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers.masking_utils import create_bidirectional_mask
 
-from .configuration_data2vec import Data2Vec2PreTrainingConfig, Data2Vec2VisionConfig
-from .positions import sincos_positions_2d
+from .configuration_data2vec import (
+    Data2Vec2AudioConfig,
+    Data2Vec2PreTrainingConfig,
+    Data2Vec2TextConfig,
+    Data2Vec2VisionConfig,
+)
+from .convolutions import channels_last_conv, strided_conv
+from .positions import alibi_bias, sincos_positions_2d
 from .trunk import Data2Vec2Layer
 
 
@@ -15,14 +24,16 @@ class Embedding:
     """A batch after the local feature encoder.
 
     Attributes:
-        local_features: [B, T, D] before any position information; what the health metrics watch.
-        tokens: [B, T, D] with positions.
-        grid: the shape of the T positions: (rows, columns) for images.
+        local_features: [B, T, D], what the health metrics watch.
+        tokens: [B, T, D] with those positions that don't depend on the mask.
+        grid: the shape of the T positions: (rows, columns) for images, (T,) for sequences.
+        valid: bool [B, T], True at real positions; None where nothing is padded.
     """
 
     local_features: Tensor
     tokens: Tensor
     grid: tuple[int, ...]
+    valid: Tensor | None = None
 
 
 def gather_rows(x: Tensor, ids: Tensor) -> Tensor:
@@ -36,42 +47,143 @@ def gather_rows(x: Tensor, ids: Tensor) -> Tensor:
 
 
 class FeatureEncoder(nn.Module):
-    """What every modality has before the trunk: extra tokens, a norm and its own first ("prenet") layers.
+    """What every modality has before the trunk: positions, extra tokens, a norm and its first ("prenet") layers.
 
     Subclasses add the local encoder, which reads raw input.
     """
 
+    has_relative_positions = False
+
     def __init__(self, config: Data2Vec2PreTrainingConfig):
         super().__init__()
+        self.config = config
         self.extra_tokens = (
             nn.Parameter(torch.empty(1, config.num_extra_tokens, config.hidden_size))
             if config.num_extra_tokens
             else None
         )
-        self.norm = (
+        if config.use_alibi:
+            shape = (
+                config.num_prenet_layers + config.num_hidden_layers if config.alibi_scale_per_layer else 1,
+                config.num_attention_heads if config.alibi_scale_per_head else 1,
+                1,
+                1,
+            )
+            scale = torch.ones(shape)  # [layers or 1, H or 1, 1, 1]
+            if config.learned_alibi_scale:
+                self.alibi_scale = nn.Parameter(scale)
+            else:
+                self.register_buffer("alibi_scale", scale)
+        self.norm: nn.Module = (
             nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
             if config.norm_position == "post"
             else nn.Identity()
         )
+        self.dropout = nn.Dropout(config.prenet_dropout)
         self.prenet = nn.ModuleList(Data2Vec2Layer(config) for _ in range(config.num_prenet_layers))
 
-    def embed(self, inputs: Tensor) -> Embedding:
-        """Turn a batch of raw input into an `Embedding`."""
+    # ---- what a modality adds ----
+
+    def embed(self, inputs: Tensor, attention_mask: Tensor | None = None) -> Embedding:
+        """Turn a batch of raw input into an `Embedding`; `attention_mask` is 1 at real, 0 at padded input."""
         raise NotImplementedError
 
     def drop_local_encoder(self) -> None:
         """Give up the part that reads raw input: a teacher of scope "encoder" reads the student's features."""
         raise NotImplementedError
 
-    def contextualize(self, tokens: Tensor, **kwargs: object) -> Tensor:
-        """Prepend the extra tokens and run norm and prenet: [R, S, D] to [R, E + S, D]."""
+    def relative_positions(self, tokens: Tensor, valid: Tensor | None) -> Tensor | None:
+        """Positions [R, T, D] that are computed from tokens [R, T, D], of which hidden ones are 0; None for none."""
+        return None
+
+    # ---- what all share ----
+
+    def contextualize(
+        self, embedding: Embedding, mask: Tensor | None = None, ids_keep: Tensor | None = None, **kwargs: object
+    ) -> tuple[Tensor, list]:
+        """Add positions, prepend the extra tokens, run norm and prenet.
+
+        Args:
+            embedding: B samples of T positions.
+            mask: bool [B, M, T], True at hidden positions; None to show everything, then R = B and V = T.
+            ids_keep: [B, M, V], the positions that each mask leaves visible.
+
+        Returns:
+            tokens [R, E + V, D], and an attention mask for each layer of the trunk.
+        """
+        tokens, valid = embedding.tokens, embedding.valid
+        visible_valid = valid
+        if mask is None or ids_keep is None:
+            positions = self.relative_positions(tokens, valid)
+            visible = tokens if positions is None else tokens + positions
+        else:
+            num_masks = mask.shape[1]
+            visible = gather_rows(tokens, ids_keep)  # [R, V, D]
+            positions = self._masked_positions(embedding, mask)
+            if positions is not None:
+                visible = visible + gather_rows(positions, ids_keep.flatten(0, 1).unsqueeze(1))
+            if valid is not None:
+                visible_valid = valid[:, None].expand(-1, num_masks, -1).gather(2, ids_keep).flatten(0, 1)  # [R, V]
         if self.extra_tokens is not None:
-            extra = self.extra_tokens.to(tokens.dtype).expand(tokens.shape[0], -1, -1)
-            tokens = torch.cat([extra, tokens], dim=1)
-        tokens = self.norm(tokens)
-        for layer in self.prenet:
-            tokens, _ = layer(tokens, None, **kwargs)
-        return tokens
+            visible = torch.cat([self.extra_tokens.to(visible.dtype).expand(visible.shape[0], -1, -1), visible], dim=1)
+            if visible_valid is not None:
+                visible_valid = F.pad(visible_valid, (self.config.num_extra_tokens, 0), value=True)
+        attention_masks = self._attention_masks(visible, visible_valid, embedding.grid, ids_keep)
+
+        hidden_states = self.dropout(self.norm(visible))
+        layerdrop = self.config.prenet_layerdrop if self.training else 0.0
+        for layer, attention_mask in zip(self.prenet, attention_masks, strict=False):
+            if layerdrop > 0.0 and float(torch.rand(())) < layerdrop:
+                continue
+            hidden_states, _ = layer(hidden_states, attention_mask, **kwargs)
+        return hidden_states, attention_masks[len(self.prenet) :]
+
+    def _masked_positions(self, embedding: Embedding, mask: Tensor) -> Tensor | None:
+        """`relative_positions` of each row, [R, T, D], without a look at what its mask hides."""
+        if not self.has_relative_positions:
+            return None
+        shown = embedding.tokens[:, None] * (~mask)[..., None].to(embedding.tokens.dtype)  # [B, M, T, D]
+        valid = embedding.valid
+        if valid is not None:
+            valid = valid.repeat_interleave(mask.shape[1], dim=0)  # [R, T]
+        return self.relative_positions(shown.flatten(0, 1), valid)
+
+    def _attention_masks(
+        self, tokens: Tensor, valid: Tensor | None, grid: tuple[int, ...], ids_keep: Tensor | None
+    ) -> list:
+        """Padding and ALiBi for each layer of prenet and trunk; tokens [R, S, D], valid [R, S]."""
+        config = self.config
+        num_layers = config.num_prenet_layers + config.num_hidden_layers
+        if not config.use_alibi:
+            mask = None
+            if valid is not None:
+                mask = create_bidirectional_mask(config=config, inputs_embeds=tokens, attention_mask=valid.long())
+            return [mask] * num_layers
+        bias = self._alibi(grid, ids_keep, tokens)  # [R or 1, H, S, S]
+        scale = self.alibi_scale.float().clamp_min(0)
+        biases = [(bias * one[None]).to(tokens.dtype) for one in scale]  # one for all layers, or one for each
+        if valid is not None:
+            hidden = ~valid[:, None, None]  # [R, 1, 1, S]
+            biases = [one.masked_fill(hidden, torch.finfo(one.dtype).min) for one in biases]
+        return biases if len(biases) == num_layers else biases * num_layers
+
+    def _alibi(self, grid: tuple[int, ...], ids_keep: Tensor | None, tokens: Tensor) -> Tensor:
+        """Minus slope times distance, 0 at extra tokens: [1, H, S, S], or [R, H, S, S] where rows see different places.
+
+        Distances are those in the whole sequence, whatever is hidden.
+        """
+        if self.config._attn_implementation not in ("eager", "sdpa"):
+            raise ValueError(
+                f"attn_implementation is {self.config._attn_implementation!r}, but ALiBi is a bias on attention, which "
+                'only "eager" and "sdpa" take here: load the model with one of them'
+            )
+        ids = torch.arange(math.prod(grid), device=tokens.device)[None] if ids_keep is None else ids_keep.flatten(0, 1)
+        coordinates = []
+        for size in reversed(grid):
+            coordinates.append(ids % size)
+            ids = ids // size
+        bias = alibi_bias(torch.stack(coordinates, dim=-1), self.config.num_attention_heads)  # [R or 1, H, V, V]
+        return F.pad(bias, (self.config.num_extra_tokens, 0) * 2)
 
 
 class ImageFeatureEncoder(FeatureEncoder):
@@ -86,11 +198,12 @@ class ImageFeatureEncoder(FeatureEncoder):
         )
         self._positions: dict[tuple, Tensor] = {}
 
-    def embed(self, pixel_values: Tensor) -> Embedding:
+    def embed(self, inputs: Tensor, attention_mask: Tensor | None = None) -> Embedding:
         """Cut images into patches.
 
         Args:
-            pixel_values: [B, channels, height, width], normalised.
+            inputs: [B, channels, height, width], normalised pixels.
+            attention_mask: must be None: the images of a batch are of one size.
 
         Returns:
             `Embedding` with T = (height / patch) * (width / patch) patches, row by row.
@@ -98,13 +211,13 @@ class ImageFeatureEncoder(FeatureEncoder):
         Raises:
             ValueError: for a wrong number of channels or a size that the patch size does not divide.
         """
-        if pixel_values.ndim != 4 or pixel_values.shape[1] != self.num_channels:
+        if inputs.ndim != 4 or inputs.shape[1] != self.num_channels:
             raise ValueError(
-                f"pixel_values has shape {tuple(pixel_values.shape)}, but this model takes "
+                f"pixel_values has shape {tuple(inputs.shape)}, but this model takes "
                 f"[batch, {self.num_channels}, height, width]: convert the images to {self.num_channels} channel(s), "
                 "or build the model with another num_channels"
             )
-        height, width = pixel_values.shape[2:]
+        height, width = inputs.shape[2:]
         if height < self.patch_size or width < self.patch_size:
             raise ValueError(
                 f"images of {height} x {width} pixels are smaller than one patch of {self.patch_size} x "
@@ -116,7 +229,7 @@ class ImageFeatureEncoder(FeatureEncoder):
                 f"{self.patch_size}: resize or crop them to multiples of {self.patch_size}"
             )
         assert self.patch_embed is not None, "a teacher without its own patch embedding can't embed images"
-        features = self.patch_embed(pixel_values.to(self.patch_embed.weight.dtype))  # [B, D, h, w]
+        features = self.patch_embed(inputs.to(self.patch_embed.weight.dtype))  # [B, D, h, w]
         grid = (int(features.shape[2]), int(features.shape[3]))
         features = features.flatten(2).transpose(1, 2)  # [B, T, D]
         return Embedding(features, features + self.positions(grid, features), grid)
@@ -132,3 +245,151 @@ class ImageFeatureEncoder(FeatureEncoder):
         if key not in self._positions:
             self._positions[key] = sincos_positions_2d(*grid, like.shape[-1], device=like.device, dtype=like.dtype)
         return self._positions[key]
+
+
+class WaveformConv(nn.Module):
+    """One convolution of the speech extractor: convolution, norm over channels, GELU; channels last."""
+
+    def __init__(self, wide: int, narrow: int, kernel: int, stride: int):
+        super().__init__()
+        self.conv = nn.Conv1d(wide, narrow, kernel_size=kernel, stride=stride, bias=False)
+        self.norm = nn.LayerNorm(narrow)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, T, C] to [B, T', C']."""
+        return F.gelu(self.norm(strided_conv(self.conv, x)))
+
+
+class AudioFeatureEncoder(FeatureEncoder):
+    """Convolutions from the waveform to frames, with convolutional positions and ALiBi."""
+
+    has_relative_positions = True
+
+    def __init__(self, config: Data2Vec2AudioConfig):
+        super().__init__(config)
+        self.config: Data2Vec2AudioConfig = config
+        widths = [1, *config.conv_dim]
+        self.convs: nn.ModuleList | None = nn.ModuleList(
+            WaveformConv(*sizes)
+            for sizes in zip(widths[:-1], widths[1:], config.conv_kernel, config.conv_stride, strict=True)
+        )
+        self.feature_norm: nn.LayerNorm | None = nn.LayerNorm(widths[-1])
+        self.feature_projection: nn.Linear | None = nn.Linear(widths[-1], config.hidden_size)
+        self.position_convs = nn.ModuleList(
+            nn.Conv1d(
+                config.hidden_size,
+                config.hidden_size,
+                kernel_size=config.conv_pos_kernel_size,
+                padding=config.conv_pos_kernel_size // 2,
+                groups=config.num_conv_pos_embedding_groups,
+            )
+            for _ in range(config.num_conv_pos_embeddings)
+        )
+
+    def embed(self, inputs: Tensor, attention_mask: Tensor | None = None) -> Embedding:
+        """Turn waveforms into frames.
+
+        Args:
+            inputs: [B, samples], normalised; padded on the right.
+            attention_mask: [B, samples], 1 at real samples; None where nothing is padded.
+
+        Raises:
+            ValueError: for another shape, or fewer samples than one frame needs.
+        """
+        config = self.config
+        if inputs.ndim != 2 or inputs.shape[1] < config.receptive_field:
+            raise ValueError(
+                f"input_values has shape {tuple(inputs.shape)}, but this model takes [batch, samples] of mono sound "
+                f"with at least {config.receptive_field} samples: leave out shorter clips, and mix channels to one"
+            )
+        assert self.convs is not None and self.feature_norm is not None and self.feature_projection is not None
+        x = inputs.to(self.feature_projection.weight.dtype).unsqueeze(-1)  # [B, samples, 1]
+        for conv in self.convs:
+            x = conv(x)
+        features = self.feature_projection(self.feature_norm(x))  # [B, T, D]
+        length = int(features.shape[1])
+        valid = None
+        if attention_mask is not None:
+            num_frames = config.num_frames(attention_mask.long().sum(1))  # [B]
+            valid = torch.arange(length, device=features.device) < num_frames[:, None]  # [B, T]
+        return Embedding(features, features, (length,), valid)
+
+    def drop_local_encoder(self) -> None:
+        self.convs = self.feature_norm = self.feature_projection = None
+
+    def relative_positions(self, tokens: Tensor, valid: Tensor | None) -> Tensor | None:
+        """Grouped convolutions, each with a norm over channels and GELU: [R, T, D] to [R, T, D].
+
+        Padded frames are 0 before each of them, as if the clip ended there; with padding="reference" they are not.
+        """
+        x, length = tokens, tokens.shape[1]
+        keep = None
+        if valid is not None and self.config.padding == "exact":
+            keep = valid[..., None].to(x.dtype)  # [R, T, 1]
+        for conv in self.position_convs:
+            if keep is not None:
+                x = x * keep
+            x = channels_last_conv(conv, x)[:, :length]  # an even kernel gives one frame too many
+            x = F.gelu(F.layer_norm(x, x.shape[-1:]))
+        return x
+
+
+class TextFeatureEncoder(FeatureEncoder):
+    """Token and learned position embeddings, normalised."""
+
+    def __init__(self, config: Data2Vec2TextConfig):
+        super().__init__(config)
+        self.config: Data2Vec2TextConfig = config
+        pad = config.pad_token_id
+        self.embed_tokens: nn.Embedding | None = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=pad)
+        self.embed_positions: nn.Embedding | None = None
+        if config.position_embeddings:
+            # As in RoBERTa, positions are counted from the padding's id + 1 on, whose own row stays 0.
+            size = config.max_position_embeddings + pad + 1
+            self.embed_positions = nn.Embedding(size, config.hidden_size, padding_idx=pad)
+        self.embed_norm: nn.LayerNorm | None = nn.LayerNorm(config.hidden_size)
+        self.embed_dropout = nn.Dropout(config.embedding_dropout)
+        if not config.num_prenet_layers:
+            self.norm = nn.Identity()  # the embeddings are normalised already
+
+    def embed(self, inputs: Tensor, attention_mask: Tensor | None = None) -> Embedding:
+        """Look tokens up.
+
+        Args:
+            inputs: int64 [B, T], token ids.
+            attention_mask: [B, T], 1 at real tokens; None where nothing is padded.
+
+        Raises:
+            ValueError: for another shape, a longer sequence than the position table, or (on a CPU) unknown ids.
+        """
+        config = self.config
+        if inputs.ndim != 2 or inputs.is_floating_point():
+            raise ValueError(
+                f"input_ids has shape {tuple(inputs.shape)} and dtype {inputs.dtype}, but must hold token ids "
+                "[batch, tokens]"
+            )
+        length = int(inputs.shape[1])
+        if length > config.max_position_embeddings and config.position_embeddings:
+            raise ValueError(
+                f"input_ids holds {length} tokens, but max_position_embeddings is {config.max_position_embeddings}: "
+                "truncate the sequences, or build the model with a longer table"
+            )
+        if inputs.device.type == "cpu" and not 0 <= int(inputs.min()) <= int(inputs.max()) < config.vocab_size:
+            raise ValueError(
+                f"input_ids holds ids from {int(inputs.min())} to {int(inputs.max())}, but the vocabulary has ids 0 to "
+                f"{config.vocab_size - 1}: use the tokenizer that belongs to the model"
+            )
+        assert self.embed_tokens is not None and self.embed_norm is not None
+        valid = None if attention_mask is None else attention_mask.bool()
+        x = self.embed_tokens(inputs)  # [B, T, D]
+        if self.embed_positions is not None:
+            if valid is None:
+                places = torch.arange(1, length + 1, device=inputs.device)[None]
+            else:
+                places = valid.cumsum(1) * valid  # [B, T]; padding has place 0
+            x = x + self.embed_positions(places + config.pad_token_id)
+        x = self.embed_dropout(self.embed_norm(x))
+        return Embedding(x, x, (length,), valid)
+
+    def drop_local_encoder(self) -> None:
+        self.embed_tokens = self.embed_positions = self.embed_norm = None

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .configuration_data2vec import Data2Vec2PreTrainingConfig
+from .convolutions import channels_last_conv
 from .counter_rng import normal, uniform
 from .masking import NOISE_STREAM
 
@@ -45,27 +46,28 @@ class MaskNoise(nn.Module):
         return self._vectors[device, dtype]
 
 
-class ConvDecoder2d(nn.Module):
-    """Convolutions over the grid of positions, then a projection (arXiv 2212.07525 §3.2).
+class ConvDecoder(nn.Module):
+    """Convolutions over the sequence or grid of positions, then a projection (arXiv 2212.07525 §3.2).
 
     A layer is convolution, norm over channels without parameters, GELU; it has a residual connection where
     `decoder_residual` is set and its input is as wide as its output. There is no mask token and no position: hidden
     positions come in as noise and are filled from their neighbours.
 
-    Tensors stay [R, h, w, D] between layers, which is a convolution's `channels_last` layout: nothing is copied, and
-    the norm over channels needs no transposition.
+    Channels stay last throughout: nothing is copied, and the norm over channels needs no transposition.
 
     Args:
         config: reads `hidden_size` and the `decoder_*` fields.
+        num_axes: 1 for sequences, 2 for grids.
     """
 
-    def __init__(self, config: Data2Vec2PreTrainingConfig):
+    def __init__(self, config: Data2Vec2PreTrainingConfig, num_axes: int):
         super().__init__()
         widths = [config.hidden_size] + [config.decoder_dim] * config.decoder_layers
         self.residual = config.decoder_residual
         self.mask_noise = MaskNoise(config.hidden_size, config.mask_noise_std)
+        convolution = {1: nn.Conv1d, 2: nn.Conv2d}[num_axes]
         self.convs = nn.ModuleList(
-            nn.Conv2d(
+            convolution(
                 wide,
                 narrow,
                 kernel_size=config.decoder_kernel,
@@ -74,23 +76,32 @@ class ConvDecoder2d(nn.Module):
             )
             for wide, narrow in pairwise(widths)
         )
-        self.proj = nn.Linear(widths[-1], config.hidden_size)
+        middle = int(config.decoder_dim * config.decoder_projection_ratio)
+        widths = [config.decoder_dim] + [middle] * (config.decoder_projection_layers - 1) + [config.hidden_size]
+        layers: list[nn.Module] = []
+        for wide, narrow in pairwise(widths):
+            layers += [nn.Linear(wide, narrow), nn.GELU()]
+        self.proj = layers[0] if len(layers) == 2 else nn.Sequential(*layers[:-1])
 
-    def forward(self, tokens: Tensor, grid: tuple[int, ...]) -> Tensor:
+    def forward(self, tokens: Tensor, grid: tuple[int, ...], valid: Tensor | None = None) -> Tensor:
         """Predict the targets of all positions.
 
         Args:
             tokens: [R, T, D], student states at visible positions, noise elsewhere.
-            grid: (h, w) with h * w = T.
+            grid: (T,) or (h, w) with h * w = T.
+            valid: bool [R, T], True at real positions: padding is then kept at 0, as beyond the end of a sequence.
 
         Returns:
             [R, T, D].
         """
-        height, width = grid
-        x = tokens.unflatten(1, (height, width))  # [R, h, w, D]
+        x = tokens.unflatten(1, grid)  # [R, *grid, D]
+        keep = None if valid is None else valid.unflatten(1, grid).unsqueeze(-1).to(x.dtype)  # [R, *grid, 1]
         for conv in self.convs:
-            y = conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # [R, h, w, D'], a view in channels_last
-            y = y[:, :height, :width]  # an even kernel gives one row and column too many
+            if keep is not None:
+                x = x * keep
+            y = channels_last_conv(conv, x)  # [R, *grid, D']
+            for axis, size in enumerate(grid, start=1):
+                y = y.narrow(axis, 0, size)  # an even kernel gives one position too many
             y = F.gelu(F.layer_norm(y, y.shape[-1:]))
             x = x + y if self.residual and x.shape == y.shape else y
-        return self.proj(x).flatten(1, 2)  # [R, T, D]
+        return self.proj(x.flatten(1, -2))  # [R, T, D]

@@ -37,3 +37,11 @@ def regression_loss(
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean of `values` over the positions where `mask` is True; both of the same shape, a scalar."""
     return (values * mask).sum() / mask.sum()
+
+
+def mean_over_positions(x: Tensor, valid: Tensor | None) -> Tensor:
+    """Mean of each sample over its real positions; x [B, T, D], valid bool [B, T] or None for all, to [B, D]."""
+    if valid is None:
+        return x.mean(1)
+    weights = valid[..., None].to(x.dtype)  # [B, T, 1]
+    return (x * weights).sum(1) / weights.sum(1).clamp_min(1)

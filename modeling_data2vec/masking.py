@@ -5,6 +5,8 @@ Every function draws all masks of a batch at once and takes its randomness from 
 A mask is a bool tensor in which True marks a position that is hidden from the student.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -26,6 +28,18 @@ def _uniform(num: int, count: int, generator: Generator, stream: int) -> Tensor:
     return uniform(generator, count, stream)
 
 
+def _row_lengths(num_masks: int, length: int, lengths: Tensor | None, device: torch.device) -> Tensor:
+    """Positions of each mask, int64 [N, 1]."""
+    if lengths is None:
+        return torch.full((num_masks, 1), length, device=device)
+    if lengths.shape != (num_masks,) or int(lengths.max()) > length or int(lengths.min()) < 2:
+        raise ValueError(
+            f"lengths has shape {tuple(lengths.shape)} and values from {int(lengths.min())} to {int(lengths.max())}, "
+            f"but {num_masks} masks of {length} positions need ({num_masks},) values from 2 to {length}"
+        )
+    return lengths.to(device, torch.int64)[:, None]
+
+
 def _check(length: int, mask_prob: float, mask_length: int = 1) -> None:
     if not 0.0 < mask_prob < 1.0:
         raise ValueError(f"mask_prob is {mask_prob}, but must lie strictly between 0 and 1")
@@ -35,16 +49,26 @@ def _check(length: int, mask_prob: float, mask_length: int = 1) -> None:
         raise ValueError(f"mask_length is {mask_length}, but must be at least 1")
 
 
-def _with_exact_count(covered: Tensor, count: int, generator: Generator) -> Tensor:
-    """Add or remove random single positions of a [N, T] bool mask until each row has `count` True ones."""
-    noise = _uniform(covered.shape[0], covered.shape[1], generator, FILL_STREAM)
-    # Covered positions score in [1, 2), the others in [0, 1): the top `count` are a random subset of the covered ones
-    # when those are too many, and all of them with random others when they are too few.
-    chosen = (covered + noise).topk(count, dim=1).indices  # [N, count]
-    return torch.zeros_like(covered).scatter_(1, chosen, True)
+def _choose(covered: Tensor, counts: Tensor, lengths: Tensor, generator: Generator) -> Tensor:
+    """Exactly `counts` [N, 1] of the first `lengths` [N, 1] positions, covered ones first; bool [N, T] to [N, T].
+
+    Too many covered positions are thinned out, too few are filled up, both at random.
+    """
+    num_masks, length = covered.shape
+    positions = torch.arange(length, device=covered.device)
+    # Covered positions score in [1, 2), others in [0, 1). Equal numbers are told apart by position, in bits below
+    # those of the random numbers: otherwise ties would depend on how long other rows are.
+    scores = covered + _uniform(num_masks, length, generator, FILL_STREAM).double() - positions * 2.0**-44
+    scores.masked_fill_(positions >= lengths, -1.0)
+    most = int(counts.max())
+    best = scores.topk(most, dim=1).indices  # [N, most], from the highest score down
+    taken = torch.arange(most, device=covered.device) < counts  # [N, most]
+    return torch.zeros_like(covered).scatter_(1, best, taken)
 
 
-def random_mask(num_masks: int, length: int, mask_prob: float, *, generator: Generator) -> Tensor:
+def random_mask(
+    num_masks: int, length: int, mask_prob: float, *, generator: Generator, lengths: Tensor | None = None
+) -> Tensor:
     """Hide single positions uniformly at random (data2vec 2.0 text).
 
     Args:
@@ -52,6 +76,8 @@ def random_mask(num_masks: int, length: int, mask_prob: float, *, generator: Gen
         length: number of positions T.
         mask_prob: share of positions to hide, in (0, 1); exactly `T - int(T * (1 - mask_prob))` are hidden.
         generator: `torch.Generator` or [N] int32 keys.
+        lengths: int [N], real positions of each mask where some have fewer than T; the rest is not hidden. With keys, a
+            mask does not depend on T then.
 
     Returns:
         bool [N, T].
@@ -61,10 +87,10 @@ def random_mask(num_masks: int, length: int, mask_prob: float, *, generator: Gen
         tensor([5, 5])
     """
     _check(length, mask_prob)
-    visible = min(max(1, int(length * (1 - mask_prob))), length - 1)
-    noise = _uniform(num_masks, length, generator, FILL_STREAM)
-    chosen = noise.topk(length - visible, dim=1).indices
-    return torch.zeros_like(noise, dtype=torch.bool).scatter_(1, chosen, True)
+    rows = _row_lengths(num_masks, length, lengths, generator.device)
+    visible = (rows * (1 - mask_prob)).long().clamp_(min=1).minimum(rows - 1)
+    nothing = torch.zeros(num_masks, length, dtype=torch.bool, device=rows.device)
+    return _choose(nothing, rows - visible, rows, generator)
 
 
 def block_mask_1d(
@@ -77,6 +103,7 @@ def block_mask_1d(
     mask_prob_adjust: float = 0.0,
     inverse: bool = False,
     exact_count: bool = True,
+    lengths: Tensor | None = None,
 ) -> Tensor:
     """Hide (or with `inverse` show) spans of `mask_length` positions (data2vec 2.0 speech, arXiv 2212.07525 §3.3).
 
@@ -91,7 +118,8 @@ def block_mask_1d(
         mask_prob_adjust: added to the share that spans should cover when their number is computed, to make up for
             overlaps. With `inverse` it is added to the visible share.
         inverse: the spans are what stays visible.
-        exact_count: afterwards hide or show random single positions, so that every mask hides equally many.
+        exact_count: afterwards hide or show random single positions, so that all masks of a length hide equally many.
+        lengths: as in `random_mask`.
 
     Returns:
         bool [N, T].
@@ -100,7 +128,9 @@ def block_mask_1d(
         >>> block_mask_1d(2, 100, 0.5, 5, generator=torch.Generator().manual_seed(0)).sum(1)
         tensor([50, 50])
     """
-    return _block_mask(num_masks, (length,), mask_prob, mask_length, generator, mask_prob_adjust, inverse, exact_count)
+    return _block_mask(
+        num_masks, (length,), mask_prob, mask_length, generator, mask_prob_adjust, inverse, exact_count, lengths
+    )
 
 
 def block_mask_2d(
@@ -142,61 +172,73 @@ def _block_mask(
     mask_prob_adjust: float,
     inverse: bool,
     exact_count: bool,
+    lengths: Tensor | None = None,
 ) -> Tensor:
     """Blocks on a grid of one or two dimensions; the result is flattened, [N, T]."""
-    length = 1
-    for size in grid:
-        length *= size
+    length = math.prod(grid)
     _check(length, mask_prob, mask_length)
+    rows = _row_lengths(num_masks, length, lengths, generator.device)  # [N, 1]
     block_prob = 1 - mask_prob if inverse else mask_prob
-    num_blocks = int(length * ((block_prob + mask_prob_adjust) / mask_length ** len(grid)))
+    share = (block_prob + mask_prob_adjust) / mask_length ** len(grid)
+    num_blocks = int(length * share)
 
-    centres = _uniform(num_masks, num_blocks, generator, CENTRE_STREAM).mul(length).long()  # [N, blocks]
-    centres = centres.clamp_(max=length - 1)  # u * length can round up to length
+    centres = _uniform(num_masks, num_blocks, generator, CENTRE_STREAM).mul(rows).long()  # [N, blocks]
+    centres = centres.minimum(rows - 1)  # u * length can round up to length
     offsets = torch.arange(mask_length, device=centres.device) - mask_length // 2  # [len]
     positions = torch.zeros_like(centres)[..., None]  # [N, blocks, 1]
     stride = length
     for size in grid:
         stride //= size
+        last = size - 1 if lengths is None else rows[..., None] - 1  # rows differ in length on sequences only
         coordinate = (centres // stride % size)[..., None] + offsets  # [N, blocks, len]
-        coordinate = coordinate.clamp_(0, size - 1)
+        coordinate = coordinate.clamp(min=0).minimum(torch.as_tensor(last, device=coordinate.device))
         # [N, blocks, cells so far, 1] + [N, blocks, 1, len] -> [N, blocks, cells]
         positions = (positions[..., :, None] + stride * coordinate[..., None, :]).flatten(2)
-    covered = torch.zeros(num_masks, length, dtype=torch.bool, device=centres.device)
-    covered.scatter_(1, positions.flatten(1), True)  # [N, T]
+    covered = torch.zeros(num_masks, length + 1, dtype=torch.bool, device=centres.device)
+    # Shorter rows have fewer blocks: the others go to an extra column, which is cut off.
+    in_use = torch.arange(num_blocks, device=centres.device) < (rows * share).long()  # [N, blocks]
+    covered.scatter_(1, torch.where(in_use[..., None], positions, length).flatten(1), True)
+    covered = covered[:, :length]
 
     if exact_count:
         # The bounds keep a tiny grid trainable: something is always visible and something always hidden.
-        covered = _with_exact_count(covered, min(max(1, int(length * block_prob)), length - 1), generator)
-    return ~covered if inverse else covered
+        counts = (rows * block_prob).long().clamp_(min=1).minimum(rows - 1)
+        covered = _choose(covered, counts, rows, generator)
+    return (~covered & (torch.arange(length, device=rows.device) < rows)) if inverse else covered
 
 
-def visible_ids(mask: Tensor) -> Tensor:
+def visible_ids(mask: Tensor, valid: Tensor | None = None) -> Tensor:
     """Positions that the student sees, in order.
 
     Args:
-        mask: bool [..., T]; all rows must hide equally many positions.
+        mask: bool [..., T]; without padding, all rows must hide equally many positions.
+        valid: bool, broadcastable to [..., T], True at real positions. Rows that see fewer real positions than others
+            are filled up with padded ones.
 
     Returns:
-        int64 [..., V] with V = T - hidden positions of a row.
+        int64 [..., V], where V is the largest number of real positions that a row sees.
 
     Raises:
-        ValueError: if rows differ, or nothing is visible, or nothing is hidden.
+        ValueError: if rows differ in a way that padding doesn't explain, or nothing is visible, or nothing is hidden.
 
     Example:
         >>> visible_ids(torch.tensor([[True, False, False], [False, True, False]]))
         tensor([[1, 2],
                 [0, 2]])
     """
-    visible = (~mask).sum(-1)
-    fewest, most = int(visible.min()), int(visible.max())
-    if fewest != most:
+    hidden = mask.to(torch.uint8)
+    available = (~mask).sum(-1)
+    # Order: real visible positions, padding, hidden ones.
+    order = hidden if valid is None else hidden * 2 + (~valid).to(torch.uint8)
+    visible = available if valid is None else (~mask & valid).sum(-1)
+    most, fewest = int(visible.max()), int(available.min())
+    if fewest < most:
         raise ValueError(
-            f"mask leaves between {fewest} and {most} positions visible in different rows, but all rows must leave "
-            "equally many: draw masks with exact_count=True, or pass ids_keep, which says what each row keeps"
+            f"mask leaves between {int(visible.min())} and {most} positions visible in different rows, but all rows "
+            "must leave equally many: draw masks with exact_count=True, or pass ids_keep to say what each row keeps"
         )
-    if most == 0:
+    if int(visible.min()) == 0:
         raise ValueError("mask leaves nothing visible to the student: lower mask_prob, or use larger inputs")
     if most == mask.shape[-1]:
         raise ValueError("mask hides nothing, so there is nothing to predict: raise mask_prob")
-    return torch.argsort(mask.to(torch.uint8), dim=-1, stable=True)[..., :most]
+    return torch.argsort(order, dim=-1, stable=True)[..., :most]

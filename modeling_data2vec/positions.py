@@ -53,12 +53,12 @@ def alibi_bias(coordinates: Tensor, num_heads: int, distance: str = "manhattan")
     """Attention bias that falls linearly with the distance of two positions, before any learned scale.
 
     Args:
-        coordinates: [T, 1] for sequences or [T, 2] for the grid cells of patches.
+        coordinates: [..., T, 1] for sequences or [..., T, 2] for the grid cells of patches.
         num_heads: number of attention heads H.
         distance: "manhattan" or "euclidean"; the same in one dimension.
 
     Returns:
-        [H, T, T], 0 on the diagonal, negative elsewhere.
+        fp32 [..., H, T, T], 0 on the diagonal, negative elsewhere.
 
     Example:
         >>> alibi_bias(torch.arange(3.0)[:, None], 1)[0, 0]
@@ -67,7 +67,11 @@ def alibi_bias(coordinates: Tensor, num_heads: int, distance: str = "manhattan")
     norms = {"manhattan": 1.0, "euclidean": 2.0}
     if distance not in norms:
         raise ValueError(f"distance is {distance!r}, but must be one of {sorted(norms)}")
-    coordinates = coordinates.float()
-    differences = coordinates[:, None] - coordinates[None]  # [T, T, 1 or 2]
-    distances = torch.linalg.vector_norm(differences, ord=norms[distance], dim=-1)
-    return -alibi_slopes(num_heads).to(distances.device)[:, None, None] * distances
+    coordinates = coordinates.float()  # half precision could not count the positions
+    differences = coordinates[..., :, None, :] - coordinates[..., None, :, :]  # [..., T, T, 1 or 2]
+    if differences.shape[-1] == 1:
+        distances = differences.squeeze(-1).abs()
+    else:
+        distances = torch.linalg.vector_norm(differences, ord=norms[distance], dim=-1)
+    slopes = alibi_slopes(num_heads).to(distances.device)
+    return -slopes[:, None, None] * distances.unsqueeze(-3)

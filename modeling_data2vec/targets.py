@@ -7,14 +7,29 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def instance_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
-    """Standardise each channel of each sample over its positions; [B, T, D] to [B, T, D], biased variance."""
-    return F.instance_norm(x.transpose(1, 2), eps=eps).transpose(1, 2)  # F.instance_norm wants [B, D, T]
+def instance_norm(x: Tensor, valid: Tensor | None = None, eps: float = 1e-5) -> Tensor:
+    """Standardise each channel of each sample over its positions; [B, T, D] to [B, T, D], biased variance.
+
+    With `valid` [B, T] only the positions where it is True count.
+    """
+    if valid is None:
+        return F.instance_norm(x.transpose(1, 2), eps=eps).transpose(1, 2)  # F.instance_norm wants [B, D, T]
+    return _standardise(x, valid[..., None].to(x.dtype), dims=(1,), eps=eps)
 
 
-def batch_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
-    """Standardise each channel over all samples and positions of the batch; [B, T, D] to [B, T, D]."""
-    return F.batch_norm(x.transpose(1, 2), None, None, training=True, eps=eps).transpose(1, 2)
+def batch_norm(x: Tensor, valid: Tensor | None = None, eps: float = 1e-5) -> Tensor:
+    """Standardise each channel over all samples and positions of the batch; arguments as for `instance_norm`."""
+    if valid is None:
+        return F.batch_norm(x.transpose(1, 2), None, None, training=True, eps=eps).transpose(1, 2)
+    return _standardise(x, valid[..., None].to(x.dtype), dims=(0, 1), eps=eps)
+
+
+def _standardise(x: Tensor, weights: Tensor, dims: tuple[int, ...], eps: float) -> Tensor:
+    """Subtract the weighted mean over `dims` and divide by the standard deviation; x [B, T, D], weights [B, T, 1]."""
+    total = weights.sum(dims, keepdim=True)
+    centred = x - (x * weights).sum(dims, keepdim=True) / total
+    variance = (centred.square() * weights).sum(dims, keepdim=True) / total
+    return centred * torch.rsqrt(variance + eps)
 
 
 def layer_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
@@ -31,6 +46,7 @@ def make_targets(
     layer_norm_target_layer: bool = False,
     layer_norm_targets: bool = False,
     instance_norm_targets: bool = False,
+    valid: Tensor | None = None,
 ) -> Tensor:
     """Turn the teacher's layers into regression targets: normalise each of the top K, average, normalise.
 
@@ -40,6 +56,7 @@ def make_targets(
         batch_norm_target_layer, instance_norm_target_layer, layer_norm_target_layer: norms of each layer before the
             average, applied in this order.
         layer_norm_targets, instance_norm_targets: norms of the average, applied in this order.
+        valid: bool [B, T], True at real positions: padding then takes no part in batch and instance norms.
 
     Returns:
         fp32 [B, T, D].
@@ -61,9 +78,9 @@ def make_targets(
     for layer in layers[-average_top_k_layers:]:
         layer = layer.float()
         if batch_norm_target_layer:
-            layer = batch_norm(layer)
+            layer = batch_norm(layer, valid)
         if instance_norm_target_layer:
-            layer = instance_norm(layer)
+            layer = instance_norm(layer, valid)
         if layer_norm_target_layer:
             layer = layer_norm(layer)
         targets += layer
@@ -71,15 +88,25 @@ def make_targets(
     if layer_norm_targets:
         targets = layer_norm(targets)
     if instance_norm_targets:
-        targets = instance_norm(targets)
+        targets = instance_norm(targets, valid)
     return targets
 
 
-def layer_spread(layers: Sequence[Tensor], average_top_k_layers: int) -> Tensor:
+def layer_spread(layers: Sequence[Tensor], average_top_k_layers: int, valid: Tensor | None = None) -> Tensor:
     """How much the teacher's top layers vary over samples and positions *before* they are normalised.
 
     Normalisation hides a collapse: whatever variation is left is blown up to unit size. This is the mean over layers
-    and channels of the standard deviation over all positions of the batch, a scalar.
+    and channels of the standard deviation over all real positions of the batch, a scalar.
     """
-    spreads = [layer.float().flatten(0, 1).std(dim=0).mean() for layer in layers[-average_top_k_layers:]]
-    return torch.stack(spreads).mean()
+    return torch.stack([spread(layer, valid) for layer in layers[-average_top_k_layers:]]).mean()
+
+
+def spread(x: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Mean over channels of the standard deviation over real positions; x [B, T, D], valid [B, T], a scalar."""
+    rows = x.detach().float().flatten(0, 1)  # [B * T, D]
+    if valid is None:
+        return rows.std(dim=0).mean()
+    weights = valid.flatten()[:, None].float()  # [B * T, 1]
+    total = weights.sum()
+    centred = (rows - (rows * weights).sum(0) / total) * weights
+    return (centred.square().sum(0) / (total - 1)).sqrt().mean()

@@ -4,7 +4,8 @@ Every layer hands out its feed-forward output beside its hidden states, since th
 targets are made of.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -156,7 +157,7 @@ class Data2Vec2Trunk(nn.Module):
     def forward(
         self,
         hidden_states: Tensor,
-        attention_mask: Tensor | None = None,
+        attention_masks: Sequence[Any] | None = None,
         target_layers: list[Tensor] | None = None,
         block_targets: bool = False,
         **kwargs: object,
@@ -165,14 +166,15 @@ class Data2Vec2Trunk(nn.Module):
 
         Args:
             hidden_states: [R, S, D] tokens of any kind.
-            attention_mask: additive, broadcastable to [R, H, S, S]; None to attend everywhere.
+            attention_masks: one for each layer, in the form that the attention implementation takes, e.g. additive and
+                broadcastable to [R, H, S, S]; None to attend everywhere.
             target_layers: a list that receives each layer's feed-forward output [R, S, D].
             block_targets: collect the hidden states at the end of each layer instead.
 
         Returns:
             [R, S, D].
         """
-        for layer in self.layers:
+        for layer, attention_mask in zip(self.layers, attention_masks or [None] * len(self.layers), strict=True):
             if self.training and self.layerdrop > 0.0 and float(torch.rand(())) < self.layerdrop:
                 continue
             hidden_states, ffn_output = layer(hidden_states, attention_mask, **kwargs)

@@ -6,20 +6,22 @@ from collections import ChainMap
 import differences
 import pytest
 import reference_cases
+from transformers import AutoModelForPreTraining
 
-from modeling_data2vec import Data2Vec2VisionForPreTraining
 from modeling_data2vec.conversion import (
+    DROPPED,
     LEFT_OUT_COMMON,
     LEFT_OUT_DECODER,
     LEFT_OUT_MODALITY,
-    VISION_DROPPED,
+    config_from_fairseq,
+    key_from_fairseq,
     left_out_options,
-    vision_config_from_fairseq,
-    vision_key_from_fairseq,
-    vision_state_from_fairseq,
+    modality_of,
+    state_from_fairseq,
 )
 
-CASES = reference_cases.names("v2_image_*_M*")
+CASES = reference_cases.names("v2_*_M*")
+IMAGE_CASES = reference_cases.names("v2_image_*_M*")
 TABLES = {"model": LEFT_OUT_COMMON, "modality": LEFT_OUT_MODALITY, "decoder": LEFT_OUT_DECODER}
 MASK_OPTIONS = {"expand_adjcent": False, "non_overlapping": False}  # of the mask functions, not of the model
 
@@ -34,7 +36,7 @@ def convertible(name: str) -> reference_cases.Case:
 @pytest.fixture
 def model_config() -> dict:
     """A reference config that can be converted, to be spoilt."""
-    configs = (reference_cases.load(name).info["config"] for name in CASES)
+    configs = (reference_cases.load(name).info["config"] for name in IMAGE_CASES)
     config = next((config for config in configs if not left_out_options(config)), None)
     if config is None:
         pytest.skip(f"no v2_image case that can be converted in {reference_cases.FOLDER}")
@@ -45,59 +47,85 @@ def model_config() -> dict:
 def test_reference_names_map_to_the_models_names_one_to_one(name):
     case = convertible(name)
     student, teacher = case.group("state"), case.group("ema")
-    state = vision_state_from_fairseq(student, teacher, ema_encoder_only=case.info["config"]["ema_encoder_only"])
-    model = Data2Vec2VisionForPreTraining(vision_config_from_fairseq(case.info["config"]))
+    reference = case.info["config"]
+    modality = modality_of(reference)
+    state = state_from_fairseq(student, teacher, modality, ema_encoder_only=reference["ema_encoder_only"])
+    model = AutoModelForPreTraining.from_config(config_from_fairseq(reference, vocab_size=case.info["vocab"]))
     expected = model.state_dict()
     assert state.keys() == expected.keys()
     assert {key: value.shape for key, value in state.items()} == {key: value.shape for key, value in expected.items()}
-    dropped = sum(key in VISION_DROPPED for key in (*student, *teacher))
+    dropped = sum(key.endswith(DROPPED) for key in (*student, *teacher))
     assert len(state) == len(student) + len(teacher) - dropped
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_converted_configs_keep_what_the_reference_computes(name):
-    reference = convertible(name).info["config"]
-    config = vision_config_from_fairseq(reference)
-    assert config.cls_loss_reduction == "sum"
+    case = convertible(name)
+    reference = case.info["config"]
+    config = config_from_fairseq(reference, vocab_size=case.info["vocab"])
+    assert config.cls_loss_reduction == "sum" and config.padding == "reference"
     assert config.norm_position == ("pre_doubled" if reference["layer_norm_first"] else "post")
     assert config.num_masks == reference["clone_batch"]
     assert config.average_top_k_layers == reference["average_top_k_layers"]
     assert config.cls_loss_weight == reference["cls_loss"]
 
 
-@pytest.mark.parametrize("name", ["", "norm", "encoder.layers.0.fc1.weight", "modality_encoders.AUDIO.extra_tokens"])
-def test_an_unknown_name_is_an_error(name):
-    with pytest.raises(KeyError, match="not a weight of a data2vec 2.0 image model"):
-        vision_key_from_fairseq(name)
+@pytest.mark.parametrize("modality", ["AUDIO", "IMAGE", "TEXT"])
+@pytest.mark.parametrize("name", ["", "norm", "encoder.layers.0.fc1.weight", "modality_encoders.VIDEO.extra_tokens"])
+def test_an_unknown_name_is_an_error(name, modality):
+    with pytest.raises(KeyError, match="not a weight of a data2vec 2.0 model"):
+        key_from_fairseq(name, modality)
+
+
+def test_a_weight_of_another_modality_is_an_error():
+    with pytest.raises(KeyError, match="for TEXT"):
+        key_from_fairseq("modality_encoders.IMAGE.local_encoder.proj.weight", "TEXT")
+
+
+@pytest.mark.parametrize("value", [None, "VIDEO", "AUDIO,IMAGE"])
+def test_a_model_of_no_single_known_modality_is_refused(model_config, value):
+    model_config["supported_modality"] = value
+    with pytest.raises(ValueError, match="supported_modality"):
+        config_from_fairseq(model_config)
+
+
+def test_a_text_model_needs_its_vocabulary():
+    for name in reference_cases.names("v2_text_*_M*"):
+        with pytest.raises(ValueError, match="vocab_size"):
+            config_from_fairseq(convertible(name).info["config"])
 
 
 def test_computed_positions_are_dropped():
-    assert all(vision_key_from_fairseq(name) is None for name in VISION_DROPPED)
+    assert all(key_from_fairseq(f"modality_encoders.IMAGE.{name}", "IMAGE") is None for name in DROPPED)
 
 
 @pytest.mark.parametrize(("table", "option"), [(table, option) for table in TABLES for option in TABLES[table]])
 def test_an_option_that_is_left_out_is_refused_by_name(model_config, table, option):
     image = model_config["modalities"]["image"]
-    image["num_extra_tokens"] = 1  # without extra tokens, how they start is free
+    image |= {"num_extra_tokens": 1, "use_alibi_encoder": True}  # otherwise some options have no effect, and are free
+    image["alibi_distance"] = "manhattan"
     section = {"model": model_config, "modality": image, "decoder": image["decoder"]}[table]
     accepted = TABLES[table][option]
     section[option] = accepted
-    vision_config_from_fairseq(model_config)
-    section[option] = (not accepted) if isinstance(accepted, bool) else (accepted or 0) + 1
-    with pytest.raises(ValueError, match=rf"'{option}': {section[option]}.*differences\.md"):
-        vision_config_from_fairseq(model_config)
+    config_from_fairseq(model_config)
+    if isinstance(accepted, str):
+        section[option] = "another"
+    else:
+        section[option] = (not accepted) if isinstance(accepted, bool) else (accepted or 0) + 1
+    with pytest.raises(ValueError, match=rf"'{option}': {section[option]!r}.*differences\.md"):
+        config_from_fairseq(model_config)
 
 
 def test_a_modality_of_another_width_is_refused(model_config):
     model_config["modalities"]["image"]["embed_dim"] *= 2
     with pytest.raises(ValueError, match=r"modalities\.image\.embed_dim"):
-        vision_config_from_fairseq(model_config)
+        config_from_fairseq(model_config)
 
 
 def test_how_extra_tokens_start_is_free_where_there_are_none(model_config):
     model_config["cls_loss"] = 0.0
     model_config["modalities"]["image"] |= {"num_extra_tokens": 0, "init_extra_token_zero": True}
-    assert vision_config_from_fairseq(model_config).num_extra_tokens == 0
+    assert config_from_fairseq(model_config).num_extra_tokens == 0
 
 
 def test_the_page_of_differences_lists_what_the_code_leaves_out():

@@ -6,15 +6,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modeling_data2vec import Data2Vec2PreTrainingConfig
-from modeling_data2vec.heads import ConvDecoder2d
+from modeling_data2vec.heads import ConvDecoder
 
 
-def decoder(**options) -> ConvDecoder2d:
+def decoder(**options) -> ConvDecoder:
     sizes = {"hidden_size": 16, "num_attention_heads": 4, "decoder_dim": 16, "decoder_groups": 4, "decoder_layers": 3}
-    return ConvDecoder2d(Data2Vec2PreTrainingConfig(**(sizes | {"decoder_kernel": 3} | options)))
+    return ConvDecoder(Data2Vec2PreTrainingConfig(**(sizes | {"decoder_kernel": 3} | options)), num_axes=2)
 
 
-def plain(decoder: ConvDecoder2d, tokens: Tensor, grid: tuple[int, int], groups: int, residual: bool) -> Tensor:
+def plain(decoder: ConvDecoder, tokens: Tensor, grid: tuple[int, int], groups: int, residual: bool) -> Tensor:
     """Convolution, cut, norm over channels, GELU, residual: one step a line, in PyTorch's default layout."""
     height, width = grid
     x = tokens.transpose(1, 2).reshape(len(tokens), -1, height, width)

@@ -1,17 +1,13 @@
-"""Parity with the authors' implementation: data2vec 2.0 on images, numbers stored in tests/reference."""
+"""Parity with the authors' implementation: data2vec 2.0 in all modalities, numbers stored in tests/reference."""
 
 import pytest
 import reference_cases
 import torch
+from transformers import AutoModelForPreTraining
 
-from modeling_data2vec import Data2Vec2VisionForPreTraining
-from modeling_data2vec.conversion import left_out_options, vision_config_from_fairseq, vision_state_from_fairseq
+from modeling_data2vec.conversion import config_from_fairseq, left_out_options, modality_of, state_from_fairseq
 
-CASES = reference_cases.names("v2_image_*_M*")
-
-
-def relative(actual: torch.Tensor, expected: torch.Tensor) -> float:
-    return float((actual - expected).norm() / expected.norm().clamp_min(1e-12))
+CASES = reference_cases.names("v2_*_M*")
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -22,40 +18,58 @@ def case(request):
     return case
 
 
-def build(case, attention: str = "sdpa") -> Data2Vec2VisionForPreTraining:
-    config = vision_config_from_fairseq(case.info["config"])
+def our_state(case, student: str, teacher: str | None = None) -> dict[str, torch.Tensor]:
+    reference = case.info["config"]
+    return state_from_fairseq(
+        case.group(student),
+        case.group(teacher) if teacher else {},
+        modality_of(reference),
+        ema_encoder_only=reference["ema_encoder_only"],
+    )
+
+
+def build(case, attention: str = "sdpa"):
+    config = config_from_fairseq(case.info["config"], vocab_size=case.info["vocab"])
     config._attn_implementation = attention
-    model = Data2Vec2VisionForPreTraining(config)
-    scope = {"ema_encoder_only": case.info["config"]["ema_encoder_only"]}
-    model.load_state_dict(vision_state_from_fairseq(case.group("state"), case.group("ema"), **scope))
+    model = AutoModelForPreTraining.from_config(config, attn_implementation=attention)
+    model.load_state_dict(our_state(case, "state", "ema"))
     return model.train()
 
 
+def raw_inputs(case, model) -> dict[str, torch.Tensor]:
+    inputs = {model.main_input_name: case.tensors["input.source"]}
+    if "input.padding_mask" in case.tensors:
+        inputs["attention_mask"] = ~case.tensors["input.padding_mask"]
+    return inputs
+
+
 def step_inputs(case, step: int, model) -> dict[str, torch.Tensor]:
-    pixels = case.tensors["input.source"]
-    batch = pixels.shape[0]
+    inputs = raw_inputs(case, model)
     group = case.group(f"step{step}")
     per_sample = {"mask": group["mask"].bool(), "ids_keep": group["ids_keep"].long()}
     per_sample["mask_noise"] = group["mask_noise_dense"]
-    return {"pixel_values": pixels} | {k: v.unflatten(0, (batch, -1)) for k, v in per_sample.items()}
+    batch = len(inputs[model.main_input_name])
+    return inputs | {k: v.unflatten(0, (batch, -1)) for k, v in per_sample.items()}
 
 
 def test_reference_cases_are_there():
-    assert CASES, f"no v2_image cases in {reference_cases.FOLDER}"
+    for modality in ("audio", "image", "text"):
+        assert reference_cases.names(f"v2_{modality}_*_M*"), f"no v2_{modality} cases in {reference_cases.FOLDER}"
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 def test_reference_first_step(case, attention):
     model = build(case, attention)
     inputs = step_inputs(case, 0, model)
-    embedding = model.base_model.feature_encoder.embed(inputs["pixel_values"])
+    source, attention_mask = inputs[model.main_input_name], inputs.get("attention_mask")
+    embedding = model.base_model.feature_encoder.embed(source, attention_mask)
     output = model(**inputs)
     figures, group = case.info["steps"][0], case.group("step0")
 
     torch.testing.assert_close(embedding.local_features, group["local_features"], rtol=0, atol=1e-5)
     torch.testing.assert_close(output.student_states, group["student_encoder_out"], rtol=0, atol=1e-5)
     torch.testing.assert_close(output.predictions.flatten(0, 1), group["decoder_out"], rtol=0, atol=1e-5)
-    layers = model.teacher_layers(inputs["pixel_values"], embedding)
+    layers = model.teacher_layers(source, embedding, attention_mask)
     for i, layer in enumerate(layers):
         torch.testing.assert_close(layer, group[f"teacher.layer_result.{i}"], rtol=0, atol=1e-5)
     torch.testing.assert_close(output.targets, group["targets_all_positions"], rtol=0, atol=1e-5)
@@ -64,7 +78,7 @@ def test_reference_first_step(case, attention):
     assert int(output.mask.sum()) == size
     assert float(output.loss.detach()) * size == pytest.approx(figures["loss_total_sum"], rel=1e-5)
     assert float(output.regression_loss.detach()) * size == pytest.approx(
-        figures["loss_IMAGE_regression_sum"], rel=1e-5
+        figures[f"loss_{modality_of(case.info['config'])}_regression_sum"], rel=1e-5
     )
     if "loss_cls_sum" in figures:
         assert float(output.cls_loss.detach()) * size == pytest.approx(figures["loss_cls_sum"], rel=1e-5)
@@ -73,7 +87,7 @@ def test_reference_first_step(case, attention):
 
     (output.loss * size).backward()
     gradients = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
-    expected = vision_state_from_fairseq(case.group("grad"), {})
+    expected = our_state(case, "grad")
     assert gradients.keys() == expected.keys()
     for name, gradient in gradients.items():
         # A gradient that is zero by symmetry (the key bias) holds rounding only; compare it with its layer's scale.
@@ -97,9 +111,8 @@ def test_reference_three_updates(case):
         decay = model.update_teacher(step + 1)
         assert decay == pytest.approx(info["ema_decay_applied_before_forward_of_step"][step], rel=1e-9)
 
-    scope = {"ema_encoder_only": info["config"]["ema_encoder_only"]}
     state = model.state_dict()
-    expected = vision_state_from_fairseq(case.group("state_after"), case.group("ema_after"), **scope)
+    expected = our_state(case, "state_after", "ema_after")
     assert {name for name in state if name.startswith("teacher.")} <= expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(state[name], value, rtol=0, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
@@ -111,11 +124,14 @@ def test_reference_evaluation(case):
     group = case.group("eval")
     extra = model.config.num_extra_tokens
     with torch.no_grad():
-        pixels = case.tensors["input.source"]
-        output = encoder(pixels, output_hidden_states=True)
+        inputs = raw_inputs(case, model)
+        output = encoder(**inputs, output_hidden_states=True)
         layers: list[torch.Tensor] = []
-        tokens = encoder.feature_encoder.contextualize(encoder.feature_encoder.embed(pixels).tokens)
-        encoder.trunk(tokens, target_layers=layers, block_targets=model.config.end_of_block_targets)
+        embedding = encoder.feature_encoder.embed(*inputs.values())
+        tokens, attention_masks = encoder.feature_encoder.contextualize(embedding)
+        encoder.trunk(tokens, attention_masks, target_layers=layers, block_targets=model.config.end_of_block_targets)
+    if "padding_mask" in group and embedding.valid is not None:
+        assert torch.equal(group["padding_mask"], ~embedding.valid)
     torch.testing.assert_close(output.last_hidden_state, group["x_with_extra_tokens"], rtol=0, atol=1e-5)
     torch.testing.assert_close(output.last_hidden_state[:, extra:], group["x"], rtol=0, atol=1e-5)
     for i, layer in enumerate(layers):

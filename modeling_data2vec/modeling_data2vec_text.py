@@ -1,0 +1,101 @@
+"""data2vec 2.0 for text: the model, and the model with its teacher for pretraining."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.utils.output_capturing import capture_outputs
+
+from .configuration_data2vec import Data2Vec2TextConfig
+from .core import Data2VecPreTrainingOutput
+from .feature_encoders import TextFeatureEncoder
+from .heads import ConvDecoder
+from .modeling_data2vec import Data2Vec2Encoder, Data2Vec2EncoderForPreTraining, Data2Vec2PreTrainedModel
+
+
+class Data2Vec2TextPreTrainedModel(Data2Vec2PreTrainedModel):
+    """Loading, saving and initial weights of all data2vec 2.0 text models."""
+
+    config: Data2Vec2TextConfig
+    config_class = Data2Vec2TextConfig
+    base_model_prefix = "data2vec2_text"
+    main_input_name = "input_ids"
+    input_modalities = ("text",)
+    feature_encoder_class = TextFeatureEncoder
+    num_axes = 1
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """As the base class; the decoder's projection is initialised like other linear layers."""
+        super()._init_weights(module)
+        if isinstance(module, ConvDecoder):
+            for layer in module.proj.modules():
+                if isinstance(layer, nn.Linear):
+                    init.normal_(layer.weight, std=self.config.initializer_range)
+                    init.zeros_(layer.bias)
+
+
+class Data2Vec2TextModel(Data2Vec2TextPreTrainedModel, Data2Vec2Encoder):
+    """The data2vec 2.0 text encoder without any head.
+
+    Example:
+        >>> config = Data2Vec2TextConfig(vocab_size=100, hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
+        ...     intermediate_size=128, average_top_k_layers=2, decoder_dim=64)
+        >>> Data2Vec2TextModel(config)(torch.tensor([[0, 17, 42, 2]])).last_hidden_state.shape
+        torch.Size([1, 4, 64])
+    """
+
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
+    ) -> BaseModelOutputWithPooling:
+        """Encode token sequences.
+
+        Args:
+            input_ids: int64 [B, T] with T up to `config.max_position_embeddings`.
+            attention_mask: [B, T], 1 at real tokens; None where nothing is padded.
+            output_hidden_states, output_attentions: also return those of every layer, the prenet's first.
+
+        Returns:
+            `last_hidden_state` [B, E + T, D]; `pooler_output` [B, D], the mean of the real tokens.
+        """
+        return self.encode(input_ids, attention_mask, **kwargs)
+
+
+class Data2Vec2TextForPreTraining(Data2Vec2TextPreTrainedModel, Data2Vec2EncoderForPreTraining):
+    """data2vec 2.0 pretraining on text: student, teacher and convolutional decoder (arXiv 2212.07525).
+
+    There is no mask token: the student never sees a place where a token is hidden.
+
+    Example:
+        >>> from modeling_data2vec.masking import random_mask
+        >>> config = Data2Vec2TextConfig(vocab_size=100, hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
+        ...     intermediate_size=128, average_top_k_layers=2, decoder_dim=64)
+        >>> masks = random_mask(2 * 4, 32, 0.48, generator=torch.Generator().manual_seed(0))
+        >>> tokens = torch.randint(4, 100, (2, 32))
+        >>> Data2Vec2TextForPreTraining(config)(tokens, mask=masks.view(2, 4, -1)).loss.shape
+        torch.Size([])
+    """
+
+    encoder_class = Data2Vec2TextModel
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        mask: Tensor,
+        attention_mask: Tensor | None = None,
+        ids_keep: Tensor | None = None,
+        noise_keys: Tensor | None = None,
+        mask_noise: Tensor | None = None,
+        return_loss: bool = True,
+    ) -> Data2VecPreTrainingOutput:
+        """Compute the loss of one batch; see `Data2VecCore.pretrain` for the other arguments.
+
+        Args:
+            input_ids: int64 [B, T].
+            mask: bool [B, M, T], True at the tokens to predict.
+            attention_mask: [B, T], 1 at real tokens; None where nothing is padded.
+        """
+        return self.pretrain(input_ids, mask, ids_keep, noise_keys, mask_noise, attention_mask, return_loss)
