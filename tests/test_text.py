@@ -1,0 +1,163 @@
+"""Text as people have it: every kind of source, tokenizers that don't belong to the model, labels for probes."""
+
+import json
+
+import datasets
+import numpy as np
+import pytest
+import torch
+
+from modeling_data2vec import Data2Vec2TextConfig
+from modeling_data2vec.trainers.text import check_tokenizer, load_labelled_text, load_text, python_docs
+from modeling_data2vec.trainers.tokenization import train_tokenizer
+
+TEXTS = [text for text in python_docs()["text"] if "\n\n" not in text][:30]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    """datasets' cache in a folder of its own; its figures are kept in module variables."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(TEXTS, 500)
+
+
+@pytest.fixture(scope="module")
+def table():
+    """Each text with a class: whether it is about exceptions."""
+    return datasets.Dataset.from_dict(
+        {"text": TEXTS, "label": ["exception" in text for text in TEXTS], "number": list(range(len(TEXTS)))}
+    ).cast_column("label", datasets.ClassLabel(names=["other", "exceptions"]))
+
+
+def texts(dataset, column) -> list[str]:
+    return [example[column] for example in dataset]
+
+
+# ---- sources ----
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_text_files(tmp_path, streaming):
+    """An empty line ends a document; single line ends belong to it, whatever system wrote them."""
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a.txt").write_text("\n\n".join(TEXTS[:10]) + "\n", encoding="utf-8")
+    (tmp_path / "b" / "c.TXT").write_text("\n\n".join(TEXTS[10:]), encoding="utf-8", newline="\r\n")
+    (tmp_path / "notes.md").write_text("no data")
+    dataset, column = load_text(str(tmp_path), streaming=streaming)
+    assert column == "text" and isinstance(dataset, datasets.IterableDataset) == streaming
+    assert [text.strip("\n") for text in texts(dataset, column)] == [text.strip("\n") for text in TEXTS]
+    assert len(texts(*load_text(str(tmp_path / "a.txt"), streaming=streaming))) == 10
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl", "csv"])
+def test_tables(tmp_path, table, suffix, streaming):
+    file = tmp_path / f"data.{suffix}"
+    {"parquet": table.to_parquet, "jsonl": table.to_json, "csv": table.to_csv}[suffix](str(file))
+    assert texts(*load_text(str(file), streaming=streaming)) == TEXTS
+
+
+def test_saved_datasets(tmp_path, table):
+    datasets.DatasetDict({"train": table, "test": table.select(range(3))}).save_to_disk(tmp_path / "data")
+    assert texts(*load_text(str(tmp_path / "data"))) == TEXTS
+    assert texts(*load_text(str(tmp_path / "data"), split="test", streaming=True)) == TEXTS[:3]
+
+
+def test_splits_of_a_folder(tmp_path):
+    (tmp_path / "train.txt").write_text("one\n\ntwo\n")
+    (tmp_path / "test.txt").write_text("three\n")
+    assert len(load_text(str(tmp_path))[0]) == 2
+    assert texts(*load_text(str(tmp_path), split="test")) == ["three\n"]
+    with pytest.raises(ValueError, match=r"no split 'dev', only \['test', 'train'\]"):
+        load_text(str(tmp_path), split="dev")
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_python_docs(streaming):
+    dataset, column = load_text("python-docs", streaming=streaming)
+    found = texts(dataset, column)
+    assert len(found) == len(set(found)) > 1_000 and all(text.strip() for text in found)
+    assert any("lambda" in text for text in found)
+    with pytest.raises(ValueError, match="the split 'train' alone, not 'test'"):
+        load_text("python-docs", split="test")
+
+
+def test_columns(tmp_path, table):
+    table.rename_column("text", "gloss").to_parquet(tmp_path / "a.parquet")
+    assert texts(*load_text(str(tmp_path), text_column="gloss")) == TEXTS
+    with pytest.raises(ValueError, match="0 text columns among .*name one with text_column"):
+        load_text(str(tmp_path))
+    with pytest.raises(ValueError, match="column 'number' of .* holds .*int64.*, not text"):
+        load_text(str(tmp_path), text_column="number")
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_nothing_to_read(tmp_path, streaming):
+    (tmp_path / "empty.txt").write_text("")
+    with pytest.raises(ValueError, match="is empty: there is nothing to train on"):
+        load_text(str(tmp_path / "empty.txt"), streaming=streaming)
+    with pytest.raises(ValueError, match="does not exist"):
+        load_text(str(tmp_path / "missing.txt"), streaming=streaming)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ValueError, match=r"holds no texts \(.txt\), no tables"):
+        load_text(str(tmp_path / "folder"), streaming=streaming)
+
+
+def test_another_encoding(tmp_path):
+    (tmp_path / "latin.txt").write_bytes("é".encode("latin-1") * 9)
+    with pytest.raises(ValueError, match=r"latin.txt is not text in UTF-8 \(.*\): convert it"):
+        load_text(str(tmp_path / "latin.txt"))
+
+
+# ---- what fits together ----
+
+
+def test_tokenizers_of_other_models(tokenizer):
+    def check(block_length=64, **changes):
+        check_tokenizer(tokenizer, Data2Vec2TextConfig(**{"vocab_size": 500, **changes}), block_length)
+
+    check()
+    check(vocab_size=512)
+    check(max_position_embeddings=64)
+    check(max_position_embeddings=32, position_embeddings=False, use_alibi=True)
+    with pytest.raises(ValueError, match="the tokenizer has 500 tokens, but the model's vocab_size is 499"):
+        check(vocab_size=499)
+    with pytest.raises(ValueError, match="pad token has the id 1, but the model's pad_token_id is 0"):
+        check(pad_token_id=0)
+    with pytest.raises(ValueError, match="block_length is 64, but the model's max_position_embeddings is 63"):
+        check(max_position_embeddings=63)
+    unpadded = train_tokenizer(TEXTS, 500)
+    unpadded.pad_token = None
+    with pytest.raises(ValueError, match="id None, .* after giving it a pad_token of its own"):
+        check_tokenizer(unpadded, Data2Vec2TextConfig(vocab_size=500), 64)
+
+
+# ---- labelled text ----
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl", "csv"])
+def test_labelled_text(tmp_path, tokenizer, table, suffix):
+    file = tmp_path / f"data.{suffix}"
+    {"parquet": table.to_parquet, "jsonl": table.to_json, "csv": table.to_csv}[suffix](str(file))
+    found, labels = load_labelled_text(str(file), tokenizer, split="train", max_length=24)
+    assert np.array_equal(labels, table["label"])
+    for ids, text in zip(found, TEXTS, strict=True):
+        expected = tokenizer(text, truncation=True, max_length=24, split_special_tokens=True).input_ids
+        assert ids.dtype == torch.int64 and ids.tolist() == expected
+
+
+def test_a_part_of_labelled_text(tmp_path, tokenizer):
+    lines = [{"sentence": text, "kind": "word" if " " not in text else "words"} for text in ["not", "", "or else"]]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    arguments = {"split": "train", "max_length": 24, "label_column": "kind"}
+    found, labels = load_labelled_text(str(tmp_path / "a.jsonl"), tokenizer, **arguments)
+    assert len(found) == 2 and labels.tolist() == ["word", "words"]
+    assert len(load_labelled_text(str(tmp_path / "a.jsonl"), tokenizer, limit=1, **arguments)[0]) == 1
+    with pytest.raises(ValueError, match="0 label columns .*: probes need labels"):
+        load_labelled_text(str(tmp_path / "a.jsonl"), tokenizer, split="train", max_length=24)
+    with pytest.raises(ValueError, match="no room for a start, a token and an end"):
+        load_labelled_text(str(tmp_path / "a.jsonl"), tokenizer, split="train", max_length=2, label_column="kind")

@@ -1,0 +1,164 @@
+"""From documents to training samples: tokens, joined and cut into blocks of equal length."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow.compute as pc
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
+MAP_BATCH = 100  # documents in memory at once; whole books are meant to fit
+
+
+def pack_documents(
+    dataset: Any, tokenizer: PreTrainedTokenizerBase, block_length: int, *, text_column: str = "text", pack: bool = True
+) -> Any:
+    """Tokenise documents and, with `pack`, join them and cut what results into blocks.
+
+    Each document ends with the end token. A block holds `block_length - 1` tokens, before which `TextReader` puts the
+    start token; the corpus's last block is shorter unless it happens to be full, so no token is lost. Map-style data
+    are tokenised once and cached by `datasets`. Streams are tokenised as they come; shuffle them before. Each worker
+    of a stream packs its own documents.
+
+    Args:
+        dataset: a `datasets.Dataset` or `IterableDataset`.
+        tokenizer: a fast one, with a start and an end token. Names of special tokens in the text are plain text.
+        block_length: tokens of a sample, with the start token; at least 3.
+        text_column: the column that holds the documents.
+        pack: False for one document a sample, cut at `block_length`.
+
+    Returns:
+        a data set of {"input_ids": tokens without the start token}, map-style or iterable as `dataset` is.
+
+    Raises:
+        ValueError: `block_length` is too small, the tokenizer is slow or lacks a token, or there is no text at all.
+
+    Example:
+        >>> from .tokenization import train_tokenizer
+        >>> texts = datasets.Dataset.from_dict({"text": ["one two", "three", "four five six"]})
+        >>> blocks = pack_documents(texts, train_tokenizer(texts["text"], 270), 5)
+        >>> [len(blocks[index]["input_ids"]) for index in range(len(blocks))]
+        [4, 4, 1]
+    """
+    if block_length < 3:
+        raise ValueError(f"block_length is {block_length}, but a start, a token and an end need 3")
+    tokenize = Tokenize(tokenizer, None if pack else block_length - 1)
+    if not isinstance(dataset, datasets.Dataset):
+        documents = dataset.map(tokenize, batched=True, batch_size=MAP_BATCH, input_columns=[text_column])
+        return PackedStream(documents, block_length - 1) if pack else documents
+    documents = dataset.map(
+        tokenize,
+        batched=True,
+        batch_size=MAP_BATCH,
+        input_columns=[text_column],
+        remove_columns=dataset.column_names,
+        features=datasets.Features({"input_ids": datasets.List(datasets.Value("int32"))}),
+        desc="Tokenizing",
+    )
+    return PackedDocuments(documents, block_length - 1) if pack else documents
+
+
+def start_and_end(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:
+    """Ids of the tokens before a sample and after a document; BERT's [CLS] and [SEP] serve, too.
+
+    Raises:
+        ValueError: the tokenizer lacks one.
+    """
+    start = tokenizer.cls_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    end = tokenizer.sep_token_id if tokenizer.eos_token_id is None else tokenizer.eos_token_id
+    if start is None or end is None:
+        raise ValueError(
+            f"the tokenizer has the special tokens {tokenizer.special_tokens_map}, but needs one for the start and one "
+            "for the end of a text: set bos_token and eos_token"
+        )
+    return start, end
+
+
+class Tokenize:
+    """Texts to token ids that end with the end token; an empty text has none.
+
+    It holds a copy of the tokenizer's fast part alone, whose settings nobody changes: `datasets` finds what it cached.
+
+    Args:
+        tokenizer: a fast tokenizer.
+        max_tokens: longer texts are cut, end token included; at least 2.
+
+    Raises:
+        ValueError: a slow tokenizer, one without an end token, or `max_tokens` below 2.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, max_tokens: int | None = None) -> None:
+        if not tokenizer.is_fast:
+            raise ValueError(f"{type(tokenizer).__name__} is a slow tokenizer: load one with a tokenizer.json")
+        if max_tokens is not None and max_tokens < 2:
+            raise ValueError(f"texts of {max_tokens + 1} tokens have no room for a start, a token and an end: allow 3")
+        self.backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        self.backend.no_truncation()
+        self.backend.no_padding()
+        self.end = start_and_end(tokenizer)[1]
+        self.max_tokens = max_tokens
+
+    def __call__(self, texts: list[str | None]) -> dict[str, list[list[int]]]:
+        self.backend.encode_special_tokens = True  # a "</s>" in a text is three characters; not kept by a pickle
+        kept = [text if text and not text.isspace() else "" for text in texts]
+        encodings = self.backend.encode_batch_fast(kept, add_special_tokens=False)
+        limit = None if self.max_tokens is None else self.max_tokens - 1
+        tokens = (encoding.ids[:limit] for encoding in encodings)
+        return {"input_ids": [[*ids, self.end] if ids else [] for ids in tokens]}
+
+
+class PackedDocuments:
+    """Blocks of a tokenised, map-style data set; a block is put together when it is asked for.
+
+    Args:
+        documents: rows of `input_ids`.
+        length: tokens of a block; those of the last one may be fewer.
+
+    Raises:
+        ValueError: there are no tokens.
+    """
+
+    def __init__(self, documents: datasets.Dataset, length: int) -> None:
+        self.documents, self.length = documents.with_format("arrow"), length
+        sizes = pc.list_value_length(self.documents[:]["input_ids"]).to_numpy()
+        self.ends = np.cumsum(sizes, dtype=np.int64)  # [documents], in tokens
+        if not len(sizes) or not self.ends[-1]:
+            raise ValueError(f"the {len(sizes)} documents hold no text: there is nothing to train on")
+        if empty := int((sizes == 0).sum()):
+            logger.warning(f"Passing over {empty} of {len(sizes)} documents: they are empty.")
+
+    def __len__(self) -> int:
+        return -(-int(self.ends[-1]) // self.length)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        start = range(0, int(self.ends[-1]), self.length)[index]  # IndexError beyond the end, as of a list
+        stop = min(start + self.length, int(self.ends[-1]))
+        first, last = np.searchsorted(self.ends, [start, stop - 1], side="right")
+        tokens = pc.list_flatten(self.documents[int(first) : int(last) + 1]["input_ids"])
+        skipped = start - (int(self.ends[first - 1]) if first else 0)
+        return {"input_ids": tokens.slice(skipped, stop - start).to_numpy()}
+
+
+class PackedStream:
+    """Blocks of a tokenised stream. Arguments: see `PackedDocuments`."""
+
+    def __init__(self, documents: datasets.IterableDataset, length: int) -> None:
+        self.documents, self.length = documents, length
+
+    def set_epoch(self, epoch: int) -> None:
+        self.documents.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[dict[str, list[int]]]:
+        tokens: list[int] = []
+        for example in self.documents:
+            tokens += example["input_ids"]
+            while len(tokens) >= self.length:
+                yield {"input_ids": tokens[: self.length]}
+                del tokens[: self.length]
+        if tokens:
+            yield {"input_ids": tokens}

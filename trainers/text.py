@@ -1,0 +1,190 @@
+"""Text for pretraining and probes: sources, and what makes a tensor of tokens."""
+
+import re
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from modeling_data2vec import Data2Vec2TextConfig
+
+from .packing import Tokenize, start_and_end
+from .samples import UnreadableError, read_labelled
+from .sources import Medium, column_types, load_source, prepare_column, split_files
+
+logger = logging.get_logger(__name__)
+
+TEXTS = Medium(
+    noun="text",
+    suffixes=frozenset({".txt"}),
+    builder="text",
+    columns=("text", "content", "document", "sentence"),
+)
+STRINGS = (datasets.Value("string"), datasets.Value("large_string"), str)
+
+
+# ---- sources ----
+
+
+def load_text(
+    source: str, *, split: str = "train", text_column: str | None = None, streaming: bool = False
+) -> tuple[Any, str]:
+    """Open a set of documents.
+
+    Args:
+        source: "python-docs" (chapters of the language reference that come with Python, a paragraph a document), or
+            a `.txt` file or a folder of them, in UTF-8, where an empty line ends a document; or what `load_source`
+            takes: a table (parquet, JSONL, CSV, TSV) or a folder of tables, a folder that `Dataset.save_to_disk`
+            wrote, or a Hub id.
+        split: the split to take where the source has several.
+        text_column: the column that holds text; found by itself if it has one of the usual names.
+        streaming: read the source as it comes, without an index.
+
+    Returns:
+        (dataset, text column).
+
+    Raises:
+        ValueError: the source is missing, has no such split or column, is not text, or is empty.
+
+    Example:
+        >>> dataset, column = load_text("python-docs")
+        >>> column, len(dataset) > 1_000
+        ('text', True)
+    """
+    if source == "python-docs":
+        dataset = python_docs(split).to_iterable_dataset() if streaming else python_docs(split)
+        dataset, column = prepare_column(dataset, source, TEXTS, split=split, column=text_column)
+    elif files := _text_files(Path(source)):
+        dataset = _paragraphs(files, source, split, streaming)
+        dataset, column = prepare_column(dataset, source, TEXTS, split=split, column=text_column)
+    else:
+        dataset, column = load_source(source, TEXTS, split=split, column=text_column, streaming=streaming)
+    kind = column_types(dataset)[column]
+    if kind not in STRINGS:
+        raise ValueError(f"column {column!r} of {source} holds {kind}, not text: name another with text_column")
+    return dataset, column
+
+
+def _text_files(path: Path) -> list[Path]:
+    """The .txt files of a source, if that is what it is made of; text beside parquet is about the parquet."""
+    if path.is_dir() and not any(path.rglob("*.parquet")):
+        return sorted(file for file in path.rglob("*") if file.suffix.lower() == ".txt")
+    return [path] if path.is_file() and path.suffix.lower() == ".txt" else []
+
+
+def _paragraphs(files: list[Path], source: str, split: str, streaming: bool) -> Any:
+    splits = split_files(files, Path(source))
+    if split not in splits:
+        raise ValueError(f"{source} has no split {split!r}, only {sorted(splits)}")
+    if not any(file.stat().st_size for file in splits[split]):
+        raise ValueError(f"{source} (split {split!r}) is empty: there is nothing to train on")
+    data_files = {split: [str(file) for file in splits[split]]}
+    try:
+        return datasets.load_dataset(
+            "text", data_files=data_files, split=split, streaming=streaming, sample_by="paragraph"
+        )
+    except datasets.exceptions.DatasetGenerationError as error:
+        if isinstance(error.__cause__, UnicodeDecodeError):
+            raise ValueError(f"{source} is not text in UTF-8 ({error.__cause__}): convert it") from error
+        raise
+
+
+def python_docs(split: str = "train") -> datasets.Dataset:
+    """Paragraphs of the language reference that Python's `help` shows, each once; "train" is the only split."""
+    from pydoc_data.topics import topics
+
+    if split != "train":
+        raise ValueError(f"python-docs has the split 'train' alone, not {split!r}")
+    paragraphs = (paragraph.strip("\n") for name in sorted(topics) for paragraph in re.split(r"\n\s*\n", topics[name]))
+    return datasets.Dataset.from_dict({"text": [text for text in dict.fromkeys(paragraphs) if text.strip()]})
+
+
+# ---- what fits together ----
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: Data2Vec2TextConfig, block_length: int) -> None:
+    """Require that a model can take the tokenizer's ids and sequences of `block_length` tokens.
+
+    Raises:
+        ValueError: it can't; the message says what to change.
+    """
+    size = max(len(tokenizer), max(tokenizer.get_vocab().values()) + 1)
+    if size > config.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {size} tokens, but the model's vocab_size is {config.vocab_size}: set vocab_size to "
+            f"at least {size}, or use the tokenizer that belongs to the model"
+        )
+    if tokenizer.pad_token_id != config.pad_token_id:
+        raise ValueError(
+            f"the tokenizer's pad token has the id {tokenizer.pad_token_id}, but the model's pad_token_id is "
+            f"{config.pad_token_id}, an id that it never learns: set pad_token_id to the tokenizer's"
+            + ("" if tokenizer.pad_token_id is not None else ", after giving it a pad_token of its own")
+        )
+    if config.position_embeddings and block_length > config.max_position_embeddings:
+        raise ValueError(
+            f"block_length is {block_length}, but the model's max_position_embeddings is "
+            f"{config.max_position_embeddings}: lower block_length, or raise max_position_embeddings"
+        )
+    start_and_end(tokenizer)
+
+
+# ---- reading ----
+
+
+class TextReader:
+    """Makes `input_ids` [tokens] of an example of `pack_documents`: the start token, then the example's.
+
+    Args:
+        tokenizer: the one that the documents were tokenised with.
+    """
+
+    noun = "text"
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.start = start_and_end(tokenizer)[0]
+
+    def __call__(self, example: dict[str, Any], rng: Random | None = None) -> dict[str, Tensor]:
+        tokens = example["input_ids"]
+        if not len(tokens):
+            raise UnreadableError("it is empty")
+        return {"input_ids": torch.from_numpy(np.concatenate([[self.start], tokens]).astype(np.int64))}
+
+    def name(self, example: dict[str, Any]) -> str | None:
+        return None
+
+
+def load_labelled_text(
+    source: str,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    split: str,
+    max_length: int,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    limit: int | None = None,
+) -> tuple[list[Tensor], np.ndarray]:
+    """Texts and labels of a split, whole and in memory, for probes.
+
+    Args:
+        source, split, text_column: as for `load_text`.
+        tokenizer: as for `pack_documents`.
+        max_length: tokens, with those for start and end, that a text is cut at.
+        label_column, limit: as for `read_labelled`.
+
+    Returns:
+        (N int64 tensors [tokens], [N] labels); empty texts are left out with a warning.
+    """
+    dataset, text_column = load_text(source, split=split, text_column=text_column)
+    tokenize = Tokenize(tokenizer, max_length - 1)
+    # Tokenised when an example is read: of a large set, `limit` leaves most alone.
+    dataset = dataset.with_transform(lambda batch: {**batch, **tokenize(batch[text_column])})
+    samples, labels = read_labelled(
+        dataset, TextReader(tokenizer), source=source, split=split, label_column=label_column, limit=limit
+    )
+    return [sample["input_ids"] for sample in samples], labels
