@@ -41,7 +41,7 @@ def pack_documents(
     Example:
         >>> from .tokenization import train_tokenizer
         >>> texts = datasets.Dataset.from_dict({"text": ["one two", "three", "four five six"]})
-        >>> blocks = pack_documents(texts, train_tokenizer(texts["text"], 270), 5)
+        >>> blocks = pack_documents(texts, train_tokenizer(texts["text"], 280), 5)
         >>> [len(blocks[index]["input_ids"]) for index in range(len(blocks))]
         [4, 4, 1]
     """
