@@ -32,15 +32,16 @@ class EMATeacherCallback(TrainerCallback):
 
 
 class EpochCallback(TrainerCallback):
-    """Tells a map-style dataset which epoch begins, so that its crops and masks are new in each."""
+    """Tells data sets and batch samplers which epoch begins, so that crops, masks and order are new in each."""
 
-    def __init__(self, dataset: Any) -> None:
-        self.dataset = dataset
+    def __init__(self, *listeners: Any) -> None:
+        self.listeners = listeners
 
     def on_epoch_begin(
         self, args: Data2VecTrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.dataset.set_epoch(int(round(state.epoch or 0.0, 6)))
+        for listener in self.listeners:
+            listener.set_epoch(int(round(state.epoch or 0.0, 6)))
 
 
 class HealthCallback(TrainerCallback):

@@ -1,25 +1,101 @@
-"""Batches for pretraining: inputs, and the masks that the collator draws for them."""
+"""Batches for pretraining: inputs, padded where they differ in length, and the masks that are drawn for them."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-from modeling_data2vec import Data2Vec2VisionConfig
-from modeling_data2vec.counter_rng import derive_keys
-from modeling_data2vec.masking import block_mask_2d, random_mask, visible_ids
+from modeling_data2vec import (
+    Data2Vec2AudioConfig,
+    Data2Vec2PreTrainingConfig,
+    Data2Vec2TextConfig,
+    Data2Vec2VisionConfig,
+)
+from modeling_data2vec.counter_rng import derive_keys, uniform
+from modeling_data2vec.masking import block_mask_1d, block_mask_2d, random_mask, visible_ids
+
+CROP_STREAM = 4  # of `counter_rng`; masks and noise have 1 to 3
+
+Examples = Sequence[dict[str, Any]]
 
 
-class ImageMaskCollator:
-    """Stacks images and draws M masks for each.
-
-    Masks and the decoder's noise depend on a sample's `key` alone (which `PretrainingImages` derives from seed, epoch
-    and sample), not on the batch: accumulation, the number of workers and processes, and resuming don't change them.
-    Samples without a key get one from torch's global generator.
+def pad_inputs(inputs: Sequence[Tensor], value: float = 0.0) -> tuple[Tensor, Tensor | None]:
+    """Pad sequences on the right.
 
     Args:
-        config: reads `num_masks`, the mask fields and `patch_size`.
+        inputs: B tensors [length], of one dtype.
+        value: what fills the end.
+
+    Returns:
+        ([B, T], bool [B, T] that is True at real values, or None where all are equally long).
+
+    Example:
+        >>> pad_inputs([torch.tensor([5, 6, 7]), torch.tensor([8])], 1)
+        (tensor([[5, 6, 7],
+                [8, 1, 1]]), tensor([[ True,  True,  True],
+                [ True, False, False]]))
+    """
+    lengths = torch.tensor([len(one) for one in inputs])
+    padded = pad_sequence(list(inputs), batch_first=True, padding_value=value)
+    if bool((lengths == padded.shape[1]).all()):
+        return padded, None
+    return padded, torch.arange(padded.shape[1]) < lengths[:, None]
+
+
+class MaskCollator:
+    """Makes a batch of samples and draws M masks for each; a subclass for each kind of input says how.
+
+    Masks and the decoder's noise depend on a sample's `key` and its own length alone (the datasets derive the key from
+    seed, epoch and sample), not on the batch: accumulation, the number of workers and processes, and resuming don't
+    change them. Samples without a key get one from torch's global generator.
+
+    Args:
+        config: reads `num_masks`, `padding` and the mask fields.
+    """
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    def batch(self, examples: Examples, keys: Tensor) -> tuple[dict[str, Tensor], tuple[int, ...], Tensor | None]:
+        """(model inputs, grid of positions, real positions of each sample or None for all); `keys` are int32 [B]."""
+        raise NotImplementedError
+
+    def draw(self, keys: Tensor, grid: tuple[int, ...], lengths: Tensor | None = None) -> Tensor:
+        """Masks for int32 keys [N]: bool [N, T]; `lengths` [N] where not all T positions are real."""
+        config: Data2Vec2PreTrainingConfig = self.config
+        if config.mask_length == 1:
+            length = grid[0] if len(grid) == 1 else grid[0] * grid[1]
+            return random_mask(len(keys), length, config.mask_prob, generator=keys, lengths=lengths)
+        shape = {
+            "mask_prob": config.mask_prob,
+            "mask_length": config.mask_length,
+            "generator": keys,
+            "mask_prob_adjust": config.mask_prob_adjust,
+            "inverse": config.inverse_mask,
+        }
+        if len(grid) == 2:
+            return block_mask_2d(len(keys), (grid[0], grid[1]), **shape)
+        return block_mask_1d(len(keys), grid[0], lengths=lengths, **shape)
+
+    def __call__(self, examples: Examples) -> dict[str, Tensor]:
+        if "key" in examples[0]:
+            keys = torch.tensor([int(example["key"]) for example in examples], dtype=torch.int32)
+        else:
+            keys = torch.randint(-(2**31), 2**31, (len(examples),), dtype=torch.int32)
+        inputs, grid, lengths = self.batch(examples, keys)
+        keys = derive_keys(keys[:, None], torch.arange(self.config.num_masks))  # [B, M]
+        valid, row_lengths = None, None
+        if lengths is not None and self.config.padding == "exact":
+            row_lengths = lengths.repeat_interleave(keys.shape[1])  # [B * M]
+            valid = torch.arange(grid[0]) < lengths[:, None, None]  # [B, 1, T]
+        mask = self.draw(keys.flatten(), grid, row_lengths).unflatten(0, keys.shape)  # [B, M, T]
+        return inputs | {"mask": mask, "ids_keep": visible_ids(mask, valid), "noise_keys": keys}
+
+
+class ImageMaskCollator(MaskCollator):
+    """Stacks images of one size.
 
     Example:
         >>> collator = ImageMaskCollator(Data2Vec2VisionConfig(image_size=64, num_masks=4))
@@ -28,32 +104,91 @@ class ImageMaskCollator:
         (2, 4, 16)
     """
 
-    def __init__(self, config: Data2Vec2VisionConfig) -> None:
-        self.config = config
-
-    def draw(self, keys: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Masks for [N] int32 keys: bool [N, T]."""
-        config = self.config
-        if config.mask_length == 1:
-            return random_mask(len(keys), grid[0] * grid[1], config.mask_prob, generator=keys)
-        return block_mask_2d(
-            len(keys),
-            grid,
-            config.mask_prob,
-            config.mask_length,
-            generator=keys,
-            mask_prob_adjust=config.mask_prob_adjust,
-            inverse=config.inverse_mask,
-        )
-
-    def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+    def batch(self, examples: Examples, keys: Tensor) -> tuple[dict[str, Tensor], tuple[int, ...], Tensor | None]:
         pixel_values = torch.stack([example["pixel_values"] for example in examples])  # [B, channels, H, W]
         height, width = pixel_values.shape[2:]
-        grid = (height // self.config.patch_size, width // self.config.patch_size)
-        if "key" in examples[0]:
-            keys = torch.tensor([int(example["key"]) for example in examples], dtype=torch.int32)
-        else:
-            keys = torch.randint(-(2**31), 2**31, (len(examples),), dtype=torch.int32)
-        keys = derive_keys(keys[:, None], torch.arange(self.config.num_masks))  # [B, M]
-        mask = self.draw(keys.flatten(), grid).unflatten(0, keys.shape)  # [B, M, T]
-        return {"pixel_values": pixel_values, "mask": mask, "ids_keep": visible_ids(mask), "noise_keys": keys}
+        return {"pixel_values": pixel_values}, (height // self.config.patch_size, width // self.config.patch_size), None
+
+
+class AudioMaskCollator(MaskCollator):
+    """Pads clips to the longest, or crops them to the shortest, and masks frames.
+
+    Args:
+        config: also reads the convolutions' shape.
+        crop: "none" pads; "shortest" cuts a random window of the shortest clip's length out of each, as the published
+            recipes do, which wastes no computation, but makes what is seen of a clip depend on its batch.
+
+    Raises:
+        ValueError: a clip is too short to hide one frame and show another.
+
+    Example:
+        >>> collator = AudioMaskCollator(Data2Vec2AudioConfig(num_masks=4))
+        >>> batch = collator([{"input_values": torch.randn(n), "key": n} for n in (16_000, 12_000)])
+        >>> tuple(batch["mask"].shape), batch["attention_mask"].sum(1).tolist()
+        ((2, 4, 49), [16000, 12000])
+    """
+
+    def __init__(self, config: Data2Vec2AudioConfig, crop: Literal["none", "shortest"] = "none") -> None:
+        super().__init__(config)
+        self.crop = crop
+
+    def batch(self, examples: Examples, keys: Tensor) -> tuple[dict[str, Tensor], tuple[int, ...], Tensor | None]:
+        clips = [example["input_values"] for example in examples]
+        shortest = min(len(clip) for clip in clips)
+        if self.config.num_frames(shortest) < 2:
+            raise ValueError(
+                f"a clip has {shortest} samples, which make {self.config.num_frames(shortest)} frame(s), but masks "
+                "need two: raise min_seconds, which leaves out short clips"
+            )
+        if self.crop == "shortest":
+            shares = uniform(keys, 1, CROP_STREAM).flatten().double().tolist()
+            starts = [int(share * (len(clip) - shortest + 1)) for share, clip in zip(shares, clips, strict=True)]
+            clips = [clip[start : start + shortest] for start, clip in zip(starts, clips, strict=True)]
+        input_values, attention_mask = pad_inputs(clips)
+        grid = (self.config.num_frames(input_values.shape[1]),)
+        if attention_mask is None:
+            return {"input_values": input_values}, grid, None
+        lengths = self.config.num_frames(attention_mask.sum(1))
+        return {"input_values": input_values, "attention_mask": attention_mask}, grid, lengths
+
+
+class TextMaskCollator(MaskCollator):
+    """Pads token sequences to the longest and masks tokens.
+
+    Raises:
+        ValueError: a sequence is too short to hide one token and show another.
+
+    Example:
+        >>> collator = TextMaskCollator(Data2Vec2TextConfig(num_masks=4))
+        >>> batch = collator([{"input_ids": torch.arange(n), "key": n} for n in (12, 8)])
+        >>> tuple(batch["mask"].shape), batch["mask"].sum(2).tolist()
+        ((2, 4, 12), [[6, 6, 6, 6], [4, 4, 4, 4]])
+    """
+
+    def batch(self, examples: Examples, keys: Tensor) -> tuple[dict[str, Tensor], tuple[int, ...], Tensor | None]:
+        sequences = [example["input_ids"] for example in examples]
+        shortest = min(len(sequence) for sequence in sequences)
+        if shortest < 2:
+            raise ValueError(f"a sequence has {shortest} token(s), but masks need two: leave out empty texts")
+        input_ids, attention_mask = pad_inputs(sequences, self.config.pad_token_id)
+        grid = (int(input_ids.shape[1]),)
+        if attention_mask is None:
+            return {"input_ids": input_ids}, grid, None
+        return {"input_ids": input_ids, "attention_mask": attention_mask}, grid, attention_mask.sum(1)
+
+
+COLLATORS: dict[type, type[MaskCollator]] = {
+    Data2Vec2AudioConfig: AudioMaskCollator,
+    Data2Vec2TextConfig: TextMaskCollator,
+    Data2Vec2VisionConfig: ImageMaskCollator,
+}
+
+
+def mask_collator(config: Data2Vec2PreTrainingConfig) -> MaskCollator:
+    """The collator for a model's config.
+
+    Example:
+        >>> type(mask_collator(Data2Vec2TextConfig())).__name__
+        'TextMaskCollator'
+    """
+    return COLLATORS[type(config)](config)

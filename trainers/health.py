@@ -13,6 +13,7 @@ from torch import Tensor
 
 from modeling_data2vec import Data2Vec2PreTrainingConfig, Data2VecPreTrainingOutput
 from modeling_data2vec.losses import regression_loss
+from modeling_data2vec.targets import spread
 
 MAX_ROWS = 1024  # rows that an effective rank is computed from
 
@@ -50,7 +51,7 @@ def effective_rank(features: Tensor) -> Tensor:
     return torch.where(finite, rank, torch.nan)
 
 
-def position_explained(targets: Tensor) -> Tensor:
+def position_explained(targets: Tensor, valid: Tensor | None = None) -> Tensor:
     """Share of the targets' variance that the position alone explains, 0 to 1; NaN for a single sample.
 
     1 means that every sample has the same targets: nothing about content is left to learn. An analysis of variance with
@@ -58,12 +59,17 @@ def position_explained(targets: Tensor) -> Tensor:
 
     Args:
         targets: [B, T, D].
+        valid: bool [B, T], True at real positions; None for all.
     """
     batch, length, _ = targets.shape
     if batch < 2 or length < 2:
         return targets.new_full((), float("nan"))
-    within = targets.var(dim=0, unbiased=True).sum() / length  # mean over positions, sum over channels
-    total = targets.flatten(0, 1).var(dim=0, unbiased=True).sum()
+    weights = targets.new_ones(batch, length, 1) if valid is None else valid[..., None].to(targets.dtype)  # [B, T, 1]
+    counts = weights.sum(0)  # [T, 1], samples that have a position
+    means = (targets * weights).sum(0) / counts.clamp_min(1)  # [T, D]
+    mean = (targets * weights).sum((0, 1)) / counts.sum()  # [D]
+    within = ((targets - means).square() * weights).sum() / (counts - 1).clamp_min(0).sum()
+    total = ((targets - mean).square() * weights).sum() / (counts.sum() - 1)
     return (1 - within / total.clamp_min(1e-12)).clamp(0, 1)
 
 
@@ -75,9 +81,14 @@ def _weighted_std(values: Tensor, weights: Tensor) -> Tensor:
     return (variance + 1e-6).sqrt().mean()
 
 
+def _real_rows(x: Tensor, valid: Tensor | None) -> Tensor:
+    """[N, T, D] to the rows of real positions, [n, D]."""
+    return x.flatten(0, 1) if valid is None else x[valid]
+
+
 @torch.no_grad()
 def measure_health(output: Data2VecPreTrainingOutput, config: Data2Vec2PreTrainingConfig) -> dict[str, Tensor]:
-    """Health figures of one batch, each a scalar tensor (no synchronisation with the GPU).
+    """Health figures of one batch, each a scalar tensor; padding doesn't count.
 
     | figure | meaning |
     |---|---|
@@ -97,13 +108,14 @@ def measure_health(output: Data2VecPreTrainingOutput, config: Data2Vec2PreTraini
     assert output.regression_loss is not None and output.target_spread is not None
     predictions, targets = output.predictions.float(), output.targets
     weights = output.mask.float()  # [B, M, T]
+    num_masks = weights.shape[1]
     target_weights = weights.sum(1).flatten()  # [B * T], how many masks hide a position
     flat_targets = targets.flatten(0, 1)  # [B * T, D]
     constant = (flat_targets * target_weights[:, None]).sum(0) / target_weights.sum()  # [D]
     constant_losses = regression_loss(constant, flat_targets, loss_beta=config.loss_beta, loss_scale=config.loss_scale)
     constant_loss = (constant_losses * target_weights).sum() / target_weights.sum()
     cosine = torch.cosine_similarity(predictions, targets[:, None], dim=-1)  # [B, M, T]
-    local_features = output.local_features.detach().float().flatten(0, 1)  # [B * T, D]
+    states = output.student_states[:, config.num_extra_tokens :]  # [R, V, D]
     figures = {
         "regression_loss": output.regression_loss.detach(),
         "constant_loss": constant_loss,
@@ -111,12 +123,12 @@ def measure_health(output: Data2VecPreTrainingOutput, config: Data2Vec2PreTraini
         "target_std": _weighted_std(flat_targets, target_weights),
         "prediction_std": _weighted_std(predictions.flatten(0, 2), weights.flatten()),
         "target_spread": output.target_spread,
-        "position_explained": position_explained(targets),
+        "position_explained": position_explained(targets, output.valid),
         "teacher_student_cosine": (cosine * weights).sum() / weights.sum(),
-        "student_rank": effective_rank(output.student_states[:, config.num_extra_tokens :].flatten(0, 1)),
-        "feature_encoder_rank": effective_rank(local_features),
-        "feature_encoder_std": local_features.std(0).mean(),
-        "masked_fraction": weights.mean(),
+        "student_rank": effective_rank(_real_rows(states, output.visible_valid)),
+        "feature_encoder_rank": effective_rank(_real_rows(output.local_features, output.valid)),
+        "feature_encoder_std": spread(output.local_features, output.valid),
+        "masked_fraction": weights.mean() if output.valid is None else weights.sum() / (num_masks * output.valid.sum()),
     }
     if output.cls_loss is not None:
         figures["cls_loss"] = output.cls_loss.detach()

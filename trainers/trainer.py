@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, Trainer
 from transformers.trainer_utils import get_last_checkpoint, rotate_checkpoints
 
+from .batching import LengthBatchSampler
 from .callbacks import EMATeacherCallback, EpochCallback, HealthCallback, HealthProgressCallback
-from .collators import ImageMaskCollator
+from .collators import mask_collator
 from .health import CollapseError, measure_health
 from .training_arguments import Data2VecTrainingArguments
 
@@ -31,7 +33,8 @@ class Data2VecTrainer(Trainer):
         model: a model with a teacher, e.g. `Data2Vec2VisionForPreTraining`.
         args: `Data2VecTrainingArguments`.
         data_collator: by default one that draws the masks of `model.config`.
-        train_dataset: e.g. `PretrainingImages`; items hold `pixel_values` and, for runs that repeat exactly, `key`.
+        train_dataset: e.g. `PretrainingSamples`; items hold the model's main input and, for runs that repeat exactly,
+            `key`. With `args.max_batch_length` it has `lengths`, the input length of each item.
 
     The other arguments are `Trainer`'s.
 
@@ -44,8 +47,9 @@ class Data2VecTrainer(Trainer):
 
     def __init__(self, model: Any, args: Data2VecTrainingArguments, data_collator: Any = None, **kwargs: Any) -> None:
         if args.ddp_find_unused_parameters is None:
-            args.ddp_find_unused_parameters = model.config.layerdrop > 0  # otherwise every weight is used in each step
-        super().__init__(model, args, data_collator or ImageMaskCollator(model.config), **kwargs)
+            # Without layerdrop every weight is used in each step.
+            args.ddp_find_unused_parameters = max(model.config.layerdrop, model.config.prenet_layerdrop) > 0
+        super().__init__(model, args, data_collator or mask_collator(model.config), **kwargs)
         if self.train_dataset is not None and hasattr(self.train_dataset, "__len__") and not len(self.train_dataset):
             raise ValueError("train_dataset is empty: there is nothing to train on. Check the path and the split.")
         self.teacher_callback = EMATeacherCallback()
@@ -53,13 +57,15 @@ class Data2VecTrainer(Trainer):
         # First, so that whatever other callbacks see is the teacher of this step.
         self.callback_handler.callbacks.insert(0, self.teacher_callback)
         self.add_callback(self.health_callback)
-        if hasattr(self.train_dataset, "set_epoch"):
-            self.add_callback(EpochCallback(self.train_dataset))
+        self._batch_sampler = self._length_batches() if args.max_batch_length else None
+        listeners = [one for one in (self.train_dataset, self._batch_sampler) if hasattr(one, "set_epoch")]
+        self.add_callback(EpochCallback(*listeners))
         self.remove_callback(PrinterCallback)
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(HealthProgressCallback())
         self._health: dict[str, Tensor] = {}
-        self._last_log = (0, 0.0)
+        self._samples_since_log = 0
+        self._last_log_time = 0.0
         self._staging: Path | None = None
 
     # ---- training ----
@@ -73,11 +79,41 @@ class Data2VecTrainer(Trainer):
         if resume_from_checkpoint is True:
             folder = self.args.output_dir
             resume_from_checkpoint = get_last_checkpoint(folder) if os.path.isdir(folder) else None
-        self._last_log = (0, time.perf_counter())
+        self._samples_since_log, self._last_log_time = 0, time.perf_counter()
         result = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
         if self.health_callback.diagnosis and self.args.stop_on_collapse:
             raise CollapseError(self.health_callback.diagnosis)
         return result
+
+    def _length_batches(self) -> LengthBatchSampler:
+        lengths = getattr(self.train_dataset, "lengths", None)
+        if lengths is None:
+            raise ValueError(
+                "max_batch_length needs a train_dataset with `lengths`, the input length of each sample, which streams "
+                "don't have: use per_device_train_batch_size instead"
+            )
+        args = self.args
+        return LengthBatchSampler(
+            lengths,
+            int(args.max_batch_length or 0),
+            seed=args.data_seed if args.data_seed is not None else args.seed,
+            num_processes=args.world_size,
+            process=args.process_index,
+        )
+
+    def get_train_dataloader(self) -> DataLoader:
+        """As `Trainer`'s, or batches of similar lengths with `max_batch_length`; each process draws its own share."""
+        if self._batch_sampler is None:
+            return super().get_train_dataloader()
+        args = self.args
+        return DataLoader(
+            self.train_dataset,
+            batch_sampler=self._batch_sampler,
+            collate_fn=self.data_collator,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers,
+        )
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Only matrices and kernels decay: biases, norms, tokens and scales, whatever their shape, do not.
@@ -87,7 +123,7 @@ class Data2VecTrainer(Trainer):
         return [
             name
             for name, parameter in model.named_parameters()
-            if parameter.squeeze().ndim >= 2 and not name.endswith(("extra_tokens", "bias"))
+            if parameter.squeeze().ndim >= 2 and not name.endswith(("extra_tokens", "bias", "alibi_scale"))
         ]
 
     def compute_loss(
@@ -98,6 +134,8 @@ class Data2VecTrainer(Trainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
+        if model.training:
+            self._samples_since_log += len(outputs.targets)
         if model.training and self._is_last_before_log():
             self._health = measure_health(outputs, self.model.config)
         return (loss, outputs) if return_outputs else loss
@@ -120,10 +158,10 @@ class Data2VecTrainer(Trainer):
         if "loss" in logs:
             if self.teacher_callback.decay is not None:
                 logs["ema_decay"] = self.teacher_callback.decay
-            (last_step, last_time), now = self._last_log, time.perf_counter()
-            steps = self.state.global_step - (last_step or self._initial_global_step)
-            logs["samples_per_second"] = steps * self.get_total_train_batch_size(self.args) / (now - last_time)
-            self._last_log = (self.state.global_step, now)
+            now = time.perf_counter()
+            samples = self._samples_since_log * self.args.world_size
+            logs["samples_per_second"] = samples / (now - self._last_log_time)
+            self._samples_since_log, self._last_log_time = 0, now
         super().log(logs, start_time)
 
     # ---- saving: complete or not at all ----

@@ -14,6 +14,9 @@ class Data2VecTrainingArguments(TrainingArguments):
     kept, since samples carry the `key` that their masks are drawn from.
 
     Args:
+        max_batch_length: bound on the padded input of a device's micro-batch, in samples of sound or in tokens: batches
+            of similar lengths and of as many samples as fit, instead of `per_device_train_batch_size`. The data set
+            must know its `lengths`.
         stop_on_collapse: stop a collapsed or diverged run after writing a checkpoint.
         health_patience: how many logs in a row must show a collapse before the run is stopped.
         health_start_step: first optimizer step that is judged; None for the end of the warm-up, at least 50.
@@ -25,6 +28,9 @@ class Data2VecTrainingArguments(TrainingArguments):
     dataloader_drop_last: bool = field(default=True, metadata={"help": "Drop the last incomplete batch of an epoch."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "Drop columns that forward doesn't name."})
     logging_steps: float = field(default=50, metadata={"help": "Optimizer steps between two logs."})
+    max_batch_length: int | None = field(
+        default=None, metadata={"help": "Samples of sound or tokens in a padded batch; replaces the batch size."}
+    )
     stop_on_collapse: bool = field(default=True, metadata={"help": "Stop a collapsed or diverged run (exit code 3)."})
     health_patience: int = field(default=3, metadata={"help": "Logs in a row that must show a collapse."})
     health_start_step: int | None = field(
