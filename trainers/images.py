@@ -19,6 +19,7 @@ IMAGES = Medium(
     builder="imagefolder",
     columns=("image", "img", "pixel_values"),
     feature=datasets.Image,
+    builder_options={"drop_labels": False},
 )
 
 

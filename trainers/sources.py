@@ -1,7 +1,8 @@
 """Where data comes from: folders of files, tables, saved datasets and the Hub, all opened as a `datasets` dataset."""
 
+import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import datasets
 TABLES = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv"}
 COMPRESSED = {".gz", ".bz2", ".xz", ".zst"}
 SPLIT_NAME = re.compile(r"(train|validation|valid|val|dev|test|eval)([-_.]|$)")
+UNDECODED = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
 STREAM_SHARDS = 16  # what a stream made of an indexed dataset is cut into, for as many worker processes
 
 
@@ -19,11 +21,13 @@ class Medium:
     """How one kind of data looks in a folder and in a table.
 
     Args:
-        noun: what one of it is called, e.g. "image"; its column is chosen by an option `image_column`.
+        noun: what one of it is called in messages, e.g. "image".
         suffixes: of its files, in small letters.
-        builder: the builder of `datasets` that reads a folder of such files; None to list the files.
-        columns: names of a column that holds it.
+        builder: the builder of `datasets` that reads a folder of such files; None to list the files, with the names of
+            their folders as labels.
+        columns: names of a column that holds it; for a first name of "image", the option `image_column` chooses one.
         feature: the type of such a column, where `datasets` has one; its columns are read undecoded.
+        builder_options: options of the builder.
     """
 
     noun: str
@@ -31,6 +35,7 @@ class Medium:
     builder: str | None
     columns: tuple[str, ...]
     feature: type | None = None
+    builder_options: dict[str, Any] = field(default_factory=dict)
 
 
 # ---- opening ----
@@ -42,8 +47,8 @@ def load_source(
     """Open data of any form.
 
     Args:
-        source: a folder of files, a table (parquet, JSONL, CSV, TSV) or a folder of them, a folder that
-            `Dataset.save_to_disk` wrote, or a Hub id.
+        source: a folder of files, a table (parquet, JSONL, CSV, TSV, a manifest of fairseq) or a folder of them, a
+            folder that `Dataset.save_to_disk` wrote, or a Hub id.
         medium: what to look for.
         split: the split to take where the source has several; one without splits is all "train".
         column: the column to take; found by itself where there is only one.
@@ -70,11 +75,11 @@ def open_source(source: str, medium: Medium, *, split: str = "train", streaming:
     elif path.is_file() and table_format(path):
         dataset = _tables([path], path, split, streaming)
     elif path.is_file() and _suffix(path) in medium.suffixes:
-        dataset = _files([path], path.parent, medium, split, streaming)
+        dataset = _files([path], path, medium, split, streaming)
     elif path.exists() or path.is_absolute() or source.startswith("."):
         raise ValueError(
-            f"{source} is not a folder of {medium.noun}s, a table ({', '.join(TABLES)}) or a saved dataset, or does "
-            "not exist"
+            f"{source} is not a folder of {medium.noun}s, a table ({', '.join(TABLES)}) or a saved dataset, or "
+            "does not exist"
         )
     else:
         dataset = datasets.load_dataset(source, split=split, streaming=streaming)
@@ -93,7 +98,7 @@ def _saved_dataset(source: str, split: str) -> Any:
 
 def _folder(path: Path, medium: Medium, split: str, streaming: bool) -> Any:
     """Parquet goes before files, files before other tables, which may be about them."""
-    found = sorted(file for file in path.rglob("*") if file.is_file())
+    found = list_files(path)
     parquet = [file for file in found if table_format(file) == "parquet"]
     files = [file for file in found if _suffix(file) in medium.suffixes]
     tables = [file for file in found if table_format(file)]
@@ -101,8 +106,8 @@ def _folder(path: Path, medium: Medium, split: str, streaming: bool) -> Any:
         return _files(files, path, medium, split, streaming)
     if not tables:
         raise ValueError(
-            f"{path} holds no {medium.noun}s ({', '.join(sorted(medium.suffixes))}), no tables ({', '.join(TABLES)}) "
-            "and no saved dataset"
+            f"{path} holds no {medium.noun}s ({', '.join(sorted(medium.suffixes))}), no tables "
+            f"({', '.join(TABLES)}) and no saved dataset"
         )
     return _tables(parquet or tables, path, split, streaming)
 
@@ -112,6 +117,8 @@ def _tables(files: list[Path], source: Path, split: str, streaming: bool) -> Any
     if len(formats) > 1:
         raise ValueError(f"{source} holds tables of several formats, {', '.join(formats)}: name one file")
     chosen = _choose_split(split_files(files, source), split, source)
+    if formats == [".tsv"] and _is_fairseq_manifest(chosen[0]):
+        return _fairseq_manifests(chosen)
     options: dict[str, Any] = {"sep": "\t"} if formats == [".tsv"] else {}
     data_files = {split: [str(file) for file in chosen]}
     try:
@@ -124,28 +131,59 @@ def _tables(files: list[Path], source: Path, split: str, streaming: bool) -> Any
         raise _empty(source, split) from error
 
 
-def _files(files: list[Path], root: Path, medium: Medium, split: str, streaming: bool) -> Any:
-    """Files of the medium itself: read by the medium's builder, or listed with their folders' names as labels."""
-    if medium.builder and medium.feature:
-        loaded = datasets.load_dataset(medium.builder, data_dir=str(root), streaming=streaming, drop_labels=False)
-        return _choose_split(loaded, split, root)
-    chosen = _choose_split(split_files(files, root), split, root)
+def _is_fairseq_manifest(path: Path) -> bool:
+    """The first line is a folder, so it has no tab; others are "path<TAB>samples"."""
+    if path.suffix.lower() in COMPRESSED:
+        return False
+    with path.open(encoding="utf-8", errors="replace") as file:
+        first, second = file.readline().strip(), file.readline().rstrip("\n").split("\t")
+    return bool(first) and "\t" not in first and len(second) == 2 and second[1].isdigit()
+
+
+def _fairseq_manifests(files: list[Path]) -> datasets.Dataset:
+    paths, lengths = [], []
+    for file in files:
+        root, *lines = file.read_text(encoding="utf-8").splitlines()
+        folder = file.parent / root.strip()
+        for number, line in enumerate(lines, 2):
+            path, tab, length = line.rpartition("\t")
+            if not tab or not length.isdigit():
+                raise ValueError(
+                    f"{file}, line {number}, is {line!r}, but must be a path, a tab and a number of samples"
+                )
+            paths.append(str(folder / path))
+            lengths.append(int(length))
+    return datasets.Dataset.from_dict({"path": paths, "num_samples": lengths})
+
+
+def _files(files: list[Path], source: Path, medium: Medium, split: str, streaming: bool) -> Any:
+    """Files of the medium itself."""
+    options = {"streaming": streaming, **medium.builder_options}
+    if medium.builder and medium.feature:  # a builder that knows splits and labels by itself
+        where = {"data_dir": str(source)} if source.is_dir() else {"data_files": str(source)}
+        return _choose_split(datasets.load_dataset(medium.builder, **where, **options), split, source)
+    chosen = _choose_split(split_files(files, source), split, source)
     if medium.builder:
         data_files = {split: [str(file) for file in chosen]}
-        return datasets.load_dataset(medium.builder, data_files=data_files, split=split, streaming=streaming)
-    names = sorted({file.parent.name for file in files})  # of all splits, so that they agree about labels
+        return datasets.load_dataset(medium.builder, data_files=data_files, split=split, **options)
+    # Classes of all splits, so that splits agree about their numbers.
+    classes = datasets.ClassLabel(names=sorted({file.parent.name for file in files}))
     return datasets.Dataset.from_dict(
         {
             medium.columns[0]: [{"bytes": None, "path": str(file)} for file in chosen],
-            "label": [names.index(file.parent.name) for file in chosen],
+            "label": [file.parent.name for file in chosen],
         },
-        features=datasets.Features(
-            {
-                medium.columns[0]: {"bytes": datasets.Value("binary"), "path": datasets.Value("string")},
-                "label": datasets.ClassLabel(names=names),
-            }
-        ),
+        features=datasets.Features({medium.columns[0]: UNDECODED, "label": classes}),
     )
+
+
+def list_files(folder: Path) -> list[Path]:
+    """All files below a folder, sorted, without hidden ones."""
+    found = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(parent, name) for name in names if not name.startswith(".")]
+    return sorted(found)
 
 
 def split_files(files: list[Path], source: Path) -> dict[str, list[Path]]:
@@ -200,12 +238,15 @@ def prepare_column(
     dataset: Any, source: str, medium: Medium, *, split: str = "train", column: str | None = None
 ) -> tuple[Any, str]:
     """Find the medium's column in a dataset and leave what it holds undecoded; see `load_source`."""
-    column = find_column(dataset, source, medium.noun, column=column, feature=medium.feature, names=medium.columns)
+    names = medium.columns
+    column = find_column(dataset, source, names[0], column=column, feature=medium.feature, names=names)
     kind = column_types(dataset)[column]
     if medium.feature and isinstance(kind, medium.feature):
         dataset = dataset.cast_column(column, medium.feature(decode=False))
     elif medium.feature and (kind == datasets.Value("string") or kind is str):
         folder = Path(source) if Path(source).is_dir() else Path(source).parent
+        if not folder.is_dir():
+            raise ValueError(f"column {column!r} of {source} holds paths, but the files don't come with it")
 
         def as_files(paths: list[str | None]) -> dict[str, list[Any]]:
             return {column: [path and {"bytes": None, "path": str(folder / path)} for path in paths]}

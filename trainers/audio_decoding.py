@@ -1,0 +1,180 @@
+"""From what a data set holds to a waveform: decoding a recording or a part of it, one channel, one sampling rate."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import soundfile
+import soxr
+
+from .samples import UnreadableError
+
+# How files begin that soundfile reads: WAV, RF64, AIFF, FLAC, AU, CAF, NIST SPHERE. ffmpeg reads the others, MP3 and Ogg
+# among them: soundfile reads those, too, but misses the place of a segment by some samples.
+SOUNDFILE_MAGIC = (b"RIFF", b"RF64", b"FORM", b"fLaC", b".snd", b"caff", b"NIST")
+# Seconds that ffmpeg decodes before a segment: codecs need some, for a sample depends on those before it.
+PREROLL = 1.0
+
+
+def decode_audio(
+    value: Any, sampling_rate: int = 16_000, *, start: float | None = None, end: float | None = None
+) -> np.ndarray:
+    """Decode a recording, or a segment of it, to one channel.
+
+    Args:
+        value: {"bytes", "path"} as an undecoded audio column gives it, encoded bytes, a path, or
+            {"array", "sampling_rate"} with an array [samples] or [channels, samples].
+        sampling_rate: of the result, in Hz.
+        start, end: seconds; only this segment of a file is read. None for the recording's own start and end.
+
+    Returns:
+        fp32 [samples]: the mean of the channels, resampled; integers are scaled to [-1, 1).
+
+    Raises:
+        UnreadableError: the file can't be decoded, is cut short, is empty, or holds values that are not finite.
+        ValueError: an array without its sampling rate.
+
+    Example:
+        >>> decode_audio({"array": np.zeros(8_000), "sampling_rate": 8_000}).shape
+        (16000,)
+    """
+    if start is not None and (start < 0 or (end is not None and end <= start)):
+        raise UnreadableError(f"the segment from {start} to {end} seconds is none: start must be before end")
+    if isinstance(value, dict) and value.get("array") is not None:
+        samples, rate = _array_segment(value, start, end)
+    else:
+        samples, rate = _file_segment(value, start, end)
+    if not len(samples):
+        raise UnreadableError(
+            "it is empty" if not start else f"it ends before {start} seconds, where the segment starts"
+        )
+    waveform = samples.mean(axis=1, dtype=np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not np.isfinite(np.square(waveform).sum()):
+            raise UnreadableError("it holds NaN, infinite or absurdly large values")
+    return waveform if rate == sampling_rate else soxr.resample(waveform, rate, sampling_rate)
+
+
+def audio_duration(value: Any) -> float:
+    """Seconds that a recording lasts as its header says, without decoding it where that is possible.
+
+    Args:
+        value: as for `decode_audio`.
+
+    Raises:
+        UnreadableError, ValueError: as `decode_audio`.
+    """
+    if isinstance(value, dict) and value.get("array") is not None:
+        samples, rate = _array_segment(value, None, None)
+        return len(samples) / rate
+    file, suffix = _open(value)
+    try:
+        with file:
+            if _starts_like_soundfile(file):
+                return soundfile.info(file).duration
+            with av.open(file, format="g722" if suffix == ".g722" else None) as container:
+                if container.duration:
+                    return container.duration / av.time_base
+    except Exception as error:
+        raise UnreadableError(f"it cannot be decoded: {error}") from error
+    samples, rate = _file_segment(value, None, None)
+    return len(samples) / rate
+
+
+def _array_segment(value: dict[str, Any], start: float | None, end: float | None) -> tuple[np.ndarray, int]:
+    rate = value.get("sampling_rate")
+    if not isinstance(rate, (int, float)) or not rate > 0:
+        raise ValueError(f"an array has the sampling_rate {rate}, but must have one in Hz: add it to the data")
+    array = np.atleast_2d(np.asarray(value["array"]))
+    if array.ndim > 2:
+        raise ValueError(f"an array has the shape {array.shape}, but must be [samples] or [channels, samples]")
+    if np.issubdtype(array.dtype, np.integer):
+        array = array / -float(np.iinfo(array.dtype).min)
+    samples = array.T if array.shape[0] < array.shape[1] else array  # [samples, channels]
+    stop = None if end is None else round(end * rate)
+    return samples[round((start or 0) * rate) : stop].astype(np.float32), int(rate)
+
+
+def _file_segment(value: Any, start: float | None, end: float | None) -> tuple[np.ndarray, int]:
+    """[samples, channels] of a file, and its sampling rate."""
+    file, suffix = _open(value)
+    try:
+        with file:
+            if _starts_like_soundfile(file):
+                return _by_soundfile(file, start or 0.0, end)
+            return _by_ffmpeg(file, suffix, start or 0.0, end)
+    except UnreadableError:
+        raise
+    except Exception as error:  # decoders raise anything on broken data
+        raise UnreadableError(f"it cannot be decoded: {error}") from error
+
+
+def _open(value: Any) -> tuple[Any, str]:
+    """A binary file and the suffix of its name."""
+    data, path = value, None
+    if isinstance(value, dict):
+        data, path = value.get("bytes"), value.get("path")
+    elif isinstance(value, (str, Path)):
+        data, path = None, value
+    suffix = Path(path).suffix.lower() if path else ""
+    if data is not None:
+        if not isinstance(data, bytes):
+            raise ValueError(
+                f"audio is held as {type(data).__name__}, but must be a file, its bytes, or an array with its "
+                'sampling rate: {"array": ..., "sampling_rate": ...}'
+            )
+        return io.BytesIO(data), suffix
+    if not path:
+        raise UnreadableError("the dataset holds no audio here")
+    try:
+        return open(path, "rb"), suffix
+    except OSError as error:
+        raise UnreadableError(f"it cannot be opened: {error.strerror}") from error
+
+
+def _starts_like_soundfile(file: Any) -> bool:
+    start = file.read(4)
+    file.seek(0)
+    return start in SOUNDFILE_MAGIC
+
+
+def _by_soundfile(file: Any, start: float, end: float | None) -> tuple[np.ndarray, int]:
+    with soundfile.SoundFile(file) as recording:
+        rate = recording.samplerate
+        first = min(round(start * rate), recording.frames)
+        last = recording.frames if end is None else min(round(end * rate), recording.frames)
+        recording.seek(first)
+        samples = recording.read(last - first, dtype="float32", always_2d=True)
+    if len(samples) < last - first:
+        raise UnreadableError(
+            f"it is cut short: {(first + len(samples)) / rate:.2f} of {last / rate:.2f} seconds are left"
+        )
+    return samples, rate
+
+
+def _by_ffmpeg(file: Any, suffix: str, start: float, end: float | None) -> tuple[np.ndarray, int]:
+    # Raw G.722 has no header to be known by.
+    with av.open(file, format="g722" if suffix == ".g722" else None) as container:
+        if not container.streams.audio:
+            raise UnreadableError("it holds no sound")
+        stream = container.streams.audio[0]
+        rate, begin = stream.rate, float((stream.start_time or 0) * stream.time_base)
+        if start > PREROLL:
+            container.seek(round((begin + start - PREROLL) * av.time_base))
+        to_float = av.AudioResampler(format="fltp")
+        pieces: list[np.ndarray] = []  # each [channels, samples]
+        position = first = 0
+        for frame in container.decode(stream):
+            if not pieces and frame.pts is not None:
+                position = first = round((float(frame.pts * frame.time_base) - begin) * rate)
+            if end is not None and position >= round(end * rate):
+                break
+            pieces += [piece.to_ndarray() for piece in to_float.resample(frame)]
+            position += frame.samples
+    if not pieces:
+        return np.zeros((0, 1), np.float32), rate
+    samples = np.concatenate(pieces, axis=1).T
+    stop = None if end is None else max(0, round(end * rate) - first)
+    return samples[max(0, round(start * rate) - first) : stop], rate
