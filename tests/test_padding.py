@@ -1,0 +1,179 @@
+"""Padding changes nothing: what a sample gives alone, it gives in any padded batch (`padding="exact"`)."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForPreTraining
+
+from modeling_data2vec import Data2Vec2AudioConfig, Data2Vec2TextConfig
+from modeling_data2vec.losses import regression_loss
+from modeling_data2vec.masking import block_mask_1d, random_mask, visible_ids
+from modeling_data2vec.trainers.collators import mask_collator
+
+SIZES = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "average_top_k_layers": 2,
+    "decoder_dim": 16,
+    "decoder_groups": 2,
+    "decoder_layers": 2,
+    "num_masks": 2,
+    "layerdrop": 0.0,
+}
+AUDIO = {"conv_dim": [8] * 7, "num_conv_pos_embedding_groups": 2, "mask_length": 3}
+TEXT = {"vocab_size": 50, "max_position_embeddings": 64}
+VARIANTS = {
+    "audio": (Data2Vec2AudioConfig, AUDIO),
+    "audio, extra token and prenet": (
+        Data2Vec2AudioConfig,
+        AUDIO | {"num_extra_tokens": 1, "num_prenet_layers": 1, "cls_loss_weight": 0.5, "alibi_scale_per_layer": True},
+    ),
+    "audio, even kernels": (Data2Vec2AudioConfig, AUDIO | {"conv_pos_kernel_size": 4, "decoder_kernel": 4}),
+    "text": (Data2Vec2TextConfig, TEXT),
+    "text, ALiBi": (Data2Vec2TextConfig, TEXT | {"use_alibi": True, "position_embeddings": False}),
+    "text, instance norm of targets": (
+        Data2Vec2TextConfig,
+        TEXT | {"layer_norm_target_layer": True, "instance_norm_targets": True, "teacher_scope": "model"},
+    ),
+}
+NO_DROPOUT = dict.fromkeys(
+    [
+        "hidden_dropout",
+        "attention_dropout",
+        "post_mlp_dropout",
+        "prenet_dropout",
+        "decoder_dropout",
+        "prenet_layerdrop",
+    ],
+    0.0,
+)
+
+
+def build(variant: str, **changes):
+    torch.manual_seed(0)
+    config_class, fields = VARIANTS[variant]
+    if config_class is Data2Vec2TextConfig:
+        changes["embedding_dropout"] = 0.0
+    model = AutoModelForPreTraining.from_config(config_class(**(SIZES | NO_DROPOUT | fields | changes)))
+    with torch.no_grad():
+        for parameter in model.parameters():  # a fresh model's residual branches are too small to show an error
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.train()
+
+
+def samples(model, lengths: list[int]) -> list[dict]:
+    generator = torch.Generator().manual_seed(sum(lengths))
+    if model.main_input_name == "input_values":  # a length in frames, about
+        return [{"input_values": torch.randn(320 * n + 100, generator=generator), "key": n} for n in lengths]
+    return [{"input_ids": torch.randint(4, 50, (n,), generator=generator), "key": n} for n in lengths]
+
+
+def figures(model, batch: dict) -> list[dict[str, torch.Tensor]]:
+    """Of each sample: features, targets, predictions and the loss of its hidden positions, without padding."""
+    output = model(**batch)
+    rows = []
+    for i, target in enumerate(output.targets):
+        real = slice(None) if output.valid is None else output.valid[i]
+        losses = regression_loss(output.predictions[i], target)  # [M, T]
+        rows.append(
+            {
+                "features": output.local_features[i][real],
+                "targets": target[real],
+                "predictions": output.predictions[i][:, real],
+                "loss": (losses * output.mask[i]).sum(1),
+                "mask": output.mask[i][:, real],
+            }
+        )
+    return rows
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("variant", VARIANTS)
+@settings(max_examples=3, deadline=None)
+@given(lengths=st.lists(st.integers(4, 60), min_size=2, max_size=4))
+def test_a_sample_gives_the_same_alone_and_in_any_padded_batch(variant, attention, lengths):
+    model = build(variant)
+    model.set_attn_implementation(attention)
+    collator = mask_collator(model.config)
+    examples = samples(model, lengths)
+    together = figures(model, collator(examples))
+    for example, row in zip(examples, together, strict=True):
+        (alone,) = figures(model, collator([example]))
+        for name, value in alone.items():
+            torch.testing.assert_close(row[name], value, rtol=1e-4, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_encoder_gives_the_same_alone_and_padded(variant):
+    model = build(variant).base_model.eval()
+    batch = mask_collator(model.config)(samples(model, [40, 9, 23]))
+    name = model.main_input_name
+    with torch.no_grad():
+        padded = model(batch[name], attention_mask=batch["attention_mask"])
+        for i, example in enumerate(samples(model, [40, 9, 23])):
+            alone = model(example[name][None])
+            length = alone.last_hidden_state.shape[1]
+            assert length < padded.last_hidden_state.shape[1] or i == 0
+            torch.testing.assert_close(
+                padded.last_hidden_state[i, :length], alone.last_hidden_state[0], atol=1e-4, rtol=0
+            )
+            torch.testing.assert_close(padded.pooler_output[i], alone.pooler_output[0], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("variant", ["audio", "text"])
+def test_the_references_padding_does_change_results(variant):
+    """What "exact" is for: the same comparison fails with padding="reference"."""
+    model = build(variant, padding="reference")
+    collator = mask_collator(model.config)
+    examples = samples(model, [40, 9])
+    targets = model(**collator(examples)).targets[1, :9]
+    assert not torch.allclose(targets, model(**collator(examples[1:])).targets[0, :9], atol=1e-2)
+
+
+def test_hidden_frames_are_real_ones():
+    model = build("audio")
+    batch = mask_collator(model.config)(samples(model, [40, 9]))
+    frames = model.config.num_frames(batch["attention_mask"].sum(1))
+    assert not (batch["mask"][1] & (torch.arange(batch["mask"].shape[2]) >= frames[1])).any()
+    assert batch["mask"].sum(2).tolist() == [[int(n * 0.5)] * 2 for n in frames]
+
+
+def test_a_user_mask_never_counts_padding():
+    model = build("text")
+    (long, short) = samples(model, [20, 10])
+    batch = mask_collator(model.config)([long, short])
+    mask = torch.zeros(2, 1, 20, dtype=torch.bool)
+    mask[0, :, :10] = mask[1, :, 5:15] = True
+    output = model(batch["input_ids"], attention_mask=batch["attention_mask"], mask=mask)
+    assert output.mask.sum((1, 2)).tolist() == [10, 5]
+
+
+@settings(max_examples=30, deadline=None)
+@given(lengths=st.lists(st.integers(2, 80), min_size=1, max_size=6), prob=st.floats(0.1, 0.9), inverse=st.booleans())
+def test_masks_depend_on_key_and_length_alone(lengths, prob, inverse):
+    sizes = torch.tensor(lengths)
+    keys = torch.arange(len(lengths), dtype=torch.int32) * 7919
+    longest = max(lengths)
+    blocks = block_mask_1d(
+        len(lengths), longest, prob, 3, generator=keys, mask_prob_adjust=0.05, inverse=inverse, lengths=sizes
+    )
+    singles = random_mask(len(lengths), longest, prob, generator=keys, lengths=sizes)
+    for i, n in enumerate(lengths):
+        block = block_mask_1d(1, n, prob, 3, generator=keys[i : i + 1], mask_prob_adjust=0.05, inverse=inverse)
+        assert torch.equal(blocks[i, :n], block[0]) and not blocks[i, n:].any()
+        assert torch.equal(singles[i, :n], random_mask(1, n, prob, generator=keys[i : i + 1])[0])
+        assert not singles[i, n:].any()
+
+
+def test_rows_that_see_less_are_filled_up_with_padding():
+    mask = torch.tensor([[[False, True, False, True]], [[True, False, False, False]]])
+    valid = torch.tensor([[True, True, True, True], [True, True, False, False]])[:, None]
+    assert visible_ids(mask, valid).tolist() == [[[0, 2]], [[1, 2]]]
+
+
+def test_lengths_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="from 1 to 5"):
+        random_mask(2, 5, 0.5, generator=torch.zeros(2, dtype=torch.int32), lengths=torch.tensor([5, 1]))
