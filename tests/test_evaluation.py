@@ -1,43 +1,22 @@
-"""Probes of frozen encoders: what the features are, that the baselines are honest, and that errors help."""
+"""The probe's table: every row, its numbers those of the probes, for images, speech and text; errors before work."""
 
-import copy
 import json
-import warnings
 
 import numpy as np
 import pytest
 import torch
+from encoders import IMAGE, OURS, encoder, samples
 from sklearn.datasets import load_digits
-from transformers import (
-    IJepaConfig,
-    IJepaModel,
-    ResNetConfig,
-    ResNetModel,
-    ViTConfig,
-    ViTMAEConfig,
-    ViTMAEModel,
-    ViTModel,
-)
 
-from modeling_data2vec import Data2Vec2VisionConfig, Data2Vec2VisionForPreTraining, Data2Vec2VisionModel
-from modeling_data2vec.trainers.evaluation import (
-    extract_features,
-    knn,
-    label_subset,
-    linear_probe,
-    probe_accuracy,
-    probe_table,
-    random_weights,
-    raw_pixels,
-)
-
-SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-IMAGE = {"image_size": 8, "patch_size": 2, "num_channels": 1}
+from modeling_data2vec import Data2Vec2VisionConfig, Data2Vec2VisionModel
+from modeling_data2vec.trainers.baselines import RawFeatures, mfcc_statistics, raw_pixels
+from modeling_data2vec.trainers.evaluation import baseline_accuracy, probe_accuracy, probe_table
+from modeling_data2vec.trainers.features import encode
+from modeling_data2vec.trainers.probes import knn, label_subset, linear_probe
 
 
 def config(**changes):
-    fields = {"num_prenet_layers": 1, "average_top_k_layers": 2, "decoder_dim": 32, "num_extra_tokens": 2}
-    return Data2Vec2VisionConfig(**SIZES | IMAGE | fields | changes)
+    return Data2Vec2VisionConfig(**OURS | IMAGE | {"num_extra_tokens": 2} | changes)
 
 
 @pytest.fixture
@@ -51,223 +30,6 @@ def digits():
     data = load_digits()
     images = torch.tensor(data.images, dtype=torch.float32)[:, None] / 8 - 1
     return (images[:300], data.target[:300]), (images[300:400], data.target[300:400])
-
-
-@pytest.fixture(scope="module")
-def images(digits):
-    return digits[0][0][:10]
-
-
-@torch.no_grad()
-def states(encoder, images):
-    """hidden_states [B, S, D] of every layer and, last, the encoder's output."""
-    outputs = encoder.eval()(pixel_values=images, output_hidden_states=True)
-    return [*outputs.hidden_states, outputs.last_hidden_state]
-
-
-# ---- features ----
-
-
-def test_pooling_means_what_it_says(model, images):
-    tokens = states(model, images)[-1]
-    patches = tokens[:, 2:]
-    expected = {
-        "mean": patches.mean(1),
-        "max": patches.amax(1),
-        "flatten": patches.reshape(10, -1),
-        "cls": tokens[:, 1],
-    }
-    for pooling, value in expected.items():
-        features = extract_features(model, [images], pooling=pooling)
-        np.testing.assert_array_equal(features, value.numpy())
-        assert features.dtype == np.float32
-
-
-def test_layers_index_hidden_states(model, images):
-    hidden = [state[:, 2:].mean(1).numpy() for state in states(model, images)]
-    for layer in (0, 1, 2, 3, -2):  # 1 prenet layer and 2 of the trunk
-        np.testing.assert_array_equal(extract_features(model, [images], layer=layer), hidden[:-1][layer])
-    both = extract_features(model, [images], layer=[0, -1])
-    np.testing.assert_array_equal(both, np.concatenate([hidden[0], hidden[-1]], axis=1))
-
-
-def test_minus_one_is_the_encoders_output_and_not_the_last_layers(images):
-    encoder = Data2Vec2VisionModel(config(norm_position="pre"))  # with a norm after the last layer
-    last_layer, output = (state[:, 2:].mean(1).numpy() for state in states(encoder, images)[-2:])
-    assert not np.allclose(last_layer, output)
-    np.testing.assert_array_equal(extract_features(encoder, [images]), output)
-    np.testing.assert_array_equal(extract_features(encoder, [images], layer=3), last_layer)
-
-
-def test_batches_do_not_matter(model, images):
-    whole = extract_features(model, [images])
-    np.testing.assert_allclose(extract_features(model, images.split(3)), whole, atol=1e-5)
-
-
-def test_pretraining_model_is_judged_by_its_student_and_keeps_its_modes(images):
-    pretraining = Data2Vec2VisionForPreTraining(config(hidden_dropout=0.5)).train()
-    pretraining.data2vec2_vision.trunk.layers[0].eval()  # someone froze a layer
-    before = [module.training for module in pretraining.modules()]
-    features = extract_features(pretraining, [images])
-    assert [module.training for module in pretraining.modules()] == before
-    np.testing.assert_array_equal(features, extract_features(pretraining.data2vec2_vision.eval(), [images]))
-
-
-def test_training_mode_returns_after_an_error(model, images):
-    model.train()
-    with pytest.raises(ValueError, match="layer"):
-        extract_features(model, [images], layer=9)
-    assert model.training and model.trunk.layers[0].training
-
-
-def test_training_works_after_extraction(model, images):
-    extract_features(model, [images])
-    model.train()(images).last_hidden_state.sum().backward()
-    assert model.feature_encoder.patch_embed.weight.grad is not None
-
-
-def test_half_precision_gives_fp32_features(model, images):
-    features = extract_features(model.to(torch.bfloat16), [images])
-    assert features.dtype == np.float32 and features.shape == (10, 32)
-
-
-def test_any_image_size(images):
-    features = extract_features(Data2Vec2VisionModel(config()), [torch.randn(2, 1, 6, 12)], pooling="flatten")
-    assert features.shape == (2, 3 * 6 * 32)
-
-
-def test_hugging_face_encoders(images):
-    vit = ViTModel(ViTConfig(**SIZES, **IMAGE), add_pooling_layer=False)
-    tokens = states(vit, images)[-1].numpy()
-    np.testing.assert_array_equal(extract_features(vit, [images], pooling="cls"), tokens[:, 0])
-    np.testing.assert_allclose(extract_features(vit, [images]), tokens[:, 1:].mean(1), atol=1e-6)
-
-    ijepa = IJepaModel(IJepaConfig(**SIZES, **IMAGE), add_pooling_layer=False)  # has patches only
-    np.testing.assert_allclose(extract_features(ijepa, [images]), states(ijepa, images)[-1].mean(1).numpy(), atol=1e-6)
-    with pytest.raises(ValueError, match="no extra tokens"):
-        extract_features(ijepa, [images], pooling="cls")
-
-    fields = {"decoder_hidden_size": 32, "decoder_num_attention_heads": 2, "decoder_intermediate_size": 32}
-    with pytest.raises(ValueError, match="mask_ratio"):
-        extract_features(ViTMAEModel(ViTMAEConfig(**SIZES, **IMAGE, **fields)), [images])
-    resnet = ResNetModel(ResNetConfig(num_channels=1, embedding_size=8, hidden_sizes=[8], depths=[1]))
-    with pytest.raises(ValueError, match="ResNetConfig has no patch_size"):
-        extract_features(resnet, [images])
-
-
-def test_errors_of_features(model, images):
-    with pytest.raises(ValueError, match="pooling is 'avg'.*'mean', 'cls', 'max', 'flatten'"):
-        extract_features(model, [images], pooling="avg")
-    for layer in (4, -5, [0, 4]):
-        with pytest.raises(ValueError, match=r"layer is -?\d, but .* 0 .* to 3"):
-            extract_features(model, [images], layer=layer)
-    with pytest.raises(ValueError, match="layer is empty"):
-        extract_features(model, [images], layer=[])
-    with pytest.raises(ValueError, match="split"):
-        extract_features(model, images)
-    with pytest.raises(ValueError, match="empty"):
-        extract_features(model, [])
-    with pytest.raises(ValueError, match="no extra tokens"):
-        extract_features(Data2Vec2VisionModel(config(num_extra_tokens=0, cls_loss_weight=0.0)), [images], pooling="cls")
-    with pytest.raises(ValueError, match="diverged"):
-        extract_features(model, [images * float("nan")])
-
-
-# ---- baselines ----
-
-
-def test_raw_pixels_are_the_pixels(images):
-    np.testing.assert_array_equal(raw_pixels(images), images.reshape(10, 64).numpy())
-
-
-@pytest.mark.parametrize("cls", [Data2Vec2VisionModel, Data2Vec2VisionForPreTraining])
-def test_random_weights_are_reproducible_and_touch_nothing(cls):
-    given = cls(config())
-    weights, states_before = copy.deepcopy(given.state_dict()), torch.get_rng_state()
-    numpy_before = np.random.get_state()[1].copy()
-    fresh, again, other = random_weights(given), random_weights(given), random_weights(given, seed=1)
-    assert torch.equal(torch.get_rng_state(), states_before)
-    assert (np.random.get_state()[1] == numpy_before).all()
-    assert all(torch.equal(given.state_dict()[name], weight) for name, weight in weights.items())
-    assert type(fresh) is Data2Vec2VisionModel and not fresh.training
-    assert fresh.config is not given.config and fresh.config.to_dict() == given.base_model.config.to_dict()
-    name = "trunk.layers.0.mlp.fc1.weight"
-    assert torch.equal(fresh.state_dict()[name], again.state_dict()[name])
-    assert not torch.equal(fresh.state_dict()[name], other.state_dict()[name])
-    assert not torch.equal(fresh.state_dict()[name], given.base_model.state_dict()[name])
-
-
-# ---- probes ----
-
-
-@pytest.fixture(scope="module")
-def blobs():
-    """400 points of 4 classes, well apart, and their labels."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(400) % 4
-    return (10 * np.eye(4)[labels] + rng.normal(size=(400, 4))).astype(np.float32), labels
-
-
-@pytest.mark.parametrize("probe", [linear_probe, knn])
-def test_separable_features_give_one_and_shuffled_labels_chance(probe, blobs):
-    x, y = blobs
-    assert probe(x[:200], y[:200], x[200:], y[200:]) == 1.0
-    shuffled = np.random.default_rng(1).permutation(y)
-    assert 0.13 < probe(x[:200], shuffled[:200], x[200:], shuffled[200:]) < 0.37
-
-
-@pytest.mark.parametrize("probe", [linear_probe, knn])
-def test_scale_and_offset_of_features_do_not_matter(probe, blobs):
-    x, y = blobs
-    x = x + 4 * np.random.default_rng(2).normal(size=x.shape).astype(np.float32)  # hard enough to be below 1
-    plain = probe(x[:200], y[:200], x[200:], y[200:])
-    x = x * np.array([1, 100, 0.01, 1], np.float32) + np.array([0, 5, 0, -3], np.float32)
-    assert plain < 1.0 and probe(x[:200], y[:200], x[200:], y[200:]) == pytest.approx(plain, abs=0.011)
-
-
-def test_no_warning_leaks():
-    rng = np.random.default_rng(0)
-    x, y = np.exp(3 * rng.normal(size=(300, 30))), rng.integers(0, 10, 300)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        linear_probe(x, y, x, y)
-
-
-def test_labels_of_any_kind_and_few_neighbours(blobs):
-    x, y = blobs
-    expected = knn(x[:3], y[:3], x, y)
-    assert knn(x[:3], list(y[:3]), x, torch.tensor(y)) == expected
-    assert knn(x[:40], [f"class {n}" for n in y[:40]], x, [f"class {n}" for n in y]) == 1.0
-
-
-@pytest.mark.parametrize("probe", [linear_probe, knn])
-def test_errors_of_probes(probe, blobs):
-    x, y = blobs
-    with pytest.raises(ValueError, match="at least 2 classes"):
-        probe(x, y * 0, x, y)
-    with pytest.raises(ValueError, match=r"train labels have shape \(399,\), but 400"):
-        probe(x, y[1:], x, y)
-    with pytest.raises(ValueError, match="test labels"):
-        probe(x, y, x[:0], y[:0])
-
-
-def test_label_subsets_are_stratified_reproducible_and_nested():
-    labels = np.random.default_rng(0).permutation([0] * 600 + [1] * 300 + [2] * 97 + [3] * 3)
-    chosen = label_subset(labels, 100, seed=0)
-    assert len(set(chosen)) == 100
-    assert np.abs(np.bincount(labels[chosen]) - [60, 30, 9.7, 0.3]).max() <= 1
-    assert (np.bincount(labels[label_subset(labels, 4, seed=0)]) == 1).all()
-    np.testing.assert_array_equal(chosen, label_subset(labels, 100, seed=0))
-    assert set(chosen) != set(label_subset(labels, 100, seed=1))
-    assert set(chosen) < set(label_subset(labels, 200, seed=0))
-    np.testing.assert_array_equal(label_subset(labels, 1000, seed=0), np.arange(1000))
-    with pytest.raises(ValueError, match="1001 labels.*there are 1000"):
-        label_subset(labels, 1001, seed=0)
-    with pytest.raises(ValueError, match="3 labels.*4 classes"):
-        label_subset(labels, 3, seed=0)
-
-
-# ---- the table ----
 
 
 @pytest.fixture(scope="module")
@@ -299,6 +61,10 @@ def test_table_numbers_are_those_of_the_probes(table, digits):
     torch.manual_seed(0)
     accuracy = probe_accuracy(Data2Vec2VisionModel(config()), *digits, layer=[1, -1])
     assert accuracy == {"linear": rows["model", 300, "linear"].mean, "knn": rows["model", 300, "kNN"].mean}
+    baselines = baseline_accuracy(Data2Vec2VisionModel(config()), *digits)
+    assert baselines["linear_raw"] == rows["raw pixels", 300, "linear"].mean
+    assert baselines["knn_raw"] == rows["raw pixels", 300, "kNN"].mean
+    assert sorted(baselines) == ["knn_random", "knn_raw", "linear_random", "linear_raw"]
 
 
 def test_table_as_markdown_and_dict(table):
@@ -313,7 +79,7 @@ def test_table_as_markdown_and_dict(table):
         assert cells[1:] == [
             f"{100 * row.mean:.1f}" + (f" ± {100 * row.std:.1f}" if row.labels == 40 else "") for row in rows
         ]
-    assert "100 test images" in text and "seeds 0, 1" in text and "layer [1, -1]" in text
+    assert "100 test samples" in text and "seeds 0, 1" in text and "layer [1, -1]" in text
     stored = json.loads(json.dumps(table.to_dict()))
     assert stored["rows"][0]["features"] == "random weights" and len(stored["rows"]) == 12
     assert stored["layer"] == [1, -1] and stored["pooling"] == "mean" and stored["num_test"] == 100
@@ -332,3 +98,29 @@ def test_errors_of_the_table_come_before_the_work(model, digits):
         probe_table(model, (train[0], train[1][1:]), test)
     with pytest.raises(ValueError, match="seeds"):
         probe_table(model, train, test, seeds=())
+
+
+# ---- other inputs ----
+
+
+@pytest.mark.parametrize(("kind", "name"), [("our speech", "MFCC"), ("our text", "TF-IDF"), ("BERT", "TF-IDF")])
+def test_table_of_samples_of_unequal_length(kind, name):
+    inputs, labels = samples(kind) * 4, [0, 0, 1, 1, 0, 1, 1] * 4
+    model = encoder(kind)
+    table = probe_table(model, (inputs, labels), (inputs[:14], labels[:14]), label_counts=(14, None), seeds=(0, 1))
+    assert list(dict.fromkeys(row.features for row in table.rows)) == ["random weights", "model", name]
+    assert f"| {name} |" in table.to_markdown() and "14 test samples" in table.to_markdown()
+    x = encode(model, inputs)
+    (row,) = [row for row in table.rows if (row.features, row.labels, row.probe) == ("model", 28, "linear")]
+    assert row.scores == [linear_probe(x, labels, x[:14], labels[:14])]
+
+
+def test_another_baseline():
+    inputs, labels = samples("our speech") * 2, [0, 1] * 7
+
+    def compute(train, test):
+        return tuple(mfcc_statistics(clips, num_coefficients=13, sampling_rate=8_000) for clips in (train, test))
+
+    raw = RawFeatures("13 MFCC at 8 kHz", compute)
+    table = probe_table(encoder("our speech"), (inputs, labels), (inputs, labels), label_counts=[None], raw=raw)
+    assert table.rows[-1].features == "13 MFCC at 8 kHz"

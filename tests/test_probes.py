@@ -1,0 +1,92 @@
+"""The two probes: they find what is there, nothing where there is nothing, and scale does not matter."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse import csr_matrix
+
+from modeling_data2vec.trainers.probes import knn, label_subset, linear_probe
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    """400 points of 4 classes, well apart, and their labels."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(400) % 4
+    return (10 * np.eye(4)[labels] + rng.normal(size=(400, 4))).astype(np.float32), labels
+
+
+@pytest.mark.parametrize("probe", [linear_probe, knn])
+def test_separable_features_give_one_and_shuffled_labels_chance(probe, blobs):
+    x, y = blobs
+    assert probe(x[:200], y[:200], x[200:], y[200:]) == 1.0
+    shuffled = np.random.default_rng(1).permutation(y)
+    assert 0.13 < probe(x[:200], shuffled[:200], x[200:], shuffled[200:]) < 0.37
+
+
+@pytest.mark.parametrize("probe", [linear_probe, knn])
+def test_scale_and_offset_of_features_do_not_matter(probe, blobs):
+    x, y = blobs
+    x = x + 4 * np.random.default_rng(2).normal(size=x.shape).astype(np.float32)  # hard enough to be below 1
+    plain = probe(x[:200], y[:200], x[200:], y[200:])
+    x = x * np.array([1, 100, 0.01, 1], np.float32) + np.array([0, 5, 0, -3], np.float32)
+    assert plain < 1.0 and probe(x[:200], y[:200], x[200:], y[200:]) == pytest.approx(plain, abs=0.011)
+
+
+def test_no_warning_leaks():
+    rng = np.random.default_rng(0)
+    x, y = np.exp(3 * rng.normal(size=(300, 30))), rng.integers(0, 10, 300)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        linear_probe(x, y, x, y)
+
+
+def test_labels_of_any_kind_and_few_neighbours(blobs):
+    x, y = blobs
+    expected = knn(x[:3], y[:3], x, y)
+    assert knn(x[:3], list(y[:3]), x, torch.tensor(y)) == expected
+    assert knn(x[:40], [f"class {n}" for n in y[:40]], x, [f"class {n}" for n in y]) == 1.0
+
+
+@pytest.mark.parametrize("probe", [linear_probe, knn])
+def test_errors_of_probes(probe, blobs):
+    x, y = blobs
+    with pytest.raises(ValueError, match="at least 2 classes"):
+        probe(x, y * 0, x, y)
+    with pytest.raises(ValueError, match=r"train labels have shape \(399,\), but 400"):
+        probe(x, y[1:], x, y)
+    with pytest.raises(ValueError, match="test labels"):
+        probe(x, y, x[:0], y[:0])
+
+
+def test_label_subsets_are_stratified_reproducible_and_nested():
+    labels = np.random.default_rng(0).permutation([0] * 600 + [1] * 300 + [2] * 97 + [3] * 3)
+    chosen = label_subset(labels, 100, seed=0)
+    assert len(set(chosen)) == 100
+    assert np.abs(np.bincount(labels[chosen]) - [60, 30, 9.7, 0.3]).max() <= 1
+    assert (np.bincount(labels[label_subset(labels, 4, seed=0)]) == 1).all()
+    np.testing.assert_array_equal(chosen, label_subset(labels, 100, seed=0))
+    assert set(chosen) != set(label_subset(labels, 100, seed=1))
+    assert set(chosen) < set(label_subset(labels, 200, seed=0))
+    np.testing.assert_array_equal(label_subset(labels, 1000, seed=0), np.arange(1000))
+    with pytest.raises(ValueError, match="1001 labels.*there are 1000"):
+        label_subset(labels, 1001, seed=0)
+    with pytest.raises(ValueError, match="3 labels.*4 classes"):
+        label_subset(labels, 3, seed=0)
+
+
+@pytest.mark.parametrize("probe", [linear_probe, knn])
+def test_sparse_features_are_taken_as_they_are(probe):
+    """Rows of counts, of which one column in 200 tells the class; none of it may become dense or be rescaled."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(400) % 4
+    counts = (rng.random((400, 200)) < 0.02).astype(np.float32)
+    counts[np.arange(400), labels] = 3.0
+    x = csr_matrix(counts)
+    kept = x.copy()
+    assert probe(x[:200], labels[:200], x[200:], labels[200:]) == 1.0
+    assert (x != kept).nnz == 0
+    with pytest.raises(ValueError, match=r"train labels have shape \(199,\), but 200 samples"):
+        probe(x[:200], labels[:199], x[200:], labels[200:])
