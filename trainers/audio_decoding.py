@@ -11,9 +11,11 @@ import soxr
 
 from .samples import UnreadableError
 
-# How files begin that soundfile reads: WAV, RF64, AIFF, FLAC, AU, CAF, NIST SPHERE. ffmpeg reads the others, MP3 and Ogg
-# among them: soundfile reads those, too, but misses the place of a segment by some samples.
+# How files begin that soundfile reads: WAV, RF64, AIFF, FLAC, AU, CAF, NIST SPHERE. ffmpeg reads the others.
 SOUNDFILE_MAGIC = (b"RIFF", b"RF64", b"FORM", b"fLaC", b".snd", b"caff", b"NIST")
+# Both read Ogg, each with a fault: soundfile misses a place near the end of a file by some samples, and ffmpeg the end
+# of a file of less than about a second. So the first gets whole files and the second segments.
+OGG_MAGIC = b"OggS"
 # Seconds that ffmpeg decodes before a segment: codecs need some, for a sample depends on those before it.
 PREROLL = 1.0
 
@@ -43,10 +45,10 @@ def decode_audio(
     if start is not None and (start < 0 or (end is not None and end <= start)):
         raise UnreadableError(f"the segment from {start} to {end} seconds is none: start must be before end")
     if isinstance(value, dict) and value.get("array") is not None:
-        samples, rate = _array_segment(value, start, end)
+        samples, rate = _array_segment(value, start or 0.0, end)
     else:
-        samples, rate = _file_segment(value, start, end)
-    if not len(samples):
+        samples, rate = _file_segment(value, start or 0.0, end)
+    if not samples.size:
         raise UnreadableError(
             "it is empty" if not start else f"it ends before {start} seconds, where the segment starts"
         )
@@ -67,23 +69,23 @@ def audio_duration(value: Any) -> float:
         UnreadableError, ValueError: as `decode_audio`.
     """
     if isinstance(value, dict) and value.get("array") is not None:
-        samples, rate = _array_segment(value, None, None)
+        samples, rate = _array_segment(value, 0.0, None)
         return len(samples) / rate
     file, suffix = _open(value)
     try:
         with file:
-            if _starts_like_soundfile(file):
+            if _is_for_soundfile(file, 0.0):
                 return soundfile.info(file).duration
             with av.open(file, format="g722" if suffix == ".g722" else None) as container:
                 if container.duration:
                     return container.duration / av.time_base
     except Exception as error:
         raise UnreadableError(f"it cannot be decoded: {error}") from error
-    samples, rate = _file_segment(value, None, None)
+    samples, rate = _file_segment(value, 0.0, None)
     return len(samples) / rate
 
 
-def _array_segment(value: dict[str, Any], start: float | None, end: float | None) -> tuple[np.ndarray, int]:
+def _array_segment(value: dict[str, Any], start: float, end: float | None) -> tuple[np.ndarray, int]:
     rate = value.get("sampling_rate")
     if not isinstance(rate, (int, float)) or not rate > 0:
         raise ValueError(f"an array has the sampling_rate {rate}, but must have one in Hz: add it to the data")
@@ -94,17 +96,17 @@ def _array_segment(value: dict[str, Any], start: float | None, end: float | None
         array = array / -float(np.iinfo(array.dtype).min)
     samples = array.T if array.shape[0] < array.shape[1] else array  # [samples, channels]
     stop = None if end is None else round(end * rate)
-    return samples[round((start or 0) * rate) : stop].astype(np.float32), int(rate)
+    return samples[round(start * rate) : stop].astype(np.float32), int(rate)
 
 
-def _file_segment(value: Any, start: float | None, end: float | None) -> tuple[np.ndarray, int]:
+def _file_segment(value: Any, start: float, end: float | None) -> tuple[np.ndarray, int]:
     """[samples, channels] of a file, and its sampling rate."""
     file, suffix = _open(value)
     try:
         with file:
-            if _starts_like_soundfile(file):
-                return _by_soundfile(file, start or 0.0, end)
-            return _by_ffmpeg(file, suffix, start or 0.0, end)
+            if _is_for_soundfile(file, start):
+                return _by_soundfile(file, start, end)
+            return _by_ffmpeg(file, suffix, start, end)
     except UnreadableError:
         raise
     except Exception as error:  # decoders raise anything on broken data
@@ -134,10 +136,10 @@ def _open(value: Any) -> tuple[Any, str]:
         raise UnreadableError(f"it cannot be opened: {error.strerror}") from error
 
 
-def _starts_like_soundfile(file: Any) -> bool:
-    start = file.read(4)
+def _is_for_soundfile(file: Any, start: float) -> bool:
+    magic = file.read(4)
     file.seek(0)
-    return start in SOUNDFILE_MAGIC
+    return magic in SOUNDFILE_MAGIC or (magic == OGG_MAGIC and not start)
 
 
 def _by_soundfile(file: Any, start: float, end: float | None) -> tuple[np.ndarray, int]:

@@ -13,6 +13,7 @@ TABLES = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv
 COMPRESSED = {".gz", ".bz2", ".xz", ".zst"}
 SPLIT_NAME = re.compile(r"(train|validation|valid|val|dev|test|eval)([-_.]|$)")
 UNDECODED = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
+STRINGS = (datasets.Value("string"), datasets.Value("large_string"), str)
 STREAM_SHARDS = 16  # what a stream made of an indexed dataset is cut into, for as many worker processes
 
 
@@ -243,7 +244,7 @@ def prepare_column(
     kind = column_types(dataset)[column]
     if medium.feature and isinstance(kind, medium.feature):
         dataset = dataset.cast_column(column, medium.feature(decode=False))
-    elif medium.feature and (kind == datasets.Value("string") or kind is str):
+    elif medium.feature and kind in STRINGS:
         folder = Path(source) if Path(source).is_dir() else Path(source).parent
         if not folder.is_dir():
             raise ValueError(f"column {column!r} of {source} holds paths, but the files don't come with it")
