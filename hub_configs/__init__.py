@@ -1,4 +1,4 @@
-"""Configs, image processors and published hyperparameters, one folder for each model."""
+"""Configs, preprocessors and published hyperparameters, one folder for each model."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def recipe_names() -> list[str]:
 
 
 def recipe_folder(name: str) -> Path:
-    """The folder with a recipe's `config.json`, `preprocessor_config.json` and `recipe.yaml`.
+    """The folder with a recipe's `config.json`, `recipe.yaml` and, but for text, `preprocessor_config.json`.
 
     Raises:
         ValueError: if there is no such recipe.

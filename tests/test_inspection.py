@@ -1,137 +1,31 @@
-"""The closed formulas of `inspection` against what the real model computes and keeps."""
+"""The report on what a model or a recipe costs; its formulas are tested in test_costs.py."""
 
 from pathlib import Path
 
 import pytest
-import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from modeling_data2vec import Data2Vec2VisionConfig, Data2Vec2VisionForPreTraining
-from modeling_data2vec.hub_configs import recipe_folder
-from modeling_data2vec.trainers.collators import ImageMaskCollator
-from modeling_data2vec.trainers.inspection import count_visible, inspect, inspect_target
+from modeling_data2vec import Data2Vec2AudioConfig, Data2Vec2TextConfig, Data2Vec2VisionConfig
+from modeling_data2vec.hub_configs import recipe_folder, recipe_names
+from modeling_data2vec.trainers.inspection import inspect, inspect_target
 
-BATCH = 2
-# torch's counter takes a grouped convolution's weight gradient for an ungrouped one, hence decoder_groups = 1.
-BASE = {
+SMALL = {
     "hidden_size": 64,
     "num_hidden_layers": 2,
-    "num_prenet_layers": 1,
     "num_attention_heads": 4,
     "intermediate_size": 256,
     "average_top_k_layers": 2,
-    "num_masks": 2,
     "decoder_dim": 64,
-    "decoder_groups": 1,
-    "image_size": 24,
-    "patch_size": 4,
 }
-VARIANTS = [
-    {},
-    {"decoder_kernel": 4, "teacher_scope": "encoder"},
-    {"num_prenet_layers": 0, "decoder_dim": 32, "decoder_layers": 2, "teacher_scope": "trunk"},
-    {"num_extra_tokens": 0, "cls_loss_weight": 0.0, "mask_prob": 0.5, "mask_length": 1, "num_channels": 1},
-]
+CONFIGS = [Data2Vec2VisionConfig(**SMALL), Data2Vec2AudioConfig(**SMALL), Data2Vec2TextConfig(**SMALL)]
 
 
-@pytest.fixture(scope="module", params=VARIANTS, ids=str)
-def run(request):
-    config = Data2Vec2VisionConfig(**(BASE | request.param))
-    config._attn_implementation = "eager"  # torch counts no FLOPs of scaled_dot_product_attention on CPUs
-    model = Data2Vec2VisionForPreTraining(config).train()
-    pixels = torch.randn(BATCH, config.num_channels, *config.image_shape)
-    batch = ImageMaskCollator(config)([{"pixel_values": image, "key": i} for i, image in enumerate(pixels)])
-    return config, model, batch
-
-
-def count(function) -> int:
-    with FlopCounterMode(display=False) as counter:
-        function()
-    return counter.get_total_flops()
-
-
-def test_flops(run):
-    config, model, batch = run
-    embed = model.base_model.feature_encoder.embed
-    flops = inspect(config, batch_size=BATCH).flops
-
-    def student():
-        model.student_states(embed(batch["pixel_values"]), batch["ids_keep"]).sum().backward()
-
-    states = model.student_states(embed(batch["pixel_values"]), batch["ids_keep"]).detach().requires_grad_()
-    embedding = embed(batch["pixel_values"])
-    assert flops.student == pytest.approx(count(student), rel=0.03)
-    decode = count(lambda: model.predict(states, batch["ids_keep"], config.grid).sum().backward())
-    assert flops.decoder == pytest.approx(decode, rel=0.03)
-    assert flops.teacher == pytest.approx(
-        count(lambda: model.teacher_layers(batch["pixel_values"], embedding)), rel=0.03
-    )
-    assert flops.total == pytest.approx(count(lambda: model(**batch).loss.backward()), rel=0.03)
-
-
-def test_flops_of_a_grouped_decoder():
-    config = Data2Vec2VisionConfig(**(BASE | {"decoder_groups": 8}))
-    model = Data2Vec2VisionForPreTraining(config).eval()
-    tokens = torch.randn(1, 36, 64)
-    with torch.no_grad():
-        forward = count(lambda: model.head(tokens, config.grid))
-    assert inspect(config, batch_size=1).flops.decoder == pytest.approx(3 * forward * config.num_masks, rel=0.03)
-
-
-def test_parameters(run):
-    config, model, _ = run
-    counts = inspect(config).parameters
-    assert counts.encoder == sum(p.numel() for p in model.base_model.parameters())
-    assert counts.decoder == sum(p.numel() for p in model.head.parameters())
-    assert counts.teacher == sum(p.numel() for p in model.teacher.parameters())
-    assert counts.total == sum(p.numel() for p in model.parameters())
-    assert counts.trainable == sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
-def test_masks(run):
-    config, _, batch = run
-    inspection = inspect(config)
-    assert inspection.num_visible == batch["ids_keep"].shape[-1] == count_visible(config)
-    assert inspection.num_hidden == int(batch["mask"][0, 0].sum())
-    assert inspection.num_patches == batch["mask"].shape[-1]
-
-
-def test_activations_in_fp32(run):
-    """The estimate lies within 10% of what autograd keeps, beside the parameters, and the teacher's layers."""
-    config, model, batch = run
-    model.set_attn_implementation("sdpa")
-    parameters = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-    saved = {}
-
-    def pack(tensor):
-        saved[tensor.untyped_storage().data_ptr()] = tensor
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        output = model(**batch)
-    model.set_attn_implementation("eager")
-    kept = sum(tensor.untyped_storage().nbytes() for key, tensor in saved.items() if key not in parameters)
-    tokens = config.num_extra_tokens + output.mask.shape[-1]
-    layers = 4 * config.num_hidden_layers * BATCH * tokens * config.hidden_size
-    memory = inspect(config, batch_size=BATCH, dtype_bytes=4).memory
-    assert memory.activations == pytest.approx(kept + layers, rel=0.1)
-
-
-def test_memory_of_the_weights():
-    full, half = (inspect(Data2Vec2VisionConfig(**BASE), dtype_bytes=size) for size in (4, 2))
-    trainable, teacher = full.parameters.trainable, full.parameters.teacher
-    assert full.memory.weights + full.memory.gradients + full.memory.optimizer == 16 * trainable
-    assert full.memory.teacher == half.memory.teacher == 4 * teacher, "the teacher is fp32 in both"
-    assert half.memory.weights == 6 * trainable, "autocast keeps a second copy"
-    assert half.memory.activations < full.memory.activations
-
-
-def test_recipe_by_name():
+def test_an_image_recipe():
     inspection = inspect_target("data2vec2-vision-base")
     text = inspection.to_text()
     assert "encoder                     85.6M parameters" in text
     assert "196 (14 x 14)" in text and "39 visible, 157 hidden" in text
-    assert inspection.recipe is not None and "75.0" in text and "375,300" in text
+    assert "16 images x 16 masks = 256 rows of 40 tokens" in text
+    assert "images an update" in text and "75.0" in text and "375,300" in text
     assert "estimate" in text and "leaves out" in text
     for label, value in inspection.rows():
         assert f"| {label.strip()} | {value} |" in inspection.to_markdown()
@@ -139,11 +33,49 @@ def test_recipe_by_name():
     assert doubled.flops.total == 2 * inspection.flops.total
 
 
-def test_model_folder(tmp_path):
-    Data2Vec2VisionConfig(**BASE).save_pretrained(tmp_path)
-    inspection = inspect_target(str(tmp_path), batch_size=BATCH)
+def test_a_speech_recipe():
+    inspection = inspect_target("data2vec2-audio-base")
+    shown = dict(inspection.rows())
+    assert shown["frames"] == "499 (clips of 10 s)" and shown["a mask leaves"] == "250 visible, 249 hidden"
+    assert shown["student's batch"].startswith("6 clips x 8 masks"), "62.5 s of audio hold 6 clips of 10 s"
+    assert shown["  seconds an update"] == "500" and shown["  seconds in the data"] == "3,456,000"
+    assert shown["  epochs"] == "at most 57.9"
+    assert inspect_target("data2vec2-audio-base", seconds=3).shape.batch_size == 20
+    assert inspect_target("data2vec2-audio-base", seconds=100).shape.batch_size == 1
+    assert inspect_target("data2vec2-audio-tiny").seconds == 2.0, "no clip is longer"
+
+
+def test_the_whole_run_hardly_depends_on_how_it_is_cut_into_clips():
+    shorter, longer = (inspect_target("data2vec2-audio-base", seconds=seconds, batch_size=1) for seconds in (5, 15))
+    per_second = [inspection.flops.total / inspection.seconds for inspection in (shorter, longer)]
+    assert per_second[0] < per_second[1] < 1.2 * per_second[0], "attention grows with the length, the rest does not"
+
+
+def test_a_text_recipe_of_unknown_data():
+    inspection = inspect_target("data2vec2-text-base")
+    shown = dict(inspection.rows())
+    assert shown["tokens"] == "512" and shown["a mask leaves"] == "266 visible, 246 hidden"
+    assert shown["student's batch"] == "4 sequences x 8 masks = 32 rows of 266 tokens"
+    assert shown["  sequences an update"] == "64"
+    assert "epochs" not in inspection.to_text() and "in the data" not in inspection.to_text()
+    assert inspect_target("data2vec2-text-base", tokens=128).shape.num_positions == 128
+    assert inspect_target("data2vec2-text-tiny").shape.num_positions == 128
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.model_type)
+def test_model_folder(config, tmp_path):
+    config.save_pretrained(tmp_path)
+    inspection = inspect_target(str(tmp_path), batch_size=2)
     assert inspection.recipe is None and "epochs" not in inspection.to_text()
-    assert inspection.flops == inspect(Data2Vec2VisionConfig(**BASE), batch_size=BATCH).flops
+    assert inspection.flops == inspect(config, batch_size=2).flops
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_can_be_inspected(name):
+    inspection = inspect_target(name)
+    shape = inspection.shape
+    assert inspection.name in inspection.to_text() and name in inspection.to_markdown()
+    assert 0 < shape.num_visible < shape.num_positions and shape.batch_size >= 1
 
 
 def test_recipe_by_folder_and_file():
@@ -151,30 +83,41 @@ def test_recipe_by_folder_and_file():
     assert inspect_target(str(folder)) == inspect_target(str(folder / "recipe.yaml"))
 
 
+def test_lengths_of_another_modality():
+    with pytest.raises(ValueError, match="seconds is 3, but data2vec2-vision-base is a data2vec2-vision model"):
+        inspect_target("data2vec2-vision-base", seconds=3)
+    with pytest.raises(ValueError, match="tokens is 3, but data2vec2-audio-base is a data2vec2-audio model"):
+        inspect_target("data2vec2-audio-base", tokens=3)
+
+
 def test_nothing_to_inspect(tmp_path):
     with pytest.raises(ValueError, match=r"no recipe.*data2vec2-vision-base"):
         inspect_target(str(tmp_path))
     (tmp_path / "config.json").write_text('{"model_type": "vit"}')
-    with pytest.raises(ValueError, match="vit model"):
+    with pytest.raises(ValueError, match="vit model.*data2vec2-audio"):
         inspect_target(str(tmp_path))
 
 
 def test_figures_in_the_docs():
     """docs/recipes.md shows what `data2vec inspect` prints today."""
     page = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text()
-    assert inspect_target("data2vec2-vision-base").to_text() in page
-    for size in ("base", "large", "huge", "huge14"):
-        inspection = inspect_target(f"data2vec2-vision-{size}")
+    assert inspect_target("data2vec2-audio-base").to_text() in page
+    for name in recipe_names():
+        if name.endswith("-tiny"):
+            continue
+        inspection = inspect_target(name)
         shown = dict(inspection.rows())
+        unit, shape = inspection.recipe.unit, inspection.shape
         cells = [
-            inspection.name,
+            name,
             shown["encoder"].removesuffix(" parameters"),
-            shown["  updates"],
-            shown["  images an update"],
-            shown["epochs"],
-            f"{inspection.num_visible} of {inspection.num_patches}",
+            shown["updates"],
+            f"{shown[f'  {unit} an update']} {unit}",
+            shown.get("  epochs", "unknown"),
+            f"{shape.num_visible} of {shape.num_positions}",
+            f"{shape.batch_size} x {shape.num_masks}",
             shown["one forward and backward"],
             shown["memory, an estimate"].removesuffix(" in mixed precision"),
             shown["the whole run"],
         ]
-        assert f"| {' | '.join(cells)} |" in page
+        assert f"| {' | '.join(cells)} |" in page, name

@@ -5,6 +5,7 @@ from dataclasses import fields
 import pytest
 import yaml
 
+from modeling_data2vec import Data2Vec2AudioConfig, Data2Vec2TextConfig, Data2Vec2VisionConfig
 from modeling_data2vec.hub_configs import recipe_folder, recipe_names
 from modeling_data2vec.trainers.image_transform import ImageTransform
 from modeling_data2vec.trainers.recipes import AUGMENTATION_KEYS, load_recipe
@@ -19,6 +20,22 @@ VALID = {
     "num_gpus": 2,
     "global_batch": 16,
 }
+
+
+SPEECH = {
+    "config": "data2vec2-audio-tiny",
+    "data": {
+        "dataset": "mine",
+        "num_seconds": 7200,
+        "min_seconds": 1,
+        "max_seconds": 10,
+        "max_batch_seconds": 12.5,
+        "crop": "shortest",
+    },
+    "training": {"max_steps": 1000, "gradient_accumulation_steps": 4},
+    "global_batch": 100,
+}
+TEXT = {"config": "data2vec2-text-tiny", "data": {"dataset": "mine", "block_length": 64, "tokenizer": "mine"}}
 
 
 @pytest.fixture
@@ -39,10 +56,33 @@ def test_by_name_folder_and_file():
 
 def test_own_recipe(write):
     recipe = load_recipe(write(config_overrides={"num_masks": 4}, epochs=8))
-    assert recipe.epochs == 8.0
+    assert recipe.epochs == 8.0 and recipe.unit == "images" and recipe.micro_batch == 8
     assert recipe.augmentation == {"crop_scale": (0.5, 1.0)}
     assert recipe.model_config().num_masks == 4
     assert recipe.model_config({"num_masks": 2, "image_size": 16}).grid == (8, 8)
+
+
+def test_batches_in_seconds(write):
+    recipe = load_recipe(write(**SPEECH, epochs=13.9))
+    assert (recipe.unit, recipe.micro_batch, recipe.global_batch, recipe.data_size) == ("seconds", 12.5, 100, 7200)
+    assert recipe.epochs == pytest.approx(1000 * 100 / 7200)
+    assert type(recipe.model_config()) is Data2Vec2AudioConfig
+    assert recipe.accumulation_steps(num_gpus=1, per_device_batch=12.5) == 8
+    assert recipe.accumulation_steps(num_gpus=3, per_device_batch=100 / 3 / 5) == 5, "rounding is no contradiction"
+    with pytest.raises(ValueError, match="= 30 seconds do not divide the global batch of 100"):
+        recipe.accumulation_steps(num_gpus=2, per_device_batch=15)
+
+
+def test_batches_of_clips(write):
+    data = {"dataset": "mine", "num_examples": 1000, "max_seconds": 3, "crop": "none"}
+    recipe = load_recipe(write(config="data2vec2-audio-tiny", data=data, epochs=8))
+    assert recipe.unit == "clips" and recipe.micro_batch == 8
+
+
+def test_text(write):
+    recipe = load_recipe(write(**TEXT))
+    assert recipe.unit == "sequences" and type(recipe.model_config()) is Data2Vec2TextConfig
+    assert recipe.data_size is None and recipe.epochs is None, "what is unknown is not invented"
 
 
 def test_own_config_beside_the_recipe(write, tmp_path):
@@ -70,6 +110,9 @@ def test_training_arguments_are_accepted(name, tmp_path):
 def test_augmentation_is_accepted(name):
     recipe = load_recipe(name)
     config = recipe.model_config()
+    if not isinstance(config, Data2Vec2VisionConfig):
+        assert recipe.augmentation == {}
+        return
     assert {entry.name for entry in fields(ImageTransform)} >= AUGMENTATION_KEYS
     ImageTransform(config.image_shape, config.num_channels, **recipe.augmentation)
 
@@ -93,7 +136,24 @@ def test_numbers_that_yaml_reads_as_text(tmp_path):
         ({"config_overrides": {"hidden_size": "wide"}}, ["mine: ", "hidden_size", "wide"]),
         ({"data": VALID["data"] | {"num_example": 1}}, ["'num_example'", "num_examples?"]),
         ({"data": VALID["data"] | {"augmentation": {"flip": 1}}}, ["'flip'", "horizontal_flip"]),
-        ({"data": {"dataset": "mine"}}, ["num_examples is missing"]),
+        (
+            {"data": {"dataset": "mine", "block_length": 64}},
+            ["'block_length'", "Allowed are augmentation, dataset, num_"],
+        ),
+        (SPEECH | {"data": SPEECH["data"] | {"augmentation": {}}}, ["'augmentation'", "crop", "max_batch_seconds"]),
+        (SPEECH | {"data": SPEECH["data"] | {"crop": "longest"}}, ["crop is 'longest'", "shortest, none"]),
+        (SPEECH | {"data": SPEECH["data"] | {"min_seconds": 11}}, ["min_seconds is 11", "max_seconds 10", "larger"]),
+        (SPEECH | {"data": SPEECH["data"] | {"max_seconds": 20}}, ["max_seconds is 20", "max_batch_seconds 12.5"]),
+        (SPEECH | {"data": SPEECH["data"] | {"num_examples": 9}}, ["in seconds: give num_seconds", "num_examples"]),
+        (
+            SPEECH | {"data": {"dataset": "mine", "num_seconds": 9}, "training": VALID["training"], "global_batch": 16},
+            ["in clips: give num_examples instead of num_seconds"],
+        ),
+        (SPEECH | {"training": VALID["training"]}, ["max_batch_seconds", "per_device_train_batch_size", "leave one"]),
+        (SPEECH | {"global_batch": 99}, ["global_batch is 99", "max_batch_seconds 12.5", "is 100"]),
+        (SPEECH | {"epochs": 20}, ["epochs is 20", "num_seconds 7200", "is 13.89"]),
+        (TEXT | {"data": {"block_length": 256}}, ["block_length is 256", "max_position_embeddings 128"]),
+        (TEXT | {"epochs": 3}, ["epochs is 3", "data.num_examples", "give both"]),
         ({"training": {"learning_rate": 1}}, ["max_steps, per_device_train_batch_size is missing"]),
         ({"training": [1]}, ["training must hold keys and values", "[1]"]),
         ({"source": None}, ["source is missing"]),
@@ -107,6 +167,12 @@ def test_wrong_recipe(write, changes, words):
         load_recipe(write(**changes))
     for word in words:
         assert word in str(error.value)
+
+
+def test_config_of_another_model(write, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
+    with pytest.raises(ValueError, match="of type 'vit'.*one of data2vec2-vision, data2vec2-audio, data2vec2-text"):
+        load_recipe(write(config="."))
 
 
 def test_config_with_an_unknown_key(write, tmp_path):

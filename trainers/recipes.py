@@ -2,9 +2,11 @@
 
 import difflib
 import json
+import math
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import MISSING, dataclass, field, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,20 @@ import yaml
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PreTrainedConfig
 
-from modeling_data2vec import Data2Vec2VisionConfig
+from modeling_data2vec import Data2Vec2PreTrainingConfig
 from modeling_data2vec.hub_configs import recipe_folder, recipe_names
 
 from .training_arguments import Data2VecTrainingArguments
 
 TRAINING_KEYS = {entry.name for entry in fields(Data2VecTrainingArguments)}
-DATA_KEYS = {"dataset", "num_examples", "augmentation"}
+# What a sample is called, and what `data` may hold beside `dataset` and `num_examples`, by the config's `model_type`.
+SAMPLES = {"data2vec2-vision": "images", "data2vec2-audio": "clips", "data2vec2-text": "sequences"}
+DATA_KEYS = {
+    "data2vec2-vision": {"augmentation"},
+    "data2vec2-audio": {"num_seconds", "max_batch_seconds", "min_seconds", "max_seconds", "crop"},
+    "data2vec2-text": {"block_length", "tokenizer"},
+}
+CROPS = ("shortest", "none")
 AUGMENTATION_KEYS = {"crop_scale", "crop_ratio", "horizontal_flip", "mean", "std"}  # of `images.ImageTransform`
 EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
@@ -27,15 +36,21 @@ EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 class Recipe:
     """One training run, as a `recipe.yaml` states it; made by `load_recipe`.
 
+    Batches are counted in samples (images, clips, sequences), or in seconds of audio where `data.max_batch_seconds`
+    bounds them; the size of the data and the global batch are in the same unit.
+
     Attributes:
         name: what the recipe is called.
-        config: folder with `config.json` and `preprocessor_config.json`. In the file: a recipe's name, or a folder
-            relative to the file.
+        config: folder with `config.json` and, but for text, `preprocessor_config.json`. In the file: a recipe's name,
+            or a folder relative to the file.
         source: where the values come from.
-        data: `dataset`, `num_examples` (images in an epoch) and `augmentation`.
+        data: `dataset` and its size, `num_examples` or `num_seconds`, if that is known; for images `augmentation`;
+            for speech `min_seconds` and `max_seconds` of a clip, `crop` ("shortest": all clips of a micro-batch to its
+            shortest, "none": they are padded) and `max_batch_seconds` (padded seconds in a device's micro-batch, which
+            has as many clips as fit); for text `block_length` in tokens and `tokenizer`.
         training: fields of `Data2VecTrainingArguments`.
         num_gpus: devices that the run was made for.
-        global_batch: images in an optimizer step: devices x batch x accumulation.
+        global_batch: samples or seconds in an optimizer step: devices x micro-batch x accumulation.
         config_overrides: fields of the model's config that this recipe changes.
         licence_of_published_weights: licence of the weights that the authors released, if they did.
         published: what the authors claim (`epochs`, `imagenet_top1`), None where unknown.
@@ -48,16 +63,34 @@ class Recipe:
     data: dict[str, Any]
     training: dict[str, Any]
     num_gpus: int
-    global_batch: int
+    global_batch: float
     config_overrides: dict[str, Any] = field(default_factory=dict)
     licence_of_published_weights: str | None = None
     published: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @property
-    def epochs(self) -> float:
-        """Passes over the data: updates x global batch / number of images."""
-        return self.training["max_steps"] * self.global_batch / self.data["num_examples"]
+    def unit(self) -> str:
+        """What batches are counted in: "images", "clips", "sequences" or "seconds" of audio."""
+        return "seconds" if "max_batch_seconds" in self.data else SAMPLES[self.model_config().model_type]
+
+    @property
+    def micro_batch(self) -> float:
+        """Samples or seconds of one device's micro-batch."""
+        return self.data.get("max_batch_seconds") or self.training["per_device_train_batch_size"]
+
+    @property
+    def data_size(self) -> float | None:
+        """Samples or seconds in the data; None if unknown."""
+        return self.data.get("num_seconds" if "max_batch_seconds" in self.data else "num_examples")
+
+    @property
+    def epochs(self) -> float | None:
+        """Passes over the data: updates x global batch / size of the data; None where that is unknown.
+
+        Micro-batches that are bounded in seconds are seldom full, so with them this is the most that there can be.
+        """
+        return self.training["max_steps"] * self.global_batch / self.data_size if self.data_size else None
 
     @property
     def augmentation(self) -> dict[str, Any]:
@@ -79,8 +112,9 @@ class Recipe:
         check_keys(overrides, TRAINING_KEYS, "the training arguments")
         return self.training | overrides
 
-    def model_config(self, overrides: dict[str, Any] | None = None) -> Data2Vec2VisionConfig:
-        """The model's config: the folder's, with the recipe's and the given changes.
+    def model_config(self, overrides: dict[str, Any] | None = None) -> Data2Vec2PreTrainingConfig:
+        """The model's config, of the class that its `model_type` names: the folder's, with the recipe's and the given
+        changes.
 
         Raises:
             ValueError: for a name that is no field of the config, or values that don't go together.
@@ -90,6 +124,11 @@ class Recipe:
             (4, 4)
         """
         values = json.loads((self.config / "config.json").read_text())
+        if values.get("model_type") not in DATA_KEYS:
+            raise ValueError(
+                f"{self.name}: {self.config / 'config.json'} is of a model of type {values.get('model_type')!r}, but a "
+                f"recipe is for one of {', '.join(DATA_KEYS)}"
+            )
         config_class = type(AutoConfig.for_model(values["model_type"]))
         known = {entry.name for entry in fields(config_class)}
         check_keys(values, known | {"model_type"}, str(self.config / "config.json"))
@@ -100,8 +139,12 @@ class Recipe:
         except StrictDataclassError as error:  # what a config's own checks end in is no ValueError
             raise ValueError(f"{self.name}: {error}") from error
 
-    def accumulation_steps(self, num_gpus: int, per_device_batch: int) -> int:
+    def accumulation_steps(self, num_gpus: int, per_device_batch: float) -> int:
         """Micro-batches that make up the recipe's global batch on fewer or smaller devices.
+
+        Args:
+            num_gpus: devices.
+            per_device_batch: micro-batch of each, in the recipe's `unit`.
 
         Raises:
             ValueError: if no whole number does.
@@ -109,12 +152,15 @@ class Recipe:
         Example:
             >>> load_recipe("data2vec2-vision-base").accumulation_steps(num_gpus=2, per_device_batch=32)
             4
+            >>> load_recipe("data2vec2-audio-base").accumulation_steps(num_gpus=1, per_device_batch=62.5)
+            8
         """
-        steps, rest = divmod(self.global_batch, num_gpus * per_device_batch)
-        if rest or not steps:
+        together = num_gpus * per_device_batch
+        steps = round(self.global_batch / together)
+        if not math.isclose(steps * together, self.global_batch):
             raise ValueError(
-                f"num_gpus {num_gpus} x per_device_batch {per_device_batch} = {num_gpus * per_device_batch} images do "
-                f"not divide the global batch of {self.global_batch}: choose a per_device_batch with which they do"
+                f"num_gpus {num_gpus} x per_device_batch {per_device_batch} = {together:.10g} {self.unit} do not "
+                f"divide the global batch of {self.global_batch:.10g}: choose a per_device_batch with which they do"
             )
         return steps
 
@@ -168,12 +214,11 @@ def _checked(values: Any, path: Path) -> Recipe:
         if not isinstance(values.get(name, {}), dict):
             raise ValueError(f"{path}: {name} must hold keys and values, but is {values[name]!r}")
 
-    training = values["training"] = _numbers(values["training"])
+    values["data"], training = _numbers(values["data"]), _numbers(values["training"])
+    values["training"] = training
     check_keys(training, TRAINING_KEYS, f"{path}, training")
-    _require(training, ["max_steps", "per_device_train_batch_size"], f"{path}, training")
-    check_keys(values["data"], DATA_KEYS, f"{path}, data")
-    _require(values["data"], ["num_examples"], f"{path}, data")
-    check_keys(values["data"].get("augmentation", {}), AUGMENTATION_KEYS, f"{path}, augmentation")
+    batch_key = [] if "max_batch_seconds" in values["data"] else ["per_device_train_batch_size"]
+    _require(training, ["max_steps", *batch_key], f"{path}, training")
 
     stated_epochs = values.pop("epochs", None)
     config = str(values["config"])
@@ -184,24 +229,61 @@ def _checked(values: Any, path: Path) -> Recipe:
             f"recipe, that has one, or one of {', '.join(recipe_names())}"
         )
     recipe = Recipe(**values)
+    _check_data(recipe, path)
     _check_figures(recipe, stated_epochs, path)
-    recipe.model_config()
     return recipe
 
 
-def _check_figures(recipe: Recipe, stated_epochs: float | None, path: Path) -> None:
-    batch = recipe.training["per_device_train_batch_size"]
-    accumulation = recipe.training.get("gradient_accumulation_steps", 1)
-    if recipe.num_gpus * batch * accumulation != recipe.global_batch:
+def _check_data(recipe: Recipe, path: Path) -> None:
+    config, data = recipe.model_config(), recipe.data
+    check_keys(data, {"dataset", "num_examples"} | DATA_KEYS[config.model_type], f"{path}, data")
+    check_keys(data.get("augmentation", {}), AUGMENTATION_KEYS, f"{path}, augmentation")
+    if data.get("crop", "none") not in CROPS:
+        raise ValueError(f"{path}: data.crop is {data['crop']!r}, but must be one of {', '.join(CROPS)}")
+    limits = [name for name in ("min_seconds", "max_seconds", "max_batch_seconds") if name in data]
+    for low, high in pairwise(limits):
+        if not 0 <= data[low] <= data[high]:
+            raise ValueError(
+                f"{path}: data.{low} is {data[low]} and {high} {data[high]}, but neither may be negative, and the "
+                "first not larger than the second"
+            )
+    positions = getattr(config, "max_position_embeddings", math.inf)
+    if data.get("block_length", 0) > positions:
         raise ValueError(
-            f"{path}: global_batch is {recipe.global_batch}, but num_gpus {recipe.num_gpus} x "
-            f"per_device_train_batch_size {batch} x gradient_accumulation_steps {accumulation} is "
-            f"{recipe.num_gpus * batch * accumulation}"
+            f"{path}: data.block_length is {data['block_length']}, but the model takes max_position_embeddings "
+            f"{positions} tokens: lower the one, or raise the other in config_overrides"
         )
-    if stated_epochs is not None and abs(stated_epochs - recipe.epochs) > 0.005 * recipe.epochs:
+
+
+def _check_figures(recipe: Recipe, stated_epochs: float | None, path: Path) -> None:
+    in_seconds = "max_batch_seconds" in recipe.data
+    batch_name, size_name, other_size = (
+        ("max_batch_seconds", "num_seconds", "num_examples")
+        if in_seconds
+        else ("per_device_train_batch_size", "num_examples", "num_seconds")
+    )
+    if in_seconds and "per_device_train_batch_size" in recipe.training:
+        raise ValueError(
+            f"{path}: data.max_batch_seconds and training.per_device_train_batch_size both bound a micro-batch: leave "
+            "one of them out"
+        )
+    if other_size in recipe.data:
+        raise ValueError(f"{path}: batches are counted in {recipe.unit}: give {size_name} instead of {other_size}")
+    accumulation = recipe.training.get("gradient_accumulation_steps", 1)
+    product = recipe.num_gpus * recipe.micro_batch * accumulation
+    if not math.isclose(product, recipe.global_batch):
+        raise ValueError(
+            f"{path}: global_batch is {recipe.global_batch}, but num_gpus {recipe.num_gpus} x {batch_name} "
+            f"{recipe.micro_batch} x gradient_accumulation_steps {accumulation} is {product:.10g}"
+        )
+    if stated_epochs is None:
+        return
+    if recipe.epochs is None:
+        raise ValueError(f"{path}: epochs is {stated_epochs}, which needs data.{size_name} to be checked: give both")
+    if abs(stated_epochs - recipe.epochs) > 0.005 * recipe.epochs:
         raise ValueError(
             f"{path}: epochs is {stated_epochs}, but max_steps {recipe.training['max_steps']} x global_batch "
-            f"{recipe.global_batch} / num_examples {recipe.data['num_examples']} is {recipe.epochs:.2f}"
+            f"{recipe.global_batch} / {size_name} {recipe.data_size} is {recipe.epochs:.2f}"
         )
 
 
