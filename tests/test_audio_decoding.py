@@ -187,7 +187,7 @@ def test_segments_that_are_none(tmp_path, suffix):
     path = write(tmp_path / f"clip{suffix}", voice(2, rate_of(suffix)), rate_of(suffix))
     with pytest.raises(UnreadableError, match="ends before 5.0 seconds, where the segment starts"):
         decode_audio(path, start=5.0, end=6.0)
-    for start, end in ((1.0, 0.5), (1.0, 1.0), (-1.0, 1.0)):
+    for start, end in ((1.0, 0.5), (1.0, 1.0), (-1.0, 1.0), (0.0, -1.0)):
         with pytest.raises(UnreadableError, match=f"from {start} to {end} seconds is none"):
             decode_audio(path, start=start, end=end)
 

@@ -32,7 +32,7 @@ def decode_audio(
         start, end: seconds; only this segment of a file is read. None for the recording's own start and end.
 
     Returns:
-        fp32 [samples]: the mean of the channels, resampled; integers are scaled to [-1, 1).
+        fp32 [samples]: the mean of the channels, resampled; integers of 16 and 32 bits are scaled to [-1, 1).
 
     Raises:
         UnreadableError: the file can't be decoded, is cut short, is empty, or holds values that are not finite.
@@ -42,16 +42,15 @@ def decode_audio(
         >>> decode_audio({"array": np.zeros(8_000), "sampling_rate": 8_000}).shape
         (16000,)
     """
-    if start is not None and (start < 0 or (end is not None and end <= start)):
+    start = start or 0.0
+    if start < 0 or (end is not None and end <= start):
         raise UnreadableError(f"the segment from {start} to {end} seconds is none: start must be before end")
     if isinstance(value, dict) and value.get("array") is not None:
-        samples, rate = _array_segment(value, start or 0.0, end)
+        samples, rate = _array_segment(value, start, end)
     else:
-        samples, rate = _file_segment(value, start or 0.0, end)
+        samples, rate = _file_segment(value, start, end)
     if not samples.size:
-        raise UnreadableError(
-            "it is empty" if not start else f"it ends before {start} seconds, where the segment starts"
-        )
+        raise UnreadableError(f"it ends before {start} seconds, where the segment starts" if start else "it is empty")
     waveform = samples.mean(axis=1, dtype=np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         if not np.isfinite(np.square(waveform).sum()):
@@ -71,14 +70,13 @@ def audio_duration(value: Any) -> float:
     if isinstance(value, dict) and value.get("array") is not None:
         samples, rate = _array_segment(value, 0.0, None)
         return len(samples) / rate
-    file, suffix = _open(value)
+    file, suffix = _file(value)
     try:
-        with file:
-            if _is_for_soundfile(file, 0.0):
-                return soundfile.info(file).duration
-            with av.open(file, format="g722" if suffix == ".g722" else None) as container:
-                if container.duration:
-                    return container.duration / av.time_base
+        if _is_for_soundfile(file, 0.0):
+            return soundfile.info(file).duration
+        with _open_by_ffmpeg(file, suffix) as container:
+            if container.duration:
+                return container.duration / av.time_base
     except Exception as error:
         raise UnreadableError(f"it cannot be decoded: {error}") from error
     samples, rate = _file_segment(value, 0.0, None)
@@ -87,12 +85,12 @@ def audio_duration(value: Any) -> float:
 
 def _array_segment(value: dict[str, Any], start: float, end: float | None) -> tuple[np.ndarray, int]:
     rate = value.get("sampling_rate")
-    if not isinstance(rate, (int, float)) or not rate > 0:
+    if not isinstance(rate, (int, float, np.integer)) or not rate > 0:
         raise ValueError(f"an array has the sampling_rate {rate}, but must have one in Hz: add it to the data")
     array = np.atleast_2d(np.asarray(value["array"]))
     if array.ndim > 2:
         raise ValueError(f"an array has the shape {array.shape}, but must be [samples] or [channels, samples]")
-    if np.issubdtype(array.dtype, np.integer):
+    if array.dtype in (np.int16, np.int32):
         array = array / -float(np.iinfo(array.dtype).min)
     samples = array.T if array.shape[0] < array.shape[1] else array  # [samples, channels]
     stop = None if end is None else round(end * rate)
@@ -101,48 +99,48 @@ def _array_segment(value: dict[str, Any], start: float, end: float | None) -> tu
 
 def _file_segment(value: Any, start: float, end: float | None) -> tuple[np.ndarray, int]:
     """[samples, channels] of a file, and its sampling rate."""
-    file, suffix = _open(value)
+    file, suffix = _file(value)
     try:
-        with file:
-            if _is_for_soundfile(file, start):
-                return _by_soundfile(file, start, end)
-            return _by_ffmpeg(file, suffix, start, end)
+        by_soundfile = _is_for_soundfile(file, start)
+        return _by_soundfile(file, start, end) if by_soundfile else _by_ffmpeg(file, suffix, start, end)
     except UnreadableError:
         raise
+    except OSError as error:
+        raise UnreadableError(f"it cannot be opened: {error.strerror}") from error
     except Exception as error:  # decoders raise anything on broken data
         raise UnreadableError(f"it cannot be decoded: {error}") from error
 
 
-def _open(value: Any) -> tuple[Any, str]:
-    """A binary file and the suffix of its name."""
+def _file(value: Any) -> tuple[str | io.BytesIO, str]:
+    """A path, or a file in memory; and the suffix of its name."""
     data, path = value, None
     if isinstance(value, dict):
         data, path = value.get("bytes"), value.get("path")
     elif isinstance(value, (str, Path)):
         data, path = None, value
     suffix = Path(path).suffix.lower() if path else ""
-    if data is not None:
-        if not isinstance(data, bytes):
-            raise ValueError(
-                f"audio is held as {type(data).__name__}, but must be a file, its bytes, or an array with its "
-                'sampling rate: {"array": ..., "sampling_rate": ...}'
-            )
+    if isinstance(data, bytes):
         return io.BytesIO(data), suffix
+    if data is not None:
+        raise ValueError(
+            f"audio is held as {type(data).__name__}, but must be a file, its bytes, or an array with its sampling "
+            'rate: {"array": ..., "sampling_rate": ...}'
+        )
     if not path:
         raise UnreadableError("the dataset holds no audio here")
-    try:
-        return open(path, "rb"), suffix
-    except OSError as error:
-        raise UnreadableError(f"it cannot be opened: {error.strerror}") from error
+    return str(path), suffix
 
 
-def _is_for_soundfile(file: Any, start: float) -> bool:
-    magic = file.read(4)
-    file.seek(0)
+def _is_for_soundfile(file: str | io.BytesIO, start: float) -> bool:
+    if isinstance(file, str):
+        with open(file, "rb") as opened:
+            magic = opened.read(4)
+    else:
+        magic = file.getvalue()[:4]
     return magic in SOUNDFILE_MAGIC or (magic == OGG_MAGIC and not start)
 
 
-def _by_soundfile(file: Any, start: float, end: float | None) -> tuple[np.ndarray, int]:
+def _by_soundfile(file: str | io.BytesIO, start: float, end: float | None) -> tuple[np.ndarray, int]:
     with soundfile.SoundFile(file) as recording:
         rate = recording.samplerate
         first = min(round(start * rate), recording.frames)
@@ -156,9 +154,13 @@ def _by_soundfile(file: Any, start: float, end: float | None) -> tuple[np.ndarra
     return samples, rate
 
 
-def _by_ffmpeg(file: Any, suffix: str, start: float, end: float | None) -> tuple[np.ndarray, int]:
-    # Raw G.722 has no header to be known by.
-    with av.open(file, format="g722" if suffix == ".g722" else None) as container:
+def _open_by_ffmpeg(file: str | io.BytesIO, suffix: str) -> Any:
+    # "file:", for a path may hold a colon; and raw G.722 has no header to be known by.
+    return av.open(f"file:{file}" if isinstance(file, str) else file, format="g722" if suffix == ".g722" else None)
+
+
+def _by_ffmpeg(file: str | io.BytesIO, suffix: str, start: float, end: float | None) -> tuple[np.ndarray, int]:
+    with _open_by_ffmpeg(file, suffix) as container:
         if not container.streams.audio:
             raise UnreadableError("it holds no sound")
         stream = container.streams.audio[0]
