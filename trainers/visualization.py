@@ -14,7 +14,9 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from .evaluation import extract_features, patch_grid, random_weights
+from .baselines import random_weights
+from .features import extract_features
+from .real_positions import patch_grid
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7F7F7F"
@@ -25,7 +27,7 @@ ImageStatistics = float | Sequence[float] | None
 History = Sequence[Mapping[str, float]]
 
 
-def _save(figure: Figure, path: str | PathLike[str]) -> Path:
+def save_figure(figure: Figure, path: str | PathLike[str]) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150, facecolor="white")
@@ -86,7 +88,7 @@ def plot_curves(log_history: History, path: str | PathLike[str]) -> Path:
         if number + columns > len(panels):
             axis.set_xlabel("optimizer step", fontsize=9, color=INK)
         draw(axis, log_history)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _series(history: History, key: str) -> tuple[list[float], list[float]]:
@@ -132,7 +134,7 @@ def _draw_loss(axis: Axes, history: History) -> None:
     _line(axis, history, "loss", "training", BLUE)
     _line(axis, history, "eval_loss", "validation", ORANGE)
     if any("cls_loss" in entry for entry in history):
-        _line(axis, history, "regression_loss", "training, patches only", GREEN)
+        _line(axis, history, "regression_loss", "training, regression only", GREEN)
     _line(axis, history, "constant_loss", "constant predictor", GREY, "--")
     axis.set_ylim(bottom=0)
     _dress(axis, "Loss", "loss", columns=2)
@@ -142,7 +144,7 @@ def _draw_spread(axis: Axes, history: History) -> None:
     _line(axis, history, "target_std", "targets", BLUE)
     _line(axis, history, "prediction_std", "predictions", ORANGE)
     _line(axis, history, "target_spread", "targets before normalisation", GREEN)
-    _line(axis, history, "feature_encoder_std", "patch embedding", PINK)
+    _line(axis, history, "feature_encoder_std", "feature encoder", PINK)
     if any(np.nan_to_num(line.get_ydata()).max() > 0 for line in axis.lines):  # else a log scale has no place for them
         axis.set_yscale("log")
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -153,7 +155,7 @@ def _draw_spread(axis: Axes, history: History) -> None:
 
 def _draw_rank(axis: Axes, history: History) -> None:
     _line(axis, history, "student_rank", "student", BLUE)
-    _line(axis, history, "feature_encoder_rank", "patch embedding", PINK)
+    _line(axis, history, "feature_encoder_rank", "feature encoder", PINK)
     axis.set_ylim(bottom=0)
     _dress(axis, "Effective rank (collapse: towards 1)", "dimensions in use", columns=2)
 
@@ -188,7 +190,7 @@ def _draw_probes(axis: Axes, history: History) -> None:
     probes = (("linear", "linear", BLUE), ("knn", "kNN", ORANGE))
     for probe, name, color in probes:
         _line(axis, history, f"probe_{probe}", name, color)
-    for baseline, name, style in (("random", "random weights", "--"), ("raw", "raw pixels", ":")):
+    for baseline, name, style in (("random", "random weights", "--"), ("raw", "raw features", ":")):
         for probe, _, color in probes:
             _, values = _series(history, f"probe_{probe}_{baseline}")
             if values:
@@ -277,7 +279,7 @@ def plot_masks(
         for picture, image_views in zip(pictures, hidden.numpy(), strict=True)
     ]
     titles = ["image"] + [f"mask {m + 1}: {masks[:, m].float().mean():.0%} hidden" for m in range(masks.shape[1])]
-    return _save(_mosaic(views, titles), path)
+    return save_figure(_mosaic(views, titles), path)
 
 
 def pca_maps(
@@ -315,7 +317,7 @@ def pca_maps(
     )
     pictures = _pictures(pixel_values, mean, std)
     rows = list(zip(pictures, trained, untrained, strict=True))
-    return _save(_mosaic(rows, ["image", "model", "random weights"], interpolation), path)
+    return save_figure(_mosaic(rows, ["image", "model", "random weights"], interpolation), path)
 
 
 def _pca_colours(features: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
