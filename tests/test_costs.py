@@ -9,13 +9,13 @@ from modeling_data2vec import Data2Vec2AudioConfig, Data2Vec2TextConfig, Data2Ve
 from modeling_data2vec.masking import visible_ids
 from modeling_data2vec.trainers.collators import mask_collator
 from modeling_data2vec.trainers.costs import (
-    SAMPLING_RATE,
     count_parameters,
     count_visible,
     step_flops,
     step_memory,
     step_shape,
 )
+from modeling_data2vec.trainers.recipes import SAMPLING_RATE
 
 BATCH, SECONDS, TOKENS = 2, 0.4, 24
 # torch's counter takes a grouped convolution's weight gradient for an ungrouped one, hence groups of 1.

@@ -67,6 +67,8 @@ def test_batches_in_seconds(write):
     assert (recipe.unit, recipe.micro_batch, recipe.global_batch, recipe.data_size) == ("seconds", 12.5, 100, 7200)
     assert recipe.epochs == pytest.approx(1000 * 100 / 7200)
     assert type(recipe.model_config()) is Data2Vec2AudioConfig
+    assert recipe.training_arguments()["max_batch_length"] == 12.5 * 16_000
+    assert recipe.training_arguments({"max_batch_length": 5})["max_batch_length"] == 5
     assert recipe.accumulation_steps(num_gpus=1, per_device_batch=12.5) == 8
     assert recipe.accumulation_steps(num_gpus=3, per_device_batch=100 / 3 / 5) == 5, "rounding is no contradiction"
     with pytest.raises(ValueError, match="= 30 seconds do not divide the global batch of 100"):
@@ -150,6 +152,10 @@ def test_numbers_that_yaml_reads_as_text(tmp_path):
             ["in clips: give num_examples instead of num_seconds"],
         ),
         (SPEECH | {"training": VALID["training"]}, ["max_batch_seconds", "per_device_train_batch_size", "leave one"]),
+        (
+            SPEECH | {"training": SPEECH["training"] | {"max_batch_length": 9}},
+            ["training.max_batch_length", "data.max_batch_seconds"],
+        ),
         (SPEECH | {"global_batch": 99}, ["global_batch is 99", "max_batch_seconds 12.5", "is 100"]),
         (SPEECH | {"epochs": 20}, ["epochs is 20", "num_seconds 7200", "is 13.89"]),
         (TEXT | {"data": {"block_length": 256}}, ["block_length is 256", "max_position_embeddings 128"]),

@@ -19,8 +19,7 @@ from modeling_data2vec import (
 )
 
 from .collators import MaskCollator
-
-SAMPLING_RATE = 16_000  # of all speech models
+from .recipes import SAMPLING_RATE
 
 
 @dataclass(frozen=True)

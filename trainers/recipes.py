@@ -28,6 +28,7 @@ DATA_KEYS = {
     "data2vec2-text": {"block_length", "tokenizer"},
 }
 CROPS = ("shortest", "none")
+SAMPLING_RATE = 16_000  # of all speech models
 AUGMENTATION_KEYS = {"crop_scale", "crop_ratio", "horizontal_flip", "mean", "std"}  # of `images.ImageTransform`
 EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
@@ -101,16 +102,23 @@ class Recipe:
     def training_arguments(self, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
         """Arguments for `Data2VecTrainingArguments`: the recipe's, with changes.
 
+        `max_batch_length`, which counts samples of sound, is made of `data.max_batch_seconds`.
+
         Raises:
             ValueError: for a name that is no field of `Data2VecTrainingArguments`.
 
         Example:
             >>> load_recipe("data2vec2-vision-base").training_arguments({"max_steps": 10})["max_steps"]
             10
+            >>> load_recipe("data2vec2-audio-base").training_arguments()["max_batch_length"]
+            1000000
         """
         overrides = _numbers(overrides or {})
         check_keys(overrides, TRAINING_KEYS, "the training arguments")
-        return self.training | overrides
+        bound = {}
+        if "max_batch_seconds" in self.data:
+            bound["max_batch_length"] = round(SAMPLING_RATE * self.data["max_batch_seconds"])
+        return self.training | bound | overrides
 
     def model_config(self, overrides: dict[str, Any] | None = None) -> Data2Vec2PreTrainingConfig:
         """The model's config, of the class that its `model_type` names: the folder's, with the recipe's and the given
@@ -266,6 +274,11 @@ def _check_figures(recipe: Recipe, stated_epochs: float | None, path: Path) -> N
         raise ValueError(
             f"{path}: data.max_batch_seconds and training.per_device_train_batch_size both bound a micro-batch: leave "
             "one of them out"
+        )
+    if "max_batch_length" in recipe.training:
+        raise ValueError(
+            f"{path}: training.max_batch_length is what data.max_batch_seconds is turned into: give that, or "
+            "training.per_device_train_batch_size"
         )
     if other_size in recipe.data:
         raise ValueError(f"{path}: batches are counted in {recipe.unit}: give {size_name} instead of {other_size}")
