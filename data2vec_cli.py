@@ -4,8 +4,9 @@ import sys
 from importlib.metadata import version
 
 COMMANDS = {
-    "pretrain": "pretrain on a folder of images, parquet, a saved dataset, a Hub id or scikit-learn's digits",
-    "probe": "linear probe and kNN on a model's frozen features, beside random weights and raw pixels",
+    "pretrain": "pretrain on images, speech or text: a folder, a table, a saved dataset or a Hub id",
+    "probe": "linear probe and kNN on a model's frozen features, beside random weights and raw features",
+    "tokenizer": "train a byte-level BPE tokenizer on one's own text",
     "inspect": "parameters, FLOPs, memory and epochs of a recipe or model",
 }
 USAGE = "\n".join(

@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoImageProcessor, AutoModel, HfArgumentParser
+from transformers import AutoModel, HfArgumentParser
 from transformers.utils import logging as transformers_logging
 
 from modeling_data2vec.hub_configs import recipe_names
 
 from .evaluation import probe_table
 from .health import CollapseError
-from .image_transform import ImageTransform
-from .images import load_labelled_images
 from .inspection import inspect_target
+from .modalities import modality
 from .pretraining import PretrainOptions, pretrain
 from .recipes import load_recipe
+from .tokenization import TokenizerOptions, build_tokenizer
 from .training_arguments import Data2VecTrainingArguments
 
 
@@ -29,7 +29,7 @@ def run(command: str, argv: list[str]) -> int:
     transformers_logging.disable_progress_bar()  # of loading and saving weights; training has its own
     logging.getLogger("datasets").setLevel(logging.ERROR)
     try:
-        {"pretrain": run_pretrain, "probe": run_probe, "inspect": run_inspect}[command](argv)
+        COMMANDS[command](argv)
     except CollapseError as error:
         print(f"data2vec {command}: {error}", file=sys.stderr)
         return 3
@@ -84,22 +84,25 @@ def run_pretrain(argv: list[str]) -> None:
 class ProbeOptions:
     """Options of `data2vec probe`."""
 
-    model: str = field(metadata={"help": "Model folder or Hub id: any Hugging Face image encoder."})
-    dataset: str = field(metadata={"help": "'digits', image folder (a folder for each class), parquet, or Hub id."})
+    model: str = field(metadata={"help": "Model folder or Hub id: any Hugging Face encoder of images, speech or text."})
+    dataset: str = field(
+        metadata={"help": "Labelled data: 'digits', a folder with a folder for each class, a table, or a Hub id."}
+    )
     train_split: str = field(default="train", metadata={"help": "Split with the probe's training labels."})
     test_split: str = field(default="test", metadata={"help": "Split that accuracies are measured on."})
-    image_column: str | None = field(default=None, metadata={"help": "Column with images, if there are several."})
+    column: str | None = field(default=None, metadata={"help": "Column with images, audio or text, if it isn't found."})
     label_column: str | None = field(default=None, metadata={"help": "Column with labels, if it isn't found."})
     labels: list[str] = field(
         default_factory=lambda: ["100", "all"], metadata={"help": "Numbers of training labels; 'all' for all."}
     )
+    tokenizer: str | None = field(default=None, metadata={"help": "Tokenizer, for text; default: the model's."})
     pooling: str = field(default="mean", metadata={"help": "mean, cls, max or flatten."})
     layers: list[int] = field(
         default_factory=lambda: [-1],
         metadata={"help": "Layer -1 is the encoder's output, 0 the first layer's input; several are concatenated."},
     )
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Random label subsets."})
-    limit: int | None = field(default=None, metadata={"help": "Use at most so many images of each split."})
+    limit: int | None = field(default=None, metadata={"help": "Use at most so many samples of each split."})
     output: str | None = field(default=None, metadata={"help": "Write the table as JSON to this file, too."})
 
 
@@ -109,19 +112,19 @@ def run_probe(argv: list[str]) -> None:
     counts = [None if text == "all" else _whole_number(text) for text in options.labels]
     try:
         model = AutoModel.from_pretrained(options.model)
-        processor = AutoImageProcessor.from_pretrained(options.model)
+        kind = modality(model)
+        processor = kind.load_processor(options.tokenizer or options.model)
     except OSError as error:
         raise ValueError(
             f"--model {options.model!r} can't be loaded: name a folder with config.json, model.safetensors and "
-            f"preprocessor_config.json, or a Hub id ({error})"
+            f"preprocessor_config.json or a tokenizer, or a Hub id ({error})"
         ) from error
-    transform = ImageTransform.from_processor(processor)
+    data = kind(model.config, processor)
     train, test = (
-        load_labelled_images(
+        data.labelled(
             options.dataset,
-            transform,
             split=split,
-            image_column=options.image_column,
+            column=options.column,
             label_column=options.label_column,
             limit=options.limit,
         )
@@ -143,6 +146,16 @@ def _whole_number(text: str) -> int:
     return int(text)
 
 
+# ---- tokenizer ----
+
+
+def run_tokenizer(argv: list[str]) -> None:
+    parser = HfArgumentParser(TokenizerOptions, prog="data2vec tokenizer", allow_abbrev=False)
+    (options,) = parser.parse_args_into_dataclasses(argv)
+    tokenizer = build_tokenizer(options)
+    print(f"Saved a tokenizer of {len(tokenizer):,} tokens to {options.output_dir}.")
+
+
 # ---- inspect ----
 
 
@@ -150,8 +163,10 @@ def _whole_number(text: str) -> int:
 class InspectOptions:
     """Options of `data2vec inspect`."""
 
-    batch_size: int | None = field(default=None, metadata={"help": "Images on a device; default: the recipe's."})
+    batch_size: int | None = field(default=None, metadata={"help": "Samples on a device; default: the recipe's."})
     dtype_bytes: int = field(default=2, metadata={"help": "2 for half precision, 4 for fp32."})
+    seconds: float | None = field(default=None, metadata={"help": "Length of a clip; default: 10, or the recipe's."})
+    tokens: int | None = field(default=None, metadata={"help": "Length of a sequence; default: the recipe's."})
 
 
 def run_inspect(argv: list[str]) -> None:
@@ -162,4 +177,7 @@ def run_inspect(argv: list[str]) -> None:
     options, rest = parser.parse_args_into_dataclasses(argv)
     if rest.target is None:
         return print("\n".join(recipe_names()))
-    print(inspect_target(rest.target, batch_size=options.batch_size, dtype_bytes=options.dtype_bytes).to_text())
+    print(inspect_target(rest.target, **vars(options)).to_text())
+
+
+COMMANDS = {"pretrain": run_pretrain, "probe": run_probe, "tokenizer": run_tokenizer, "inspect": run_inspect}
