@@ -59,9 +59,11 @@ def train(changes: dict, seed: int, budget: float) -> dict:
     from transformers.utils import logging as transformers_logging
 
     from modeling_data2vec import Data2Vec2VisionForPreTraining
-    from modeling_data2vec.trainers import Data2VecTrainer, Data2VecTrainingArguments, ImageTransform, PretrainingImages
+    from modeling_data2vec.trainers import Data2VecTrainer, Data2VecTrainingArguments, ImageTransform
     from modeling_data2vec.trainers.evaluation import probe_table
+    from modeling_data2vec.trainers.images import ImageReader
     from modeling_data2vec.trainers.recipes import load_recipe
+    from modeling_data2vec.trainers.samples import PretrainingSamples
 
     torch.set_num_threads(1)
     transformers_logging.disable_progress_bar()
@@ -79,7 +81,7 @@ def train(changes: dict, seed: int, budget: float) -> dict:
         args = Data2VecTrainingArguments(
             output, **settings, save_strategy="no", disable_tqdm=True, use_cpu=True, stop_on_collapse=False
         )
-        images = PretrainingImages(arrays["train"], transform, seed=seed)
+        images = PretrainingSamples(arrays["train"], ImageReader(transform), seed=seed)
         return Data2VecTrainer(Data2Vec2VisionForPreTraining(config), args, train_dataset=images)
 
     with tempfile.TemporaryDirectory() as folder:

@@ -8,13 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 from modeling_data2vec import Data2Vec2VisionConfig, Data2Vec2VisionForPreTraining
-from modeling_data2vec.trainers import (
-    Data2VecTrainer,
-    Data2VecTrainingArguments,
-    ImageTransform,
-    PretrainingImages,
-    load_images,
-)
+from modeling_data2vec.trainers import Data2VecTrainer, Data2VecTrainingArguments, ImageTransform, load_images
+from modeling_data2vec.trainers.images import ImageReader
+from modeling_data2vec.trainers.samples import PretrainingSamples
 
 TINY = {
     "hidden_size": 16,
@@ -43,10 +39,10 @@ def tiny_model(**overrides) -> Data2Vec2VisionForPreTraining:
     return Data2Vec2VisionForPreTraining(Data2Vec2VisionConfig(**(TINY | overrides)))
 
 
-def digit_images(config: Data2Vec2VisionConfig, split: str = "train", **kwargs) -> PretrainingImages:
+def digit_images(config: Data2Vec2VisionConfig, split: str = "train", **kwargs) -> PretrainingSamples:
     dataset, column = load_images("digits", split=split)
     transform = ImageTransform(config.image_shape, 1, [0.3], [0.35], crop_scale=(0.6, 1.0), horizontal_flip=False)
-    return PretrainingImages(dataset, transform, image_column=column, **kwargs)
+    return PretrainingSamples(dataset, ImageReader(transform, column), **kwargs)
 
 
 def arguments(output_dir, **overrides) -> Data2VecTrainingArguments:

@@ -151,7 +151,8 @@ def test_splits_by_name(tmp_path, names):
 def test_what_has_no_splits_is_all_for_training(tmp_path):
     """Else a probe would train and be tested on the same data without a word."""
     path = write_table(tmp_path / "notes.parquet", rows())
-    for source in (path, tmp_path):
+    datasets.Dataset.from_list(rows()).save_to_disk(tmp_path / "saved")
+    for source in (path, tmp_path, tmp_path / "saved"):
         with pytest.raises(ValueError, match=r"no split 'test', only \['train'\]"):
             load_source(str(source), NOTES, split="test")
 

@@ -21,7 +21,7 @@ AUDIO = Medium(
         | {".aif", ".aiff", ".au", ".amr", ".caf", ".sph"}
     ),
     builder=None,  # `datasets` has one, but wants torchcodec even to list files
-    columns=("audio", "path", "file", "audio_filepath"),
+    columns=("audio", "path", "file", "file_name", "audio_filepath"),
     feature=datasets.Audio,
 )
 
@@ -75,7 +75,7 @@ class AudioReader:
         min_duration: float = 0.1,
         max_duration: float | None = None,
     ) -> None:
-        if max_duration is not None and not 0 < min_duration <= max_duration:
+        if max_duration is not None and max_duration < min_duration:
             raise ValueError(f"max_duration is {max_duration}, but must be at least min_duration, {min_duration}")
         self.feature_extractor, self.audio_column = feature_extractor, audio_column
         self.min_duration, self.max_duration = min_duration, max_duration

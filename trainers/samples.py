@@ -167,7 +167,7 @@ def read_labelled(
         try:
             samples.append(reader(example, None))
         except UnreadableError as error:
-            logger.warning(f"Leaving out {reader.noun} {index} of split {split!r}: {error}")
+            logger.warning(f"Leaving out {reader.noun} {reader.name(example) or index} of split {split!r}: {error}")
             continue
         labels.append(example[label_column])
     if not samples:

@@ -94,7 +94,7 @@ def _saved_dataset(source: str, split: str) -> Any:
         loaded = datasets.load_from_disk(source)
     except IndexError as error:  # what datasets makes of no rows at all
         raise _empty(source, split) from error
-    return _choose_split(loaded, split, source) if isinstance(loaded, datasets.DatasetDict) else loaded
+    return _choose_split(loaded if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}, split, source)
 
 
 def _folder(path: Path, medium: Medium, split: str, streaming: bool) -> Any:
@@ -245,9 +245,9 @@ def prepare_column(
     if medium.feature and isinstance(kind, medium.feature):
         dataset = dataset.cast_column(column, medium.feature(decode=False))
     elif medium.feature and kind in STRINGS:
-        folder = Path(source) if Path(source).is_dir() else Path(source).parent
-        if not folder.is_dir():
+        if not Path(source).exists():
             raise ValueError(f"column {column!r} of {source} holds paths, but the files don't come with it")
+        folder = Path(source) if Path(source).is_dir() else Path(source).parent
 
         def as_files(paths: list[str | None]) -> dict[str, list[Any]]:
             return {column: [path and {"bytes": None, "path": str(folder / path)} for path in paths]}
