@@ -1,21 +1,26 @@
 """Pretraining, evaluation and what a person sees of them."""
 
+from .audio import AudioReader, load_audio
 from .collators import ImageMaskCollator
 from .health import CollapseError, diagnose, measure_health
 from .image_transform import ImageTransform
-from .images import PretrainingImages, StreamedImages, load_images
+from .images import ImageReader, load_images
+from .samples import PretrainingSamples, StreamedSamples
 from .trainer import Data2VecTrainer
 from .training_arguments import Data2VecTrainingArguments
 
 __all__ = [
+    "AudioReader",
     "CollapseError",
     "Data2VecTrainer",
     "Data2VecTrainingArguments",
     "ImageMaskCollator",
+    "ImageReader",
     "ImageTransform",
-    "PretrainingImages",
-    "StreamedImages",
+    "PretrainingSamples",
+    "StreamedSamples",
     "diagnose",
+    "load_audio",
     "load_images",
     "measure_health",
 ]

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from .image_transform import ImageTransform, decode_image
-from .samples import PretrainingSamples, StreamedSamples, read_labelled
+from .samples import read_labelled
 from .sources import Medium, load_source, prepare_column
 
 IMAGES = Medium(
@@ -85,43 +85,6 @@ class ImageReader:
     def name(self, example: dict[str, Any]) -> str | None:
         value = example[self.image_column]
         return value.get("path") if isinstance(value, dict) else None
-
-
-class PretrainingImages(PretrainingSamples):
-    """`PretrainingSamples` with an `ImageReader`.
-
-    Args:
-        dataset, seed, augment: as for `PretrainingSamples`.
-        transform, image_column: as for `ImageReader`.
-    """
-
-    def __init__(
-        self,
-        dataset: Any,
-        transform: ImageTransform,
-        *,
-        image_column: str = "image",
-        seed: int = 0,
-        augment: bool = True,
-    ) -> None:
-        super().__init__(dataset, ImageReader(transform, image_column), seed=seed, augment=augment)
-        self.transform, self.image_column = transform, image_column
-
-
-class StreamedImages(StreamedSamples):
-    """`StreamedSamples` with an `ImageReader`. Arguments: see `PretrainingImages`."""
-
-    def __init__(
-        self,
-        dataset: Any,
-        transform: ImageTransform,
-        *,
-        image_column: str = "image",
-        seed: int = 0,
-        augment: bool = True,
-    ) -> None:
-        super().__init__(dataset, ImageReader(transform, image_column), seed=seed, augment=augment)
-        self.transform, self.image_column = transform, image_column
 
 
 def load_labelled_images(

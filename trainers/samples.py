@@ -1,6 +1,6 @@
 """Training samples from any dataset: what is drawn for one depends on its place alone, and bad ones are passed over."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Any, Protocol
 
@@ -67,10 +67,20 @@ class PretrainingSamples(_Samples, Dataset):
         reader: what makes model inputs of an example.
         seed: the run's seed.
         augment: whether the reader gets random numbers; False for evaluation.
+        lengths: of the inputs of each sample, where they differ and are known: for batches of similar lengths.
     """
 
-    def __init__(self, dataset: Any, reader: SampleReader, *, seed: int = 0, augment: bool = True) -> None:
+    def __init__(
+        self,
+        dataset: Any,
+        reader: SampleReader,
+        *,
+        seed: int = 0,
+        augment: bool = True,
+        lengths: Sequence[int] | None = None,
+    ) -> None:
         super().__init__(dataset, reader, seed=seed, augment=augment)
+        self.lengths = lengths
         self._unreadable = torch.zeros(len(dataset), dtype=torch.bool).share_memory_()
 
     def __len__(self) -> int:
@@ -158,7 +168,8 @@ def read_labelled(
         column=label_column,
         feature=datasets.ClassLabel,
         names=("label", "labels", "fine_label"),
-        why="probes need labels",
+        advice="name one with label_column",
+        reason="probes need labels",
     )
     if limit is not None and limit < len(dataset):
         dataset = dataset.select(np.sort(np.random.default_rng(0).permutation(len(dataset))[:limit]))

@@ -26,7 +26,7 @@ class Medium:
         suffixes: of its files, in small letters.
         builder: the builder of `datasets` that reads a folder of such files; None to list the files, with the names of
             their folders as labels.
-        columns: names of a column that holds it; for a first name of "image", the option `image_column` chooses one.
+        columns: names of a column that holds it; with a first name of "image", `image_column` chooses one.
         feature: the type of such a column, where `datasets` has one; its columns are read undecoded.
         builder_options: options of the builder.
     """
@@ -240,7 +240,8 @@ def prepare_column(
 ) -> tuple[Any, str]:
     """Find the medium's column in a dataset and leave what it holds undecoded; see `load_source`."""
     names = medium.columns
-    column = find_column(dataset, source, names[0], column=column, feature=medium.feature, names=names)
+    advice = f"name one with {names[0]}_column (--column of the commands)"
+    column = find_column(dataset, source, names[0], column=column, feature=medium.feature, names=names, advice=advice)
     kind = column_types(dataset)[column]
     if medium.feature and isinstance(kind, medium.feature):
         dataset = dataset.cast_column(column, medium.feature(decode=False))
@@ -266,18 +267,20 @@ def find_column(
     column: str | None = None,
     feature: type | None = None,
     names: tuple[str, ...] = (),
-    why: str | None = None,
+    advice: str,
+    reason: str | None = None,
 ) -> str:
     """The one column of a type, or else of one of the usual names.
 
     Args:
         dataset: from `open_source`.
         source: for messages: where the dataset comes from.
-        noun: what the column holds; the option that names one is `{noun}_column`.
+        noun: what the column holds.
         column: a column that is asked for.
         feature: the type of `datasets` that such a column has.
         names: names it may have, for columns without that type.
-        why: what to say where there is none.
+        advice: how to name one where there are several.
+        reason: what to say instead where there is none.
 
     Raises:
         ValueError: there is no such column, or not exactly one.
@@ -290,8 +293,8 @@ def find_column(
     candidates = [name for name, kind in types.items() if feature and isinstance(kind, feature)]
     candidates = candidates or [name for name in names if name in types]
     if len(candidates) != 1:
-        advice = why if why and not candidates else f"name one with {noun}_column"
-        raise ValueError(f"{source} has {len(candidates)} {noun} columns among {sorted(types)}: {advice}")
+        end = advice if candidates else reason or advice
+        raise ValueError(f"{source} has {len(candidates)} {noun} columns among {sorted(types)}: {end}")
     return candidates[0]
 
 
