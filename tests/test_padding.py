@@ -39,17 +39,8 @@ VARIANTS = {
         TEXT | {"layer_norm_target_layer": True, "instance_norm_targets": True, "teacher_scope": "model"},
     ),
 }
-NO_DROPOUT = dict.fromkeys(
-    [
-        "hidden_dropout",
-        "attention_dropout",
-        "post_mlp_dropout",
-        "prenet_dropout",
-        "decoder_dropout",
-        "prenet_layerdrop",
-    ],
-    0.0,
-)
+DROPOUTS = ["hidden_dropout", "attention_dropout", "post_mlp_dropout", "prenet_dropout", "decoder_dropout"]
+NO_DROPOUT = dict.fromkeys([*DROPOUTS, "prenet_layerdrop"], 0.0)
 
 
 def build(variant: str, **changes):
