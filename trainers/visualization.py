@@ -1,5 +1,6 @@
 """Pictures of a run: its curves, what the masks hide, and what the patch features see."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -28,9 +29,12 @@ History = Sequence[Mapping[str, float]]
 
 
 def save_figure(figure: Figure, path: str | PathLike[str]) -> Path:
+    """Write a PNG file, make its folder, and return its path."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150, facecolor="white")
+    with warnings.catch_warnings():  # of a script that the font lacks, boxes are drawn
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(path, dpi=150, facecolor="white")
     return path
 
 
