@@ -19,7 +19,9 @@ from transformers import PreTrainedModel
 from .baselines import log_mel
 from .features import Inputs
 from .real_positions import patch_grid
-from .visualization import HIDDEN, INK
+from .visualization import INK
+
+HIDDEN = (0.74, 0.77, 0.83)  # a cool grey, which grey pictures don't have
 
 # By the title of a column: an array for each sample, bool [T] of masks or RGB [T, 3] of colours.
 Columns = Mapping[str, Sequence[np.ndarray]]

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel
 
-from .baselines import RawFeatures, random_weights, raw_features, raw_pixels  # noqa: F401
+from .baselines import RawFeatures, random_weights, raw_features
 from .features import Inputs, encode
 from .probes import Features, Labels, check_labels, knn, label_subset, linear_probe
 
 LabelledSet = tuple[Inputs, Labels]
-ImageSet = LabelledSet
 
 
 # ---- the table ----

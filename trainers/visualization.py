@@ -1,4 +1,4 @@
-"""Pictures of a run: its curves, what the masks hide, and what the patch features see."""
+"""The curves of a run as a picture."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -6,25 +6,15 @@ from os import PathLike
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
-from sklearn.decomposition import PCA
-from torch import Tensor
-from transformers import PreTrainedModel
-
-from .baselines import random_weights
-from .features import extract_features
-from .real_positions import patch_grid
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7F7F7F"
 INK = "#333333"
-HIDDEN = (0.74, 0.77, 0.83)  # a cool grey, which grey pictures don't have
 
-ImageStatistics = float | Sequence[float] | None
 History = Sequence[Mapping[str, float]]
 
 
@@ -36,9 +26,6 @@ def save_figure(figure: Figure, path: str | PathLike[str]) -> Path:
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(path, dpi=150, facecolor="white")
     return path
-
-
-# ---- curves ----
 
 
 def plot_curves(log_history: History, path: str | PathLike[str]) -> Path:
@@ -201,136 +188,3 @@ def _draw_probes(axis: Axes, history: History) -> None:
                 axis.axhline(values[-1], color=color, linestyle=style, linewidth=1.4, label=name)
     axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     _dress(axis, "Probes of the frozen encoder", "accuracy", columns=3)
-
-
-# ---- pictures ----
-
-
-def _pictures(pixel_values: Tensor, mean: ImageStatistics, std: ImageStatistics) -> np.ndarray:
-    """[N, C, H, W] to RGB [N, H, W, 3] in [0, 1]: grey for 1 channel, else the first 3, or the mean of 2.
-
-    Without `mean` and `std` the range of all given pixels becomes [0, 1].
-    """
-    pixels = pixel_values.detach().float().cpu()
-    if mean is None and std is None:
-        low, high = pixels.amin(), pixels.amax()
-        pixels = (pixels - low) / (high - low).clamp_min(1e-12)
-    else:
-        scale = torch.as_tensor(1.0 if std is None else std).reshape(-1, 1, 1)  # [C or 1, 1, 1]
-        pixels = pixels * scale + torch.as_tensor(0.0 if mean is None else mean).reshape(-1, 1, 1)
-    pixels = pixels[:, :3] if pixels.shape[1] >= 3 else pixels.mean(1, keepdim=True).expand(-1, 3, -1, -1)
-    return pixels.clamp(0, 1).permute(0, 2, 3, 1).numpy()
-
-
-def _mosaic(rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str], interpolation: str = "nearest") -> Figure:
-    """A grid of RGB arrays with a title above each column; all are drawn as large as the first one."""
-    height, width = rows[0][0].shape[:2]
-    gap, top = 0.08, 0.3  # inches, like all lengths here
-    panel_width = 1.5 * max(1.0, (width / height) ** 0.5)
-    panel_height = panel_width * height / width
-    size = (gap + len(titles) * (panel_width + gap), top + len(rows) * (panel_height + gap))
-    figure = Figure(figsize=size)
-    axis = figure.add_axes((0, 0, 1, 1), xlim=(0, size[0]), ylim=(size[1], 0))
-    axis.set_axis_off()
-    lefts = [gap + column * (panel_width + gap) for column in range(len(titles))]
-    for row, pictures in enumerate(rows):
-        upper = top + row * (panel_height + gap)
-        for left, picture in zip(lefts, pictures, strict=True):
-            extent = (left, left + panel_width, upper + panel_height, upper)
-            patches = picture.shape[:2] != (height, width)
-            axis.imshow(picture, extent=extent, aspect="auto", interpolation=interpolation if patches else "nearest")
-    for left, title in zip(lefts, titles, strict=True):
-        axis.text(left + panel_width / 2, top / 2, title, ha="center", va="center", fontsize=9, color=INK)
-    return figure
-
-
-def plot_masks(
-    pixel_values: Tensor,
-    masks: Tensor,
-    grid: tuple[int, int],
-    path: str | PathLike[str],
-    mean: ImageStatistics = None,
-    std: ImageStatistics = None,
-) -> Path:
-    """Show what each mask leaves to the student: one row for each of the first 6 images, at most 5 masks beside it.
-
-    Args:
-        pixel_values: [N, channels, height, width]; of more than 3 channels the first 3 are shown.
-        masks: bool [N, M, T], True where a patch is hidden (drawn grey).
-        grid: (rows, columns) of patches, T = rows * columns; must divide the image's size.
-        path: the PNG file to write, which is returned; its folder is made.
-        mean, std: what the pixels were normalised with, a number or one for each channel; without both, the range of
-            the pixels becomes black to white.
-
-    Raises:
-        ValueError: if masks, grid and images don't fit together.
-    """
-    count, _, height, width = pixel_values.shape
-    rows, columns = grid
-    if masks.ndim != 3 or masks.shape[0] != count or masks.shape[2] != rows * columns:
-        raise ValueError(
-            f"masks has shape {tuple(masks.shape)}, but {count} images of {rows} x {columns} patches need "
-            f"[{count}, masks, {rows * columns}]"
-        )
-    if height % rows or width % columns:
-        raise ValueError(f"grid is {grid}, but must divide the images' {height} x {width} pixels")
-    masks = masks[:6, :5].bool().cpu()
-    hidden = masks.unflatten(2, grid)  # [N, M, h, w]
-    hidden = hidden.repeat_interleave(height // rows, 2).repeat_interleave(width // columns, 3)  # [N, M, H, W]
-    pictures = _pictures(pixel_values[:6], mean, std)
-    views = [
-        [picture, *(np.where(view[..., None], HIDDEN, picture) for view in image_views)]
-        for picture, image_views in zip(pictures, hidden.numpy(), strict=True)
-    ]
-    titles = ["image"] + [f"mask {m + 1}: {masks[:, m].float().mean():.0%} hidden" for m in range(masks.shape[1])]
-    return save_figure(_mosaic(views, titles), path)
-
-
-def pca_maps(
-    model: PreTrainedModel,
-    pixel_values: Tensor,
-    path: str | PathLike[str],
-    mean: ImageStatistics = None,
-    std: ImageStatistics = None,
-    *,
-    layer: int = -1,
-    interpolation: str = "nearest",
-) -> Path:
-    """Colour each patch by the first three principal components of its features, beside an untrained encoder's.
-
-    Components are taken over all patches of all shown images together, so that one colour means one thing in the whole
-    column; each is stretched from its 2nd to its 98th percentile. Colours of different columns are unrelated. A column
-    that looks the same for every image shows that position outweighs content.
-
-    Args:
-        model: any encoder that `extract_features` takes.
-        pixel_values: [N, channels, height, width], normalised; the first 8 images are shown, one a row.
-        path: the PNG file to write, which is returned; its folder is made.
-        mean, std: as in `plot_masks`.
-        layer: as in `extract_features`.
-        interpolation: "nearest" shows patches as they are, "bilinear" smooth ones.
-
-    Raises:
-        ValueError: for fewer than 3 patches in all, and as `extract_features`.
-    """
-    pixel_values = pixel_values[:8]
-    grid = patch_grid(model.base_model.config, *pixel_values.shape[2:])
-    trained, untrained = (
-        _pca_colours(extract_features(encoder, [pixel_values], pooling="flatten", layer=layer), grid)
-        for encoder in (model, random_weights(model))
-    )
-    pictures = _pictures(pixel_values, mean, std)
-    rows = list(zip(pictures, trained, untrained, strict=True))
-    return save_figure(_mosaic(rows, ["image", "model", "random weights"], interpolation), path)
-
-
-def _pca_colours(features: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """[N, T * D] features to RGB [N, rows, columns, 3]."""
-    count, length = len(features), grid[0] * grid[1]
-    patches = features.reshape(count * length, -1)  # [N * T, D]
-    if len(patches) < 3:
-        raise ValueError(f"{count} image(s) of {length} patch(es) are too few for 3 components: give more images")
-    components = PCA(3, svd_solver="full").fit_transform(patches)  # [N * T, 3]
-    low, high = np.percentile(components, [2, 98], axis=0)
-    colours = ((components - low) / np.maximum(high - low, 1e-12)).clip(0, 1)
-    return colours.reshape(count, *grid, 3)
