@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def channels_last_conv(conv: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
+def channels_last_conv(conv: nn.Module, x: Tensor) -> Tensor:
     """Apply a convolution over one or two axes: [R, T, C] to [R, T', C'], or [R, h, w, C] to [R, h', w', C'].
 
     A 1-D convolution runs as a 2-D one over a single row, since only those have kernels for this layout.
@@ -20,6 +20,7 @@ def channels_last_conv(conv: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
     """
     if isinstance(conv, nn.Conv2d):
         return conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    assert isinstance(conv, nn.Conv1d)
     y = F.conv2d(
         x.unsqueeze(1).permute(0, 3, 1, 2),  # [R, C, 1, T], a view in channels_last
         conv.weight.unsqueeze(2),  # [C', C / groups, 1, kernel]

@@ -22,6 +22,7 @@ from .trunk import Data2Vec2Attention, Data2Vec2Layer, Data2Vec2Trunk
 
 def init_as_pytorch(layer: nn.Module) -> None:
     """PyTorch's own initial weights of a linear layer or convolution: uniform within 1/sqrt(fan in)."""
+    assert isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d)
     bound = 1 / math.sqrt(layer.weight[0].numel())
     for parameter in (layer.weight, layer.bias):
         if parameter is not None:

@@ -68,7 +68,7 @@ class MaskCollator:
         if config.mask_length == 1:
             length = grid[0] if len(grid) == 1 else grid[0] * grid[1]
             return random_mask(len(keys), length, config.mask_prob, generator=keys, lengths=lengths)
-        shape = {
+        shape: dict[str, Any] = {
             "mask_prob": config.mask_prob,
             "mask_length": config.mask_length,
             "generator": keys,

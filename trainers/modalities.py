@@ -130,9 +130,9 @@ class AudioModality(Modality):
                     f"none of the {len(lengths)} clips of {source} lasts {reader.min_duration} seconds and can be "
                     "read: lower min_seconds in the recipe, or check the files"
                 )
-            samples = PretrainingSamples(dataset.select(kept), reader, seed=seed)
-            samples.lengths = [lengths[index] for index in kept]
-            return samples
+            return PretrainingSamples(
+                dataset.select(kept), reader, seed=seed, lengths=[lengths[index] for index in kept]
+            )
         return _samples(dataset, reader, streaming, seed)
 
     def labelled(
@@ -161,7 +161,7 @@ class TextModality(Modality):
 
     @property
     def block_length(self) -> int:
-        return self.data.get("block_length") or getattr(self.config, "max_position_embeddings", PROBE_TOKENS)
+        return self.data.get("block_length", getattr(self.config, "max_position_embeddings", PROBE_TOKENS))
 
     def fit(self, *, new_model: bool) -> None:
         config, tokenizer = self.config, self.processor

@@ -69,7 +69,7 @@ def pretrain(
     samples = data.samples(
         options.dataset, split=options.split, column=options.column, streaming=options.streaming, seed=args.seed
     )
-    if args.max_batch_length and not hasattr(samples, "lengths"):
+    if args.max_batch_length and getattr(samples, "lengths", None) is None:
         logger.warning(
             f"The lengths of a stream's clips are not known: batches hold --per_device_train_batch_size "
             f"{args.per_device_train_batch_size} clips instead of {args.max_batch_length} samples of sound."
