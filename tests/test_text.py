@@ -98,8 +98,9 @@ def test_columns(tmp_path, table):
 @pytest.mark.parametrize("streaming", [False, True])
 def test_nothing_to_read(tmp_path, streaming):
     (tmp_path / "empty.txt").write_text("")
-    with pytest.raises(ValueError, match="is empty: there is nothing to train on"):
-        load_text(str(tmp_path / "empty.txt"), streaming=streaming)
+    if not streaming:  # of a stream nobody knows beforehand
+        with pytest.raises(ValueError, match="is empty: there is nothing to train on"):
+            load_text(str(tmp_path / "empty.txt"))
     with pytest.raises(ValueError, match="does not exist"):
         load_text(str(tmp_path / "missing.txt"), streaming=streaming)
     (tmp_path / "folder").mkdir()

@@ -1,7 +1,6 @@
 """Text for pretraining and probes: sources, and what makes a tensor of tokens."""
 
 import re
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -10,23 +9,20 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
-from transformers.utils import logging
 
 from modeling_data2vec import Data2Vec2TextConfig
 
 from .packing import Tokenize, start_and_end
 from .samples import UnreadableError, read_labelled
-from .sources import Medium, column_types, load_source, prepare_column, split_files
-
-logger = logging.get_logger(__name__)
+from .sources import STRINGS, Medium, column_types, load_source, prepare_column
 
 TEXTS = Medium(
     noun="text",
     suffixes=frozenset({".txt"}),
     builder="text",
     columns=("text", "content", "document", "sentence"),
+    builder_options={"sample_by": "paragraph", "features": datasets.Features({"text": datasets.Value("string")})},
 )
-STRINGS = (datasets.Value("string"), datasets.Value("large_string"), str)
 
 
 # ---- sources ----
@@ -59,40 +55,24 @@ def load_text(
     """
     if source == "python-docs":
         dataset = python_docs(split).to_iterable_dataset() if streaming else python_docs(split)
-        dataset, column = prepare_column(dataset, source, TEXTS, split=split, column=text_column)
-    elif files := _text_files(Path(source)):
-        dataset = _paragraphs(files, source, split, streaming)
-        dataset, column = prepare_column(dataset, source, TEXTS, split=split, column=text_column)
-    else:
+        return prepare_column(dataset, source, TEXTS, split=split, column=text_column)
+    try:
         dataset, column = load_source(source, TEXTS, split=split, column=text_column, streaming=streaming)
+    except datasets.exceptions.DatasetGenerationError as error:
+        if not isinstance(error.__cause__, UnicodeDecodeError):
+            raise
+        raise ValueError(f"{source} is not text in UTF-8 ({error.__cause__}): convert it") from error
+    except ValueError as error:
+        if "corresponds to no data" not in str(error):
+            raise
+        raise ValueError(f"{source} (split {split!r}) is empty: there is nothing to train on") from error
     kind = column_types(dataset)[column]
     if kind not in STRINGS:
-        raise ValueError(f"column {column!r} of {source} holds {kind}, not text: name another with text_column")
-    return dataset, column
-
-
-def _text_files(path: Path) -> list[Path]:
-    """The .txt files of a source, if that is what it is made of; text beside parquet is about the parquet."""
-    if path.is_dir() and not any(path.rglob("*.parquet")):
-        return sorted(file for file in path.rglob("*") if file.suffix.lower() == ".txt")
-    return [path] if path.is_file() and path.suffix.lower() == ".txt" else []
-
-
-def _paragraphs(files: list[Path], source: str, split: str, streaming: bool) -> Any:
-    splits = split_files(files, Path(source))
-    if split not in splits:
-        raise ValueError(f"{source} has no split {split!r}, only {sorted(splits)}")
-    if not any(file.stat().st_size for file in splits[split]):
-        raise ValueError(f"{source} (split {split!r}) is empty: there is nothing to train on")
-    data_files = {split: [str(file) for file in splits[split]]}
-    try:
-        return datasets.load_dataset(
-            "text", data_files=data_files, split=split, streaming=streaming, sample_by="paragraph"
+        raise ValueError(
+            f"column {column!r} of {source} holds {kind}, not text: name another with text_column (--column of the "
+            "commands)"
         )
-    except datasets.exceptions.DatasetGenerationError as error:
-        if isinstance(error.__cause__, UnicodeDecodeError):
-            raise ValueError(f"{source} is not text in UTF-8 ({error.__cause__}): convert it") from error
-        raise
+    return dataset, column
 
 
 def python_docs(split: str = "train") -> datasets.Dataset:

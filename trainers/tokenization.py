@@ -32,7 +32,7 @@ class TokenizerOptions:
     vocab_size: int = field(default=8_000, metadata={"help": "Tokens to learn, with 256 bytes and 5 special tokens."})
     max_length: int = field(default=512, metadata={"help": "Tokens that the model will take; longer text is cut."})
     split: str = field(default="train", metadata={"help": "Split to learn from."})
-    text_column: str | None = field(default=None, metadata={"help": "Column with text, if there are several."})
+    column: str | None = field(default=None, metadata={"help": "Column with text, if it isn't found."})
     streaming: bool = field(default=False, metadata={"help": "Read the data as it comes, without downloading it."})
     limit: int | None = field(default=None, metadata={"help": "Learn from so many documents at most; default: all."})
 
@@ -50,7 +50,7 @@ def build_tokenizer(options: TokenizerOptions) -> PreTrainedTokenizerFast:
         )
     _check_size(options.vocab_size)
     dataset, column = load_text(
-        options.dataset, split=options.split, text_column=options.text_column, streaming=options.streaming
+        options.dataset, split=options.split, text_column=options.column, streaming=options.streaming
     )
     texts = (example[column] for example in islice(dataset, options.limit))
     tokenizer = train_tokenizer(texts, options.vocab_size, max_length=options.max_length)
