@@ -4,12 +4,31 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow lint types clean
+.PHONY: demo demo-vision demo-speech demo-text test test-slow lint types clean
+
+MODALITY ?= vision
+SOUNDS := /usr/share/asterisk/sounds
+PRETRAIN := OMP_NUM_THREADS=1 $(BIN)/data2vec pretrain
 
 # One thread each: more of them only get in each other's way in models this small.
-demo: $(READY)  ## pretrain on scikit-learn's digits, probe, draw: minutes on a CPU
+demo: demo-$(MODALITY)  ## pretrain a tiny model in minutes on a CPU; MODALITY=vision, speech or text
+
+demo-vision: $(READY)  # scikit-learn's digits
 	rm -rf demo
-	OMP_NUM_THREADS=1 $(BIN)/data2vec pretrain --recipe data2vec2-vision-tiny --dataset digits --probe_split test --output_dir demo
+	$(PRETRAIN) --recipe data2vec2-vision-tiny --dataset digits --probe_split test --output_dir demo
+
+demo-speech: $(READY)  # studio recordings that Debian packages
+	@test -d $(SOUNDS) || { echo "$(SOUNDS) is missing: apt-get install -y asterisk-core-sounds-en-g722"; exit 2; }
+	rm -rf demo
+	$(PRETRAIN) --recipe data2vec2-audio-tiny --dataset $(SOUNDS) --output_dir demo
+
+demo-text: $(READY)  # the language reference that comes with Python
+	rm -rf demo
+	$(BIN)/data2vec tokenizer --dataset python-docs --vocab_size 2000 --output_dir demo/tokenizer
+	$(PRETRAIN) --recipe data2vec2-text-tiny --dataset python-docs --tokenizer demo/tokenizer --output_dir demo
+
+demo-%:
+	@echo "MODALITY is '$*', but must be vision, speech or text"; exit 2
 
 test: $(READY)  ## all tests but the slow ones
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)

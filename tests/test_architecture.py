@@ -14,9 +14,10 @@ from modeling_data2vec import trainers
 
 ROOT = Path(__file__).parent.parent
 # Pure functions of tensors, which a reader can take one by one.
-LEAVES = {"masking", "targets", "losses", "ema", "counter_rng", "positions"}
+LEAVES = {"masking", "targets", "losses", "ema", "counter_rng", "positions", "convolutions"}
 MODEL_FILES = sorted((ROOT / "modeling_data2vec").glob("*.py"))
 TRAINER_FILES = sorted((ROOT / "trainers").glob("*.py"))
+DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 MODULES = [
     importlib.import_module(f"{package.__name__}.{info.name}")
     for package in (modeling_data2vec, trainers)
@@ -75,6 +76,29 @@ def test_siblings_are_imported_by_the_names_that_are_used(path):
             assert "*" not in names
         elif path.parent.name == "modeling_data2vec":
             assert module.split(".")[0] != "modeling_data2vec", module
+
+
+# What all modalities share knows of none: neither their names nor those of their inputs.
+SHARED = [
+    *(ROOT / "modeling_data2vec" / f"{name}.py" for name in ("trunk", "core", "targets", "losses", "ema")),
+    ROOT / "trainers" / "trainer.py",
+]
+MODALITY_WORDS = ("image", "vision", "audio", "speech", "text", "pixel", "patch", "wave", "input_ids", "input_values")
+
+
+@pytest.mark.parametrize("path", SHARED, ids=lambda path: path.name)
+def test_shared_code_names_no_modality(path):
+    """Docstrings may, to explain; names and messages may not."""
+    tree = ast.parse(path.read_text())
+    docstrings = {ast.get_docstring(node, clean=False) for node in ast.walk(tree) if isinstance(node, DOCUMENTED)}
+    words = []
+    for node in ast.walk(tree):
+        words += [getattr(node, field, None) for field in ("id", "attr", "arg", "name", "module", "value")]
+    names = [word.lower() for word in words if isinstance(word, str) and word not in docstrings]
+    allowed = ("context", "revision")
+    for word in MODALITY_WORDS:
+        found = [name for name in names if word in name and not any(one in name for one in allowed)]
+        assert not found, f"{word}: {found}"
 
 
 @pytest.mark.parametrize(

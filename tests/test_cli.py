@@ -58,10 +58,10 @@ def test_help_names_commands_and_exit_codes(capsys):
 def test_unknown_command(capsys):
     code, out, err = run(capsys, "train")
     assert code == 2 and not out
-    assert err == "data2vec: unknown command 'train': choose one of pretrain, probe, inspect\n"
+    assert err == "data2vec: unknown command 'train': choose one of pretrain, probe, tokenizer, inspect\n"
 
 
-@pytest.mark.parametrize("command", ["pretrain", "probe", "inspect"])
+@pytest.mark.parametrize("command", ["pretrain", "probe", "tokenizer", "inspect"])
 def test_each_command_has_help(capsys, command):
     with pytest.raises(SystemExit) as end:
         data2vec_cli.main([command, "--help"])
@@ -83,7 +83,7 @@ def test_each_command_has_help(capsys, command):
         (["--dataset", "/missing/folder"], ["/missing/folder is not a folder of images", "does not exist"]),
         (["--dataset", "."], ["holds no images"]),
         (["--split", "validation"], ["'train' and 'test', not 'validation'"]),
-        (["--image_column", "picture"], ["no column 'picture', only ['image', 'label']"]),
+        (["--column", "picture"], ["no column 'picture', only ['image', 'label']"]),
         (["--probe_split", "dev"], ["'train' and 'test', not 'dev'"]),
         (["--max_steps", "3"], ["warmup_steps is 160", "max_steps 3", "lower warmup_steps"]),
     ],
