@@ -32,9 +32,7 @@ class PretrainOptions:
 
     recipe: str = field(metadata={"help": "Recipe: a yaml file or a name (`data2vec inspect` lists them)."})
     dataset: str = field(
-        metadata={
-            "help": "Folder of images, audio or text, table, saved dataset, Hub id, 'digits', 'python-docs'."
-        }
+        metadata={"help": "Folder of images, audio or text, table, saved dataset, Hub id, 'digits', 'python-docs'."}
     )
     split: str = field(default="train", metadata={"help": "Split to pretrain on."})
     column: str | None = field(default=None, metadata={"help": "Column with images, audio or text, if it isn't found."})
