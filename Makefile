@@ -17,8 +17,7 @@ demo-vision: $(READY)  # scikit-learn's digits
 	rm -rf demo
 	$(PRETRAIN) --recipe data2vec2-vision-tiny --dataset digits --probe_split test --output_dir demo
 
-demo-speech: $(READY)  # studio recordings that Debian packages
-	@test -d $(SOUNDS) || { echo "$(SOUNDS) is missing: apt-get install -y asterisk-core-sounds-en-g722"; exit 2; }
+demo-speech: $(SOUNDS) $(READY)  # studio recordings that Debian packages
 	rm -rf demo
 	$(PRETRAIN) --recipe data2vec2-audio-tiny --dataset $(SOUNDS) --output_dir demo
 
@@ -27,8 +26,11 @@ demo-text: $(READY)  # the language reference that comes with Python
 	$(BIN)/data2vec tokenizer --dataset python-docs --vocab_size 2000 --output_dir demo/tokenizer
 	$(PRETRAIN) --recipe data2vec2-text-tiny --dataset python-docs --tokenizer demo/tokenizer --output_dir demo
 
+$(SOUNDS):
+	@echo "$@ is missing: apt-get install -y asterisk-core-sounds-en-g722" >&2; exit 2
+
 demo-%:
-	@echo "MODALITY is '$*', but must be vision, speech or text"; exit 2
+	@echo "MODALITY is '$*', but must be vision, speech or text" >&2; exit 2
 
 test: $(READY)  ## all tests but the slow ones
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
