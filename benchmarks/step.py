@@ -186,8 +186,8 @@ class Step:
             tokens, attention_masks = encoder.contextualize(inner, mask, ids_keep)
             seconds["positions, biases and prenet, forward"] = clock() - start
             with torch.no_grad():
-                if encoder.has_relative_positions:
-                    seconds["of it: convolutional positions"] = timed(lambda: encoder._masked_positions(inner, mask))
+                if isinstance(self.config, Data2Vec2AudioConfig):
+                    seconds["of it: convolutional positions"] = timed(lambda: encoder.relative_positions(inner, mask))
                 if self.config.use_alibi:
                     seconds["of it: ALiBi"] = timed(
                         lambda: encoder._attention_masks(tokens, None, embedding.grid, ids_keep)

@@ -58,6 +58,59 @@ LEFT_OUT_DECODER: dict[str, Any] = {
     "add_positions_all": False,
 }
 
+# What our configs call the options of the reference, for each section of its config.
+MODEL_FIELDS = {
+    "hidden_size": "embed_dim",
+    "num_hidden_layers": "depth",
+    "num_attention_heads": "num_heads",
+    "layer_norm_eps": "norm_eps",
+    "hidden_dropout": "encoder_dropout",
+    "attention_dropout": "attention_dropout",
+    "activation_dropout": "activation_dropout",
+    "post_mlp_dropout": "post_mlp_drop",
+    "drop_path_rate": "end_drop_path_rate",
+    "layerdrop": "layerdrop",
+    "num_masks": "clone_batch",
+    "average_top_k_layers": "average_top_k_layers",
+    "end_of_block_targets": "end_of_block_targets",
+    "batch_norm_target_layer": "batch_norm_target_layer",
+    "instance_norm_target_layer": "instance_norm_target_layer",
+    "layer_norm_target_layer": "layer_norm_target_layer",
+    "layer_norm_targets": "layer_norm_targets",
+    "instance_norm_targets": "instance_norm_targets",
+    "loss_beta": "loss_beta",
+    "loss_scale": "loss_scale",
+    "cls_loss_weight": "cls_loss",
+    "ema_decay": "ema_decay",
+    "ema_end_decay": "ema_end_decay",
+    "ema_anneal_end_step": "ema_anneal_end_step",
+}
+MODALITY_FIELDS = {
+    "num_prenet_layers": "prenet_depth",
+    "prenet_dropout": "prenet_dropout",
+    "prenet_layerdrop": "prenet_layerdrop",
+    "use_alibi": "use_alibi_encoder",
+    "learned_alibi_scale": "learned_alibi_scale",
+    "alibi_scale_per_head": "learned_alibi_scale_per_head",
+    "alibi_scale_per_layer": "learned_alibi_scale_per_layer",
+    "num_extra_tokens": "num_extra_tokens",
+    "mask_prob": "mask_prob",
+    "mask_length": "mask_length",
+    "mask_prob_adjust": "mask_prob_adjust",
+    "inverse_mask": "inverse_mask",
+    "mask_noise_std": "mask_noise_std",
+}
+DECODER_FIELDS = {
+    "decoder_dim": "decoder_dim",
+    "decoder_groups": "decoder_groups",
+    "decoder_kernel": "decoder_kernel",
+    "decoder_layers": "decoder_layers",
+    "decoder_residual": "decoder_residual",
+    "decoder_dropout": "input_dropout",
+    "decoder_projection_layers": "projection_layers",
+    "decoder_projection_ratio": "projection_ratio",
+}
+
 
 def modality_of(model_config: Mapping[str, Any]) -> str:
     """The reference's name of the one modality that a model was trained on: "AUDIO", "IMAGE" or "TEXT".
@@ -125,63 +178,7 @@ def config_from_fairseq(
         )
     name = modality_of(model_config)
     modality = model_config["modalities"][name.lower()]
-    decoder = modality["decoder"]
-    if model_config["ema_encoder_only"]:
-        teacher_scope = "trunk"
-    else:
-        teacher_scope = "model" if modality["ema_local_encoder"] else "encoder"
-    shared: dict[str, Any] = {
-        "hidden_size": model_config["embed_dim"],
-        "num_hidden_layers": model_config["depth"],
-        "num_attention_heads": model_config["num_heads"],
-        "intermediate_size": int(model_config["embed_dim"] * model_config["mlp_ratio"]),
-        "norm_position": "pre_doubled" if model_config["layer_norm_first"] else "post",
-        "layer_norm_eps": model_config["norm_eps"],
-        "hidden_dropout": model_config["encoder_dropout"],
-        "attention_dropout": model_config["attention_dropout"],
-        "activation_dropout": model_config["activation_dropout"],
-        "post_mlp_dropout": model_config["post_mlp_drop"],
-        "drop_path_rate": model_config["end_drop_path_rate"],
-        "layerdrop": model_config["layerdrop"],
-        "num_prenet_layers": modality["prenet_depth"],
-        "prenet_dropout": modality["prenet_dropout"],
-        "prenet_layerdrop": modality["prenet_layerdrop"],
-        "use_alibi": modality["use_alibi_encoder"],
-        "learned_alibi_scale": modality["learned_alibi_scale"],
-        "alibi_scale_per_head": modality["learned_alibi_scale_per_head"],
-        "alibi_scale_per_layer": modality["learned_alibi_scale_per_layer"],
-        "padding": "reference",
-        "num_extra_tokens": modality["num_extra_tokens"],
-        "num_masks": model_config["clone_batch"],
-        "mask_prob": modality["mask_prob"],
-        "mask_length": modality["mask_length"],
-        "mask_prob_adjust": modality["mask_prob_adjust"],
-        "inverse_mask": modality["inverse_mask"],
-        "mask_noise_std": modality["mask_noise_std"],
-        "average_top_k_layers": model_config["average_top_k_layers"],
-        "end_of_block_targets": model_config["end_of_block_targets"],
-        "batch_norm_target_layer": model_config["batch_norm_target_layer"],
-        "instance_norm_target_layer": model_config["instance_norm_target_layer"],
-        "layer_norm_target_layer": model_config["layer_norm_target_layer"],
-        "layer_norm_targets": model_config["layer_norm_targets"],
-        "instance_norm_targets": model_config["instance_norm_targets"],
-        "loss_beta": model_config["loss_beta"],
-        "loss_scale": model_config["loss_scale"],
-        "cls_loss_weight": model_config["cls_loss"],
-        "cls_loss_reduction": "sum",
-        "ema_decay": model_config["ema_decay"],
-        "ema_end_decay": model_config["ema_end_decay"],
-        "ema_anneal_end_step": model_config["ema_anneal_end_step"],
-        "teacher_scope": teacher_scope,
-        "decoder_dim": decoder["decoder_dim"],
-        "decoder_groups": decoder["decoder_groups"],
-        "decoder_kernel": decoder["decoder_kernel"],
-        "decoder_layers": decoder["decoder_layers"],
-        "decoder_residual": decoder["decoder_residual"],
-        "decoder_dropout": decoder["input_dropout"],
-        "decoder_projection_layers": decoder["projection_layers"],
-        "decoder_projection_ratio": decoder["projection_ratio"],
-    }
+    shared = _shared_fields(model_config, modality)
     if name == "IMAGE":
         return Data2Vec2VisionConfig(
             **shared,
@@ -211,6 +208,23 @@ def config_from_fairseq(
         embedding_dropout=modality["dropout"],
         pad_token_id=pad_token_id,
     )
+
+
+def _shared_fields(model_config: Mapping[str, Any], modality: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that configs of all modalities have."""
+    if model_config["ema_encoder_only"]:
+        teacher_scope = "trunk"
+    else:
+        teacher_scope = "model" if modality["ema_local_encoder"] else "encoder"
+    sections = ((model_config, MODEL_FIELDS), (modality, MODALITY_FIELDS), (modality["decoder"], DECODER_FIELDS))
+    fields: dict[str, Any] = {ours: section[theirs] for section, names in sections for ours, theirs in names.items()}
+    return fields | {
+        "intermediate_size": int(model_config["embed_dim"] * model_config["mlp_ratio"]),
+        "norm_position": "pre_doubled" if model_config["layer_norm_first"] else "post",
+        "padding": "reference",
+        "cls_loss_reduction": "sum",
+        "teacher_scope": teacher_scope,
+    }
 
 
 def _convolutions(spec: str) -> list[tuple[int, int, int]]:

@@ -195,10 +195,8 @@ class Data2VecCore:
             local_features=embedding.local_features,
             target_spread=layer_spread(layers, config.average_top_k_layers, embedding.valid),
             valid=embedding.valid,
+            visible_valid=embedding.valid_at(ids_keep),
         )
-        if embedding.valid is not None:
-            seen = embedding.valid[:, None].expand(mask.shape).gather(2, ids_keep)  # [B, M, V]
-            output.visible_valid = seen.flatten(0, 1)
         if return_loss:
             self._add_losses(output, valid)
         return output

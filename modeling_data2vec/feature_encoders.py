@@ -35,6 +35,12 @@ class Embedding:
     grid: tuple[int, ...]
     valid: Tensor | None = None
 
+    def valid_at(self, ids_keep: Tensor) -> Tensor | None:
+        """`valid` at the positions [B, M, V] that masks leave visible: [B * M, V], or None where nothing is padded."""
+        if self.valid is None:
+            return None
+        return self.valid[:, None].expand(-1, ids_keep.shape[1], -1).gather(2, ids_keep).flatten(0, 1)
+
 
 def gather_rows(x: Tensor, ids: Tensor) -> Tensor:
     """Pick positions of each sample for each of its masks: x [B, T, D], ids [B, M, V] to [B * M, V, D].
@@ -51,8 +57,6 @@ class FeatureEncoder(nn.Module):
 
     Subclasses add the local encoder, which reads raw input.
     """
-
-    has_relative_positions = False
 
     def __init__(self, config: Data2Vec2PreTrainingConfig):
         super().__init__()
@@ -92,8 +96,11 @@ class FeatureEncoder(nn.Module):
         """Give up the part that reads raw input: a teacher of scope "encoder" reads the student's features."""
         raise NotImplementedError
 
-    def relative_positions(self, tokens: Tensor, valid: Tensor | None) -> Tensor | None:
-        """Positions [R, T, D] that are computed from tokens [R, T, D], of which hidden ones are 0; None for none."""
+    def relative_positions(self, embedding: Embedding, mask: Tensor | None) -> Tensor | None:
+        """Positions [R, T, D] that are computed from the tokens themselves, without a look at hidden ones.
+
+        None, as here, where there are no such positions; `mask` as in `contextualize`.
+        """
         return None
 
     # ---- what all share ----
@@ -111,19 +118,15 @@ class FeatureEncoder(nn.Module):
         Returns:
             tokens [R, E + V, D], and an attention mask for each layer of the trunk.
         """
-        tokens, valid = embedding.tokens, embedding.valid
-        visible_valid = valid
-        if mask is None or ids_keep is None:
-            positions = self.relative_positions(tokens, valid)
-            visible = tokens if positions is None else tokens + positions
+        positions = self.relative_positions(embedding, mask)
+        if ids_keep is None:
+            visible, visible_valid = embedding.tokens, embedding.valid
         else:
-            num_masks = mask.shape[1]
-            visible = gather_rows(tokens, ids_keep)  # [R, V, D]
-            positions = self._masked_positions(embedding, mask)
+            visible, visible_valid = gather_rows(embedding.tokens, ids_keep), embedding.valid_at(ids_keep)  # [R, V, D]
             if positions is not None:
-                visible = visible + gather_rows(positions, ids_keep.flatten(0, 1).unsqueeze(1))
-            if valid is not None:
-                visible_valid = valid[:, None].expand(-1, num_masks, -1).gather(2, ids_keep).flatten(0, 1)  # [R, V]
+                positions = gather_rows(positions, ids_keep.flatten(0, 1).unsqueeze(1))
+        if positions is not None:
+            visible = visible + positions
         if self.extra_tokens is not None:
             visible = torch.cat([self.extra_tokens.to(visible.dtype).expand(visible.shape[0], -1, -1), visible], dim=1)
             if visible_valid is not None:
@@ -137,16 +140,6 @@ class FeatureEncoder(nn.Module):
                 continue
             hidden_states, _ = layer(hidden_states, attention_mask, **kwargs)
         return hidden_states, attention_masks[len(self.prenet) :]
-
-    def _masked_positions(self, embedding: Embedding, mask: Tensor) -> Tensor | None:
-        """`relative_positions` of each row, [R, T, D], without a look at what its mask hides."""
-        if not self.has_relative_positions:
-            return None
-        shown = embedding.tokens[:, None] * (~mask)[..., None].to(embedding.tokens.dtype)  # [B, M, T, D]
-        valid = embedding.valid
-        if valid is not None:
-            valid = valid.repeat_interleave(mask.shape[1], dim=0)  # [R, T]
-        return self.relative_positions(shown.flatten(0, 1), valid)
 
     def _attention_masks(
         self, tokens: Tensor, valid: Tensor | None, grid: tuple[int, ...], ids_keep: Tensor | None
@@ -263,8 +256,6 @@ class WaveformConv(nn.Module):
 class AudioFeatureEncoder(FeatureEncoder):
     """Convolutions from the waveform to frames, with convolutional positions and ALiBi."""
 
-    has_relative_positions = True
-
     def __init__(self, config: Data2Vec2AudioConfig):
         super().__init__(config)
         self.config: Data2Vec2AudioConfig = config
@@ -317,15 +308,19 @@ class AudioFeatureEncoder(FeatureEncoder):
     def drop_local_encoder(self) -> None:
         self.convs = self.feature_norm = self.feature_projection = None
 
-    def relative_positions(self, tokens: Tensor, valid: Tensor | None) -> Tensor | None:
-        """Grouped convolutions, each with a norm over channels and GELU: [R, T, D] to [R, T, D].
+    def relative_positions(self, embedding: Embedding, mask: Tensor | None) -> Tensor | None:
+        """Grouped convolutions over frames of which hidden ones are 0, each with a norm over channels and GELU.
 
         Padded frames are 0 before each of them, as if the clip ended there; with padding="reference" they are not.
         """
-        x, length = tokens, tokens.shape[1]
+        x, valid, num_masks = embedding.tokens, embedding.valid, 1
+        length = x.shape[1]
+        if mask is not None:
+            num_masks = mask.shape[1]
+            x = (x[:, None] * (~mask)[..., None].to(x.dtype)).flatten(0, 1)  # [B, M, T, D] to [R, T, D]
         keep = None
         if valid is not None and self.config.padding == "exact":
-            keep = valid[..., None].to(x.dtype)  # [R, T, 1]
+            keep = valid.repeat_interleave(num_masks, dim=0)[..., None].to(x.dtype)  # [R, T, 1]
         for conv in self.position_convs:
             if keep is not None:
                 x = x * keep

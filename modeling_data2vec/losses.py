@@ -43,5 +43,4 @@ def mean_over_positions(x: Tensor, valid: Tensor | None) -> Tensor:
     """Mean of each sample over its real positions; x [B, T, D], valid bool [B, T] or None for all, to [B, D]."""
     if valid is None:
         return x.mean(1)
-    weights = valid[..., None].to(x.dtype)  # [B, T, 1]
-    return (x * weights).sum(1) / weights.sum(1).clamp_min(1)
+    return x.masked_fill(~valid[..., None], 0).sum(1) / valid.sum(1, keepdim=True).clamp_min(1)

@@ -106,7 +106,11 @@ def spread(x: Tensor, valid: Tensor | None = None) -> Tensor:
     rows = x.detach().float().flatten(0, 1)  # [B * T, D]
     if valid is None:
         return rows.std(dim=0).mean()
-    weights = valid.flatten()[:, None].float()  # [B * T, 1]
-    total = weights.sum()
-    centred = (rows - (rows * weights).sum(0) / total) * weights
-    return (centred.square().sum(0) / (total - 1)).sqrt().mean()
+    return weighted_variance(rows, valid.flatten().float()).sqrt().mean()
+
+
+def weighted_variance(rows: Tensor, weights: Tensor) -> Tensor:
+    """Unbiased variance of each channel over rows that count `weights` times; [N, D] and [N] to [D]."""
+    weights, total = weights[:, None], weights.sum()
+    mean = (rows * weights).sum(0) / total
+    return ((rows - mean).square() * weights).sum(0) / (total - 1)

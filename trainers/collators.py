@@ -1,6 +1,7 @@
 """Batches for pretraining: inputs, padded where they differ in length, and the masks that are drawn for them."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any, Literal
 
 import torch
@@ -66,8 +67,7 @@ class MaskCollator:
         """Masks for int32 keys [N]: bool [N, T]; `lengths` [N] where not all T positions are real."""
         config: Data2Vec2PreTrainingConfig = self.config
         if config.mask_length == 1:
-            length = grid[0] if len(grid) == 1 else grid[0] * grid[1]
-            return random_mask(len(keys), length, config.mask_prob, generator=keys, lengths=lengths)
+            return random_mask(len(keys), prod(grid), config.mask_prob, generator=keys, lengths=lengths)
         shape: dict[str, Any] = {
             "mask_prob": config.mask_prob,
             "mask_length": config.mask_length,

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from modeling_data2vec import Data2Vec2PreTrainingConfig
+from modeling_data2vec.losses import mean_over_positions
 
 from .collators import pad_inputs
 from .real_positions import real_positions
@@ -228,7 +229,7 @@ def _pool(states: Tensor, real: Tensor, pooling: str, encoder: PreTrainedModel) 
         return positions.flatten(1)
     if pooling == "max":
         return positions.masked_fill(~real[..., None], -torch.inf).amax(1)
-    return positions.masked_fill(~real[..., None], 0).sum(1) / real.sum(1, keepdim=True)
+    return mean_over_positions(positions, real)
 
 
 def _cls_token(states: Tensor, num_extra: int, encoder: PreTrainedModel) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from modeling_data2vec import Data2Vec2PreTrainingConfig, Data2VecPreTrainingOutput
 from modeling_data2vec.losses import regression_loss
-from modeling_data2vec.targets import spread
+from modeling_data2vec.targets import spread, weighted_variance
 
 MAX_ROWS = 1024  # rows that an effective rank is computed from
 
@@ -75,10 +75,7 @@ def position_explained(targets: Tensor, valid: Tensor | None = None) -> Tensor:
 
 def _weighted_std(values: Tensor, weights: Tensor) -> Tensor:
     """Mean over channels of sqrt(variance over positions + 1e-6); values [N, D], weights [N] that count repeats."""
-    total = weights.sum()
-    mean = (values * weights[:, None]).sum(0) / total
-    variance = ((values - mean).square() * weights[:, None]).sum(0) / (total - 1)
-    return (variance + 1e-6).sqrt().mean()
+    return (weighted_variance(values, weights) + 1e-6).sqrt().mean()
 
 
 def _real_rows(x: Tensor, valid: Tensor | None) -> Tensor:
