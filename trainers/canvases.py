@@ -82,9 +82,8 @@ class ClipCanvas:
         self.seconds = [f"{len(clip) / rate:.2f} s" for clip in clips]
         self.pictures = []
         for clip in clips:
-            bands = log_mel(clip, num_mels=64, sampling_rate=rate).T[
-                ::-1
-            ]  # [mel bands, frames], low ones at the bottom
+            # [mel bands, frames], low ones at the bottom
+            bands = log_mel(clip, num_mels=64, sampling_rate=rate).T[::-1]
             low, high = np.percentile(bands, [5, 99.5])
             levels = ((bands - low) / max(high - low, 1e-12)).clip(0, 1)
             self.pictures.append(matplotlib.colormaps["magma"](enlarged(levels, *self.SIZE))[..., :3])

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -116,14 +117,12 @@ def probe_table(
     train_y, test_y = check_labels(train_inputs, train_labels, test_inputs, test_labels)
     subsets = _label_subsets(train_y, label_counts, seeds)  # first: a count that can't be had should not cost a forward
     raw = raw or raw_features(model)
-    encoders = {"random weights": random_weights(model), "model": model}
+    encode_both = partial(_encode_both, train_inputs, test_inputs, pooling=pooling, layer=layer, batch_size=batch_size)
     features = {
-        name: tuple(
-            encode(encoder, inputs, pooling=pooling, layer=layer, batch_size=batch_size)
-            for inputs in (train_inputs, test_inputs)
-        )
-        for name, encoder in encoders.items()
-    } | {raw.name: raw.compute(train_inputs, test_inputs)}
+        "random weights": encode_both(random_weights(model)),
+        "model": encode_both(model),
+        raw.name: raw.compute(train_inputs, test_inputs),
+    }
     return ProbeTable(
         [
             row
@@ -138,6 +137,10 @@ def probe_table(
         num_test=len(test_y),
         chance=float(np.unique(test_y, return_counts=True)[1].max() / len(test_y)),
     )
+
+
+def _encode_both(train: Inputs, test: Inputs, encoder: PreTrainedModel, **options: Any) -> tuple[Features, Features]:
+    return encode(encoder, train, **options), encode(encoder, test, **options)
 
 
 def _label_subsets(labels: np.ndarray, counts: Sequence[int | None], seeds: Sequence[int]) -> list[list[np.ndarray]]:
@@ -197,8 +200,8 @@ def probe_accuracy(
     Arguments and errors are those of `probe_table`.
     """
     (train_inputs, train_y), (test_inputs, test_y) = train, test
-    train_x = encode(model, train_inputs, pooling=pooling, layer=layer, batch_size=batch_size)
-    test_x = encode(model, test_inputs, pooling=pooling, layer=layer, batch_size=batch_size)
+    options = {"pooling": pooling, "layer": layer, "batch_size": batch_size}
+    train_x, test_x = _encode_both(train_inputs, test_inputs, model, **options)
     return {
         "linear": linear_probe(train_x, train_y, test_x, test_y, seed),
         "knn": knn(train_x, train_y, test_x, test_y, k),

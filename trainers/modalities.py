@@ -7,6 +7,7 @@ by the name of a model's main input.
 from collections.abc import Mapping
 from typing import Any
 
+import datasets
 from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoTokenizer
 
 from .audio import AudioReader, clip_lengths, load_audio, load_labelled_audio
@@ -15,8 +16,8 @@ from .evaluation import LabelledSet
 from .image_transform import ImageTransform
 from .images import ImageReader, load_images, load_labelled_images
 from .packing import pack_documents
-from .samples import PretrainingSamples, StreamedSamples
-from .text import TextReader, check_tokenizer, load_labelled_text, load_text
+from .samples import PretrainingSamples, SampleReader, StreamedSamples
+from .text import TextReader, check_tokenizer, load_labelled_text, load_text, vocabulary_size
 
 SHUFFLE_BUFFER = 1_000  # samples of a stream that are held to be shuffled
 PROBE_TOKENS = 512  # of a text, if the model's config doesn't say how many it takes
@@ -87,16 +88,12 @@ class ImageModality(Modality):
 
     def transform(self) -> ImageTransform:
         given = self.data.get("augmentation", {})
-        crop_and_flip = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in given.items()
-            if name not in ("mean", "std")
-        }
+        crop_and_flip = {name: value for name, value in given.items() if name not in ("mean", "std")}
         return ImageTransform.from_processor(self.processor, **crop_and_flip)
 
     def samples(self, source: str, *, split: str, column: str | None, streaming: bool, seed: int) -> Samples:
         dataset, column = load_images(source, split=split, image_column=column, streaming=streaming)
-        return _samples(dataset, ImageReader(self.transform(), column), streaming, seed)
+        return _samples(_shuffled(dataset, seed), ImageReader(self.transform(), column), seed)
 
     def labelled(
         self, source: str, *, split: str, column: str | None, label_column: str | None = None, limit: int | None = None
@@ -120,20 +117,18 @@ class AudioModality(Modality):
         dataset, column = load_audio(source, split=split, audio_column=column, streaming=streaming)
         limits = {"min_duration": self.data.get("min_seconds", 0.1), "max_duration": self.data.get("max_seconds")}
         reader = AudioReader(self.processor, column, **limits)
-        if not streaming and "max_batch_seconds" in self.data:
-            lengths = clip_lengths(dataset, reader)
-            shortest = reader.num_samples(reader.min_duration)
-            # What is known to be too short is left out; what turns out to be broken is passed over later.
-            kept = [index for index, length in enumerate(lengths) if length >= shortest]
-            if not kept:
-                raise ValueError(
-                    f"none of the {len(lengths)} clips of {source} lasts {reader.min_duration} seconds and can be "
-                    "read: lower min_seconds in the recipe, or check the files"
-                )
-            return PretrainingSamples(
-                dataset.select(kept), reader, seed=seed, lengths=[lengths[index] for index in kept]
+        if streaming or "max_batch_seconds" not in self.data:
+            return _samples(_shuffled(dataset, seed), reader, seed)
+        lengths = clip_lengths(dataset, reader)
+        shortest = reader.num_samples(reader.min_duration)
+        # What is known to be too short is left out; what turns out to be broken is passed over later.
+        kept = [index for index, length in enumerate(lengths) if length >= shortest]
+        if not kept:
+            raise ValueError(
+                f"none of the {len(lengths)} clips of {source} lasts {reader.min_duration} seconds and can be "
+                "read: lower min_seconds in the recipe, or check the files"
             )
-        return _samples(dataset, reader, streaming, seed)
+        return PretrainingSamples(dataset.select(kept), reader, seed=seed, lengths=[lengths[index] for index in kept])
 
     def labelled(
         self, source: str, *, split: str, column: str | None, label_column: str | None = None, limit: int | None = None
@@ -166,18 +161,16 @@ class TextModality(Modality):
     def fit(self, *, new_model: bool) -> None:
         config, tokenizer = self.config, self.processor
         if new_model and tokenizer.pad_token_id is not None:
-            config.vocab_size = max(len(tokenizer), max(tokenizer.get_vocab().values()) + 1)
+            config.vocab_size = vocabulary_size(tokenizer)
             for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
                 setattr(config, name, getattr(tokenizer, name))
         check_tokenizer(tokenizer, config, self.block_length)
 
     def samples(self, source: str, *, split: str, column: str | None, streaming: bool, seed: int) -> Samples:
         dataset, column = load_text(source, split=split, text_column=column, streaming=streaming)
-        if streaming:  # documents, before they are cut
-            dataset = dataset.shuffle(seed=seed, buffer_size=SHUFFLE_BUFFER)
-        blocks = pack_documents(dataset, self.processor, self.block_length, text_column=column)
-        kind = StreamedSamples if streaming else PretrainingSamples
-        return kind(blocks, TextReader(self.processor), seed=seed)
+        documents = _shuffled(dataset, seed)  # before they are cut
+        blocks = pack_documents(documents, self.processor, self.block_length, text_column=column)
+        return _samples(blocks, TextReader(self.processor), seed)
 
     def labelled(
         self, source: str, *, split: str, column: str | None, label_column: str | None = None, limit: int | None = None
@@ -220,7 +213,13 @@ def modality(model_class: Any) -> type[Modality]:
     return MODALITIES[name]
 
 
-def _samples(dataset: Any, reader: Any, streaming: bool, seed: int) -> Samples:
-    if not streaming:  # the sampler shuffles this kind
-        return PretrainingSamples(dataset, reader, seed=seed)
-    return StreamedSamples(dataset.shuffle(seed=seed, buffer_size=SHUFFLE_BUFFER), reader, seed=seed)
+def _shuffled(dataset: Any, seed: int) -> Any:
+    """A stream in random order; map-style data as they are, since the sampler shuffles them."""
+    if isinstance(dataset, datasets.Dataset):
+        return dataset
+    return dataset.shuffle(seed=seed, buffer_size=SHUFFLE_BUFFER)
+
+
+def _samples(dataset: Any, reader: SampleReader, seed: int) -> Samples:
+    """Map-style samples of what has a length, streamed ones of what has none."""
+    return (PretrainingSamples if hasattr(dataset, "__len__") else StreamedSamples)(dataset, reader, seed=seed)

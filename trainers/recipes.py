@@ -96,8 +96,7 @@ class Recipe:
     @property
     def augmentation(self) -> dict[str, Any]:
         """Arguments for `ImageTransform`, beside size and channels."""
-        given = self.data.get("augmentation", {})
-        return {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+        return self.data.get("augmentation", {})
 
     def training_arguments(self, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
         """Arguments for `Data2VecTrainingArguments`: the recipe's, with changes.
@@ -238,6 +237,9 @@ def _checked(values: Any, path: Path) -> Recipe:
         )
     recipe = Recipe(**values)
     _check_data(recipe, path)
+    if recipe.augmentation:  # as `ImageTransform` has them: yaml knows no tuples
+        given = recipe.augmentation.items()
+        recipe.data["augmentation"] = {key: tuple(value) if isinstance(value, list) else value for key, value in given}
     _check_figures(recipe, stated_epochs, path)
     return recipe
 

@@ -121,11 +121,13 @@ def _tables(files: list[Path], source: Path, split: str, streaming: bool) -> Any
     if formats == [".tsv"] and _is_fairseq_manifest(chosen[0]):
         return _fairseq_manifests(chosen)
     options: dict[str, Any] = {"sep": "\t"} if formats == [".tsv"] else {}
-    data_files = {split: [str(file) for file in chosen]}
+    return _load(TABLES[formats[0]], chosen, source, split, streaming=streaming, **options)
+
+
+def _load(builder: str, files: list[Path], source: Path, split: str, **options: Any) -> Any:
+    """Read files of one split with a builder of `datasets`."""
     try:
-        return datasets.load_dataset(
-            TABLES[formats[0]], data_files=data_files, split=split, streaming=streaming, **options
-        )
+        return datasets.load_dataset(builder, data_files={split: [str(file) for file in files]}, split=split, **options)
     except ValueError as error:
         if "corresponds to no data" not in str(error):
             raise
@@ -165,8 +167,7 @@ def _files(files: list[Path], source: Path, medium: Medium, split: str, streamin
         return _choose_split(datasets.load_dataset(medium.builder, **where, **options), split, source)
     chosen = _choose_split(split_files(files, source), split, source)
     if medium.builder:
-        data_files = {split: [str(file) for file in chosen]}
-        return datasets.load_dataset(medium.builder, data_files=data_files, split=split, **options)
+        return _load(medium.builder, chosen, source, split, **options)
     # Classes of all splits, so that splits agree about their numbers.
     classes = datasets.ClassLabel(names=sorted({file.parent.name for file in files}))
     return datasets.Dataset.from_dict(

@@ -62,10 +62,6 @@ def load_text(
         if not isinstance(error.__cause__, UnicodeDecodeError):
             raise
         raise ValueError(f"{source} is not text in UTF-8 ({error.__cause__}): convert it") from error
-    except ValueError as error:
-        if "corresponds to no data" not in str(error):
-            raise
-        raise ValueError(f"{source} (split {split!r}) is empty: there is nothing to train on") from error
     kind = column_types(dataset)[column]
     if kind not in STRINGS:
         raise ValueError(
@@ -88,13 +84,18 @@ def python_docs(split: str = "train") -> datasets.Dataset:
 # ---- what fits together ----
 
 
+def vocabulary_size(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Rows that an embedding of all the tokenizer's ids needs; ids may have gaps."""
+    return max(len(tokenizer), max(tokenizer.get_vocab().values()) + 1)
+
+
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: Data2Vec2TextConfig, block_length: int) -> None:
     """Require that a model can take the tokenizer's ids and sequences of `block_length` tokens.
 
     Raises:
         ValueError: it can't; the message says what to change.
     """
-    size = max(len(tokenizer), max(tokenizer.get_vocab().values()) + 1)
+    size = vocabulary_size(tokenizer)
     if size > config.vocab_size:
         raise ValueError(
             f"the tokenizer has {size} tokens, but the model's vocab_size is {config.vocab_size}: set vocab_size to "
