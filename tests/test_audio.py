@@ -11,27 +11,16 @@ import torch
 from recordings import tone, voice, write
 from torch.utils.data import DataLoader
 from transformers import Wav2Vec2FeatureExtractor
-from transformers.utils import logging
 
 from modeling_data2vec.trainers.audio import AudioReader, clip_lengths, load_audio, load_labelled_audio
 from modeling_data2vec.trainers.audio_decoding import decode_audio
 from modeling_data2vec.trainers.samples import PretrainingSamples, StreamedSamples, UnreadableError
 
+pytestmark = pytest.mark.usefixtures("datasets_cache")
+
 EXTRACTOR = Wav2Vec2FeatureExtractor()
 # Voices of telephone prompts; a package of Debian has them.
 PROMPTS = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture
-def caplog(caplog):
-    logging.enable_propagation()
-    yield caplog
-    logging.disable_propagation()
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from transformers import (
     ViTImageProcessorPil,
     ViTModel,
 )
-from transformers.utils import logging
 
 from modeling_data2vec import Data2Vec2VisionConfig, Data2Vec2VisionForPreTraining, Data2Vec2VisionModel
 from modeling_data2vec.trainers import ImageMaskCollator
@@ -40,14 +39,6 @@ def assert_equal_states(a: torch.nn.Module, b: torch.nn.Module) -> None:
     assert a_states.keys() == b_states.keys()
     for name, value in a_states.items():
         assert value.dtype == b_states[name].dtype and torch.equal(value, b_states[name]), name
-
-
-@pytest.fixture
-def caplog(caplog):
-    """transformers' loggers don't propagate by themselves."""
-    logging.enable_propagation()
-    yield caplog
-    logging.disable_propagation()
 
 
 # ---- the teacher ----

@@ -11,28 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 from transformers import BertTokenizer, GPT2Tokenizer
-from transformers.utils import logging
 
 from modeling_data2vec.trainers.packing import PackedDocuments, PackedStream, Tokenize, pack_documents
 from modeling_data2vec.trainers.samples import PretrainingSamples, StreamedSamples
 from modeling_data2vec.trainers.text import TextReader, python_docs
 from modeling_data2vec.trainers.tokenization import train_tokenizer
 
+pytestmark = pytest.mark.usefixtures("datasets_cache")
+
 TEXTS = python_docs()["text"][:150]
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    """datasets' cache in a folder of its own; its figures are kept in module variables."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture
-def caplog(caplog):
-    """transformers' loggers don't propagate by themselves."""
-    logging.enable_propagation()
-    yield caplog
-    logging.disable_propagation()
 
 
 @pytest.fixture(scope="module")

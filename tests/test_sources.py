@@ -15,12 +15,9 @@ from modeling_data2vec.trainers.images import IMAGES, load_images
 from modeling_data2vec.trainers.samples import StreamedSamples
 from modeling_data2vec.trainers.sources import Medium, list_files, load_source, open_source, prepare_column, split_files
 
+pytestmark = pytest.mark.usefixtures("datasets_cache")
+
 NOTES = Medium(noun="note", suffixes=frozenset({".txt"}), builder="text", columns=("text", "note"))
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
 
 
 def rows(num: int = 6) -> list[dict]:

@@ -11,13 +11,9 @@ from modeling_data2vec import Data2Vec2TextConfig
 from modeling_data2vec.trainers.text import check_tokenizer, load_labelled_text, load_text, python_docs
 from modeling_data2vec.trainers.tokenization import train_tokenizer
 
+pytestmark = pytest.mark.usefixtures("datasets_cache")
+
 TEXTS = [text for text in python_docs()["text"] if "\n\n" not in text][:30]
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    """datasets' cache in a folder of its own; its figures are kept in module variables."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="module")
