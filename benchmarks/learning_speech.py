@@ -11,23 +11,21 @@ The data come with Debian: apt-get install -y asterisk-core-sounds-{en,es,fr,it,
 """
 
 import argparse
-import itertools
 import json
 import logging
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from budgeted_runs import each, run_apart, steps_within, summary
 
 PROMPTS = Path("/usr/share/asterisk/sounds")
 SYLLABLES = Path("/usr/share/gcin-voice/ogg")
 RECIPE = Path(__file__).parent / "speech_small" / "recipe.yaml"
 INITIALS = "ㄅㄆㄇㄈㄉㄊㄋㄌㄍㄎㄏㄐㄑㄒㄓㄔㄕㄖㄗㄘㄙ"
 TASKS = ("initial", "final")
-WARM_STEPS = 30  # steps that are timed to compute the number of steps
 # What a hasty user might set: the published extractor and positions over short crops, a high learning rate from the
 # first step on. Targets become a function of position alone (docs/learning.md).
 CARELESS = {
@@ -62,42 +60,35 @@ def decode(folder: Path) -> None:
 
 
 def load(folder: Path, name: str):
-    """(clips, folder names) that `decode` wrote; each clip normalised."""
+    """(waveforms, folder names) that `decode` wrote."""
     import numpy as np
+
+    data = np.load(folder / f"{name}.npz")
+    return np.split(data["waveforms"].astype(np.float32), data["sizes"].cumsum()[:-1]), data["labels"].tolist()
+
+
+def syllables(folder: Path):
+    """(normalised waveforms, folder names) of the syllables to be probed on."""
+    import torch
     from transformers import Wav2Vec2FeatureExtractor
 
     extractor = Wav2Vec2FeatureExtractor()
-    data = np.load(folder / f"{name}.npz")
-    clips = np.split(data["waveforms"].astype(np.float32), data["sizes"].cumsum()[:-1])
-    return [extractor(clip, sampling_rate=16_000)["input_values"][0] for clip in clips], data["labels"].tolist()
+    clips, names = load(folder, "syllables")
+    return [torch.from_numpy(extractor(clip, sampling_rate=16_000)["input_values"][0]) for clip in clips], names
 
 
-class Crops:
-    """Random crops of the prompts: a pure function of (seed, epoch, index)."""
+def training_clips(folder: Path, data: dict, seed: int):
+    """Random crops of the prompts as samples, with their lengths."""
+    from transformers import Wav2Vec2FeatureExtractor
 
-    def __init__(self, clips, seed: int, length: int, shortest: int) -> None:
-        self.clips = [clip for clip in clips if len(clip) >= shortest]
-        self.seed, self.length, self.epoch = seed, length, 0
+    from modeling_data2vec.trainers import PretrainingSamples
+    from modeling_data2vec.trainers.audio import AudioReader
 
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    @property
-    def lengths(self) -> list[int]:
-        return [min(len(clip), self.length) for clip in self.clips]
-
-    def __getitem__(self, index: int) -> dict:
-        from random import Random
-
-        import torch
-
-        clip = self.clips[index]
-        rng = Random(f"{self.seed} {self.epoch} {index}")
-        start = rng.randint(0, max(0, len(clip) - self.length))
-        return {"input_values": torch.from_numpy(clip[start : start + self.length]), "key": rng.getrandbits(31)}
+    reader = AudioReader(Wav2Vec2FeatureExtractor(), min_duration=data["min_seconds"], max_duration=data["max_seconds"])
+    clips = [clip for clip in load(folder, "prompts")[0] if len(clip) >= 16_000 * data["min_seconds"]]
+    examples = [{"audio": {"array": clip, "sampling_rate": 16_000}} for clip in clips]
+    lengths = [reader.num_samples(len(clip) / 16_000) for clip in clips]
+    return PretrainingSamples(examples, reader, seed=seed, lengths=lengths)
 
 
 def syllable_parts(name: str) -> tuple[str, str, str]:
@@ -110,15 +101,6 @@ def syllable_parts(name: str) -> tuple[str, str, str]:
     base = name.rstrip("12345")
     initial = base[0] if base[0] in INITIALS else ""
     return base, initial, base.removeprefix(initial)
-
-
-def time_bins(frames, count: int = 6):
-    """Mean, standard deviation and `count` means over time of one clip's frames [T, D]: [(2 + count) * D]."""
-    import numpy as np
-
-    edges = np.linspace(0, len(frames), count + 1)
-    bins = [frames[int(a) : max(int(a) + 1, round(b))].mean(0) for a, b in itertools.pairwise(edges)]
-    return np.concatenate([frames.mean(0), frames.std(0), *bins])
 
 
 def probe(features, names: list[str], strengths: tuple[float, ...] = (0.01, 0.1, 1.0)) -> dict[str, float]:
@@ -157,17 +139,19 @@ def probe(features, names: list[str], strengths: tuple[float, ...] = (0.01, 0.1,
 
 
 def encode(model, clips):
-    """`time_bins` of each clip's frames: of the last layer, and of the mean of all layers."""
+    """`time_statistics` of each clip's frames: of the last layer, and of the mean of all layers."""
     import numpy as np
     import torch
+
+    from modeling_data2vec.trainers.baselines import time_statistics
 
     encoder = model.base_model.eval()
     last, mean = [], []
     with torch.no_grad():
         for clip in clips:
-            states = torch.cat(encoder(torch.from_numpy(clip)[None], output_hidden_states=True).hidden_states[1:])
-            last.append(time_bins(states[-1].numpy()))
-            mean.append(time_bins(states.mean(0).numpy()))
+            states = torch.cat(encoder(clip[None], output_hidden_states=True).hidden_states[1:])
+            last.append(time_statistics(states[-1].numpy()))
+            mean.append(time_statistics(states.mean(0).numpy()))
     return {"last layer": np.stack(last), "mean of layers": np.stack(mean)}
 
 
@@ -188,9 +172,8 @@ def train(folder: Path, changes: dict, seed: int, budget: float, careless: bool 
     training = {name: changes.pop(name) for name in list(changes) if name in ("learning_rate", "warmup_steps")}
     config = recipe.model_config(changes)
     data = recipe.data
-    prompts, _ = load(folder, "prompts")
-    syllables, names = load(folder, "syllables")
-    crops = Crops(prompts, seed, int(16_000 * data["max_seconds"]), int(16_000 * data["min_seconds"]))
+    clips, names = syllables(folder)
+    samples = training_clips(folder, data, seed)
 
     def trainer(steps: int, output: str) -> Data2VecTrainer:
         torch.manual_seed(seed)
@@ -205,23 +188,20 @@ def train(folder: Path, changes: dict, seed: int, budget: float, careless: bool 
             stop_on_collapse=careless,
         )
         model = Data2Vec2AudioForPreTraining(config)
-        return Data2VecTrainer(model, args, AudioMaskCollator(config, data["crop"]), train_dataset=crops)
+        return Data2VecTrainer(model, args, AudioMaskCollator(config, data["crop"]), train_dataset=samples)
 
     result: dict = {"probes": {}}
     with tempfile.TemporaryDirectory() as output:
-        trainer(3, output).train()
-        start = time.process_time()
-        trainer(WARM_STEPS, output).train()
-        steps = int(budget / ((time.process_time() - start) / WARM_STEPS))
+        steps = steps_within(budget, lambda steps: trainer(steps, output))
         run = trainer(steps, output)
-        blank = encode(run.model, syllables)
+        blank = encode(run.model, clips)
         start = time.process_time()
         try:
             run.train()
         except CollapseError as error:
             result["diagnosis"] = str(error)
         result |= {"steps": run.state.global_step, "cpu_minutes": (time.process_time() - start) / 60}
-    for name, layers in (("random weights", blank), ("model", encode(run.model, syllables))):
+    for name, layers in (("random weights", blank), ("model", encode(run.model, clips))):
         for layer, features in layers.items():
             result["probes"][f"{name}, {layer}"] = probe(features, names)
     log = [entry for entry in run.state.log_history if "target_spread" in entry]
@@ -231,21 +211,10 @@ def train(folder: Path, changes: dict, seed: int, budget: float, careless: bool 
 
 
 def mfcc_baseline(folder: Path) -> dict[str, float]:
-    import torch
-
     from modeling_data2vec.trainers.baselines import mfcc_statistics
 
-    syllables, names = load(folder, "syllables")
-    return probe(mfcc_statistics([torch.from_numpy(clip) for clip in syllables]), names)
-
-
-def run_apart(folder: Path, changes: dict, seed: int, budget: float, careless: bool = False) -> dict:
-    """`train` in a process of its own, on one thread."""
-    arguments = json.dumps([str(folder), changes, seed, budget, careless])
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, __file__, "--one", arguments]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    clips, names = syllables(folder)
+    return probe(mfcc_statistics(clips), names)
 
 
 def report(runs: list[dict], baseline: dict[str, float]) -> None:
@@ -257,8 +226,7 @@ def report(runs: list[dict], baseline: dict[str, float]) -> None:
         cells = []
         for task in TASKS:
             scores = [run["probes"][name][task] for run in runs]
-            spread = f" ± {statistics.stdev(scores):.3f}" if len(scores) > 1 else ""
-            cells.append(f"{statistics.mean(scores):.3f}{spread} | {', '.join(f'{score:.3f}' for score in scores)}")
+            cells.append(f"{summary(scores)} | {each(scores)}")
         print(f"| {name} | {' | '.join(cells)} |")
     print(f"| MFCC | {baseline['initial']:.3f} | | {baseline['final']:.3f} | |")
 
@@ -279,11 +247,11 @@ def main() -> None:
         folder = Path(name)
         decode(folder)
         if options.careless:
-            run = run_apart(folder, dict(CARELESS), options.seeds[0], 60 * options.minutes, careless=True)
-            return print(json.dumps(run, indent=2, ensure_ascii=False))
+            one = [name, CARELESS, options.seeds[0], 60 * options.minutes, True]
+            return print(json.dumps(run_apart("--one", json.dumps(one)), indent=2, ensure_ascii=False))
         runs = []
         for seed in options.seeds:
-            runs.append(run_apart(folder, {}, seed, 60 * options.minutes))
+            runs.append(run_apart("--one", json.dumps([name, {}, seed, 60 * options.minutes])))
             print(f"done: seed {seed}: {json.dumps(runs[-1])}", file=sys.stderr, flush=True)
         report(runs, mfcc_baseline(folder))
 

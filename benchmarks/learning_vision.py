@@ -14,18 +14,17 @@ import argparse
 import gzip
 import json
 import logging
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+from budgeted_runs import each, run_apart, steps_within, summary
+
 DATA = Path("/usr/share/datasets/fashion-mnist")
 RECIPE = Path(__file__).parent / "fashion_mnist" / "recipe.yaml"
 LABELS = (1_000, 10_000)
-WARM_STEPS = 40  # steps that are timed to compute the number of steps
 CLAIMS = {
     "K = all, M = 8": {},
     "K = 1": {"average_top_k_layers": 1},
@@ -85,10 +84,7 @@ def train(changes: dict, seed: int, budget: float) -> dict:
         return Data2VecTrainer(Data2Vec2VisionForPreTraining(config), args, train_dataset=images)
 
     with tempfile.TemporaryDirectory() as folder:
-        trainer(5, folder).train()
-        start = time.process_time()
-        trainer(WARM_STEPS, folder).train()
-        steps = int(budget / ((time.process_time() - start) / WARM_STEPS))
+        steps = steps_within(budget, lambda steps: trainer(steps, folder))
         run = trainer(steps, folder)
         start = time.process_time()
         run.train()
@@ -113,15 +109,6 @@ def train(changes: dict, seed: int, budget: float) -> dict:
     return result
 
 
-def run_apart(changes: dict, seed: int, budget: float) -> dict:
-    """`train` in a process of its own, on one thread."""
-    arguments = json.dumps([changes, seed, budget])
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, __file__, "--one", arguments]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def report(results: dict[str, list[dict]]) -> None:
     for variant, runs in results.items():
         minutes = statistics.mean(run["cpu_minutes"] for run in runs)
@@ -131,9 +118,7 @@ def report(results: dict[str, list[dict]]) -> None:
         for name in runs[0]["probes"]:
             scores = [run["probes"][name] for run in runs]
             features, layer, labels = name.rsplit(", ", 2)
-            spread = f" ± {statistics.stdev(scores):.3f}" if len(scores) > 1 else ""
-            each = ", ".join(f"{score:.3f}" for score in scores)
-            print(f"| {features}, {layer} | {int(labels):,} | {statistics.mean(scores):.3f}{spread} | {each} |")
+            print(f"| {features}, {layer} | {int(labels):,} | {summary(scores)} | {each(scores)} |")
 
 
 def main() -> None:
@@ -152,7 +137,7 @@ def main() -> None:
     results: dict[str, list[dict]] = {name: [] for name in variants}
     for seed in options.seeds:  # variants interleaved
         for name, changes in variants.items():
-            results[name].append(run_apart(changes, seed, 60 * minutes))
+            results[name].append(run_apart("--one", json.dumps([changes, seed, 60 * minutes])))
             print(f"done: {name}, seed {seed}: {json.dumps(results[name][-1])}", file=sys.stderr, flush=True)
     report(results)
 

@@ -1,0 +1,48 @@
+"""What the learning benchmarks share: runs of so much CPU time, each in a process of its own, and their spread."""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+WARM_STEPS = 40  # steps that are timed to compute the number of steps
+
+
+def steps_within(seconds: float, make_trainer: Callable[[int], Any]) -> int:
+    """How many optimizer steps a budget of CPU time (user + system) is enough for.
+
+    Args:
+        seconds: the budget.
+        make_trainer: makes a trainer of a number of steps.
+    """
+    make_trainer(5).train()
+    start = time.process_time()
+    make_trainer(WARM_STEPS).train()
+    return int(seconds / ((time.process_time() - start) / WARM_STEPS))
+
+
+def run_apart(*argv: str, **environment: str) -> dict:
+    """Run the calling script again, on one thread, with other arguments; its last line is the result, as JSON."""
+    variables = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | environment
+    command = [sys.executable, sys.argv[0], *argv]
+    done = subprocess.run(command, env=variables, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def summary(scores: list[float]) -> str:
+    """Mean and, of several, standard deviation.
+
+    Example:
+        >>> summary([0.25, 0.5])
+        '0.375 ± 0.177'
+    """
+    return f"{statistics.mean(scores):.3f}" + (f" ± {statistics.stdev(scores):.3f}" if len(scores) > 1 else "")
+
+
+def each(scores: list[float]) -> str:
+    """All scores, in order."""
+    return ", ".join(f"{score:.3f}" for score in scores)
