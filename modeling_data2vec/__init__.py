@@ -2,22 +2,35 @@
 
 from .auto import register
 from .configuration_data2vec import (
+    Data2VecAudioPreTrainingConfig,
+    Data2VecTextPreTrainingConfig,
+    Data2VecVisionPreTrainingConfig,
+)
+from .configuration_data2vec2 import (
     Data2Vec2AudioConfig,
     Data2Vec2PreTrainingConfig,
     Data2Vec2TextConfig,
     Data2Vec2VisionConfig,
 )
+from .configuration_pretraining import Data2VecPreTrainingConfig
 from .core import Data2VecCore, Data2VecPreTrainingOutput
 from .modeling_data2vec_audio import (
     Data2Vec2AudioForPreTraining,
     Data2Vec2AudioModel,
     Data2Vec2AudioPreTrainedModel,
+    Data2VecAudioForPreTraining,
 )
-from .modeling_data2vec_text import Data2Vec2TextForPreTraining, Data2Vec2TextModel, Data2Vec2TextPreTrainedModel
+from .modeling_data2vec_text import (
+    Data2Vec2TextForPreTraining,
+    Data2Vec2TextModel,
+    Data2Vec2TextPreTrainedModel,
+    Data2VecTextForPreTraining,
+)
 from .modeling_data2vec_vision import (
     Data2Vec2VisionForPreTraining,
     Data2Vec2VisionModel,
     Data2Vec2VisionPreTrainedModel,
+    Data2VecVisionForPreTraining,
 )
 from .version import __version__
 
@@ -35,8 +48,15 @@ __all__ = [
     "Data2Vec2VisionForPreTraining",
     "Data2Vec2VisionModel",
     "Data2Vec2VisionPreTrainedModel",
+    "Data2VecAudioForPreTraining",
+    "Data2VecAudioPreTrainingConfig",
     "Data2VecCore",
+    "Data2VecPreTrainingConfig",
     "Data2VecPreTrainingOutput",
+    "Data2VecTextForPreTraining",
+    "Data2VecTextPreTrainingConfig",
+    "Data2VecVisionForPreTraining",
+    "Data2VecVisionPreTrainingConfig",
     "__version__",
 ]
 

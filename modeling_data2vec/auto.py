@@ -11,7 +11,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from .configuration_data2vec import Data2Vec2AudioConfig, Data2Vec2TextConfig, Data2Vec2VisionConfig
+from .configuration_data2vec2 import Data2Vec2AudioConfig, Data2Vec2TextConfig, Data2Vec2VisionConfig
 from .modeling_data2vec_audio import Data2Vec2AudioForPreTraining, Data2Vec2AudioModel
 from .modeling_data2vec_text import Data2Vec2TextForPreTraining, Data2Vec2TextModel
 from .modeling_data2vec_vision import Data2Vec2VisionForPreTraining, Data2Vec2VisionModel

@@ -1,382 +1,176 @@
-"""Configs: everything in which the published recipes differ is a field of the modality's config."""
+"""Configs of data2vec 1.0: transformers' own, with the fields that pretraining needs.
+
+They keep the native `model_type`: what is saved with them, plain transformers loads. None is registered with
+`AutoConfig`, whose entries stay transformers'.
+"""
 
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
+from transformers import Data2VecAudioConfig, Data2VecTextConfig, Data2VecVisionConfig
 
-Number = float | int
+from .configuration_pretraining import Data2VecPreTrainingConfig, ImageShape, Number, WaveformShape
+
+TeacherScope = Literal["layers", "encoder", "model"]
+
+
+class ReplacedPositions:
+    """What data2vec 2.0 has and 1.0 has not: no prenet, no extra tokens but the encoder's own, no loss on them."""
+
+    num_prenet_layers = 0
+    num_extra_tokens = 0
+    cls_loss_weight = 0.0
 
 
 @strict
-class Data2Vec2PreTrainingConfig(PreTrainedConfig):
-    """What the data2vec 2.0 configs of all modalities share: trunk, masks, targets, teacher and decoder.
-
-    Names in brackets are fairseq's, where they differ.
+class Data2VecAudioPreTrainingConfig(ReplacedPositions, WaveformShape, Data2VecPreTrainingConfig, Data2VecAudioConfig):
+    """Config of data2vec 1.0 pretraining for speech; the defaults are the published base recipe.
 
     Args:
-        hidden_size: width D [embed_dim].
-        num_hidden_layers: layers of the trunk [depth]; the prenet's are not counted.
-        num_attention_heads: attention heads H; must divide `hidden_size` [num_heads].
-        intermediate_size: width of the feed-forward part [mlp_ratio * embed_dim].
-        hidden_act: activation; "gelu" is the exact one.
-        norm_position: "post" (all recipes), "pre", or "pre_doubled", which is what the authors' pre-norm computes.
-        layer_norm_eps: epsilon of the affine norms [norm_eps].
-        initializer_range: std of the linear layers' initial weights.
-        hidden_dropout: dropout of the attention branch [encoder_dropout].
-        attention_dropout: dropout of attention weights.
-        activation_dropout: dropout inside the feed-forward part and on its output.
-        post_mlp_dropout: dropout of the feed-forward branch [post_mlp_drop].
-        drop_path_rate: stochastic depth, growing linearly from 0 to this over the trunk.
-        layerdrop: probability of skipping a whole trunk layer.
-        num_prenet_layers: layers that belong to the modality and run before the trunk [prenet_depth].
-        prenet_dropout: dropout of what enters the prenet, whether or not it has layers.
-        prenet_layerdrop: probability of skipping a whole prenet layer.
-        use_alibi: bias attention by distance, ALiBi [use_alibi_encoder].
-        learned_alibi_scale: train the factor of the ALiBi bias, which starts at 1.
-        alibi_scale_per_head, alibi_scale_per_layer: one such factor for each head, and for each layer of prenet and
-            trunk, instead of a shared one.
-        padding: "exact": a sample's features and losses don't depend on how far its batch is padded; "reference": they
-            do as in the authors' code, for parity and for published weights (docs/differences.md).
-        num_extra_tokens: learned tokens before the sequence; the last one is the CLS token.
-        num_masks: M, masks (student views) for each sample and teacher pass [clone_batch].
-        mask_prob: share of positions to hide.
-        mask_length: edge of a mask block; 1 for single random positions.
-        mask_prob_adjust: added to the share that blocks should cover, to make up for overlaps.
-        inverse_mask: blocks are what stays visible.
-        mask_noise_std: std of the noise that stands at hidden positions in the decoder's input.
-        average_top_k_layers: K, teacher layers averaged into targets; the prenet's don't count.
-        end_of_block_targets: targets from the ends of layers instead of their feed-forward outputs.
-        batch_norm_target_layer, instance_norm_target_layer, layer_norm_target_layer: norms of each target layer.
-        layer_norm_targets, instance_norm_targets: norms of the averaged targets.
-        loss_beta: 0 for squared error, else smooth L1's β.
-        loss_scale: factor of the sum over channels; None for 1/sqrt(D).
-        cls_loss_weight: weight of predicting the mean target from the CLS token [cls_loss]; 0 for none.
-        cls_loss_reduction: "mean" over student views, or "sum" as in the authors' code, which grows with the batch.
-        ema_decay, ema_end_decay, ema_anneal_end_step: the teacher's decay, a linear ramp in optimizer steps.
-        teacher_scope: what the teacher owns an average of: "trunk" alone [ema_encoder_only], the "encoder" (also extra
-            tokens and prenet), or the whole "model" with the local feature encoder [ema_local_encoder].
-        decoder_dim, decoder_groups, decoder_kernel, decoder_layers, decoder_residual: shape of the conv decoder.
-        decoder_dropout: dropout of the student's states before the decoder [input_dropout].
-        decoder_projection_layers: linear layers after the decoder's convolutions [projection_layers].
-        decoder_projection_ratio: width between those layers as a multiple of `decoder_dim` [projection_ratio].
+        teacher_scope: what the teacher averages: the "layers" of the encoder, whose convolutional positions are copied
+            from the student [ema_layers_only]; the "encoder" with them; or the whole "model" [not
+            ema_transformer_only].
+        equal_mask_counts: hide equally many frames of every clip of a batch, as the shortest row does
+            [require_same_masks]. Masks then depend on the batch.
+        head_layers: linear layers that predict the targets.
 
-    Raises:
-        huggingface_hub.errors.StrictDataclassError: a wrong type, or a value that a `validate_*` refuses; the message
-            names the field, its value and what is allowed.
+    The other arguments are those of `Data2VecPreTrainingConfig` and of transformers' `Data2VecAudioConfig`, of which
+    `mask_time_*` and `mask_feature_*` are for fine-tuning.
+
+    Example:
+        >>> config = Data2VecAudioPreTrainingConfig()
+        >>> config.model_type, config.mask_prob, config.mask_length
+        ('data2vec-audio', 0.65, 10)
     """
 
-    base_model_fsdp_plan = {"trunk.layers.*": "free_full_weight"}  # noqa: RUF012
-
-    hidden_size: int = 768
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    intermediate_size: int = 3072
-    hidden_act: str = "gelu"
-    norm_position: Literal["post", "pre", "pre_doubled"] = "post"
-    layer_norm_eps: float = 1e-5
-    initializer_range: float = 0.02
-    hidden_dropout: Number = 0.0
-    attention_dropout: Number = 0.0
     activation_dropout: Number = 0.0
-    post_mlp_dropout: Number = 0.0
-    drop_path_rate: Number = 0.0
-    layerdrop: Number = 0.0
-    num_prenet_layers: int = 0
-    prenet_dropout: Number = 0.0
-    prenet_layerdrop: Number = 0.0
-    use_alibi: bool = False
-    learned_alibi_scale: bool = False
-    alibi_scale_per_head: bool = False
-    alibi_scale_per_layer: bool = False
-    padding: Literal["exact", "reference"] = "exact"
-    num_extra_tokens: int = 0
-    num_masks: int = 8
-    mask_prob: Number = 0.5
-    mask_length: int = 1
-    mask_prob_adjust: Number = 0.0
-    inverse_mask: bool = False
-    mask_noise_std: Number = 0.01
-    average_top_k_layers: int = 12
-    end_of_block_targets: bool = False
-    batch_norm_target_layer: bool = False
+    layerdrop: Number = 0.05
+    mask_prob: Number = 0.65
+    mask_length: int = 10
+    average_top_k_layers: int = 8
     instance_norm_target_layer: bool = True
-    layer_norm_target_layer: bool = False
-    layer_norm_targets: bool = False
-    instance_norm_targets: bool = False
-    loss_beta: Number = 0.0
-    loss_scale: Number | None = None
-    cls_loss_weight: Number = 0.0
-    cls_loss_reduction: Literal["mean", "sum"] = "mean"
-    ema_decay: Number = 0.999
-    ema_end_decay: Number = 0.99999
-    ema_anneal_end_step: int = 75_000
-    teacher_scope: Literal["trunk", "encoder", "model"] = "encoder"
-    decoder_dim: int = 384
-    decoder_groups: int = 16
-    decoder_kernel: int = 7
-    decoder_layers: int = 4
-    decoder_residual: bool = True
-    decoder_dropout: Number = 0.0
-    decoder_projection_layers: int = 1
-    decoder_projection_ratio: Number = 2.0
-
-    @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As transformers', but the config of another kind of model is an error instead of a warning."""
-        found = config_dict.get("model_type")
-        if cls.model_type and found and found != cls.model_type:
-            raise ValueError(
-                f"this is the config of a model of type {found!r}, but {cls.__name__} is for {cls.model_type!r}: load "
-                "it with the Auto classes or with its own class"
-            )
-        return super().from_dict(config_dict, **kwargs)
+    teacher_scope: TeacherScope = "layers"
+    equal_mask_counts: bool = False
+    head_layers: int = 1
 
     def validate_sizes(self) -> None:
-        positive = (
-            "hidden_size num_hidden_layers num_attention_heads intermediate_size num_masks mask_length "
-            "decoder_dim decoder_groups decoder_kernel decoder_layers decoder_projection_layers"
-        )
-        for minimum, names in ((1, positive), (0, "num_prenet_layers num_extra_tokens ema_anneal_end_step")):
-            for name in names.split():
-                if getattr(self, name) < minimum:
-                    raise ValueError(f"{name} is {getattr(self, name)}, but must be at least {minimum}")
-        if self.hidden_size % self.num_attention_heads:
+        super().validate_sizes()
+        self.at_least(1, "head_layers")
+
+    def validate_mask_embedding(self) -> None:
+        if not self.mask_time_prob and not self.mask_feature_prob:
             raise ValueError(
-                f"num_attention_heads is {self.num_attention_heads}, which does not divide hidden_size "
-                f"{self.hidden_size}: choose a divisor"
+                "mask_time_prob and mask_feature_prob are 0, and transformers' model then has no mask embedding: set "
+                "mask_time_prob above 0; pretraining draws its masks by mask_prob"
             )
-
-    def validate_rates(self) -> None:
-        rates = (
-            "hidden_dropout attention_dropout activation_dropout post_mlp_dropout drop_path_rate layerdrop "
-            "prenet_dropout prenet_layerdrop decoder_dropout"
-        )
-        for name in rates.split():
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 0 and less than 1")
-        for name in ("loss_beta", "cls_loss_weight", "mask_noise_std", "mask_prob_adjust"):
-            if getattr(self, name) < 0.0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must not be negative")
-
-    def validate_targets(self) -> None:
-        if not 1 <= self.average_top_k_layers <= self.num_hidden_layers:
-            raise ValueError(
-                f"average_top_k_layers is {self.average_top_k_layers}, but the trunk has num_hidden_layers "
-                f"{self.num_hidden_layers} (the prenet's layers don't count): choose from 1 to {self.num_hidden_layers}"
-            )
-        if self.cls_loss_weight and not self.num_extra_tokens:
-            raise ValueError(
-                f"cls_loss_weight is {self.cls_loss_weight}, but num_extra_tokens is 0, so there is no CLS token to "
-                "predict from: set num_extra_tokens to 1, or cls_loss_weight to 0"
-            )
-
-    def validate_masks(self) -> None:
-        if not 0.0 < self.mask_prob < 1.0:
-            raise ValueError(f"mask_prob is {self.mask_prob}, but must lie strictly between 0 and 1")
-
-    def validate_teacher(self) -> None:
-        for name in ("ema_decay", "ema_end_decay"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must lie between 0 and 1")
-
-    def validate_decoder(self) -> None:
-        for name in ("hidden_size", "decoder_dim"):
-            if getattr(self, name) % self.decoder_groups:
-                raise ValueError(
-                    f"decoder_groups is {self.decoder_groups}, which does not divide {name} {getattr(self, name)}: "
-                    "choose a common divisor of hidden_size and decoder_dim"
-                )
+        if self.add_adapter:
+            raise ValueError("add_adapter is True, but pretraining predicts the encoder's frames: set it to False")
 
 
 @strict
-class Data2Vec2VisionConfig(Data2Vec2PreTrainingConfig):
-    """Config of data2vec 2.0 for images; the defaults are the published ViT-B recipe.
+class Data2VecVisionPreTrainingConfig(ReplacedPositions, ImageShape, Data2VecPreTrainingConfig, Data2VecVisionConfig):
+    """Config of data2vec 1.0 pretraining for images; the defaults are the paper's base model, which masks 60 %.
 
     Args:
-        image_size: pixels of an edge, or (height, width), that the recipe trains on; the model takes any size that
-            `patch_size` divides.
-        patch_size: edge of a square patch in pixels.
-        num_channels: channels of an image: 1, 3 or any other number.
+        mask_length: not used: blocks have any size from `min_mask_block` patches on.
+        min_mask_block: patches of the smallest block [min_mask_patches_per_block].
+        teacher_scope: what the teacher averages: the "encoder", or the whole "model" with its patch embedding [not
+            ema_transformer_only]; "layers" is the encoder here.
 
-    The other arguments are those of `Data2Vec2PreTrainingConfig`.
+    The other arguments are those of `Data2VecPreTrainingConfig` and of transformers' `Data2VecVisionConfig`.
+    `use_mask_token` is always True.
 
     Example:
-        >>> config = Data2Vec2VisionConfig(image_size=32, patch_size=4, num_channels=1)
-        >>> config.grid
-        (8, 8)
+        >>> Data2VecVisionPreTrainingConfig().grid
+        (14, 14)
     """
 
-    model_type = "data2vec2-vision"
-
-    num_hidden_layers: int = 10
-    layer_norm_eps: float = 1e-6
-    num_prenet_layers: int = 2
-    num_extra_tokens: int = 1
-    num_masks: int = 16
-    mask_prob: Number = 0.8
-    mask_length: int = 3
-    mask_prob_adjust: Number = 0.07
-    inverse_mask: bool = True
-    average_top_k_layers: int = 10
+    layer_norm_eps: float = 1e-5
+    layer_scale_init_value: float = 1e-4
+    use_mean_pooling: bool = False
+    use_shared_relative_position_bias: bool = True
+    drop_path_rate: Number = 0.25
+    mask_prob: Number = 0.6
+    average_top_k_layers: int = 6
+    end_of_block_targets: bool = True
     layer_norm_targets: bool = True
-    cls_loss_weight: Number = 2.56
-    ema_decay: Number = 0.9998
-    ema_anneal_end_step: int = 100_000
-    teacher_scope: Literal["trunk", "encoder", "model"] = "model"
-    decoder_dim: int = 768
-    decoder_kernel: int = 3
-    decoder_layers: int = 6
-    image_size: int | list[int] | tuple[int, int] = 224
-    patch_size: int = 16
-    num_channels: int = 3
+    loss_beta: Number = 2.0
+    ema_end_decay: Number = 0.9998
+    ema_anneal_end_step: int = 375_300
+    teacher_scope: TeacherScope = "encoder"
+    min_mask_block: int = 16
 
-    @property
-    def image_shape(self) -> tuple[int, int]:
-        """(height, width) in pixels."""
-        if isinstance(self.image_size, int):
-            return self.image_size, self.image_size
-        height, width = self.image_size
-        return height, width
+    def __post_init__(self, **kwargs: Any) -> None:
+        self.use_mask_token = True  # published checkpoints say False
+        super().__post_init__(**kwargs)
 
-    @property
-    def grid(self) -> tuple[int, int]:
-        """(rows, columns) of patches."""
-        height, width = self.image_shape
-        return height // self.patch_size, width // self.patch_size
-
-    def validate_image(self) -> None:
-        if self.patch_size < 1 or self.num_channels < 1:
-            raise ValueError(
-                f"patch_size is {self.patch_size} and num_channels {self.num_channels}, but both must be at least 1"
-            )
-        if any(size < self.patch_size or size % self.patch_size for size in self.image_shape):
-            raise ValueError(f"image_size is {self.image_size}, but must be a multiple of patch_size {self.patch_size}")
-        if self.hidden_size % 4:
-            raise ValueError(f"hidden_size is {self.hidden_size}, but 2-D sin-cos positions need a multiple of 4")
+    def validate_sizes(self) -> None:
+        super().validate_sizes()
+        self.at_least(1, "min_mask_block")
 
 
 @strict
-class Data2Vec2AudioConfig(Data2Vec2PreTrainingConfig):
-    """Config of data2vec 2.0 for speech; the defaults are the published base recipe.
+class Data2VecTextPreTrainingConfig(ReplacedPositions, Data2VecPreTrainingConfig, Data2VecTextConfig):
+    """Config of data2vec 1.0 pretraining for text; the defaults are the published base recipe.
 
     Args:
-        conv_dim, conv_kernel, conv_stride: channels, kernel and stride of each convolution over the waveform
-            [feature_encoder_spec].
-        num_conv_pos_embeddings: convolutions that give position information [conv_pos_depth].
-        conv_pos_kernel_size: their kernel; the published 19 is 95 // 5 [conv_pos_width // conv_pos_depth].
-        num_conv_pos_embedding_groups: their groups; must divide `hidden_size` [conv_pos_groups].
+        mask_token_id: the token that stands at hidden positions; None for the last of the vocabulary, RoBERTa's.
+        teacher_input: what the teacher reads: the "whole" sequence, as the paper says, or only the "masked" tokens, as
+            the authors' released data pipeline makes it (docs/differences.md).
+        teacher_scope: what the teacher averages: the "layers" [ema_transformer_layers_only], or the whole "model" with
+            its embeddings; "encoder" is the layers here.
+        head_layers: linear layers that predict the targets, the ones between them twice as wide.
 
-    The other arguments are those of `Data2Vec2PreTrainingConfig`.
-
-    Example:
-        >>> Data2Vec2AudioConfig().num_frames(16_000)
-        49
-    """
-
-    model_type = "data2vec2-audio"
-
-    hidden_dropout: Number = 0.1
-    attention_dropout: Number = 0.1
-    post_mlp_dropout: Number = 0.1
-    layerdrop: Number = 0.05
-    prenet_dropout: Number = 0.1
-    prenet_layerdrop: Number = 0.05
-    use_alibi: bool = True
-    learned_alibi_scale: bool = True
-    alibi_scale_per_head: bool = True
-    mask_length: int = 5
-    mask_prob_adjust: Number = 0.05
-    average_top_k_layers: int = 8
-    decoder_dropout: Number = 0.1
-    conv_dim: list[int] | tuple[int, ...] = (512,) * 7
-    conv_kernel: list[int] | tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
-    conv_stride: list[int] | tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
-    num_conv_pos_embeddings: int = 5
-    conv_pos_kernel_size: int = 19
-    num_conv_pos_embedding_groups: int = 16
-
-    def num_frames(self, num_samples: Any) -> Any:
-        """Frames that the convolutions make of so many samples (an int or an integer tensor); 0 of too few."""
-        for kernel, stride in zip(self.conv_kernel, self.conv_stride, strict=True):
-            num_samples = (num_samples - kernel) // stride + 1
-        return num_samples * (num_samples > 0)
-
-    @property
-    def receptive_field(self) -> int:
-        """Samples that one frame sees: the shortest clip that gives a frame."""
-        samples = 1
-        for kernel, stride in zip(reversed(self.conv_kernel), reversed(self.conv_stride), strict=True):
-            samples = (samples - 1) * stride + kernel
-        return samples
-
-    def validate_convolutions(self) -> None:
-        lengths = {len(self.conv_dim), len(self.conv_kernel), len(self.conv_stride)}
-        if len(lengths) != 1 or not self.conv_dim:
-            raise ValueError(
-                f"conv_dim has {len(self.conv_dim)} values, conv_kernel {len(self.conv_kernel)} and conv_stride "
-                f"{len(self.conv_stride)}, but each needs one for each convolution"
-            )
-        if min(*self.conv_dim, *self.conv_kernel, *self.conv_stride) < 1 or self.conv_pos_kernel_size < 1:
-            raise ValueError("conv_dim, conv_kernel, conv_stride and conv_pos_kernel_size must be at least 1")
-        groups = self.num_conv_pos_embedding_groups
-        if groups < 1 or self.hidden_size % groups:
-            raise ValueError(
-                f"num_conv_pos_embedding_groups is {groups}, which does not divide hidden_size {self.hidden_size}: "
-                "choose a divisor"
-            )
-
-
-@strict
-class Data2Vec2TextConfig(Data2Vec2PreTrainingConfig):
-    """Config of data2vec 2.0 for text; the defaults are the published base recipe.
-
-    Args:
-        vocab_size: tokens of the tokenizer.
-        max_position_embeddings: tokens of the longest sequence [max_source_positions].
-        position_embeddings: learned positions; False to leave order to `use_alibi` [no_token_positional_embeddings].
-        embedding_dropout: dropout of the normalised embeddings [dropout].
-        pad_token_id, bos_token_id, eos_token_id: the tokenizer's special tokens.
-
-    The other arguments are those of `Data2Vec2PreTrainingConfig`.
+    The other arguments are those of `Data2VecPreTrainingConfig` and of transformers' `Data2VecTextConfig`. As there,
+    `max_position_embeddings` counts the padding's id and those below it; see `max_tokens`.
 
     Example:
-        >>> Data2Vec2TextConfig(vocab_size=4000, max_position_embeddings=128).teacher_scope
-        'trunk'
+        >>> Data2VecTextPreTrainingConfig().max_tokens
+        512
     """
 
-    model_type = "data2vec2-text"
-
-    hidden_dropout: Number = 0.1
-    attention_dropout: Number = 0.1
-    post_mlp_dropout: Number = 0.1
-    mask_prob: Number = 0.48
-    loss_scale: Number | None = 1.0
-    ema_decay: Number = 0.9999
-    ema_anneal_end_step: int = 100_000
-    teacher_scope: Literal["trunk", "encoder", "model"] = "trunk"
-    decoder_dim: int = 768
-    decoder_groups: int = 1
-    decoder_kernel: int = 9
-    decoder_layers: int = 5
-    decoder_residual: bool = False
-    decoder_dropout: Number = 0.1
-    decoder_projection_layers: int = 2
     vocab_size: int = 50265
-    max_position_embeddings: int = 512
-    position_embeddings: bool = True
-    embedding_dropout: Number = 0.1
-    pad_token_id: int = 1
-    bos_token_id: int | None = 0
-    eos_token_id: int | list[int] | None = 2
+    max_position_embeddings: int = 514
+    type_vocab_size: int = 1
+    layer_norm_eps: float = 1e-5
+    mask_prob: Number = 0.35
+    mask_length: int = 4
+    average_top_k_layers: int = 10
+    layer_norm_target_layer: bool = True
+    loss_beta: Number = 4.0
+    loss_scale: Number | None = 1.0
+    ema_anneal_end_step: int = 300_000
+    teacher_scope: TeacherScope = "layers"
+    mask_token_id: int | None = None
+    teacher_input: Literal["whole", "masked"] = "whole"
+    head_layers: int = 2
 
-    def validate_vocabulary(self) -> None:
-        if self.vocab_size < 2 or self.max_position_embeddings < 2:
-            raise ValueError(
-                f"vocab_size is {self.vocab_size} and max_position_embeddings {self.max_position_embeddings}, but both "
-                "must be at least 2"
-            )
-        if not 0 <= self.pad_token_id < self.vocab_size:
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of the longest sequence."""
+        return self.max_position_embeddings - self.pad_token_id - 1
+
+    @property
+    def mask_token(self) -> int:
+        """The id that stands at hidden positions."""
+        return self.vocab_size - 1 if self.mask_token_id is None else self.mask_token_id
+
+    def validate_sizes(self) -> None:
+        super().validate_sizes()
+        self.at_least(1, "head_layers")
+
+    def validate_tokens(self) -> None:
+        if self.pad_token_id is None or not 0 <= self.pad_token_id < self.vocab_size:
             raise ValueError(f"pad_token_id is {self.pad_token_id}, but must be from 0 to {self.vocab_size - 1}")
-        if not 0.0 <= self.embedding_dropout < 1.0:
-            raise ValueError(f"embedding_dropout is {self.embedding_dropout}, but must be at least 0 and less than 1")
+        if not 0 <= self.mask_token < self.vocab_size or self.mask_token == self.pad_token_id:
+            raise ValueError(
+                f"mask_token_id is {self.mask_token_id}, but must be another token than the padding "
+                f"{self.pad_token_id}, from 0 to {self.vocab_size - 1}"
+            )
+        if self.max_tokens < 2:
+            raise ValueError(
+                f"max_position_embeddings is {self.max_position_embeddings}, which leaves {self.max_tokens} tokens "
+                f"after pad_token_id {self.pad_token_id}: there must be at least 2"
+            )
+        if self.is_decoder:
+            raise ValueError("is_decoder is True, but data2vec trains encoders: set it to False")

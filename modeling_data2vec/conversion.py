@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .configuration_data2vec import (
+from .configuration_data2vec2 import (
     Data2Vec2AudioConfig,
     Data2Vec2PreTrainingConfig,
     Data2Vec2TextConfig,
@@ -187,7 +187,7 @@ def config_from_fairseq(
             num_channels=modality["in_chans"],
         )
     if name == "AUDIO":
-        dims, kernels, strides = zip(*_convolutions(modality["feature_encoder_spec"]), strict=True)
+        dims, kernels, strides = zip(*convolution_shapes(modality["feature_encoder_spec"]), strict=True)
         depth = modality["conv_pos_depth"]
         return Data2Vec2AudioConfig(
             **shared,
@@ -227,11 +227,11 @@ def _shared_fields(model_config: Mapping[str, Any], modality: Mapping[str, Any])
     }
 
 
-def _convolutions(spec: str) -> list[tuple[int, int, int]]:
+def convolution_shapes(spec: str) -> list[tuple[int, int, int]]:
     """(channels, kernel, stride) of each layer from a sum of (repeated) lists: "[(512, 10, 5)] + [(512, 3, 2)] * 4".
 
     Example:
-        >>> _convolutions("[(8, 10, 5)] + [(8,3,2)] * 2")
+        >>> convolution_shapes("[(8, 10, 5)] + [(8,3,2)] * 2")
         [(8, 10, 5), (8, 3, 2), (8, 3, 2)]
     """
 

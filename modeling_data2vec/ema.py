@@ -24,16 +24,18 @@ def ema_decay_at(step: int, ema_decay: float, ema_end_decay: float, ema_anneal_e
 
 
 @torch.no_grad()
-def update_ema(teacher: nn.Module, student: nn.Module, decay: float) -> None:
+def update_ema(teacher: nn.Module, student: nn.Module, decay: float, copied: tuple[str, ...] = ()) -> None:
     """Move the teacher towards the student in place: `teacher = decay * teacher + (1 - decay) * student`.
 
-    Parameters are paired by name: the teacher may lack some of the student's. Frozen parameters of the student and all
-    buffers are copied. With a decay of 1 or more nothing happens at all, as in the reference.
+    Parameters are paired by name: the teacher may lack some of the student's. Frozen parameters of the student, those
+    under the names in `copied`, and all buffers are copied. With a decay of 1 or more nothing happens at all, as in the
+    reference.
 
     Args:
         teacher: module whose parameters and buffers are a subset, by name, of the student's; parameters in fp32.
         student: module with the current weights, in any floating dtype.
         decay: weight of the old teacher, in [0, 1].
+        copied: beginnings of parameter names.
 
     Raises:
         KeyError: if the teacher has a parameter that the student lacks.
@@ -45,7 +47,7 @@ def update_ema(teacher: nn.Module, student: nn.Module, decay: float) -> None:
     sources: list[torch.Tensor] = []
     for name, parameter in teacher.named_parameters():
         source = students[name]
-        if source.requires_grad:
+        if source.requires_grad and not name.startswith(copied):
             averaged.append(parameter.data)
             sources.append(source.data.to(parameter.dtype))
         else:

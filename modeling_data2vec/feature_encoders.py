@@ -1,45 +1,23 @@
 """From raw input to the trunk's tokens: the part of data2vec 2.0 that differs between modalities."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.masking_utils import create_bidirectional_mask
 
-from .configuration_data2vec import (
+from .configuration_data2vec2 import (
     Data2Vec2AudioConfig,
     Data2Vec2PreTrainingConfig,
     Data2Vec2TextConfig,
     Data2Vec2VisionConfig,
 )
 from .convolutions import channels_last_conv, strided_conv
+from .embedding import Embedding
 from .positions import alibi_bias, sincos_positions_2d
+from .raw_inputs import check_images, check_tokens, check_waveforms
 from .trunk import Data2Vec2Layer
-
-
-@dataclass
-class Embedding:
-    """A batch after the local feature encoder.
-
-    Attributes:
-        local_features: [B, T, D], what the health metrics watch.
-        tokens: [B, T, D] with those positions that don't depend on the mask.
-        grid: the shape of the T positions: (rows, columns) for images, (T,) for sequences.
-        valid: bool [B, T], True at real positions; None where nothing is padded.
-    """
-
-    local_features: Tensor
-    tokens: Tensor
-    grid: tuple[int, ...]
-    valid: Tensor | None = None
-
-    def valid_at(self, ids_keep: Tensor) -> Tensor | None:
-        """`valid` at the positions [B, M, V] that masks leave visible: [B * M, V], or None where nothing is padded."""
-        if self.valid is None:
-            return None
-        return self.valid[:, None].expand(-1, ids_keep.shape[1], -1).gather(2, ids_keep).flatten(0, 1)
 
 
 def gather_rows(x: Tensor, ids: Tensor) -> Tensor:
@@ -204,23 +182,7 @@ class ImageFeatureEncoder(FeatureEncoder):
         Raises:
             ValueError: for a wrong number of channels or a size that the patch size does not divide.
         """
-        if inputs.ndim != 4 or inputs.shape[1] != self.num_channels:
-            raise ValueError(
-                f"pixel_values has shape {tuple(inputs.shape)}, but this model takes "
-                f"[batch, {self.num_channels}, height, width]: convert the images to {self.num_channels} channel(s), "
-                "or build the model with another num_channels"
-            )
-        height, width = inputs.shape[2:]
-        if height < self.patch_size or width < self.patch_size:
-            raise ValueError(
-                f"images of {height} x {width} pixels are smaller than one patch of {self.patch_size} x "
-                f"{self.patch_size}: resize them, or build the model with a smaller patch_size"
-            )
-        if height % self.patch_size or width % self.patch_size:
-            raise ValueError(
-                f"images of {height} x {width} pixels can't be cut into patches of {self.patch_size} x "
-                f"{self.patch_size}: resize or crop them to multiples of {self.patch_size}"
-            )
+        check_images(inputs, self.num_channels, self.patch_size)
         assert self.patch_embed is not None, "a teacher without its own patch embedding can't embed images"
         features = self.patch_embed(inputs.to(self.patch_embed.weight.dtype))  # [B, D, h, w]
         grid = (int(features.shape[2]), int(features.shape[3]))
@@ -288,11 +250,7 @@ class AudioFeatureEncoder(FeatureEncoder):
             ValueError: for another shape, or fewer samples than one frame needs.
         """
         config = self.config
-        if inputs.ndim != 2 or inputs.shape[1] < config.receptive_field:
-            raise ValueError(
-                f"input_values has shape {tuple(inputs.shape)}, but this model takes [batch, samples] of mono sound "
-                f"with at least {config.receptive_field} samples: leave out shorter clips, and mix channels to one"
-            )
+        check_waveforms(inputs, config.receptive_field)
         assert self.convs is not None and self.feature_norm is not None and self.feature_projection is not None
         x = inputs.to(self.feature_projection.weight.dtype).unsqueeze(-1)  # [B, samples, 1]
         for conv in self.convs:
@@ -358,22 +316,8 @@ class TextFeatureEncoder(FeatureEncoder):
             ValueError: for another shape, a longer sequence than the position table, or (on a CPU) unknown ids.
         """
         config = self.config
-        if inputs.ndim != 2 or inputs.is_floating_point():
-            raise ValueError(
-                f"input_ids has shape {tuple(inputs.shape)} and dtype {inputs.dtype}, but must hold token ids "
-                "[batch, tokens]"
-            )
         length = int(inputs.shape[1])
-        if length > config.max_position_embeddings and config.position_embeddings:
-            raise ValueError(
-                f"input_ids holds {length} tokens, but max_position_embeddings is {config.max_position_embeddings}: "
-                "truncate the sequences, or build the model with a longer table"
-            )
-        if inputs.device.type == "cpu" and not 0 <= int(inputs.min()) <= int(inputs.max()) < config.vocab_size:
-            raise ValueError(
-                f"input_ids holds ids from {int(inputs.min())} to {int(inputs.max())}, but the vocabulary has ids 0 to "
-                f"{config.vocab_size - 1}: use the tokenizer that belongs to the model"
-            )
+        check_tokens(inputs, config.vocab_size, config.max_tokens if config.position_embeddings else math.inf)
         assert self.embed_tokens is not None and self.embed_norm is not None
         valid = None if attention_mask is None else attention_mask.bool()
         x = self.embed_tokens(inputs)  # [B, T, D]

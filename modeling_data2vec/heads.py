@@ -1,4 +1,4 @@
-"""What turns the student's states into predictions: the light convolutional decoder of data2vec 2.0."""
+"""What turns the student's states into predictions: linear layers (1.0), or the light convolutional decoder (2.0)."""
 
 from itertools import pairwise
 
@@ -6,12 +6,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .configuration_data2vec import Data2Vec2PreTrainingConfig
+from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
 from .convolutions import channels_last_conv
 from .counter_rng import normal, uniform
 from .masking import NOISE_STREAM
 
 NOISE_VECTORS = 4096
+
+
+class RegressionHead(nn.Sequential):
+    """Linear layers with GELU between them, of which the inner ones are twice as wide (data2vec 1.0).
+
+    Args:
+        dim: channels D of states and targets.
+        num_layers: linear layers; 1 for speech, 2 for text.
+
+    Example:
+        >>> RegressionHead(16, 2)(torch.zeros(2, 5, 16)).shape
+        torch.Size([2, 5, 16])
+    """
+
+    def __init__(self, dim: int, num_layers: int):
+        layers: list[nn.Module] = []
+        for wide, narrow in pairwise([dim] + [2 * dim] * (num_layers - 1) + [dim]):
+            layers += [nn.Linear(wide, narrow), nn.GELU()]
+        super().__init__(*layers[:-1])
 
 
 class MaskNoise(nn.Module):

@@ -24,8 +24,15 @@ def batch_norm(x: Tensor, valid: Tensor | None = None, eps: float = 1e-5) -> Ten
     return _standardise(x, valid[..., None].to(x.dtype), dims=(0, 1), eps=eps)
 
 
+def group_norm(x: Tensor, valid: Tensor | None = None, eps: float = 1e-5) -> Tensor:
+    """Standardise each sample over all its positions and channels; arguments as for `instance_norm`."""
+    if valid is None:
+        return F.layer_norm(x, x.shape[1:], eps=eps)
+    return _standardise(x, valid[..., None].expand_as(x).to(x.dtype), dims=(1, 2), eps=eps)
+
+
 def _standardise(x: Tensor, weights: Tensor, dims: tuple[int, ...], eps: float) -> Tensor:
-    """Subtract the weighted mean over `dims` and divide by the standard deviation; x [B, T, D], weights [B, T, 1]."""
+    """Subtract the weighted mean over `dims` and divide by the standard deviation; x and weights [B, T, D or 1]."""
     total = weights.sum(dims, keepdim=True)
     centred = x - (x * weights).sum(dims, keepdim=True) / total
     variance = (centred.square() * weights).sum(dims, keepdim=True) / total
@@ -43,6 +50,7 @@ def make_targets(
     *,
     batch_norm_target_layer: bool = False,
     instance_norm_target_layer: bool = False,
+    group_norm_target_layer: bool = False,
     layer_norm_target_layer: bool = False,
     layer_norm_targets: bool = False,
     instance_norm_targets: bool = False,
@@ -53,10 +61,10 @@ def make_targets(
     Args:
         layers: the teacher's layers from first to last, each [B, T, D].
         average_top_k_layers: K, how many of the last layers to average.
-        batch_norm_target_layer, instance_norm_target_layer, layer_norm_target_layer: norms of each layer before the
-            average, applied in this order.
+        batch_norm_target_layer, instance_norm_target_layer, group_norm_target_layer, layer_norm_target_layer: norms of
+            each layer before the average, applied in this order.
         layer_norm_targets, instance_norm_targets: norms of the average, applied in this order.
-        valid: bool [B, T], True at real positions: padding then takes no part in batch and instance norms.
+        valid: bool [B, T], True at real positions: padding then takes no part in norms over positions.
 
     Returns:
         fp32 [B, T, D].
@@ -81,6 +89,8 @@ def make_targets(
             layer = batch_norm(layer, valid)
         if instance_norm_target_layer:
             layer = instance_norm(layer, valid)
+        if group_norm_target_layer:
+            layer = group_norm(layer, valid)
         if layer_norm_target_layer:
             layer = layer_norm(layer)
         targets += layer

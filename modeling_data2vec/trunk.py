@@ -14,7 +14,7 @@ from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .configuration_data2vec import Data2Vec2PreTrainingConfig
+from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
 
 
 def eager_attention(

@@ -19,6 +19,29 @@ def test_reference_targets(name):
         )
 
 
+def reference_norms_over_the_batch(model: str, options: dict) -> bool:
+    """Whether the authors' speech code took the wrong axis: without a norm over channels first, its layers are still
+    [T, B, D] when it comes to norms over positions (docs/differences.md)."""
+    transposed = options["batch_norm_target_layer"] or options["instance_norm_target_layer"]
+    over_positions = options.get("group_norm_target_layer") or options["instance_norm_targets"]
+    return model == "a1" and over_positions and not transposed
+
+
+@pytest.mark.parametrize("name", reference_cases.names("targets_v1*"))
+def test_reference_targets_v1(name):
+    """All options; where the authors' code norms over the batch, ours does so only if batch and time are exchanged."""
+    case = reference_cases.load(name)
+    stored = case.group("layers")
+    layers = [stored[str(i)] for i in range(len(stored))]
+    assert {f"target.{key}" for key in case.group("target")} == case.info["targets"].keys()
+    for key, options in case.info["targets"].items():
+        targets = make_targets(layers, **options)
+        if reference_norms_over_the_batch(case.info["model"], options):
+            assert not torch.allclose(targets, case.tensors[key], rtol=0, atol=1e-2), key
+            targets = make_targets([layer.transpose(0, 1) for layer in layers], **options).transpose(0, 1)
+        torch.testing.assert_close(targets, case.tensors[key], rtol=0, atol=1e-5, msg=lambda m, k=key: f"{k}: {m}")
+
+
 @pytest.mark.parametrize("top_k", [-1, 0, 5])
 def test_top_k_must_exist(top_k):
     layers = [torch.randn(2, 3, 8) for _ in range(4)]

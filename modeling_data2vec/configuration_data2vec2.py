@@ -1,0 +1,293 @@
+"""Configs of data2vec 2.0: everything in which the published recipes differ is a field of the modality's config."""
+
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+
+from .configuration_pretraining import Data2VecPreTrainingConfig, ImageShape, Number, WaveformShape
+
+
+@strict
+class Data2Vec2PreTrainingConfig(Data2VecPreTrainingConfig):
+    """What the data2vec 2.0 configs of all modalities share: trunk, masks, targets, teacher and decoder.
+
+    Names in brackets are fairseq's, where they differ.
+
+    Args:
+        hidden_size: width D [embed_dim].
+        num_hidden_layers: layers of the trunk [depth]; the prenet's are not counted.
+        num_attention_heads: attention heads H; must divide `hidden_size` [num_heads].
+        intermediate_size: width of the feed-forward part [mlp_ratio * embed_dim].
+        hidden_act: activation; "gelu" is the exact one.
+        norm_position: "post" (all recipes), "pre", or "pre_doubled", which is what the authors' pre-norm computes.
+        layer_norm_eps: epsilon of the affine norms [norm_eps].
+        initializer_range: std of the linear layers' initial weights.
+        hidden_dropout: dropout of the attention branch [encoder_dropout].
+        attention_dropout: dropout of attention weights.
+        activation_dropout: dropout inside the feed-forward part and on its output.
+        post_mlp_dropout: dropout of the feed-forward branch [post_mlp_drop].
+        drop_path_rate: stochastic depth, growing linearly from 0 to this over the trunk.
+        layerdrop: probability of skipping a whole trunk layer.
+        num_prenet_layers: layers that belong to the modality and run before the trunk [prenet_depth].
+        prenet_dropout: dropout of what enters the prenet, whether or not it has layers.
+        prenet_layerdrop: probability of skipping a whole prenet layer.
+        use_alibi: bias attention by distance, ALiBi [use_alibi_encoder].
+        learned_alibi_scale: train the factor of the ALiBi bias, which starts at 1.
+        alibi_scale_per_head, alibi_scale_per_layer: one such factor for each head, and for each layer of prenet and
+            trunk, instead of a shared one.
+        num_extra_tokens: learned tokens before the sequence; the last one is the CLS token.
+        mask_prob_adjust: added to the share that blocks should cover, to make up for overlaps.
+        inverse_mask: blocks are what stays visible.
+        mask_noise_std: std of the noise that stands at hidden positions in the decoder's input.
+        cls_loss_weight: weight of predicting the mean target from the CLS token [cls_loss]; 0 for none.
+        cls_loss_reduction: "mean" over student views, or "sum" as in the authors' code, which grows with the batch.
+        teacher_scope: what the teacher owns an average of: "trunk" alone [ema_encoder_only], the "encoder" (also extra
+            tokens and prenet), or the whole "model" with the local feature encoder [ema_local_encoder].
+        decoder_dim, decoder_groups, decoder_kernel, decoder_layers, decoder_residual: shape of the conv decoder.
+        decoder_dropout: dropout of the student's states before the decoder [input_dropout].
+        decoder_projection_layers: linear layers after the decoder's convolutions [projection_layers].
+        decoder_projection_ratio: width between those layers as a multiple of `decoder_dim` [projection_ratio].
+
+    The other arguments are those of `Data2VecPreTrainingConfig`.
+    """
+
+    base_model_fsdp_plan = {"trunk.layers.*": "free_full_weight"}  # noqa: RUF012
+
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    norm_position: Literal["post", "pre", "pre_doubled"] = "post"
+    layer_norm_eps: float = 1e-5
+    initializer_range: float = 0.02
+    hidden_dropout: Number = 0.0
+    attention_dropout: Number = 0.0
+    activation_dropout: Number = 0.0
+    post_mlp_dropout: Number = 0.0
+    drop_path_rate: Number = 0.0
+    layerdrop: Number = 0.0
+    num_prenet_layers: int = 0
+    prenet_dropout: Number = 0.0
+    prenet_layerdrop: Number = 0.0
+    use_alibi: bool = False
+    learned_alibi_scale: bool = False
+    alibi_scale_per_head: bool = False
+    alibi_scale_per_layer: bool = False
+    num_extra_tokens: int = 0
+    num_masks: int = 8
+    mask_prob_adjust: Number = 0.0
+    inverse_mask: bool = False
+    mask_noise_std: Number = 0.01
+    instance_norm_target_layer: bool = True
+    cls_loss_weight: Number = 0.0
+    cls_loss_reduction: Literal["mean", "sum"] = "mean"
+    ema_end_decay: Number = 0.99999
+    ema_anneal_end_step: int = 75_000
+    teacher_scope: Literal["trunk", "encoder", "model"] = "encoder"
+    decoder_dim: int = 384
+    decoder_groups: int = 16
+    decoder_kernel: int = 7
+    decoder_layers: int = 4
+    decoder_residual: bool = True
+    decoder_dropout: Number = 0.0
+    decoder_projection_layers: int = 1
+    decoder_projection_ratio: Number = 2.0
+
+    def validate_sizes(self) -> None:
+        super().validate_sizes()
+        self.at_least(1, "decoder_dim decoder_groups decoder_kernel decoder_layers decoder_projection_layers")
+        self.at_least(0, "num_prenet_layers num_extra_tokens")
+
+    def validate_rates(self) -> None:
+        rates = (
+            "hidden_dropout attention_dropout activation_dropout post_mlp_dropout drop_path_rate layerdrop "
+            "prenet_dropout prenet_layerdrop decoder_dropout"
+        )
+        for name in rates.split():
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 0 and less than 1")
+        for name in ("cls_loss_weight", "mask_noise_std", "mask_prob_adjust"):
+            if getattr(self, name) < 0.0:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must not be negative")
+
+    def validate_targets(self) -> None:
+        super().validate_targets()
+        if self.cls_loss_weight and not self.num_extra_tokens:
+            raise ValueError(
+                f"cls_loss_weight is {self.cls_loss_weight}, but num_extra_tokens is 0, so there is no CLS token to "
+                "predict from: set num_extra_tokens to 1, or cls_loss_weight to 0"
+            )
+
+    def validate_decoder(self) -> None:
+        for name in ("hidden_size", "decoder_dim"):
+            if getattr(self, name) % self.decoder_groups:
+                raise ValueError(
+                    f"decoder_groups is {self.decoder_groups}, which does not divide {name} {getattr(self, name)}: "
+                    "choose a common divisor of hidden_size and decoder_dim"
+                )
+
+
+@strict
+class Data2Vec2VisionConfig(ImageShape, Data2Vec2PreTrainingConfig):
+    """Config of data2vec 2.0 for images; the defaults are the published ViT-B recipe.
+
+    Args:
+        image_size: pixels of an edge, or (height, width), that the recipe trains on; the model takes any size that
+            `patch_size` divides.
+        patch_size: edge of a square patch in pixels.
+        num_channels: channels of an image: 1, 3 or any other number.
+
+    The other arguments are those of `Data2Vec2PreTrainingConfig`.
+
+    Example:
+        >>> config = Data2Vec2VisionConfig(image_size=32, patch_size=4, num_channels=1)
+        >>> config.grid
+        (8, 8)
+    """
+
+    model_type = "data2vec2-vision"
+
+    num_hidden_layers: int = 10
+    layer_norm_eps: float = 1e-6
+    num_prenet_layers: int = 2
+    num_extra_tokens: int = 1
+    num_masks: int = 16
+    mask_prob: Number = 0.8
+    mask_length: int = 3
+    mask_prob_adjust: Number = 0.07
+    inverse_mask: bool = True
+    average_top_k_layers: int = 10
+    layer_norm_targets: bool = True
+    cls_loss_weight: Number = 2.56
+    ema_decay: Number = 0.9998
+    ema_anneal_end_step: int = 100_000
+    teacher_scope: Literal["trunk", "encoder", "model"] = "model"
+    decoder_dim: int = 768
+    decoder_kernel: int = 3
+    decoder_layers: int = 6
+    image_size: int | list[int] | tuple[int, int] = 224
+    patch_size: int = 16
+    num_channels: int = 3
+
+    def validate_image(self) -> None:
+        super().validate_image()
+        if self.hidden_size % 4:
+            raise ValueError(f"hidden_size is {self.hidden_size}, but 2-D sin-cos positions need a multiple of 4")
+
+
+@strict
+class Data2Vec2AudioConfig(WaveformShape, Data2Vec2PreTrainingConfig):
+    """Config of data2vec 2.0 for speech; the defaults are the published base recipe.
+
+    Args:
+        conv_dim, conv_kernel, conv_stride: channels, kernel and stride of each convolution over the waveform
+            [feature_encoder_spec].
+        num_conv_pos_embeddings: convolutions that give position information [conv_pos_depth].
+        conv_pos_kernel_size: their kernel; the published 19 is 95 // 5 [conv_pos_width // conv_pos_depth].
+        num_conv_pos_embedding_groups: their groups; must divide `hidden_size` [conv_pos_groups].
+
+    The other arguments are those of `Data2Vec2PreTrainingConfig`.
+
+    Example:
+        >>> Data2Vec2AudioConfig().num_frames(16_000)
+        49
+    """
+
+    model_type = "data2vec2-audio"
+
+    hidden_dropout: Number = 0.1
+    attention_dropout: Number = 0.1
+    post_mlp_dropout: Number = 0.1
+    layerdrop: Number = 0.05
+    prenet_dropout: Number = 0.1
+    prenet_layerdrop: Number = 0.05
+    use_alibi: bool = True
+    learned_alibi_scale: bool = True
+    alibi_scale_per_head: bool = True
+    mask_length: int = 5
+    mask_prob_adjust: Number = 0.05
+    average_top_k_layers: int = 8
+    decoder_dropout: Number = 0.1
+    conv_dim: list[int] | tuple[int, ...] = (512,) * 7
+    conv_kernel: list[int] | tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
+    conv_stride: list[int] | tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
+    num_conv_pos_embeddings: int = 5
+    conv_pos_kernel_size: int = 19
+    num_conv_pos_embedding_groups: int = 16
+
+    def validate_convolutions(self) -> None:
+        lengths = {len(self.conv_dim), len(self.conv_kernel), len(self.conv_stride)}
+        if len(lengths) != 1 or not self.conv_dim:
+            raise ValueError(
+                f"conv_dim has {len(self.conv_dim)} values, conv_kernel {len(self.conv_kernel)} and conv_stride "
+                f"{len(self.conv_stride)}, but each needs one for each convolution"
+            )
+        if min(*self.conv_dim, *self.conv_kernel, *self.conv_stride) < 1 or self.conv_pos_kernel_size < 1:
+            raise ValueError("conv_dim, conv_kernel, conv_stride and conv_pos_kernel_size must be at least 1")
+        groups = self.num_conv_pos_embedding_groups
+        if groups < 1 or self.hidden_size % groups:
+            raise ValueError(
+                f"num_conv_pos_embedding_groups is {groups}, which does not divide hidden_size {self.hidden_size}: "
+                "choose a divisor"
+            )
+
+
+@strict
+class Data2Vec2TextConfig(Data2Vec2PreTrainingConfig):
+    """Config of data2vec 2.0 for text; the defaults are the published base recipe.
+
+    Args:
+        vocab_size: tokens of the tokenizer.
+        max_position_embeddings: tokens of the longest sequence [max_source_positions].
+        position_embeddings: learned positions; False to leave order to `use_alibi` [no_token_positional_embeddings].
+        embedding_dropout: dropout of the normalised embeddings [dropout].
+        pad_token_id, bos_token_id, eos_token_id: the tokenizer's special tokens.
+
+    The other arguments are those of `Data2Vec2PreTrainingConfig`.
+
+    Example:
+        >>> Data2Vec2TextConfig(vocab_size=4000, max_position_embeddings=128).teacher_scope
+        'trunk'
+    """
+
+    model_type = "data2vec2-text"
+
+    hidden_dropout: Number = 0.1
+    attention_dropout: Number = 0.1
+    post_mlp_dropout: Number = 0.1
+    mask_prob: Number = 0.48
+    loss_scale: Number | None = 1.0
+    ema_decay: Number = 0.9999
+    ema_anneal_end_step: int = 100_000
+    teacher_scope: Literal["trunk", "encoder", "model"] = "trunk"
+    decoder_dim: int = 768
+    decoder_groups: int = 1
+    decoder_kernel: int = 9
+    decoder_layers: int = 5
+    decoder_residual: bool = False
+    decoder_dropout: Number = 0.1
+    decoder_projection_layers: int = 2
+    vocab_size: int = 50265
+    max_position_embeddings: int = 512
+    position_embeddings: bool = True
+    embedding_dropout: Number = 0.1
+    pad_token_id: int = 1
+    bos_token_id: int | None = 0
+    eos_token_id: int | list[int] | None = 2
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of the longest sequence."""
+        return self.max_position_embeddings
+
+    def validate_vocabulary(self) -> None:
+        if self.vocab_size < 2 or self.max_position_embeddings < 2:
+            raise ValueError(
+                f"vocab_size is {self.vocab_size} and max_position_embeddings {self.max_position_embeddings}, but both "
+                "must be at least 2"
+            )
+        if not 0 <= self.pad_token_id < self.vocab_size:
+            raise ValueError(f"pad_token_id is {self.pad_token_id}, but must be from 0 to {self.vocab_size - 1}")
+        if not 0.0 <= self.embedding_dropout < 1.0:
+            raise ValueError(f"embedding_dropout is {self.embedding_dropout}, but must be at least 0 and less than 1")

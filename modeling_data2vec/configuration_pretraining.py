@@ -1,0 +1,149 @@
+"""What every pretraining config has, of 1.0 and 2.0: masks, targets, loss and teacher, and the shapes of raw input."""
+
+from typing import Any, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+Number = float | int
+
+
+@strict
+class Data2VecPreTrainingConfig(PreTrainedConfig):
+    """The fields of the method that data2vec 1.0 and 2.0 share.
+
+    Names in brackets are fairseq's, where they differ.
+
+    Args:
+        padding: "exact": a sample's features and losses don't depend on how far its batch is padded; "reference": they
+            do as in the authors' code, for parity and for published weights (docs/differences.md).
+        num_masks: M, masks (student views) for each sample and teacher pass [clone_batch].
+        mask_prob: share of positions to hide.
+        mask_length: edge of a mask block, or positions of a span; 1 for single random positions.
+        average_top_k_layers: K, teacher layers averaged into targets; a prenet's don't count.
+        end_of_block_targets: targets from the ends of layers instead of their feed-forward outputs.
+        batch_norm_target_layer, instance_norm_target_layer, group_norm_target_layer, layer_norm_target_layer: norms of
+            each target layer.
+        layer_norm_targets, instance_norm_targets: norms of the averaged targets.
+        loss_beta: 0 for squared error, else smooth L1's β.
+        loss_scale: factor of the sum over channels; None for 1/sqrt(D).
+        ema_decay, ema_end_decay, ema_anneal_end_step: the teacher's decay, a linear ramp in optimizer steps.
+
+    Raises:
+        huggingface_hub.errors.StrictDataclassError: a wrong type, or a value that a `validate_*` refuses; the message
+            names the field, its value and what is allowed.
+    """
+
+    padding: Literal["exact", "reference"] = "exact"
+    num_masks: int = 1
+    mask_prob: Number = 0.5
+    mask_length: int = 1
+    average_top_k_layers: int = 12
+    end_of_block_targets: bool = False
+    batch_norm_target_layer: bool = False
+    instance_norm_target_layer: bool = False
+    group_norm_target_layer: bool = False
+    layer_norm_target_layer: bool = False
+    layer_norm_targets: bool = False
+    instance_norm_targets: bool = False
+    loss_beta: Number = 0.0
+    loss_scale: Number | None = None
+    ema_decay: Number = 0.999
+    ema_end_decay: Number = 0.9999
+    ema_anneal_end_step: int = 30_000
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As transformers', but the config of another kind of model is an error instead of a warning."""
+        found = config_dict.get("model_type")
+        if cls.model_type and found and found != cls.model_type:
+            raise ValueError(
+                f"this is the config of a model of type {found!r}, but {cls.__name__} is for {cls.model_type!r}: load "
+                "it with the Auto classes or with its own class"
+            )
+        return super().from_dict(config_dict, **kwargs)
+
+    def at_least(self, minimum: int, names: str) -> None:
+        """Raise a ValueError for the first of the named fields that is smaller."""
+        for name in names.split():
+            if getattr(self, name) < minimum:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least {minimum}")
+
+    def validate_sizes(self) -> None:
+        self.at_least(1, "hidden_size num_hidden_layers num_attention_heads intermediate_size num_masks mask_length")
+        self.at_least(0, "ema_anneal_end_step")
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"num_attention_heads is {self.num_attention_heads}, which does not divide hidden_size "
+                f"{self.hidden_size}: choose a divisor"
+            )
+
+    def validate_targets(self) -> None:
+        if not 1 <= self.average_top_k_layers <= self.num_hidden_layers:
+            raise ValueError(
+                f"average_top_k_layers is {self.average_top_k_layers}, but the model has num_hidden_layers "
+                f"{self.num_hidden_layers} (a prenet's layers don't count): choose from 1 to {self.num_hidden_layers}"
+            )
+        if self.loss_beta < 0.0:
+            raise ValueError(f"loss_beta is {self.loss_beta}, but must not be negative")
+
+    def validate_masks(self) -> None:
+        if not 0.0 < self.mask_prob < 1.0:
+            raise ValueError(f"mask_prob is {self.mask_prob}, but must lie strictly between 0 and 1")
+
+    def validate_teacher(self) -> None:
+        for name in ("ema_decay", "ema_end_decay"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must lie between 0 and 1")
+
+
+class ImageShape:
+    """Patches of an image, for configs with `image_size`, `patch_size` and `num_channels`."""
+
+    image_size: int | list[int] | tuple[int, int]
+    patch_size: Any
+    num_channels: int
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        if isinstance(self.image_size, int):
+            return self.image_size, self.image_size
+        height, width = self.image_size
+        return height, width
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of patches."""
+        height, width = self.image_shape
+        return height // self.patch_size, width // self.patch_size
+
+    def validate_image(self) -> None:
+        if not isinstance(self.patch_size, int) or self.patch_size < 1 or self.num_channels < 1:
+            raise ValueError(
+                f"patch_size is {self.patch_size} and num_channels {self.num_channels}, but both must be at least 1"
+            )
+        if any(size < self.patch_size or size % self.patch_size for size in self.image_shape):
+            raise ValueError(f"image_size is {self.image_size}, but must be a multiple of patch_size {self.patch_size}")
+
+
+class WaveformShape:
+    """Frames of a clip, for configs with `conv_dim`, `conv_kernel` and `conv_stride`."""
+
+    conv_dim: list[int] | tuple[int, ...]
+    conv_kernel: list[int] | tuple[int, ...]
+    conv_stride: list[int] | tuple[int, ...]
+
+    def num_frames(self, num_samples: Any) -> Any:
+        """Frames that the convolutions make of so many samples (an int or an integer tensor); 0 of too few."""
+        for kernel, stride in zip(self.conv_kernel, self.conv_stride, strict=True):
+            num_samples = (num_samples - kernel) // stride + 1
+        return num_samples * (num_samples > 0)
+
+    @property
+    def receptive_field(self) -> int:
+        """Samples that one frame sees: the shortest clip that gives a frame."""
+        samples = 1
+        for kernel, stride in zip(reversed(self.conv_kernel), reversed(self.conv_stride), strict=True):
+            samples = (samples - 1) * stride + kernel
+        return samples

@@ -1,0 +1,28 @@
+"""A batch between raw input and encoder, in which positions can be hidden."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass
+class Embedding:
+    """A batch after the local feature encoder.
+
+    Attributes:
+        local_features: [B, T, D], what the health metrics watch.
+        tokens: [B, T, D] with those positions that don't depend on the mask.
+        grid: the shape of the T positions: (rows, columns) for images, (T,) for sequences.
+        valid: bool [B, T], True at real positions; None where nothing is padded.
+    """
+
+    local_features: Tensor
+    tokens: Tensor
+    grid: tuple[int, ...]
+    valid: Tensor | None = None
+
+    def valid_at(self, ids_keep: Tensor) -> Tensor | None:
+        """`valid` at the positions [B, M, V] that masks leave visible: [B * M, V], or None where nothing is padded."""
+        if self.valid is None:
+            return None
+        return self.valid[:, None].expand(-1, ids_keep.shape[1], -1).gather(2, ids_keep).flatten(0, 1)

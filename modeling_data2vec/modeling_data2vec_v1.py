@@ -1,0 +1,124 @@
+"""What the data2vec 1.0 pretraining models share: a student and a teacher around transformers' own encoders.
+
+Hidden positions stay in the sequence, with a mask embedding or token in their place (arXiv 2202.03555 §3.1). Nothing
+of the encoders is copied: `modeling_data2vec_{audio,text,vision}.py` say how their parts are put together.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from .core import Data2VecCore, Data2VecPreTrainingOutput
+from .embedding import Embedding
+
+
+@contextmanager
+def recorded_outputs(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+    """A list to which each of the modules appends its output, in the order in which they run."""
+    outputs: list[Tensor] = []
+
+    def record(module: nn.Module, args: Any, output: Any) -> None:
+        outputs.append(output[0] if isinstance(output, tuple) else output)
+
+    handles = [module.register_forward_hook(record) for module in modules]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def in_eval_mode(module: nn.Module) -> Iterator[None]:
+    """Without dropout inside the block, whatever the mode around it."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)
+
+
+class Data2VecEncoderForPreTraining(Data2VecCore):
+    """The base of `Data2Vec{Audio,Text,Vision}ForPreTraining`, beside transformers' `Data2Vec...PreTrainedModel`.
+
+    In the methods below, `parts` is whatever has the encoder's modules by their native names: the student's model, or
+    the teacher.
+    """
+
+    teacher: Any  # the encoder's modules by their native names, as far as the teacher owns them
+
+    def _build(self, encoder: nn.Module, head: nn.Module) -> None:
+        """What a constructor does after the native one: student, head, and the teacher that the config asks for."""
+        setattr(self, self.base_model_prefix, encoder)  # type: ignore[attr-defined]
+        self.head = head
+        self.teacher = nn.Module()
+        names = [name for name, _ in encoder.named_children()] if self.config.teacher_scope == "model" else ["encoder"]
+        for name in names:
+            # The config stays shared, so that another attention implementation is for both.
+            part = copy.deepcopy(getattr(encoder, name), {id(self.config): self.config})
+            self.teacher.add_module(name, part)
+        self.post_init()  # type: ignore[attr-defined]
+        self.sync_teacher()
+
+    # ---- what a modality adds ----
+
+    def tokens(self, parts: Any, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """What `encode` takes, [B, E + T, D], E being the encoder's own extra tokens.
+
+        `mask`, bool [B, T], says what the student may not see, where raw input and not its tokens hide it.
+        """
+        raise NotImplementedError
+
+    def student_tokens(self, inputs: Tensor, embedding: Embedding, mask: Tensor) -> Tensor:
+        """[B, M, T] masks to tokens [R, E + T, D] with something else at hidden positions."""
+        rows = inputs.repeat_interleave(mask.shape[1], dim=0)
+        return self.tokens(self.base_model, rows, mask.flatten(0, 1))
+
+    def encode(self, parts: Any, tokens: Tensor, grid: tuple[int, ...], valid: Tensor | None) -> Tensor:
+        """Tokens [R, E + T, D] to states [R, T, D]; `valid` is bool [R, T] or None."""
+        raise NotImplementedError
+
+    def target_modules(self, encoder: Any) -> list[nn.Module]:
+        """One module a layer, whose output is a target: blocks, or what gives a feed-forward output."""
+        raise NotImplementedError
+
+    def teacher_tokens(
+        self, inputs: Tensor, embedding: Embedding, attention_mask: Tensor | None, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """What the teacher reads, and which positions of it are real."""
+        if self.config.teacher_scope == "model":
+            return self.tokens(self.teacher, inputs), embedding.valid
+        return embedding.tokens, embedding.valid
+
+    # ---- one step ----
+
+    def student(
+        self, inputs: Tensor, embedding: Embedding, mask: Tensor, valid: Tensor | None, **view: Any
+    ) -> Data2VecPreTrainingOutput:
+        batch, num_masks, _ = mask.shape
+        if mask.device.type == "cpu" and not mask.any():  # elsewhere it would cost a synchronisation
+            raise ValueError("mask hides nothing, so there is nothing to predict: raise mask_prob")
+        rows_valid = None
+        if embedding.valid is not None:
+            rows_valid = embedding.valid.repeat_interleave(num_masks, dim=0)  # [R, T]
+        tokens = self.student_tokens(inputs, embedding, mask)
+        states = self.encode(self.base_model, tokens, embedding.grid, rows_valid)  # [R, T, D]
+        seen = ~mask.flatten(0, 1)
+        return Data2VecPreTrainingOutput(
+            predictions=self.head(states).unflatten(0, (batch, num_masks)),  # [B, M, T, D]
+            student_states=states,
+            visible_valid=seen if rows_valid is None else seen & rows_valid,
+        )
+
+    def run_teacher(
+        self, inputs: Tensor, embedding: Embedding, attention_mask: Tensor | None, mask: Tensor | None
+    ) -> list[Tensor]:
+        tokens, valid = self.teacher_tokens(inputs, embedding, attention_mask, mask)
+        with recorded_outputs(self.target_modules(self.teacher.encoder)) as layers:
+            self.encode(self.teacher, tokens, embedding.grid, valid)
+        num_extra = layers[0].shape[1] - embedding.local_features.shape[1]
+        return [layer[:, num_extra:] for layer in layers]
