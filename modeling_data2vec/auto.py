@@ -1,4 +1,6 @@
-"""The one place that tells transformers' Auto classes about our models."""
+"""The one place that tells transformers' Auto classes about our models, and knows all pretraining classes."""
+
+from typing import Any
 
 from transformers import (
     AutoConfig,
@@ -6,15 +8,16 @@ from transformers import (
     AutoImageProcessor,
     AutoModel,
     AutoModelForPreTraining,
+    PreTrainedConfig,
     ViTImageProcessorPil,
     Wav2Vec2FeatureExtractor,
 )
 from transformers.utils import logging
 
 from .configuration_data2vec2 import Data2Vec2AudioConfig, Data2Vec2TextConfig, Data2Vec2VisionConfig
-from .modeling_data2vec_audio import Data2Vec2AudioForPreTraining, Data2Vec2AudioModel
-from .modeling_data2vec_text import Data2Vec2TextForPreTraining, Data2Vec2TextModel
-from .modeling_data2vec_vision import Data2Vec2VisionForPreTraining, Data2Vec2VisionModel
+from .modeling_data2vec_audio import Data2Vec2AudioForPreTraining, Data2Vec2AudioModel, Data2VecAudioForPreTraining
+from .modeling_data2vec_text import Data2Vec2TextForPreTraining, Data2Vec2TextModel, Data2VecTextForPreTraining
+from .modeling_data2vec_vision import Data2Vec2VisionForPreTraining, Data2Vec2VisionModel, Data2VecVisionForPreTraining
 
 logger = logging.get_logger(__name__)
 
@@ -23,6 +26,44 @@ MODELS = (
     (Data2Vec2TextConfig, Data2Vec2TextModel, Data2Vec2TextForPreTraining),
     (Data2Vec2VisionConfig, Data2Vec2VisionModel, Data2Vec2VisionForPreTraining),
 )
+# By `model_type`. Those of data2vec 1.0 share theirs with transformers' own models, to which Auto classes lead.
+PRETRAINING_MODELS: dict[str, Any] = {
+    model.config_class.model_type: model
+    for model in (
+        *(pretraining_model for _, _, pretraining_model in MODELS),
+        Data2VecAudioForPreTraining,
+        Data2VecTextForPreTraining,
+        Data2VecVisionForPreTraining,
+    )
+}
+
+
+def pretraining_class(model_type: str | None) -> Any:
+    """The class that pretrains models of a type; its `config_class` is the config's.
+
+    Raises:
+        ValueError: for another type of model.
+
+    Example:
+        >>> pretraining_class("data2vec-audio").__name__
+        'Data2VecAudioForPreTraining'
+    """
+    if model_type not in PRETRAINING_MODELS:
+        raise ValueError(
+            f"a model of type {model_type!r} can't be pretrained here: choose one of {', '.join(PRETRAINING_MODELS)}"
+        )
+    return PRETRAINING_MODELS[model_type]
+
+
+def pretraining_class_of(name: str) -> Any:
+    """As `pretraining_class`, for the model in a folder or on the Hub.
+
+    Raises:
+        ValueError: it is of another type.
+        OSError: there is no such folder or Hub id, or no config in it.
+    """
+    values, _ = PreTrainedConfig.get_config_dict(name)
+    return pretraining_class(values.get("model_type"))
 
 
 def register() -> None:

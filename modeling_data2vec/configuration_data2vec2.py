@@ -1,5 +1,6 @@
 """Configs of data2vec 2.0: everything in which the published recipes differ is a field of the modality's config."""
 
+import math
 from typing import Literal
 
 from huggingface_hub.dataclasses import strict
@@ -277,9 +278,9 @@ class Data2Vec2TextConfig(Data2Vec2PreTrainingConfig):
     eos_token_id: int | list[int] | None = 2
 
     @property
-    def max_tokens(self) -> int:
-        """Tokens of the longest sequence."""
-        return self.max_position_embeddings
+    def max_tokens(self) -> float:
+        """Tokens of the longest sequence; infinity without learned positions."""
+        return self.max_position_embeddings if self.position_embeddings else math.inf
 
     def validate_vocabulary(self) -> None:
         if self.vocab_size < 2 or self.max_position_embeddings < 2:

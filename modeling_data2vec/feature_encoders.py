@@ -317,7 +317,7 @@ class TextFeatureEncoder(FeatureEncoder):
         """
         config = self.config
         length = int(inputs.shape[1])
-        check_tokens(inputs, config.vocab_size, config.max_tokens if config.position_embeddings else math.inf)
+        check_tokens(inputs, config.vocab_size, config.max_tokens)
         assert self.embed_tokens is not None and self.embed_norm is not None
         valid = None if attention_mask is None else attention_mask.bool()
         x = self.embed_tokens(inputs)  # [B, T, D]

@@ -1,4 +1,6 @@
-"""Which positions the student may not see: random, 1-D block and (inverse) 2-D block masks with exact counts.
+"""Which positions the student may not see.
+
+data2vec 2.0: random, 1-D block and (inverse) 2-D block masks with exact counts. data2vec 1.0: spans, and BEiT's blocks.
 
 Every function draws all masks of a batch at once and takes its randomness from an explicit `generator`: either a
 `torch.Generator`, or an int32 tensor of N keys (see `counter_rng`), one for each mask; equal keys give equal masks.
@@ -10,13 +12,16 @@ import math
 import torch
 from torch import Tensor
 
-from .counter_rng import uniform
+from .counter_rng import derive_keys, uniform
 
 Generator = torch.Generator | Tensor
 
 # Streams of `counter_rng` in use: one for block centres, one for the fill-up to the exact count; the decoder's noise
-# (heads.py) has a third.
+# (heads.py) has a third, random crops (trainers/collators.py) a fourth. Number and starts of spans, their thinning out
+# to equal counts, and BEiT's blocks have the others.
 CENTRE_STREAM, FILL_STREAM, NOISE_STREAM = 1, 2, 3
+SPAN_STREAM, START_STREAM, THIN_STREAM, BEIT_STREAM = 5, 6, 7, 8
+MAX_ATTEMPTS = 10  # for one of BEiT's blocks
 
 
 def _uniform(num: int, count: int, generator: Generator, stream: int) -> Tensor:
@@ -49,7 +54,9 @@ def _check(length: int, mask_prob: float, mask_length: int = 1) -> None:
         raise ValueError(f"mask_length is {mask_length}, but must be at least 1")
 
 
-def _choose(covered: Tensor, counts: Tensor, lengths: Tensor, generator: Generator) -> Tensor:
+def _choose(
+    covered: Tensor, counts: Tensor, lengths: Tensor, generator: Generator, stream: int = FILL_STREAM
+) -> Tensor:
     """Exactly `counts` [N, 1] of the first `lengths` [N, 1] positions, covered ones first; bool [N, T] to [N, T].
 
     Too many covered positions are thinned out, too few are filled up, both at random.
@@ -58,7 +65,7 @@ def _choose(covered: Tensor, counts: Tensor, lengths: Tensor, generator: Generat
     positions = torch.arange(length, device=covered.device)
     # Covered positions score in [1, 2), others in [0, 1). Equal numbers are told apart by position, in bits below
     # those of the random numbers: otherwise ties would depend on how long other rows are.
-    scores = covered + _uniform(num_masks, length, generator, FILL_STREAM).double() - positions * 2.0**-44
+    scores = covered + _uniform(num_masks, length, generator, stream).double() - positions * 2.0**-44
     scores.masked_fill_(positions >= lengths, -1.0)
     most = int(counts.max())
     best = scores.topk(most, dim=1).indices  # [N, most], from the highest score down
@@ -205,6 +212,121 @@ def _block_mask(
         counts = (rows * block_prob).long().clamp_(min=1).minimum(rows - 1)
         covered = _choose(covered, counts, rows, generator)
     return (~covered & (torch.arange(length, device=rows.device) < rows)) if inverse else covered
+
+
+def span_mask(
+    num_masks: int,
+    length: int,
+    mask_prob: float,
+    mask_length: int,
+    *,
+    generator: Generator,
+    fit: bool = True,
+    equal_counts: bool = False,
+    lengths: Tensor | None = None,
+) -> Tensor:
+    """Hide spans of `mask_length` positions that may overlap (data2vec 1.0 speech and text, arXiv 2202.03555 §4).
+
+    A mask has `mask_prob * T / mask_length` spans, rounded up or down at random, at least one; no two begin at the same
+    place. At least one position stays visible, where the authors' code raises an error or masks nothing.
+
+    Args:
+        num_masks: number of masks N.
+        length: number of positions T.
+        mask_prob: share of positions that spans would hide if none overlapped, in (0, 1).
+        mask_length: positions a span covers.
+        generator: `torch.Generator` or [N] int32 keys.
+        fit: spans lie wholly within the sequence (speech), so that its last position is never hidden; otherwise they
+            begin anywhere and are cut off at its end (text).
+        equal_counts: afterwards show random single positions, so that all masks hide as few as the one that hides
+            fewest: masks then depend on each other.
+        lengths: as in `random_mask`.
+
+    Returns:
+        bool [N, T].
+
+    Example:
+        >>> masks = span_mask(2, 100, 0.65, 10, generator=torch.Generator().manual_seed(0), equal_counts=True)
+        >>> masks.sum(1)
+        tensor([42, 42])
+    """
+    _check(length, mask_prob, mask_length)
+    rows = _row_lengths(num_masks, length, lengths, generator.device)  # [N, 1]
+    chance = _uniform(num_masks, 1, generator, SPAN_STREAM).double()  # [N, 1]
+    num_spans = (rows * mask_prob / mask_length + chance).long().clamp_(min=1)
+    places = rows
+    if fit:
+        room = rows - mask_length
+        places = torch.where(room <= num_spans, num_spans + 1, room).minimum(rows)  # as the authors count them
+    nothing = torch.zeros(num_masks, length, dtype=torch.bool, device=rows.device)
+    starts = _choose(nothing, num_spans.minimum(places), places, generator, START_STREAM)
+    begun = starts.cumsum(1)  # [N, T], spans that have begun
+    ended = torch.nn.functional.pad(begun, (mask_length, 0))[:, :length]
+    covered = (begun > ended) & (torch.arange(length, device=rows.device) < rows)
+
+    shown = (chance * rows).long().minimum(rows - 1)  # [N, 1], a random position
+    all_hidden = covered.sum(1, keepdim=True) == rows
+    covered.scatter_(1, shown, covered.gather(1, shown) & ~all_hidden)
+    if equal_counts:
+        fewest = covered.sum(1, keepdim=True).amin(0, keepdim=True).expand(num_masks, 1)
+        covered = _choose(covered, fewest, rows, generator, THIN_STREAM)
+    return covered
+
+
+def beit_block_mask(
+    num_masks: int, grid: tuple[int, int], mask_prob: float, *, generator: Generator, min_block: int = 16
+) -> Tensor:
+    """Hide rectangles of random size and shape, as BEiT does (arXiv 2106.08254 algorithm 1; data2vec 1.0 images).
+
+    Blocks are drawn until enough patches are hidden. A mask for which ten blocks in a row don't do (too large, or
+    nothing new) hides fewer; one for which none did hides a single patch.
+
+    Args:
+        num_masks: number of masks N.
+        grid: rows and columns (h, w) of patches; need not be square.
+        mask_prob: share of patches to hide, in (0, 1): `round(h * w * mask_prob)` at most.
+        generator: `torch.Generator` or [N] int32 keys.
+        min_block: patches of the smallest block, while as many are missing.
+
+    Returns:
+        bool [N, h * w], patches row by row.
+
+    Example:
+        >>> beit_block_mask(2, (14, 14), 0.6, generator=torch.Generator().manual_seed(0)).sum(1)
+        tensor([118, 118])
+    """
+    height, width = grid
+    _check(height * width, mask_prob)
+    device = generator.device
+    goal = min(max(1, round(height * width * mask_prob)), height * width - 1)
+    covered = torch.zeros(num_masks, height, width, dtype=torch.bool, device=device)
+    missing = torch.full((num_masks,), goal, device=device)
+    failures = torch.zeros_like(missing)
+    rows, columns = torch.arange(height, device=device)[:, None], torch.arange(width, device=device)
+    attempt = 0
+    while bool(((missing > 0) & (failures < MAX_ATTEMPTS)).any()):
+        keys = generator if isinstance(generator, torch.Generator) else derive_keys(generator, attempt)
+        draws = _uniform(num_masks, 4, keys, BEIT_STREAM).double().T  # four times [N]
+        area = min_block + draws[0] * (missing - min_block)
+        aspect = torch.exp((2 * draws[1] - 1) * math.log(1 / 0.3))  # from .3 to 1 / .3
+        high, wide = (area * aspect).sqrt().round().long(), (area / aspect).sqrt().round().long()  # [N]
+        top, left = (draws[2] * (height - high + 1)).long(), (draws[3] * (width - wide + 1)).long()
+        block = _between(rows, top, high) & _between(columns, left, wide)  # [N, h, w]
+        new = (block & ~covered).sum((1, 2))
+        accepted = (failures < MAX_ATTEMPTS) & (high < height) & (wide < width) & (new > 0) & (new <= missing)
+        covered |= block & accepted[:, None, None]
+        missing = missing - new * accepted
+        failures = torch.where(accepted, 0, failures + 1)
+        attempt += 1
+    mask = covered.flatten(1)
+    anywhere = (_uniform(num_masks, 1, generator, BEIT_STREAM) * height * width).long()  # [N, 1]
+    return mask.scatter(1, anywhere, mask.gather(1, anywhere) | ~mask.any(1, keepdim=True))
+
+
+def _between(coordinates: Tensor, first: Tensor, count: Tensor) -> Tensor:
+    """Which coordinates, [h, 1] or [w], are among the `count` [N] from `first` [N] on: [N, h, 1] or [N, 1, w]."""
+    first, count = first[:, None, None], count[:, None, None]
+    return (coordinates >= first) & (coordinates < first + count)
 
 
 def visible_ids(mask: Tensor, valid: Tensor | None = None) -> Tensor:

@@ -14,14 +14,20 @@ from scipy import ndimage, stats
 from torch import Tensor
 
 from modeling_data2vec.counter_rng import derive_keys
-from modeling_data2vec.masking import block_mask_1d, block_mask_2d, random_mask, visible_ids
+from modeling_data2vec.masking import (
+    beit_block_mask,
+    block_mask_1d,
+    block_mask_2d,
+    random_mask,
+    span_mask,
+    visible_ids,
+)
 
 ENTRIES = [
     (name, entry)
     for name in reference_cases.names("mask_statistics*")
     for entry in reference_cases.load(name).info["statistics"]
 ]
-OURS = ("compute_block_mask_1d", "compute_block_mask_2d", "random_masking")
 FALSE_ALARM = 1e-4
 
 
@@ -35,6 +41,14 @@ def torch_generator(num: int, seed: int = 0) -> torch.Generator:
 
 def draw(args: dict, rows: int, length: int, generator: torch.Generator | Tensor) -> Tensor:
     """Masks [rows, length] by the reference's arguments."""
+    if "num_masks" in args:  # BEiT
+        grid, prob = (args["grid"], args["grid"]), args["num_masks"] / length
+        assert args["max_masks"] >= length
+        return beit_block_mask(rows, grid, prob, generator=generator, min_block=args["min_masks"])
+    if "mask_multiple_length" in args:  # text of 1.0
+        return span_mask(rows, length, args["mask_prob"], args["mask_multiple_length"], generator=generator, fit=False)
+    if "min_masks" in args:  # speech of 1.0
+        return draw_calls(args, rows, length, generator)
     if args["function"] == "random_masking":
         return random_mask(rows, length, args["mask_ratio"], generator=generator)
     options = {
@@ -48,6 +62,25 @@ def draw(args: dict, rows: int, length: int, generator: torch.Generator | Tensor
     return block_mask_2d(rows, grid, args["mask_prob"], args["mask_length"], generator=generator, **options)
 
 
+def rows_of_a_call(args: dict) -> int:
+    """How many rows of the reference's figures were drawn together, and so depend on each other."""
+    return args["shape"][0] if args.get("require_same_masks") and args.get("min_masks") == 1 else 1
+
+
+def draw_calls(args: dict, rows: int, length: int, generator: torch.Generator | Tensor) -> Tensor:
+    """Spans of speech; where the reference makes the rows of a call equal, as many calls as it made."""
+    assert args.get("mask_type", "static") == "static" and not args.get("no_overlap") and not args.get("mask_other")
+    together = rows_of_a_call(args)
+    lengths = torch.tensor(args["lens"]) if "lens" in args else None
+    shape = {"mask_prob": args["mask_prob"], "mask_length": args["mask_length"]}
+    if together == 1:
+        return span_mask(rows, length, generator=generator, lengths=lengths, **shape)
+    calls = [generator] * (rows // together) if isinstance(generator, torch.Generator) else generator.split(together)
+    return torch.cat(
+        [span_mask(together, length, generator=one, lengths=lengths, equal_counts=True, **shape) for one in calls]
+    )
+
+
 def p_value(difference: float, standard_error: float) -> float:
     """Two-sided, under a normal distribution; a figure that does not vary must be equal."""
     if standard_error < 1e-9:
@@ -55,22 +88,22 @@ def p_value(difference: float, standard_error: float) -> float:
     return float(2 * stats.norm.sf(abs(difference) / standard_error))
 
 
-def p_of_ratio(numerator: Tensor, denominator: Tensor, expected: float, rows: int) -> float:
+def p_of_ratio(numerator: Tensor, denominator: Tensor, expected: float, rows: float) -> float:
     """Ratio of two totals over rows, against the same ratio over `rows` other rows (delta method)."""
     ratio = numerator.sum() / denominator.sum()
     spread = (numerator - ratio * denominator).std() / denominator.mean()
     return p_value(float(ratio) - expected, float(spread) * math.sqrt(1 / len(numerator) + 1 / rows))
 
 
-def p_of_std(values: Tensor, expected: float, rows: int) -> float:
+def p_of_std(values: Tensor, expected: float, rows: float, together: int) -> float:
     """Standard deviation over rows; the variance of a variance is (fourth moment - variance²) / rows."""
     variance = values.var()
     of_variance = ((values - values.mean()) ** 4).mean() - variance**2
-    error = math.sqrt(max(float(of_variance), 0.0) * (1 / len(values) + 1 / rows))
+    error = math.sqrt(max(float(of_variance), 0.0) * together * (1 / len(values) + 1 / rows))
     return p_value(float(variance) - expected**2, error)
 
 
-def p_of_positions(mask: Tensor, expected: Tensor, rows: int) -> dict[str, float]:
+def p_of_positions(mask: Tensor, expected: Tensor, rows: int, together: int) -> dict[str, float]:
     """How often each position is hidden: the largest |z|, and the sum of z².
 
     z of a position is the difference of both frequencies over its pooled binomial error. Positions of a mask are
@@ -82,7 +115,7 @@ def p_of_positions(mask: Tensor, expected: Tensor, rows: int) -> dict[str, float
     values = mask.double()
     frequency = values.mean(0)
     pooled = (len(values) * frequency + rows * expected) / (len(values) + rows)
-    error = (pooled * (1 - pooled) * (1 / len(values) + 1 / rows)).sqrt()
+    error = (pooled * (1 - pooled) * together * (1 / len(values) + 1 / rows)).sqrt()
     varies = error > 1e-9
     torch.testing.assert_close(frequency[~varies], expected[~varies], rtol=0, atol=1e-6)
     if not varies.any():
@@ -113,19 +146,24 @@ def components(visible: Tensor) -> Tensor:
     return torch.from_numpy(first[1:] // visible[0].numel()).bincount(minlength=len(visible))  # group 0: hidden ones
 
 
-def p_of_figures(mask: Tensor, figures: dict, two_dimensional: bool) -> dict[str, float]:
-    """A p-value for each figure of the reference's statistics that we can compute."""
-    rows, length = figures["rows"], figures["length"]
-    ones, hidden, shown = torch.ones(len(mask)), mask.sum(1), (~mask).sum(1)
+def p_of_figures(mask: Tensor, figures: dict, two_dimensional: bool, together: int) -> dict[str, float]:
+    """A p-value for each figure of the reference's statistics that we can compute.
+
+    Of rows that were drawn `together`, a ratio takes the sums; elsewhere they count as one row (the safe side).
+    """
+    rows, args = figures["rows"], figures["args"]
+    lengths = torch.tensor(args.get("lens", [figures["length"]])).repeat(len(mask) // len(args.get("lens", [0])))
+    visible = ~mask & (torch.arange(figures["length"]) < lengths[:, None])
+    ones, hidden, shown = torch.ones(len(mask)), mask.sum(1), visible.sum(1)
 
     def following(x: Tensor) -> tuple[Tensor, Tensor]:
         """Pairs of neighbours that are both True, and all that could be."""
         return (x[..., 1:] & x[..., :-1]).flatten(1).sum(1), x[..., :-1].flatten(1).sum(1)
 
-    ratios: dict[str, Callable[[], tuple[Tensor, Tensor]]] = {"masked_fraction_mean": lambda: (hidden / length, ones)}
-    spreads: dict[str, Callable[[], Tensor]] = {"masked_fraction_std": lambda: hidden / length}
+    ratios: dict[str, Callable[[], tuple[Tensor, Tensor]]] = {"masked_fraction_mean": lambda: (hidden / lengths, ones)}
+    spreads: dict[str, Callable[[], Tensor]] = {"masked_fraction_std": lambda: hidden / lengths}
     if two_dimensional:
-        grid = mask.unflatten(1, (math.isqrt(length), -1))
+        grid = mask.unflatten(1, (math.isqrt(figures["length"]), -1))
         ratios |= {
             "P_right_masked_given_masked": lambda: following(grid),
             "P_right_visible_given_visible": lambda: following(~grid),
@@ -136,20 +174,21 @@ def p_of_figures(mask: Tensor, figures: dict, two_dimensional: bool) -> dict[str
             "P_next_masked_given_masked": lambda: following(mask),
             "masked_span_length_mean": lambda: (hidden, runs(mask)),
             "masked_spans_per_row_mean": lambda: (runs(mask), ones),
-            "visible_run_length_mean": lambda: (shown, runs(~mask)),
-            "visible_runs_per_row_mean": lambda: (runs(~mask), ones),
+            "visible_run_length_mean": lambda: (shown, runs(visible)),
+            "visible_runs_per_row_mean": lambda: (runs(visible), ones),
         }
         spreads |= {
             "masked_spans_per_row_std": lambda: runs(mask),
-            "visible_runs_per_row_std": lambda: runs(~mask),
+            "visible_runs_per_row_std": lambda: runs(visible),
         }
     p_values = {}
     for name in figures.keys() & ratios.keys():
         numerator, denominator = ratios[name]()
         counted = min(rows, 500) if name.endswith("first_500") else rows
-        p_values[name] = p_of_ratio(numerator.double(), denominator.double(), figures[name], counted)
+        numerator, denominator = (x.double().view(-1, together).sum(1) for x in (numerator, denominator))
+        p_values[name] = p_of_ratio(numerator, denominator, figures[name], counted / together)
     for name in figures.keys() & spreads.keys():
-        p_values[name] = p_of_std(spreads[name]().double(), figures[name], rows)
+        p_values[name] = p_of_std(spreads[name]().double(), figures[name], rows, together)
     return p_values
 
 
@@ -166,8 +205,6 @@ def test_reference_mask_statistics(name, entry, generator):
     case = reference_cases.load(name)
     figures = case.info["statistics"][entry]
     args, rows, length = figures["args"], figures["rows"], figures["length"]
-    if (function := args.get("function")) not in OURS:
-        pytest.skip(f"masks of {function or 'data2vec 1.0'} come with later models")
     if used := differences.left_out_of(args):
         pytest.skip(f"docs/differences.md leaves out {used}")
 
@@ -177,8 +214,9 @@ def test_reference_mask_statistics(name, entry, generator):
     if figures["masked_count_min"] == figures["masked_count_max"]:
         assert int(hidden.min()) == figures["masked_count_min"]
         assert int(hidden.max()) == figures["masked_count_max"]
-    p_values = p_of_figures(mask, figures, function == "compute_block_mask_2d")
-    p_values |= p_of_positions(mask, case.tensors[f"{entry}.position_frequency"].double(), rows)
+    two_dimensional, together = "P_right_masked_given_masked" in figures, rows_of_a_call(args)
+    p_values = p_of_figures(mask, figures, two_dimensional, together)
+    p_values |= p_of_positions(mask, case.tensors[f"{entry}.position_frequency"].double(), rows, together)
     worst = min(p_values, key=p_values.__getitem__)
     assert p_values[worst] * len(p_values) > FALSE_ALARM, f"{worst} has p = {p_values[worst]:.1e} of {p_values}"
 
@@ -293,3 +331,66 @@ def test_visible_ids_says_what_is_wrong():
         visible_ids(torch.tensor([yes * 3, yes * 3]))
     with pytest.raises(ValueError, match="hides nothing.*mask_prob"):
         visible_ids(torch.tensor([no * 3, no * 3]))
+
+
+# ---- data2vec 1.0 ----
+
+
+@quickly
+@given(
+    lengths=st.lists(st.integers(2, 60), min_size=1, max_size=5),
+    mask_prob=PROBS,
+    mask_length=st.integers(1, 12),
+    fit=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_spans_depend_on_key_and_own_length_alone(lengths, mask_prob, mask_length, fit, seed):
+    sizes, some_keys = torch.tensor(lengths), keys(len(lengths), seed)
+    mask = span_mask(len(lengths), 64, mask_prob, mask_length, generator=some_keys, fit=fit, lengths=sizes)
+    for row, key, size in zip(mask, some_keys, lengths, strict=True):
+        alone = span_mask(1, size, mask_prob, mask_length, generator=key[None], fit=fit)[0]
+        assert torch.equal(row[:size], alone)
+        assert not row[size:].any()
+        assert 0 < int(alone.sum()) < size
+
+
+@quickly
+@given(st.integers(20, 80), st.floats(0.1, 0.9), st.integers(2, 6), st.integers(0, 99))
+def test_spans_that_fit_are_whole(length, mask_prob, mask_length, seed):
+    mask = span_mask(4, length, mask_prob, mask_length, generator=keys(4, seed))
+    edges = torch.nn.functional.pad(mask.int(), (1, 1)).diff()
+    for row in edges:
+        begins, ends = (row == 1).nonzero().flatten(), (row == -1).nonzero().flatten()
+        assert int((ends - begins).min()) >= mask_length
+    assert not mask[:, -1].any()
+
+
+def test_spans_of_equal_counts_hide_as_few_as_the_shortest_row():
+    sizes = torch.tensor([300, 100, 200])
+    loose = span_mask(3, 300, 0.65, 10, generator=keys(3), lengths=sizes)
+    equal = span_mask(3, 300, 0.65, 10, generator=keys(3), lengths=sizes, equal_counts=True)
+    assert set(equal.sum(1).tolist()) == {int(loose.sum(1).min())}
+    assert not (equal & ~loose).any()  # positions are only shown
+
+
+@quickly
+@given(GRIDS, PROBS, st.integers(1, 20), st.integers(0, 99))
+def test_beit_blocks_depend_on_the_key_alone_and_hide_something(grid, mask_prob, min_block, seed):
+    some_keys = keys(4, seed)
+    mask = beit_block_mask(4, grid, mask_prob, generator=some_keys, min_block=min_block)
+    length = grid[0] * grid[1]
+    for row, key in zip(mask, some_keys, strict=True):
+        assert torch.equal(row, beit_block_mask(1, grid, mask_prob, generator=key[None], min_block=min_block)[0])
+        assert 0 < int(row.sum()) <= min(max(1, round(length * mask_prob)), length - 1)
+
+
+def test_bad_arguments_of_spans_and_beit_blocks_are_named():
+    generator = torch_generator(1)
+    with pytest.raises(ValueError, match=r"mask_prob is 1\.0.*strictly between 0 and 1"):
+        span_mask(1, 20, 1.0, 4, generator=generator)
+    with pytest.raises(ValueError, match=r"mask_length is 0\b.*at least 1"):
+        span_mask(1, 20, 0.5, 0, generator=generator)
+    with pytest.raises(ValueError, match="lengths has shape.*from 2 to 20"):
+        span_mask(2, 20, 0.5, 4, generator=generator, lengths=torch.tensor([21, 5]))
+    with pytest.raises(ValueError, match="at least one must be hidden and one visible"):
+        beit_block_mask(1, (1, 1), 0.5, generator=generator)

@@ -9,13 +9,19 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from modeling_data2vec import (
-    Data2Vec2AudioConfig,
     Data2Vec2PreTrainingConfig,
-    Data2Vec2TextConfig,
-    Data2Vec2VisionConfig,
+    Data2VecPreTrainingConfig,
 )
+from modeling_data2vec.auto import pretraining_class
 from modeling_data2vec.counter_rng import derive_keys, uniform
-from modeling_data2vec.masking import block_mask_1d, block_mask_2d, random_mask, visible_ids
+from modeling_data2vec.masking import (
+    beit_block_mask,
+    block_mask_1d,
+    block_mask_2d,
+    random_mask,
+    span_mask,
+    visible_ids,
+)
 
 CROP_STREAM = 4  # of `counter_rng`; masks and noise have 1 to 3
 
@@ -53,11 +59,17 @@ class MaskCollator:
     change them. Samples without a key get one from torch's global generator.
 
     Args:
-        config: reads `num_masks`, `padding` and the mask fields.
+        config: reads `num_masks`, `padding` and the mask fields. That of data2vec 2.0 gets masks, the positions that
+            they leave and the noise's keys, that of 1.0 only masks.
     """
 
     def __init__(self, config: Any) -> None:
         self.config = config
+        self.drops_positions = isinstance(config, Data2Vec2PreTrainingConfig)  # data2vec 1.0 replaces them
+
+    def draw_v1(self, keys: Tensor, grid: tuple[int, ...], lengths: Tensor | None) -> Tensor:
+        """As `draw`, the masks of data2vec 1.0."""
+        raise NotImplementedError
 
     def batch(self, examples: Examples, keys: Tensor) -> tuple[dict[str, Tensor], tuple[int, ...], Tensor | None]:
         """(model inputs, grid of positions, real positions of each sample or None for all); `keys` are int32 [B]."""
@@ -65,7 +77,9 @@ class MaskCollator:
 
     def draw(self, keys: Tensor, grid: tuple[int, ...], lengths: Tensor | None = None) -> Tensor:
         """Masks for int32 keys [N]: bool [N, T]; `lengths` [N] where not all T positions are real."""
-        config: Data2Vec2PreTrainingConfig = self.config
+        config = self.config
+        if not self.drops_positions:
+            return self.draw_v1(keys, grid, lengths)
         if config.mask_length == 1:
             return random_mask(len(keys), prod(grid), config.mask_prob, generator=keys, lengths=lengths)
         shape: dict[str, Any] = {
@@ -91,6 +105,8 @@ class MaskCollator:
             row_lengths = lengths.repeat_interleave(keys.shape[1])  # [B * M]
             valid = torch.arange(grid[0]) < lengths[:, None, None]  # [B, 1, T]
         mask = self.draw(keys.flatten(), grid, row_lengths).unflatten(0, keys.shape)  # [B, M, T]
+        if not self.drops_positions:
+            return inputs | {"mask": mask}
         return inputs | {"mask": mask, "ids_keep": visible_ids(mask, valid), "noise_keys": keys}
 
 
@@ -98,6 +114,7 @@ class ImageMaskCollator(MaskCollator):
     """Stacks images of one size.
 
     Example:
+        >>> from modeling_data2vec import Data2Vec2VisionConfig
         >>> collator = ImageMaskCollator(Data2Vec2VisionConfig(image_size=64, num_masks=4))
         >>> batch = collator([{"pixel_values": torch.zeros(3, 64, 64), "key": i} for i in range(2)])
         >>> {name: tuple(value.shape) for name, value in batch.items()}["mask"]
@@ -108,6 +125,12 @@ class ImageMaskCollator(MaskCollator):
         pixel_values = torch.stack([example["pixel_values"] for example in examples])  # [B, channels, H, W]
         height, width = pixel_values.shape[2:]
         return {"pixel_values": pixel_values}, (height // self.config.patch_size, width // self.config.patch_size), None
+
+    def draw_v1(self, keys: Tensor, grid: tuple[int, ...], lengths: Tensor | None) -> Tensor:
+        config, (rows, columns) = self.config, grid
+        return beit_block_mask(
+            len(keys), (rows, columns), config.mask_prob, generator=keys, min_block=config.min_mask_block
+        )
 
 
 class AudioMaskCollator(MaskCollator):
@@ -122,13 +145,14 @@ class AudioMaskCollator(MaskCollator):
         ValueError: a clip is too short to hide one frame and show another.
 
     Example:
+        >>> from modeling_data2vec import Data2Vec2AudioConfig
         >>> collator = AudioMaskCollator(Data2Vec2AudioConfig(num_masks=4))
         >>> batch = collator([{"input_values": torch.randn(n), "key": n} for n in (16_000, 12_000)])
         >>> tuple(batch["mask"].shape), batch["attention_mask"].sum(1).tolist()
         ((2, 4, 49), [16000, 12000])
     """
 
-    def __init__(self, config: Data2Vec2AudioConfig, crop: Literal["none", "shortest"] = "none") -> None:
+    def __init__(self, config: Any, crop: Literal["none", "shortest"] = "none") -> None:
         super().__init__(config)
         self.crop = crop
 
@@ -151,6 +175,11 @@ class AudioMaskCollator(MaskCollator):
         lengths = self.config.num_frames(attention_mask.sum(1))
         return {"input_values": input_values, "attention_mask": attention_mask}, grid, lengths
 
+    def draw_v1(self, keys: Tensor, grid: tuple[int, ...], lengths: Tensor | None) -> Tensor:
+        config = self.config
+        shape = {"mask_prob": config.mask_prob, "mask_length": config.mask_length, "lengths": lengths}
+        return span_mask(len(keys), grid[0], generator=keys, equal_counts=config.equal_mask_counts, **shape)
+
 
 class TextMaskCollator(MaskCollator):
     """Pads token sequences to the longest and masks tokens.
@@ -159,6 +188,7 @@ class TextMaskCollator(MaskCollator):
         ValueError: a sequence is too short to hide one token and show another.
 
     Example:
+        >>> from modeling_data2vec import Data2Vec2TextConfig
         >>> collator = TextMaskCollator(Data2Vec2TextConfig(num_masks=4))
         >>> batch = collator([{"input_ids": torch.arange(n), "key": n} for n in (12, 8)])
         >>> tuple(batch["mask"].shape), batch["mask"].sum(2).tolist()
@@ -176,19 +206,25 @@ class TextMaskCollator(MaskCollator):
             return {"input_ids": input_ids}, grid, None
         return {"input_ids": input_ids, "attention_mask": attention_mask}, grid, attention_mask.sum(1)
 
+    def draw_v1(self, keys: Tensor, grid: tuple[int, ...], lengths: Tensor | None) -> Tensor:
+        config = self.config
+        shape = {"mask_prob": config.mask_prob, "mask_length": config.mask_length, "lengths": lengths}
+        return span_mask(len(keys), grid[0], generator=keys, fit=False, **shape)
 
-COLLATORS: dict[type, type[MaskCollator]] = {
-    Data2Vec2AudioConfig: AudioMaskCollator,
-    Data2Vec2TextConfig: TextMaskCollator,
-    Data2Vec2VisionConfig: ImageMaskCollator,
+
+COLLATORS: dict[str, type[MaskCollator]] = {
+    "input_values": AudioMaskCollator,
+    "input_ids": TextMaskCollator,
+    "pixel_values": ImageMaskCollator,
 }
 
 
-def mask_collator(config: Data2Vec2PreTrainingConfig) -> MaskCollator:
+def mask_collator(config: Data2VecPreTrainingConfig) -> MaskCollator:
     """The collator for a model's config.
 
     Example:
+        >>> from modeling_data2vec import Data2Vec2TextConfig
         >>> type(mask_collator(Data2Vec2TextConfig())).__name__
         'TextMaskCollator'
     """
-    return COLLATORS[type(config)](config)
+    return COLLATORS[pretraining_class(config.model_type).main_input_name](config)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from modeling_data2vec import Data2Vec2PreTrainingConfig, Data2VecPreTrainingOutput
+from modeling_data2vec import Data2VecPreTrainingConfig, Data2VecPreTrainingOutput
 from modeling_data2vec.losses import regression_loss
 from modeling_data2vec.targets import spread, weighted_variance
 
@@ -84,7 +84,7 @@ def _real_rows(x: Tensor, valid: Tensor | None) -> Tensor:
 
 
 @torch.no_grad()
-def measure_health(output: Data2VecPreTrainingOutput, config: Data2Vec2PreTrainingConfig) -> dict[str, Tensor]:
+def measure_health(output: Data2VecPreTrainingOutput, config: Data2VecPreTrainingConfig) -> dict[str, Tensor]:
     """Health figures of one batch, each a scalar tensor; padding doesn't count.
 
     | figure | meaning |
@@ -112,7 +112,7 @@ def measure_health(output: Data2VecPreTrainingOutput, config: Data2Vec2PreTraini
     constant_losses = regression_loss(constant, flat_targets, loss_beta=config.loss_beta, loss_scale=config.loss_scale)
     constant_loss = (constant_losses * target_weights).sum() / target_weights.sum()
     cosine = torch.cosine_similarity(predictions, targets[:, None], dim=-1)  # [B, M, T]
-    states = output.student_states[:, config.num_extra_tokens :]  # [R, V, D]
+    states = output.student_states[:, config.num_extra_tokens :]  # [R, V or T, D]
     figures = {
         "regression_loss": output.regression_loss.detach(),
         "constant_loss": constant_loss,

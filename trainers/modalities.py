@@ -156,7 +156,8 @@ class TextModality(Modality):
 
     @property
     def block_length(self) -> int:
-        return self.data.get("block_length", getattr(self.config, "max_position_embeddings", PROBE_TOKENS))
+        longest = getattr(self.config, "max_position_embeddings", PROBE_TOKENS)
+        return self.data.get("block_length", min(longest, getattr(self.config, "max_tokens", longest)))
 
     def fit(self, *, new_model: bool) -> None:
         config, tokenizer = self.config, self.processor
@@ -164,6 +165,13 @@ class TextModality(Modality):
             config.vocab_size = vocabulary_size(tokenizer)
             for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
                 setattr(config, name, getattr(tokenizer, name))
+        if hasattr(config, "mask_token"):  # data2vec 1.0 shows one at hidden positions
+            if tokenizer.mask_token_id is None:
+                raise ValueError(
+                    "the tokenizer has no mask token, which data2vec 1.0 puts at hidden positions: give it one "
+                    "(tokenizer.add_special_tokens), or use a tokenizer that `data2vec tokenizer` trained"
+                )
+            config.mask_token_id = tokenizer.mask_token_id
         check_tokenizer(tokenizer, config, self.block_length)
 
     def samples(self, source: str, *, split: str, column: str | None, streaming: bool, seed: int) -> Samples:

@@ -2,16 +2,18 @@
 
 import json
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, set_seed
+from transformers import AutoModel, PreTrainedConfig, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
+
+from modeling_data2vec.auto import pretraining_class_of
 
 from .callbacks import ProbeCallback
 from .evaluation import LabelledSet, baseline_accuracy, probe_accuracy, probe_table
@@ -130,9 +132,9 @@ def _check_output(output: Path, options: PretrainOptions, args: Data2VecTraining
 def _model_and_data(options: PretrainOptions, recipe: Recipe, config_changes: dict[str, Any]) -> tuple[Any, Modality]:
     """The model, new or from a checkpoint, and what reads its data."""
     config = recipe.model_config(config_changes)  # names unknown changes, for a checkpoint too
-    model_class = AutoModelForPreTraining._model_mapping[type(config)]
-    if options.model is not None:  # the checkpoint's own shape; the recipe gives training arguments and data settings
-        config = AutoConfig.from_pretrained(options.model, **config_changes)
+    model_class = recipe.model_class
+    if options.model is not None:  # the checkpoint's own shape; the recipe gives everything else
+        config = _checkpoint_config(options.model, recipe, config_changes)
     kind = modality(model_class)
     tokenizer = options.tokenizer or (None if options.model else recipe.data.get("tokenizer"))
     data = kind(config, _load_processor(kind, tokenizer or options.model or str(recipe.config)), recipe.data)
@@ -140,6 +142,35 @@ def _model_and_data(options: PretrainOptions, recipe: Recipe, config_changes: di
     if options.model is None:
         return model_class(config), data
     return model_class.from_pretrained(options.model, config=config), data
+
+
+def _checkpoint_config(name: str, recipe: Recipe, changes: dict[str, Any]) -> Any:
+    """The config of a checkpoint that is to be trained by a recipe.
+
+    The method's settings (masks, targets, teacher) are the checkpoint's own where it has them, and otherwise the
+    recipe's, as for a checkpoint of transformers' own classes.
+    """
+    try:
+        found = pretraining_class_of(name)
+    except OSError as error:
+        raise ValueError(f"--model {name!r} can't be loaded: {str(error).splitlines()[0]}") from error
+    if found is not recipe.model_class:
+        raise ValueError(
+            f"--model {name!r} is a {found.config_class.model_type} model, but {recipe.name} is a recipe for "
+            f"{recipe.model_class.config_class.model_type}: choose a recipe for that type"
+        )
+    own, _ = PreTrainedConfig.get_config_dict(name)
+    config_class = found.config_class
+    # Fields that transformers' own config of that type, if there is one, doesn't have.
+    native = {
+        entry.name
+        for base in config_class.__mro__
+        if base.__module__.startswith("transformers.")
+        for entry in fields(base)
+    }
+    method = {entry.name: getattr(recipe.model_config(), entry.name) for entry in fields(config_class)}
+    lacking = {key: value for key, value in method.items() if key not in native and key not in own}
+    return config_class.from_pretrained(name, **(lacking | changes))
 
 
 def _load_processor(kind: type[Modality], name: str) -> Any:

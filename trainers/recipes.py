@@ -12,20 +12,21 @@ from typing import Any
 
 import yaml
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import PreTrainedConfig
 
-from modeling_data2vec import Data2Vec2PreTrainingConfig
+from modeling_data2vec import Data2VecPreTrainingConfig
+from modeling_data2vec.auto import pretraining_class
 from modeling_data2vec.hub_configs import recipe_folder, recipe_names
 
 from .training_arguments import Data2VecTrainingArguments
 
 TRAINING_KEYS = {entry.name for entry in fields(Data2VecTrainingArguments)}
-# What a sample is called, and what `data` may hold beside `dataset` and `num_examples`, by the config's `model_type`.
-SAMPLES = {"data2vec2-vision": "images", "data2vec2-audio": "clips", "data2vec2-text": "sequences"}
+# What a sample is called, and what `data` may hold beside `dataset` and `num_examples`, by the model's main input.
+SAMPLES = {"pixel_values": "images", "input_values": "clips", "input_ids": "sequences"}
 DATA_KEYS = {
-    "data2vec2-vision": {"augmentation"},
-    "data2vec2-audio": {"num_seconds", "max_batch_seconds", "min_seconds", "max_seconds", "crop"},
-    "data2vec2-text": {"block_length", "tokenizer"},
+    "pixel_values": {"augmentation"},
+    "input_values": {"num_seconds", "max_batch_seconds", "min_seconds", "max_seconds", "crop"},
+    "input_ids": {"block_length", "tokenizer"},
 }
 CROPS = ("shortest", "none")
 SAMPLING_RATE = 16_000  # of all speech models
@@ -73,7 +74,7 @@ class Recipe:
     @property
     def unit(self) -> str:
         """What batches are counted in: "images", "clips", "sequences" or "seconds" of audio."""
-        return "seconds" if "max_batch_seconds" in self.data else SAMPLES[self.model_config().model_type]
+        return "seconds" if "max_batch_seconds" in self.data else SAMPLES[self.model_class.main_input_name]
 
     @property
     def micro_batch(self) -> float:
@@ -119,7 +120,7 @@ class Recipe:
             bound["max_batch_length"] = round(SAMPLING_RATE * self.data["max_batch_seconds"])
         return self.training | bound | overrides
 
-    def model_config(self, overrides: dict[str, Any] | None = None) -> Data2Vec2PreTrainingConfig:
+    def model_config(self, overrides: dict[str, Any] | None = None) -> Data2VecPreTrainingConfig:
         """The model's config, of the class that its `model_type` names: the folder's, with the recipe's and the given
         changes.
 
@@ -131,20 +132,23 @@ class Recipe:
             (4, 4)
         """
         values = json.loads((self.config / "config.json").read_text())
-        if values.get("model_type") not in DATA_KEYS:
-            raise ValueError(
-                f"{self.name}: {self.config / 'config.json'} is of a model of type {values.get('model_type')!r}, but a "
-                f"recipe is for one of {', '.join(DATA_KEYS)}"
-            )
-        config_class = type(AutoConfig.for_model(values["model_type"]))
+        try:
+            config_class = pretraining_class(values.pop("model_type", None)).config_class
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {self.config / 'config.json'}: {error}") from error
         known = {entry.name for entry in fields(config_class)}
-        check_keys(values, known | {"model_type"}, str(self.config / "config.json"))
+        check_keys(values, known, str(self.config / "config.json"))
         changes = _numbers(self.config_overrides | (overrides or {}))
         check_keys(changes, known - {entry.name for entry in fields(PreTrainedConfig)}, f"{config_class.__name__}")
         try:
-            return AutoConfig.for_model(**(values | changes))
+            return config_class(**(values | changes))
         except StrictDataclassError as error:  # what a config's own checks end in is no ValueError
             raise ValueError(f"{self.name}: {error}") from error
+
+    @property
+    def model_class(self) -> Any:
+        """The class that the recipe trains."""
+        return pretraining_class(self.model_config().model_type)
 
     def accumulation_steps(self, num_gpus: int, per_device_batch: float) -> int:
         """Micro-batches that make up the recipe's global batch on fewer or smaller devices.
@@ -246,7 +250,7 @@ def _checked(values: Any, path: Path) -> Recipe:
 
 def _check_data(recipe: Recipe, path: Path) -> None:
     config, data = recipe.model_config(), recipe.data
-    check_keys(data, {"dataset", "num_examples"} | DATA_KEYS[config.model_type], f"{path}, data")
+    check_keys(data, {"dataset", "num_examples"} | DATA_KEYS[recipe.model_class.main_input_name], f"{path}, data")
     check_keys(data.get("augmentation", {}), AUGMENTATION_KEYS, f"{path}, augmentation")
     if data.get("crop", "none") not in CROPS:
         raise ValueError(f"{path}: data.crop is {data['crop']!r}, but must be one of {', '.join(CROPS)}")
@@ -257,11 +261,11 @@ def _check_data(recipe: Recipe, path: Path) -> None:
                 f"{path}: data.{low} is {data[low]} and {high} {data[high]}, but neither may be negative, and the "
                 "first not larger than the second"
             )
-    positions = getattr(config, "max_position_embeddings", math.inf)
+    positions = getattr(config, "max_tokens", math.inf)
     if data.get("block_length", 0) > positions:
         raise ValueError(
-            f"{path}: data.block_length is {data['block_length']}, but the model takes max_position_embeddings "
-            f"{positions} tokens: lower the one, or raise the other in config_overrides"
+            f"{path}: data.block_length is {data['block_length']}, but the model takes {positions} tokens: lower it, "
+            "or raise max_position_embeddings in config_overrides"
         )
 
 

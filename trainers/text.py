@@ -10,8 +10,6 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from modeling_data2vec import Data2Vec2TextConfig
-
 from .packing import Tokenize, start_and_end
 from .samples import UnreadableError, read_labelled
 from .sources import STRINGS, Medium, column_types, load_source, prepare_column
@@ -89,7 +87,7 @@ def vocabulary_size(tokenizer: PreTrainedTokenizerBase) -> int:
     return max(len(tokenizer), max(tokenizer.get_vocab().values()) + 1)
 
 
-def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: Data2Vec2TextConfig, block_length: int) -> None:
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: Any, block_length: int) -> None:
     """Require that a model can take the tokenizer's ids and sequences of `block_length` tokens.
 
     Raises:
@@ -107,10 +105,10 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: Data2Vec2TextCon
             f"{config.pad_token_id}, an id that it never learns: set pad_token_id to the tokenizer's"
             + ("" if tokenizer.pad_token_id is not None else ", after giving it a pad_token of its own")
         )
-    if config.position_embeddings and block_length > config.max_position_embeddings:
+    if block_length > config.max_tokens:
         raise ValueError(
-            f"block_length is {block_length}, but the model's max_position_embeddings is "
-            f"{config.max_position_embeddings}: lower block_length, or raise max_position_embeddings"
+            f"block_length is {block_length}, but the model's max_position_embeddings leaves room for "
+            f"{config.max_tokens} tokens: lower block_length, or raise max_position_embeddings"
         )
     start_and_end(tokenizer)
 

@@ -48,7 +48,8 @@ class Data2VecTrainer(Trainer):
     def __init__(self, model: Any, args: Data2VecTrainingArguments, data_collator: Any = None, **kwargs: Any) -> None:
         if args.ddp_find_unused_parameters is None:
             # Without layerdrop every weight is used in each step.
-            args.ddp_find_unused_parameters = max(model.config.layerdrop, model.config.prenet_layerdrop) > 0
+            layerdrops = (getattr(model.config, name, 0.0) for name in ("layerdrop", "prenet_layerdrop"))
+            args.ddp_find_unused_parameters = any(layerdrops)
         super().__init__(model, args, data_collator or mask_collator(model.config), **kwargs)
         if self.train_dataset is not None and hasattr(self.train_dataset, "__len__") and not len(self.train_dataset):
             raise ValueError("train_dataset is empty: there is nothing to train on. Check the path and the split.")
