@@ -8,6 +8,7 @@ from torch import nn
 from transformers import get_cosine_schedule_with_warmup
 
 from modeling_data2vec.ema import copy_weights, ema_decay_at, update_ema
+from modeling_data2vec.trainers.schedules import TRI_STAGE_SCALE, tri_stage
 
 
 def entries(part: str) -> list[tuple[str, str]]:
@@ -37,8 +38,13 @@ def test_reference_schedules_ema(name, entry):
 @pytest.mark.parametrize(("name", "entry"), entries("lr"))
 def test_reference_schedules_lr(name, entry):
     schedule = reference_cases.load(name).info["lr"][entry]
-    if schedule["type"] != "cosine":
-        pytest.skip(f"the schedule {schedule['type']} comes with the speech models")
+    if schedule["type"] == "tri_stage":
+        assert schedule["other"]["init_lr_scale"] == schedule["other"]["final_lr_scale"] == TRI_STAGE_SCALE
+        factor = tri_stage(schedule["max_update"], schedule["phase_ratio"])
+        for step, expected in schedule["step_lr"]:
+            assert schedule["peak_lr"] * factor(step) == pytest.approx(expected, rel=1e-6), step
+        return
+    assert schedule["type"] == "cosine"
     other, peak, end = schedule["other"], schedule["peak_lr"], schedule["max_update"]
     if other["min_lr"] or other["warmup_init_lr"]:
         pytest.skip("a cosine that starts or ends above 0: no published recipe uses it")
@@ -115,3 +121,16 @@ def test_copy_weights_is_exact():
     assert all(torch.equal(value, student.state_dict()[name]) for name, value in teacher.state_dict().items())
     nn.init.constant_(student.weight, 0.0)
     assert teacher.weight[0].item() == pytest.approx(1 / 3)
+
+
+def test_copied_weights_follow_at_once():
+    student = nn.ModuleDict({"positions": weighted(2.0), "layers": weighted(2.0)})
+    teacher = nn.ModuleDict({"positions": weighted(0.0), "layers": weighted(0.0)})
+    update_ema(teacher, student, 0.75, copied=("positions.",))
+    assert (teacher["positions"].weight.item(), teacher["layers"].weight.item()) == (2.0, 0.5)
+
+
+@pytest.mark.parametrize("ratios", [(0.5, 0.5), (0.5, 0.5, 0.5), (-0.1, 0.6, 0.5)])
+def test_three_stages_are_the_whole_run(ratios):
+    with pytest.raises(ValueError, match=r"tri_stage is \[.*three shares.*add up to 1"):
+        tri_stage(100, ratios)

@@ -158,7 +158,10 @@ def test_numbers_that_yaml_reads_as_text(tmp_path):
         ),
         (SPEECH | {"global_batch": 99}, ["global_batch is 99", "max_batch_seconds 12.5", "is 100"]),
         (SPEECH | {"epochs": 20}, ["epochs is 20", "num_seconds 7200", "is 13.89"]),
-        (TEXT | {"data": {"block_length": 256}}, ["block_length is 256", "max_position_embeddings 128"]),
+        (
+            TEXT | {"data": {"block_length": 256}},
+            ["block_length is 256", "takes 128 tokens", "max_position_embeddings"],
+        ),
         (TEXT | {"epochs": 3}, ["epochs is 3", "data.num_examples", "give both"]),
         ({"training": {"learning_rate": 1}}, ["max_steps, per_device_train_batch_size is missing"]),
         ({"training": [1]}, ["training must hold keys and values", "[1]"]),

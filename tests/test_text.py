@@ -125,7 +125,9 @@ def test_tokenizers_of_other_models(tokenizer):
         check(vocab_size=499)
     with pytest.raises(ValueError, match="pad token has the id 1, but the model's pad_token_id is 0"):
         check(pad_token_id=0)
-    with pytest.raises(ValueError, match="block_length is 64, but the model's max_position_embeddings is 63"):
+    with pytest.raises(
+        ValueError, match="block_length is 64, but the model's max_position_embeddings leaves room for 63"
+    ):
         check(max_position_embeddings=63)
     unpadded = train_tokenizer(TEXTS, 500)
     unpadded.pad_token = None

@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -161,13 +161,8 @@ def _checkpoint_config(name: str, recipe: Recipe, changes: dict[str, Any]) -> An
         )
     own, _ = PreTrainedConfig.get_config_dict(name)
     config_class = found.config_class
-    # Fields that transformers' own config of that type, if there is one, doesn't have.
-    native = {
-        entry.name
-        for base in config_class.__mro__
-        if base.__module__.startswith("transformers.")
-        for entry in fields(base)
-    }
+    natives = [base for base in config_class.__mro__ if base.__module__.startswith("transformers.")]
+    native = {entry.name for base in natives if is_dataclass(base) for entry in fields(base)}
     method = {entry.name: getattr(recipe.model_config(), entry.name) for entry in fields(config_class)}
     lacking = {key: value for key, value in method.items() if key not in native and key not in own}
     return config_class.from_pretrained(name, **(lacking | changes))

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, Trainer
 from transformers.trainer_utils import get_last_checkpoint, rotate_checkpoints
@@ -16,6 +17,7 @@ from .batching import LengthBatchSampler
 from .callbacks import EMATeacherCallback, EpochCallback, HealthCallback, HealthProgressCallback
 from .collators import mask_collator
 from .health import CollapseError, measure_health
+from .schedules import tri_stage
 from .training_arguments import Data2VecTrainingArguments
 
 STAGING = ".incomplete"
@@ -115,6 +117,15 @@ class Data2VecTrainer(Trainer):
             pin_memory=args.dataloader_pin_memory,
             persistent_workers=args.dataloader_persistent_workers,
         )
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """As `Trainer`'s, or the three stages of `args.tri_stage`."""
+        if self.args.tri_stage is None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        if getattr(self, "lr_scheduler", None) is None:
+            factor = tri_stage(num_training_steps, self.args.tri_stage)
+            self.lr_scheduler: Any = LambdaLR(optimizer or self.optimizer, factor)
+        return self.lr_scheduler
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Only matrices and kernels decay: biases, norms, tokens and scales, whatever their shape, do not.

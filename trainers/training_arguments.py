@@ -17,6 +17,8 @@ class Data2VecTrainingArguments(TrainingArguments):
         max_batch_length: bound on the padded input of a device's micro-batch, in samples of sound or in tokens: batches
             of similar lengths and of as many samples as fit, instead of `per_device_train_batch_size`. The data set
             must know its `lengths`.
+        tri_stage: shares of warm-up, plateau and decay, as the 1.0 speech recipe has them; replaces
+            `lr_scheduler_type` and `warmup_steps`.
         stop_on_collapse: stop a collapsed or diverged run after writing a checkpoint.
         health_patience: how many logs in a row must show a collapse before the run is stopped.
         health_start_step: first optimizer step that is judged; None for the end of the warm-up, at least 50.
@@ -30,6 +32,9 @@ class Data2VecTrainingArguments(TrainingArguments):
     logging_steps: float = field(default=50, metadata={"help": "Optimizer steps between two logs."})
     max_batch_length: int | None = field(
         default=None, metadata={"help": "Samples of sound or tokens in a padded batch; replaces the batch size."}
+    )
+    tri_stage: list[float] | None = field(
+        default=None, metadata={"help": "Shares of warm-up, plateau and exponential decay; replaces the scheduler."}
     )
     stop_on_collapse: bool = field(default=True, metadata={"help": "Stop a collapsed or diverged run (exit code 3)."})
     health_patience: int = field(default=3, metadata={"help": "Logs in a row that must show a collapse."})
