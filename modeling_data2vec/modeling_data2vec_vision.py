@@ -112,7 +112,7 @@ class Data2Vec2VisionForPreTraining(Data2Vec2VisionPreTrainedModel, Data2Vec2Enc
 @contextmanager
 def shared_bias_computed_once(encoder: Any) -> Iterator[None]:
     """Let all layers use one relative position bias, which transformers' encoder computes anew for each of them."""
-    if not encoder.has_relative_position_bias:
+    if not encoder.has_relative_position_bias or torch.compiler.is_compiling():  # a compiler finds out by itself
         yield
         return
     bias = encoder.relative_position_bias

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from pretrain_digits import TINY, digit_images
+from tiny_runs import TINY, digit_images
 
 from modeling_data2vec import Data2Vec2VisionConfig
 from modeling_data2vec.trainers import ImageMaskCollator

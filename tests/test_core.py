@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from pretrain_digits import TINY, tiny_model
+from tiny_runs import TINY, tiny_model
 from transformers import (
     AutoConfig,
     AutoImageProcessor,

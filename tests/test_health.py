@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from pretrain_digits import arguments, digit_images, tiny_model
+from tiny_runs import arguments, digit_images, tiny_model
 from transformers import TrainerCallback
 
 from modeling_data2vec.losses import regression_loss

@@ -1,4 +1,4 @@
-"""Killed at any time, a run goes on as if nothing had happened: bit for bit."""
+"""Killed at any time, a run of any model goes on as if nothing had happened: bit for bit."""
 
 import json
 import os
@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_runs import KINDS
 
-SCRIPT = [sys.executable, str(Path(__file__).parent / "pretrain_digits.py")]
+SCRIPT = [sys.executable, str(Path(__file__).parent / "tiny_runs.py")]
 STEPS = 12
 
 
@@ -36,29 +37,34 @@ def assert_same_run(folder: Path, expected: Path) -> None:
     assert losses == expected_losses
 
 
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
+def uninterrupted(kind, tmp_path_factory):
     folder = tmp_path_factory.mktemp("uninterrupted")
-    assert run(folder) == 0
+    assert run(folder, "--kind", kind) == 0
     return folder
 
 
-def test_killed_during_a_save(tmp_path, uninterrupted):
-    assert run(tmp_path, "--kill-in-save", "8") == -signal.SIGKILL
+def test_killed_during_a_save(tmp_path, kind, uninterrupted):
+    assert run(tmp_path, "--kind", kind, "--kill-in-save", "8") == -signal.SIGKILL
     assert sorted(os.listdir(tmp_path)) == [".incomplete", "checkpoint-4"]
-    assert run(tmp_path) == 0
+    assert run(tmp_path, "--kind", kind) == 0
     assert not (tmp_path / ".incomplete").exists()
     assert_same_run(tmp_path, uninterrupted)
 
 
-def test_killed_at_a_random_step(tmp_path, uninterrupted):
+def test_killed_at_a_random_step(tmp_path, kind, uninterrupted):
     delay = random.uniform(0.0, 1.5)
-    process = subprocess.Popen([*SCRIPT, str(tmp_path), "--steps", str(STEPS), "--slow", "0.2"])
+    process = subprocess.Popen([*SCRIPT, str(tmp_path), "--kind", kind, "--steps", str(STEPS), "--slow", "0.2"])
     while not (tmp_path / "checkpoint-4").exists():
         assert process.poll() is None, "the run ended before its first checkpoint"
         time.sleep(0.01)
     time.sleep(delay)
     process.kill()
     assert process.wait() == -signal.SIGKILL, f"it finished before it was killed after {delay:.2f} s"
-    assert run(tmp_path) == 0
+    assert run(tmp_path, "--kind", kind) == 0
     assert_same_run(tmp_path, uninterrupted)

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from pretrain_digits import arguments, digit_images, tiny_model
 from safetensors.torch import load_file
+from tiny_runs import KINDS, arguments, digit_images, tiny_model, tiny_samples
 
-from modeling_data2vec import Data2Vec2VisionForPreTraining
 from modeling_data2vec.ema import ema_decay_at
 from modeling_data2vec.trainers import CollapseError, Data2VecTrainer, Data2VecTrainingArguments
 
@@ -26,7 +25,7 @@ CHECKPOINTING = "activation_checkpointing" if "activation_checkpointing" in NAME
 def train(tmp_path, model=None, trainer_kwargs=None, **overrides) -> Data2VecTrainer:
     model = model or tiny_model()
     trainer = Data2VecTrainer(
-        model, arguments(tmp_path, **overrides), train_dataset=digit_images(model.config), **(trainer_kwargs or {})
+        model, arguments(tmp_path, **overrides), train_dataset=tiny_samples(model, 64), **(trainer_kwargs or {})
     )
     trainer.train()
     return trainer
@@ -37,16 +36,19 @@ def largest_difference(a: torch.nn.Module, b: torch.nn.Module) -> float:
     return max(float((value - states[name]).abs().max()) for name, value in a.state_dict().items())
 
 
-def test_accumulation_equals_a_bigger_batch(tmp_path):
-    whole = train(tmp_path / "whole", per_device_train_batch_size=32)
-    parts = train(tmp_path / "parts", per_device_train_batch_size=8, gradient_accumulation_steps=4)
+@pytest.mark.parametrize("kind", KINDS)
+def test_accumulation_equals_a_bigger_batch(tmp_path, kind):
+    whole = train(tmp_path / "whole", tiny_model(kind), per_device_train_batch_size=32)
+    settings = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 4}
+    parts = train(tmp_path / "parts", tiny_model(kind), **settings)
     assert largest_difference(whole.model, parts.model) < 1e-6
-    assert largest_difference(whole.model, tiny_model()) > 1e-4  # they did move
+    assert largest_difference(whole.model, tiny_model(kind)) > 1e-4  # they did move
 
 
-def test_teacher_moves_once_for_each_optimizer_step(tmp_path):
+@pytest.mark.parametrize("kind", KINDS)
+def test_teacher_moves_once_for_each_optimizer_step(tmp_path, kind):
     decays = []
-    model = tiny_model()
+    model = tiny_model(kind)
     update = model.update_teacher
     model.update_teacher = lambda step: decays.append((step, update(step)))
     train(tmp_path, model, gradient_accumulation_steps=3, max_steps=4)
@@ -55,30 +57,35 @@ def test_teacher_moves_once_for_each_optimizer_step(tmp_path):
     assert decays == [(step, ema_decay_at(step, *schedule)) for step in (1, 2, 3, 4)]
 
 
-def test_checkpoint_holds_student_and_teacher_of_the_same_step(tmp_path):
-    trainer = train(tmp_path, save_strategy="steps", save_steps=5)
-    saved = Data2Vec2VisionForPreTraining.from_pretrained(tmp_path / "checkpoint-5")
+@pytest.mark.parametrize("kind", KINDS)
+def test_checkpoint_holds_student_and_teacher_of_the_same_step(tmp_path, kind):
+    trainer = train(tmp_path, tiny_model(kind), save_strategy="steps", save_steps=5)
+    saved = type(trainer.model).from_pretrained(tmp_path / "checkpoint-5")
     assert largest_difference(trainer.model, saved) == 0.0
 
 
-def test_weight_decay_leaves_out_vectors_and_tokens(tmp_path):
-    model = tiny_model()
-    trainer = Data2VecTrainer(model, arguments(tmp_path), train_dataset=digit_images(model.config))
+TOKENS = ("extra_tokens", "alibi_scale", "cls_token", "mask_token")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weight_decay_leaves_out_vectors_and_tokens(tmp_path, kind):
+    model = tiny_model(kind)
+    trainer = Data2VecTrainer(model, arguments(tmp_path), train_dataset=tiny_samples(model))
     decayed = set(trainer.get_decay_parameter_names(model))
     for name, parameter in model.named_parameters():
-        expected = parameter.ndim >= 2 and "extra_tokens" not in name
+        expected = parameter.ndim >= 2 and not name.endswith(TOKENS) and "token_type" not in name
         assert (name in decayed) == expected, name
     groups = trainer.create_optimizer().param_groups
     assert sum(len(group["params"]) for group in groups) == sum(p.requires_grad for p in model.parameters())
 
 
-def test_log_carries_health_figures(tmp_path):
-    trainer = train(tmp_path, max_steps=3)
+@pytest.mark.parametrize("kind", KINDS)
+def test_log_carries_health_figures(tmp_path, kind):
+    trainer = train(tmp_path, tiny_model(kind), max_steps=3)
     entry = trainer.state.log_history[0]
     for name in [
         "loss",
         "regression_loss",
-        "cls_loss",
         "constant_loss",
         "loss_below_constant",
         "target_std",
@@ -96,8 +103,9 @@ def test_log_carries_health_figures(tmp_path):
         "grad_norm",
     ]:
         assert math.isfinite(entry[name]), name
-    assert entry["loss"] == pytest.approx(entry["regression_loss"] + entry["cls_loss"], rel=1e-4)
-    assert entry["masked_fraction"] == pytest.approx(10 / 16)
+    assert entry["loss"] == pytest.approx(entry["regression_loss"] + entry.get("cls_loss", 0.0), rel=1e-4)
+    assert ("cls_loss" in entry) == (kind == "images 2.0")
+    assert 0.2 < entry["masked_fraction"] < 0.7
 
 
 def test_diverged_run_stops_after_a_checkpoint(tmp_path):
@@ -114,6 +122,7 @@ def test_stopping_can_be_turned_off(tmp_path):
     assert trainer.state.global_step == 6
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -124,9 +133,9 @@ def test_stopping_can_be_turned_off(tmp_path):
     ],
     ids=lambda overrides: next(iter(overrides)),
 )
-def test_training_modes_agree_with_the_plain_run(tmp_path, overrides):
-    plain = train(tmp_path / "plain", max_steps=2)
-    other = train(tmp_path / "other", max_steps=2, **overrides)
+def test_training_modes_agree_with_the_plain_run(tmp_path, kind, overrides):
+    plain = train(tmp_path / "plain", tiny_model(kind), max_steps=2)
+    other = train(tmp_path / "other", tiny_model(kind), max_steps=2, **overrides)
     losses = [[entry["loss"] for entry in t.state.log_history if "loss" in entry] for t in (plain, other)]
     assert losses[1] == pytest.approx(losses[0], rel=2e-2 if "bf16" in overrides else 1e-5)
     assert all(parameter.dtype == torch.float32 for parameter in other.model.teacher.parameters())
@@ -146,11 +155,12 @@ def test_empty_dataset_is_an_error(tmp_path):
         Data2VecTrainer(model, arguments(tmp_path), train_dataset=[])
 
 
-def test_final_save_can_be_loaded(tmp_path):
-    trainer = train(tmp_path)
+@pytest.mark.parametrize("kind", KINDS)
+def test_final_save_can_be_loaded(tmp_path, kind):
+    trainer = train(tmp_path, tiny_model(kind))
     trainer.save_model()
     assert not (tmp_path / ".incomplete").exists()
-    assert largest_difference(trainer.model, Data2Vec2VisionForPreTraining.from_pretrained(tmp_path)) == 0.0
+    assert largest_difference(trainer.model, type(trainer.model).from_pretrained(tmp_path)) == 0.0
 
 
 def limited_files() -> None:
@@ -160,7 +170,7 @@ def limited_files() -> None:
 
 
 def test_full_disk_leaves_the_last_checkpoint_loadable(tmp_path):
-    script = [sys.executable, str(Path(__file__).parent / "pretrain_digits.py"), str(tmp_path)]
+    script = [sys.executable, str(Path(__file__).parent / "tiny_runs.py"), str(tmp_path)]
     subprocess.run([*script, "--steps", "4"], check=True)
     before = load_file(tmp_path / "checkpoint-4" / "model.safetensors")
     failed = subprocess.run([*script, "--steps", "8"], preexec_fn=limited_files, capture_output=True, text=True)

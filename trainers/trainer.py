@@ -138,6 +138,18 @@ class Data2VecTrainer(Trainer):
             if parameter.squeeze().ndim >= 2 and not name.endswith(("extra_tokens", "bias", "alibi_scale"))
         ]
 
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
+        """The micro-batches of an optimizer step, and how many positions each hides on average, over all processes.
+
+        With that, `compute_loss` gives all hidden positions of a step the same weight, however unequally they are
+        spread over micro-batches and processes: the step is that of one big batch, as in the authors' code.
+        """
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if not batches or not all("mask" in batch for batch in batches):
+            return batches, None
+        hidden = torch.stack([batch["mask"].sum().to(device) for batch in batches]).float().mean()
+        return batches, self.accelerator.reduce(hidden, reduction="mean")
+
     def compute_loss(
         self,
         model: nn.Module,
@@ -145,7 +157,9 @@ class Data2VecTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch)
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
+        if num_items_in_batch is not None:
+            loss = loss * (inputs["mask"].sum() / num_items_in_batch)
         if model.training:
             self._samples_since_log += len(outputs.targets)
         if model.training and self._is_last_before_log():
