@@ -1,5 +1,6 @@
 """What every pretraining config has, of 1.0 and 2.0: masks, targets, loss and teacher, and the shapes of raw input."""
 
+from dataclasses import fields
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -54,14 +55,18 @@ class Data2VecPreTrainingConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As transformers', but the config of another kind of model is an error instead of a warning."""
+        """As transformers', with changes in place before values are checked against each other.
+
+        The config of another kind of model is an error instead of a warning.
+        """
         found = config_dict.get("model_type")
         if cls.model_type and found and found != cls.model_type:
             raise ValueError(
                 f"this is the config of a model of type {found!r}, but {cls.__name__} is for {cls.model_type!r}: load "
                 "it with the Auto classes or with its own class"
             )
-        return super().from_dict(config_dict, **kwargs)
+        changes = {entry.name: kwargs.pop(entry.name) for entry in fields(cls) if entry.name in kwargs}
+        return super().from_dict(config_dict | changes, **kwargs)
 
     def at_least(self, minimum: int, names: str) -> None:
         """Raise a ValueError for the first of the named fields that is smaller."""

@@ -133,6 +133,8 @@ class Data2VecTextForPreTraining(Data2VecEncoderForPreTraining, Data2VecTextPreT
     def __init__(self, config: Data2VecTextPreTrainingConfig):
         super().__init__(config)
         encoder = Data2VecTextModel(config, add_pooling_layer=False)
+        with torch.no_grad():
+            encoder.embeddings.token_type_embeddings.weight.zero_()
         self._build(encoder, RegressionHead(config.hidden_size, config.head_layers))
 
     @torch.no_grad()
