@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from dataclasses import fields
 
 import pytest
 import torch
@@ -16,7 +15,6 @@ from transformers import (
     Data2VecVisionForImageClassification,
 )
 
-from modeling_data2vec import Data2VecPreTrainingConfig
 from modeling_data2vec.auto import pretraining_class_of
 from modeling_data2vec.trainers import Data2VecTrainer
 
@@ -127,6 +125,6 @@ def test_a_saved_pretraining_model_comes_back_whole(tmp_path, kind, caplog):
     for name, value in model.state_dict().items():
         assert torch.equal(states[name], value), name
     assert not caplog.messages
-    for entry in fields(Data2VecPreTrainingConfig):
-        assert getattr(back.config, entry.name) == getattr(model.config, entry.name), entry.name
+    for name in KINDS[kind][1]:
+        assert getattr(back.config, name) == getattr(model.config, name), name
     assert not isinstance(AutoModel.from_pretrained(tmp_path), type(model))
