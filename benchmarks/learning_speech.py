@@ -23,7 +23,7 @@ from budgeted_runs import each, run_apart, steps_within, summary
 
 PROMPTS = Path("/usr/share/asterisk/sounds")
 SYLLABLES = Path("/usr/share/gcin-voice/ogg")
-RECIPE = Path(__file__).parent / "speech_small" / "recipe.yaml"
+RECIPES = {"2.0": "speech_small", "1.0": "speech_small_v1"}
 INITIALS = "ㄅㄆㄇㄈㄉㄊㄋㄌㄍㄎㄏㄐㄑㄒㄓㄔㄕㄖㄗㄘㄙ"
 TASKS = ("initial", "final")
 # What a hasty user might set: the published extractor and positions over short crops, a high learning rate from the
@@ -155,12 +155,11 @@ def encode(model, clips):
     return {"last layer": np.stack(last), "mean of layers": np.stack(mean)}
 
 
-def train(folder: Path, changes: dict, seed: int, budget: float, careless: bool = False) -> dict:
+def train(folder: Path, changes: dict, seed: int, budget: float, version: str, careless: bool = False) -> dict:
     """One run in this process: pretrain for `budget` CPU seconds, then probe; returns the figures."""
     import torch
     from transformers.utils import logging as transformers_logging
 
-    from modeling_data2vec import Data2Vec2AudioForPreTraining
     from modeling_data2vec.trainers import CollapseError, Data2VecTrainer, Data2VecTrainingArguments
     from modeling_data2vec.trainers.collators import AudioMaskCollator
     from modeling_data2vec.trainers.recipes import load_recipe
@@ -168,7 +167,7 @@ def train(folder: Path, changes: dict, seed: int, budget: float, careless: bool 
     torch.set_num_threads(1)
     transformers_logging.disable_progress_bar()
     logging.disable(logging.WARNING)
-    recipe = load_recipe(RECIPE)
+    recipe = load_recipe(Path(__file__).parent / RECIPES[version])
     training = {name: changes.pop(name) for name in list(changes) if name in ("learning_rate", "warmup_steps")}
     config = recipe.model_config(changes)
     data = recipe.data
@@ -187,7 +186,7 @@ def train(folder: Path, changes: dict, seed: int, budget: float, careless: bool 
             use_cpu=True,
             stop_on_collapse=careless,
         )
-        model = Data2Vec2AudioForPreTraining(config)
+        model = recipe.model_class(config)
         return Data2VecTrainer(model, args, AudioMaskCollator(config, data["crop"]), train_dataset=samples)
 
     result: dict = {"probes": {}}
@@ -217,10 +216,10 @@ def mfcc_baseline(folder: Path) -> dict[str, float]:
     return probe(mfcc_statistics(clips), names)
 
 
-def report(runs: list[dict], baseline: dict[str, float]) -> None:
+def report(version: str, runs: list[dict], baseline: dict[str, float]) -> None:
     minutes = statistics.mean(run["cpu_minutes"] for run in runs)
     steps = statistics.mean(run["steps"] for run in runs)
-    print(f"\ndata2vec 2.0: {len(runs)} seed(s), {steps:,.0f} steps, {minutes:.1f} CPU-minutes\n")
+    print(f"\ndata2vec {version}: {len(runs)} seed(s), {steps:,.0f} steps, {minutes:.1f} CPU-minutes\n")
     print("| features | initial | each seed | final | each seed |\n|---|---:|---|---:|---|")
     for name in runs[0]["probes"]:
         cells = []
@@ -233,6 +232,7 @@ def report(runs: list[dict], baseline: dict[str, float]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--version", choices=RECIPES, default="2.0", help="of data2vec")
     parser.add_argument("--minutes", type=float, default=15, help="CPU-minutes of a run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--careless", action="store_true", help="settings that collapse, with the health monitor on")
@@ -247,13 +247,13 @@ def main() -> None:
         folder = Path(name)
         decode(folder)
         if options.careless:
-            one = [name, CARELESS, options.seeds[0], 60 * options.minutes, True]
+            one = [name, CARELESS, options.seeds[0], 60 * options.minutes, options.version, True]
             return print(json.dumps(run_apart("--one", json.dumps(one)), indent=2, ensure_ascii=False))
         runs = []
         for seed in options.seeds:
-            runs.append(run_apart("--one", json.dumps([name, {}, seed, 60 * options.minutes])))
+            runs.append(run_apart("--one", json.dumps([name, {}, seed, 60 * options.minutes, options.version])))
             print(f"done: seed {seed}: {json.dumps(runs[-1])}", file=sys.stderr, flush=True)
-        report(runs, mfcc_baseline(folder))
+        report(options.version, runs, mfcc_baseline(folder))
 
 
 if __name__ == "__main__":

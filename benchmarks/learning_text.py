@@ -32,7 +32,7 @@ from pathlib import Path
 from budgeted_runs import each, run_apart, steps_within, summary
 
 WORDNET = Path("/usr/share/wordnet")
-RECIPE = Path(__file__).parent / "text_small" / "recipe.yaml"
+RECIPES = {"2.0": "text_small", "1.0": "text_small_v1"}
 REVIEWS = "additional_resources/hutto_ICWSM_2014.tar.gz"
 LABELS = (100, 1_000, 10_000)
 NUM_TEST = {"glosses": 5_000, "reviews": 2_000}
@@ -98,7 +98,7 @@ def split(labelled: Labelled, num_test: int, seed: int) -> tuple[Labelled, Label
     return tuple(([texts[i] for i in ids], [classes[i] for i in ids]) for ids in (train, order[:num_test]))
 
 
-def prepare(folder: Path, brown_path: str | None) -> None:
+def prepare(folder: Path, brown_path: str | None, version: str) -> None:
     """What all runs share: the tokenizer and the documents, shuffled."""
     import datasets
     import numpy as np
@@ -108,7 +108,7 @@ def prepare(folder: Path, brown_path: str | None) -> None:
 
     texts = glosses()[0] + (brown(brown_path) if brown_path else [])
     texts = [texts[i] for i in np.random.default_rng(0).permutation(len(texts))]
-    train_tokenizer(texts, load_recipe(RECIPE).model_config().vocab_size).save_pretrained(folder / "tokenizer")
+    train_tokenizer(texts, load_recipe(Path(__file__).parent / RECIPES[version]).model_config().vocab_size).save_pretrained(folder / "tokenizer")
     datasets.Dataset.from_dict({"text": texts}).save_to_disk(folder / "documents")
 
 
@@ -121,7 +121,6 @@ def train(options: argparse.Namespace, changes: dict, seed: int) -> dict:
     from transformers import AutoTokenizer
     from transformers.utils import logging as transformers_logging
 
-    from modeling_data2vec import Data2Vec2TextForPreTraining
     from modeling_data2vec.trainers import Data2VecTrainer, Data2VecTrainingArguments
     from modeling_data2vec.trainers.packing import pack_documents
     from modeling_data2vec.trainers.recipes import load_recipe
@@ -131,7 +130,7 @@ def train(options: argparse.Namespace, changes: dict, seed: int) -> dict:
     torch.set_num_threads(1)
     transformers_logging.disable_progress_bar()
     logging.disable(logging.WARNING)
-    recipe = load_recipe(RECIPE)
+    recipe = load_recipe(Path(__file__).parent / RECIPES[options.version])
     config = recipe.model_config(changes)
     block_length = recipe.data["block_length"]
     tokenizer = AutoTokenizer.from_pretrained(Path(options.folder) / "tokenizer")
@@ -147,7 +146,7 @@ def train(options: argparse.Namespace, changes: dict, seed: int) -> dict:
             output, **settings, save_strategy="no", disable_tqdm=True, use_cpu=True, stop_on_collapse=False
         )
         samples = PretrainingSamples(blocks, TextReader(tokenizer), seed=seed)
-        return Data2VecTrainer(Data2Vec2TextForPreTraining(config), args, train_dataset=samples)
+        return Data2VecTrainer(recipe.model_class(config), args, train_dataset=samples)
 
     with tempfile.TemporaryDirectory() as folder:
         steps = steps_within(60 * options.minutes, lambda steps: trainer(steps, folder))
@@ -180,7 +179,7 @@ def probe(model, tokenizer, name: str, train: Labelled, test: Labelled, seed: in
         for texts, _ in (train, test)
     ]
     accuracies = {}
-    for kind, encoder in (("random weights", random_weights(model, seed)), ("data2vec 2.0", model)):
+    for kind, encoder in (("random weights", random_weights(model, seed)), ("model", model)):
         every = [encode(encoder, inputs, layer=layers, batch_size=64) for inputs in tokens]  # [N, layers * D]
         for pooled, width in (("last layer", config.hidden_size), ("all layers", len(layers) * config.hidden_size)):
             x, test_x = (features[:, -width:] for features in every)
@@ -220,6 +219,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--brown", help="tarball of the Brown corpus")
     parser.add_argument("--reviews", help="source archive of vaderSentiment")
+    parser.add_argument("--version", choices=RECIPES, default="2.0", help="of data2vec")
     parser.add_argument("--minutes", type=float, default=10, help="CPU-minutes of a run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--changes", type=json.loads, default={}, help=argparse.SUPPRESS)
@@ -238,7 +238,7 @@ def main() -> None:
             sys.exit(f"{path} is missing: {MISSING[name]}")
     runs = []
     with tempfile.TemporaryDirectory() as folder:
-        prepare(Path(folder), options.brown)
+        prepare(Path(folder), options.brown, options.version)
         for seed in options.seeds:
             one = ["--folder", folder, "--one", str(seed)]
             runs.append(run_apart(*sys.argv[1:], *one, HF_DATASETS_CACHE=folder))

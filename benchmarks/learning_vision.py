@@ -23,7 +23,7 @@ from pathlib import Path
 from budgeted_runs import each, run_apart, steps_within, summary
 
 DATA = Path("/usr/share/datasets/fashion-mnist")
-RECIPE = Path(__file__).parent / "fashion_mnist" / "recipe.yaml"
+RECIPES = {"2.0": "fashion_mnist", "1.0": "fashion_mnist_v1"}
 LABELS = (1_000, 10_000)
 CLAIMS = {
     "K = all, M = 8": {},
@@ -52,12 +52,11 @@ def dataset(split: str):
     return datasets.Dataset.from_dict({"image": images, "label": labels}, features=features).with_format("numpy")
 
 
-def train(changes: dict, seed: int, budget: float) -> dict:
+def train(changes: dict, seed: int, budget: float, version: str) -> dict:
     """One run in this process: pretrain for `budget` CPU seconds, then probe; returns the figures."""
     import torch
     from transformers.utils import logging as transformers_logging
 
-    from modeling_data2vec import Data2Vec2VisionForPreTraining
     from modeling_data2vec.trainers import Data2VecTrainer, Data2VecTrainingArguments, ImageTransform
     from modeling_data2vec.trainers.evaluation import probe_table
     from modeling_data2vec.trainers.images import ImageReader
@@ -67,7 +66,7 @@ def train(changes: dict, seed: int, budget: float) -> dict:
     torch.set_num_threads(1)
     transformers_logging.disable_progress_bar()
     logging.disable(logging.WARNING)
-    recipe = load_recipe(RECIPE)
+    recipe = load_recipe(Path(__file__).parent / RECIPES[version])
     config = recipe.model_config(changes)
     arrays = {split: dataset(split) for split in ("train", "test")}
     augmentation = recipe.augmentation
@@ -81,7 +80,7 @@ def train(changes: dict, seed: int, budget: float) -> dict:
             output, **settings, save_strategy="no", disable_tqdm=True, use_cpu=True, stop_on_collapse=False
         )
         images = PretrainingSamples(arrays["train"], ImageReader(transform), seed=seed)
-        return Data2VecTrainer(Data2Vec2VisionForPreTraining(config), args, train_dataset=images)
+        return Data2VecTrainer(recipe.model_class(config), args, train_dataset=images)
 
     with tempfile.TemporaryDirectory() as folder:
         steps = steps_within(budget, lambda steps: trainer(steps, folder))
@@ -124,6 +123,7 @@ def report(results: dict[str, list[dict]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--claims", action="store_true", help="compare K and M instead")
+    parser.add_argument("--version", choices=RECIPES, default="2.0", help="of data2vec")
     parser.add_argument("--minutes", type=float, help="CPU-minutes of a run; default 20, with --claims 5")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -133,11 +133,11 @@ def main() -> None:
     if options.one:
         return print(json.dumps(train(*json.loads(options.one))))
     minutes = options.minutes or (5 if options.claims else 20)
-    variants = CLAIMS if options.claims else {"data2vec 2.0": {}}
+    variants = CLAIMS if options.claims else {f"data2vec {options.version}": {}}
     results: dict[str, list[dict]] = {name: [] for name in variants}
     for seed in options.seeds:  # variants interleaved
         for name, changes in variants.items():
-            results[name].append(run_apart("--one", json.dumps([changes, seed, 60 * minutes])))
+            results[name].append(run_apart("--one", json.dumps([changes, seed, 60 * minutes, options.version])))
             print(f"done: {name}, seed {seed}: {json.dumps(results[name][-1])}", file=sys.stderr, flush=True)
     report(results)
 

@@ -133,11 +133,14 @@ class ImageShape:
 
 
 class WaveformShape:
-    """Frames of a clip, for configs with `conv_dim`, `conv_kernel` and `conv_stride`."""
+    """Frames of a clip, for configs with convolutions over the waveform and over frames, as below."""
 
     conv_dim: list[int] | tuple[int, ...]
     conv_kernel: list[int] | tuple[int, ...]
     conv_stride: list[int] | tuple[int, ...]
+    num_conv_pos_embeddings: int
+    conv_pos_kernel_size: int
+    num_conv_pos_embedding_groups: int
 
     def num_frames(self, num_samples: Any) -> Any:
         """Frames that the convolutions make of so many samples (an int or an integer tensor); 0 of too few."""

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiny_runs import tiny_model, tiny_samples
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForPreTraining
 
@@ -145,6 +146,41 @@ def test_flops_of_grouped_convolutions(config):
     assert flops.teacher == pytest.approx(teacher, rel=0.03)
 
 
+@pytest.mark.parametrize("num_masks", [1, 2])
+@pytest.mark.parametrize("kind", ["images 1.0", "speech 1.0", "text 1.0"])
+def test_figures_of_data2vec_1(kind, num_masks):
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_masks": num_masks}
+    model = tiny_model(kind, **sizes, attn_implementation="eager").eval()
+    config, name = model.config, model.main_input_name
+    samples = tiny_samples(model, 3)
+    batch = mask_collator(config)([samples[i] for i in range(3)])
+    seconds = batch[name].shape[1] / 16_000 if name == "input_values" else None
+    tokens = batch[name].shape[1] if name == "input_ids" else None
+    shape = step_shape(config, 3, seconds=seconds, tokens=tokens)
+    assert shape.num_positions == batch["mask"].shape[2] and shape.rows == 3 * num_masks
+    embedding = model.embed(batch[name], None)
+    extra = embedding.tokens.shape[1] - shape.num_positions
+    assert shape.tokens == shape.num_positions + extra
+
+    flops = step_flops(config, shape)
+    teacher = count(lambda: model.teacher_layers(batch[name], embedding))
+    if kind == "images 1.0":
+        teacher += count(lambda: model.embed(batch[name], None))
+    head = 0
+    if list(model.head.parameters()):
+        states = torch.randn(shape.rows, shape.num_positions, 64, requires_grad=True)
+        head = count(lambda: model.head(states).sum().backward())
+    total = count(lambda: model(**batch).loss.backward())
+    assert flops.teacher == pytest.approx(teacher, rel=0.03)
+    assert flops.decoder == pytest.approx(head, rel=0.03)
+    assert flops.total == pytest.approx(total, rel=0.03)
+
+    counts = count_parameters(config)
+    for part, module in (("encoder", model.base_model), ("decoder", model.head), ("teacher", model.teacher)):
+        assert getattr(counts, part) == sum(parameter.numel() for parameter in module.parameters())
+    assert step_memory(config, shape, counts, 4).total > step_memory(config, shape, counts, 2).activations > 0
+
+
 def test_parameters(run):
     config, model, _, _ = run
     counts = count_parameters(config)
@@ -209,5 +245,5 @@ def test_everything_grows_with_the_batch(run):
 def test_lengths_that_do_not_suit_the_model():
     with pytest.raises(ValueError, match=r"seconds is 0\.02, which makes 0 frame"):
         step_shape(Data2Vec2AudioConfig(**AUDIO), 1, seconds=0.02)
-    with pytest.raises(ValueError, match="tokens is 600.*max_position_embeddings 512"):
+    with pytest.raises(ValueError, match="tokens is 600.*takes 512"):
         step_shape(Data2Vec2TextConfig(**TEXT), 1, tokens=600)

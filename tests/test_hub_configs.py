@@ -1,4 +1,4 @@
-"""Every folder of hub_configs: loads with the Auto classes, and states figures that hold."""
+"""Every folder of hub_configs: loads with its classes, and states figures that hold."""
 
 import json
 
@@ -8,12 +8,14 @@ from PIL import Image
 from transformers import AutoConfig, AutoFeatureExtractor, AutoImageProcessor
 
 from modeling_data2vec import Data2Vec2AudioConfig, Data2Vec2TextConfig, Data2Vec2VisionConfig
+from modeling_data2vec.auto import pretraining_class_of
 from modeling_data2vec.hub_configs import ROOT, recipe_folder, recipe_names
 from modeling_data2vec.trainers.costs import count_parameters
 from modeling_data2vec.trainers.recipes import load_recipe
 
 NAMES = recipe_names()
 CONFIGS = {"vision": Data2Vec2VisionConfig, "audio": Data2Vec2AudioConfig, "text": Data2Vec2TextConfig}
+VERSION_2 = [name for name in NAMES if name.startswith("data2vec2-")]
 VISION, AUDIO = ([name for name in NAMES if f"-{modality}-" in name] for modality in ("vision", "audio"))
 PUBLISHED = {
     # encoder parameters in millions, GPUs, samples or seconds an update, epochs as written
@@ -25,6 +27,20 @@ PUBLISHED = {
     "data2vec2-audio-large": (313, 48, 960, 2.67),
     "data2vec2-text-base": (124, 16, 64, None),
     "data2vec2-text-large": (354, 32, 64, None),
+}
+PUBLISHED_V1 = {  # the same of data2vec 1.0
+    "data2vec-vision-base": (85.8, 16, 2048, 599.9),
+    "data2vec-audio-base": (93.2, 16, 3800, 439.8),
+    "data2vec-audio-audioset": (93.2, 24, 5100, None),
+    "data2vec-audio-large": (314, 16, 3800, 7.04),
+    "data2vec-text-base": (124, 16, 256, None),
+}
+METHODS_V1 = {  # share and span of masks; K; EMA; teacher; beta, scale of the loss
+    "data2vec-vision-base": ((0.6, 1), 6, (0.999, 0.9998, 375_300), "encoder", (2, None)),
+    "data2vec-audio-base": ((0.65, 10), 8, (0.999, 0.9999, 30_000), "layers", (0, None)),
+    "data2vec-audio-audioset": ((0.65, 10), 12, (0.999, 0.9999, 30_000), "encoder", (0, None)),
+    "data2vec-audio-large": ((0.65, 10), 8, (0.999, 0.9999, 30_000), "layers", (0, None)),
+    "data2vec-text-base": ((0.35, 4), 10, (0.999, 0.9999, 300_000), "layers", (4, 1)),
 }
 # What the authors' files say, in their words; tables of the files are in docs/recipes.md.
 WIDTHS = {"base": (768, 12), "large": (1024, 16), "huge": (1280, 16), "huge14": (1280, 16)}
@@ -67,6 +83,11 @@ OPTIMIZERS = {  # updates, warm-up, learning rate, beta2, epsilon, weight decay,
     "data2vec2-audio-large": (600_000, 10_000, 4e-4, 0.98, 1e-6, 0.01, 1),
     "data2vec2-text-base": (1_000_000, 4_000, 2e-4, 0.98, 1e-6, 0.01, 1),
     "data2vec2-text-large": (600_000, 4_000, 1e-4, 0.98, 1e-6, 0.01, 1),
+    "data2vec-vision-base": (375_300, 12_510, 5e-4, 0.999, 1e-8, 0.05, 3),
+    "data2vec-audio-base": (400_000, None, 5e-4, 0.98, 1e-6, 0.01, 0),
+    "data2vec-audio-audioset": (200_000, 10_000, 5e-4, 0.98, 1e-6, 0.01, 0),
+    "data2vec-audio-large": (400_000, None, 5e-4, 0.98, 1e-6, 0.01, 0),
+    "data2vec-text-base": (1_000_000, 10_000, 2e-4, 0.98, 1e-6, 0.01, 5),
 }
 
 
@@ -75,7 +96,8 @@ def fields_of(config, names):
 
 
 def test_every_folder_is_complete():
-    assert set(PUBLISHED) | {f"data2vec2-{modality}-tiny" for modality in CONFIGS} == set(NAMES)
+    tiny = {f"data2vec2-{modality}-tiny" for modality in CONFIGS}
+    assert set(PUBLISHED) | set(PUBLISHED_V1) | tiny == set(NAMES)
     for folder in (path for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith("__")):
         files = {"config.json", "recipe.yaml"}
         if "-text-" not in folder.name:
@@ -90,9 +112,11 @@ def test_unknown_name():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_config_loads_and_saves(name, tmp_path):
-    config = AutoConfig.from_pretrained(recipe_folder(name))
-    assert type(config) is CONFIGS[name.split("-")[1]]
-    assert config.architectures == [type(config).__name__.replace("Config", "ForPreTraining")]
+    model_class = pretraining_class_of(str(recipe_folder(name)))
+    config = model_class.config_class.from_pretrained(recipe_folder(name))
+    if name in VERSION_2:
+        assert type(config) is type(AutoConfig.from_pretrained(recipe_folder(name))) is CONFIGS[name.split("-")[1]]
+    assert config.architectures == [model_class.__name__]
     config.save_pretrained(tmp_path)
     saved = json.loads((tmp_path / "config.json").read_text())
     saved.pop("transformers_version")
@@ -101,7 +125,7 @@ def test_config_loads_and_saves(name, tmp_path):
 
 @pytest.mark.parametrize("name", VISION)
 def test_image_processor_gives_what_the_model_takes(name):
-    config = AutoConfig.from_pretrained(recipe_folder(name))
+    config = load_recipe(name).model_config()
     processor = AutoImageProcessor.from_pretrained(recipe_folder(name))
     pixels = np.zeros((40, 50) if config.num_channels == 1 else (40, 50, config.num_channels), dtype=np.uint8)
     output = processor(Image.fromarray(pixels), return_tensors="pt")
@@ -154,6 +178,51 @@ def test_published_figures(name):
     assert recipe.training["adam_beta1"] == 0.9 and recipe.training["lr_scheduler_type"] == "cosine"
     width, heads = WIDTHS[name.split("-")[2]]
     assert fields_of(config, "hidden_size intermediate_size num_attention_heads") == (width, 4 * width, heads)
+
+
+def encoder_parameters(config) -> int:
+    """Of a transformer encoder of data2vec 1.0, counted by hand."""
+    width, inner, heads = config.hidden_size, config.intermediate_size, config.num_attention_heads
+    norm = 2 * width
+    layer = 4 * width**2 + 4 * width + 2 * width * inner + inner + width + 2 * norm
+    if config.model_type == "data2vec-text":
+        rows = config.vocab_size + config.max_position_embeddings + config.type_vocab_size
+        return config.num_hidden_layers * layer + rows * width + norm
+    if config.model_type == "data2vec-vision":
+        layer += 2 * width - width  # two layer scales, no bias of keys
+        (rows, columns), patch = config.grid, config.num_channels * config.patch_size**2
+        bias = ((2 * rows - 1) * (2 * columns - 1) + 3) * heads
+        return config.num_hidden_layers * layer + (patch + 1) * width + 2 * width + bias + norm
+    widths = [1, *config.conv_dim]
+    convolutions = sum(a * b * k + 2 * b for a, b, k in zip(widths, widths[1:], config.conv_kernel, strict=False))
+    positions = width * (width // config.num_conv_pos_embedding_groups) * config.conv_pos_kernel_size + width
+    projection = 2 * widths[-1] + (widths[-1] + 1) * width + width  # and the mask embedding
+    return (
+        config.num_hidden_layers * layer + convolutions + config.num_conv_pos_embeddings * positions + projection + norm
+    )
+
+
+@pytest.mark.parametrize("name", PUBLISHED_V1)
+def test_published_figures_of_data2vec_1(name):
+    millions, gpus, batch, epochs = PUBLISHED_V1[name]
+    recipe = load_recipe(name)
+    config = recipe.model_config()
+    assert (recipe.num_gpus, recipe.global_batch) == (gpus, batch)
+    assert count_parameters(config).encoder == encoder_parameters(config) == pytest.approx(millions * 1e6, rel=0.005)
+    assert recipe.epochs == (None if epochs is None else pytest.approx(epochs, abs=0.05))
+    names = "max_steps warmup_steps learning_rate adam_beta2 adam_epsilon weight_decay max_grad_norm"
+    assert tuple(recipe.training.get(key) for key in names.split()) == OPTIMIZERS[name]
+    three_stages = recipe.training.get("tri_stage")
+    assert three_stages == (None if "warmup_steps" in recipe.training else [0.03, 0.9, 0.07])
+    masks, top_k, ema, teacher, loss = METHODS_V1[name]
+    assert fields_of(config, "mask_prob mask_length") == masks and config.average_top_k_layers == top_k
+    assert fields_of(config, "ema_decay ema_end_decay ema_anneal_end_step") == ema
+    assert (config.teacher_scope, fields_of(config, "loss_beta loss_scale")) == (teacher, loss)
+    per_layer = "instance_norm_target_layer layer_norm_target_layer layer_norm_targets end_of_block_targets"
+    speech, text, images = (f"-{modality}-" in name for modality in ("audio", "text", "vision"))
+    assert fields_of(config, per_layer) == (speech, text, images or "audioset" in name, images)
+    if "large" in name:
+        assert any("carried over from data2vec-audio-base" in " ".join(note.split()) for note in recipe.notes)
 
 
 @pytest.mark.parametrize("name", [name for name in PUBLISHED if "-vision-" in name])

@@ -7,24 +7,21 @@ tokens, S = E + V tokens of a row, D channels, H attention heads.
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
+from typing import Any
 
 import torch
-from transformers import AutoModelForPreTraining
 
-from modeling_data2vec import (
-    Data2Vec2AudioConfig,
-    Data2Vec2PreTrainingConfig,
-    Data2Vec2TextConfig,
-    Data2Vec2VisionConfig,
-)
+from modeling_data2vec import Data2Vec2PreTrainingConfig, Data2VecPreTrainingConfig
+from modeling_data2vec.auto import pretraining_class
+from modeling_data2vec.configuration_pretraining import ImageShape, WaveformShape
 
-from .collators import MaskCollator
+from .collators import mask_collator
 from .recipes import SAMPLING_RATE
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """Numbers of parameters; `trainable` are encoder and decoder."""
+    """Numbers of parameters; `trainable` are encoder and decoder, which in data2vec 1.0 is the head."""
 
     encoder: int
     decoder: int
@@ -45,6 +42,7 @@ class StepShape:
         num_masks: masks M for each.
         grid: shape of a sample's T positions: (rows, columns) of patches, (T,) of frames or tokens.
         num_visible: V, the positions that a mask leaves visible.
+        num_read: the positions that the student reads: V, or in data2vec 1.0 all T.
         num_extra_tokens: E.
         local_products: the local encoder as matrix products, from raw input to [T, D]: for each of them the positions
             that it gives of one sample, its inputs and its outputs. Empty for text, which looks its tokens up.
@@ -54,6 +52,7 @@ class StepShape:
     num_masks: int
     grid: tuple[int, ...]
     num_visible: int
+    num_read: int
     num_extra_tokens: int
     local_products: list[tuple[int, int, int]]
 
@@ -72,7 +71,7 @@ class StepShape:
     @property
     def tokens(self) -> int:
         """S, the length of the student's rows."""
-        return self.num_extra_tokens + self.num_visible
+        return self.num_extra_tokens + self.num_read
 
 
 @dataclass(frozen=True)
@@ -112,10 +111,10 @@ class StepMemory:
         return self.weights + self.gradients + self.optimizer + self.teacher + self.activations
 
 
-def count_parameters(config: Data2Vec2PreTrainingConfig) -> Parameters:
+def count_parameters(config: Any) -> Parameters:
     """Count the parameters of the pretraining model, which is built on torch's meta device and takes no memory."""
     with torch.device("meta"):
-        model = AutoModelForPreTraining.from_config(config)
+        model = pretraining_class(config.model_type)(config)
     encoder, decoder, teacher = (
         sum(parameter.numel() for parameter in part.parameters())
         for part in (model.base_model, model.head, model.teacher)
@@ -124,9 +123,7 @@ def count_parameters(config: Data2Vec2PreTrainingConfig) -> Parameters:
     return Parameters(encoder, decoder, teacher, trainable)
 
 
-def step_shape(
-    config: Data2Vec2PreTrainingConfig, batch_size: int, *, seconds: float | None = None, tokens: int | None = None
-) -> StepShape:
+def step_shape(config: Any, batch_size: int, *, seconds: float | None = None, tokens: int | None = None) -> StepShape:
     """Sizes of a micro-batch of equally large samples.
 
     Args:
@@ -139,15 +136,16 @@ def step_shape(
         ValueError: if the samples are too short to be masked, or too long for the model.
 
     Example:
+        >>> from modeling_data2vec import Data2Vec2AudioConfig
         >>> step_shape(Data2Vec2AudioConfig(), 4, seconds=10).grid
         (499,)
     """
     width = config.hidden_size
     grid: tuple[int, ...]
-    if isinstance(config, Data2Vec2VisionConfig):
+    if isinstance(config, ImageShape):
         grid = config.grid
         products = [(prod(grid), config.num_channels * config.patch_size**2, width)]
-    elif isinstance(config, Data2Vec2AudioConfig):
+    elif isinstance(config, WaveformShape):
         assert seconds is not None
         length = int(seconds * SAMPLING_RATE)
         if config.num_frames(length) < 2:
@@ -163,59 +161,64 @@ def step_shape(
         grid = (length,)
         products.append((length, inputs, width))
     else:
-        assert isinstance(config, Data2Vec2TextConfig) and tokens is not None
-        if config.position_embeddings and tokens > config.max_position_embeddings:
-            raise ValueError(
-                f"tokens is {tokens}, but the model takes max_position_embeddings {config.max_position_embeddings}: "
-                "give shorter sequences"
-            )
+        assert tokens is not None
+        if tokens > config.max_tokens:
+            raise ValueError(f"tokens is {tokens}, but the model takes {config.max_tokens}: give shorter sequences")
         grid, products = (tokens,), []
     num_visible = count_visible(config, grid)
-    return StepShape(batch_size, config.num_masks, grid, num_visible, config.num_extra_tokens, products)
+    if isinstance(config, Data2Vec2PreTrainingConfig):
+        num_read, num_extra = num_visible, config.num_extra_tokens
+    else:
+        num_read, num_extra = prod(grid), int(isinstance(config, ImageShape))  # images have a CLS token
+    return StepShape(batch_size, config.num_masks, grid, num_visible, num_read, num_extra, products)
 
 
-def count_visible(config: Data2Vec2PreTrainingConfig, grid: tuple[int, ...]) -> int:
+def count_visible(config: Any, grid: tuple[int, ...]) -> int:
     """V, the positions that a mask leaves visible: the collator's own count, from one mask."""
-    mask = MaskCollator(config).draw(torch.zeros(1, dtype=torch.int32), grid)
+    mask = mask_collator(config).draw(torch.zeros(1, dtype=torch.int32), grid)
     return int((~mask).sum())
 
 
 # ---- FLOPs ----
 
 
-def step_flops(config: Data2Vec2PreTrainingConfig, shape: StepShape) -> StepFlops:
+def step_flops(config: Any, shape: StepShape) -> StepFlops:
     """Closed formulas for one micro-batch; a backward pass costs two forward passes."""
     local = [2 * shape.batch_size * positions * inputs * outputs for positions, inputs, outputs in shape.local_products]
+    # Images of data2vec 1.0 are cut into patches anew for each mask, and once more for the teacher.
+    again = isinstance(config, ImageShape) and not isinstance(config, Data2Vec2PreTrainingConfig)
+    of_teacher = sum(local) if again or config.teacher_scope == "model" else 0
+    if again:
+        local = [shape.num_masks * flops for flops in local]
     student = _encoder_flops(config, shape, shape.rows, shape.tokens)
     teacher = _encoder_flops(config, shape, shape.batch_size, shape.num_extra_tokens + shape.num_positions)
     return StepFlops(
         student=3 * (student + sum(local)) - sum(local[:1]),  # raw input needs no gradient
         decoder=3 * _decoder_flops(config, shape),
-        teacher=teacher + (sum(local) if config.teacher_scope == "model" else 0),
+        teacher=teacher + of_teacher,
     )
 
 
-def _encoder_flops(config: Data2Vec2PreTrainingConfig, shape: StepShape, rows: int, length: int) -> int:
+def _encoder_flops(config: Any, shape: StepShape, rows: int, length: int) -> int:
     """Forward pass of convolutional positions, prenet and trunk over [rows, length, D]."""
     width = config.hidden_size
     linear = 2 * width * (4 * width + 2 * config.intermediate_size)  # of one token: qkv, projection, feed-forward
     attention = 4 * length * width  # of one token: scores and weighted sum
     flops = (config.num_prenet_layers + config.num_hidden_layers) * rows * length * (linear + attention)
-    if isinstance(config, Data2Vec2AudioConfig):  # over all positions, whatever is hidden
+    if isinstance(config, WaveformShape):  # over all positions, whatever is hidden
         kernel, groups = config.conv_pos_kernel_size, config.num_conv_pos_embedding_groups
         one = _conv_flops(shape.grid, kernel, width, width, groups)
         flops += config.num_conv_pos_embeddings * rows * one
     return flops
 
 
-def _decoder_flops(config: Data2Vec2PreTrainingConfig, shape: StepShape) -> int:
-    """Forward pass of the convolutions and the projection over all positions."""
+def _decoder_flops(config: Any, shape: StepShape) -> int:
+    """Forward pass of the head's convolutions and linear layers over all positions."""
     of_row = sum(
         _conv_flops(shape.grid, config.decoder_kernel, wide, narrow, config.decoder_groups)
-        for wide, narrow in pairwise([config.hidden_size] + [config.decoder_dim] * config.decoder_layers)
+        for wide, narrow in pairwise(_conv_widths(config))
     )
-    projection = [config.decoder_dim, *_projection_widths(config), config.hidden_size]
-    of_row += sum(2 * shape.num_positions * wide * narrow for wide, narrow in pairwise(projection))
+    of_row += sum(2 * shape.num_positions * wide * narrow for wide, narrow in pairwise(_linear_widths(config)))
     return shape.rows * of_row
 
 
@@ -225,18 +228,28 @@ def _conv_flops(grid: tuple[int, ...], kernel: int, wide: int, narrow: int, grou
     return 2 * computed * kernel ** len(grid) * wide // groups * narrow
 
 
-def _projection_widths(config: Data2Vec2PreTrainingConfig) -> list[int]:
-    """Widths between the linear layers after the decoder's convolutions."""
-    middle = int(config.decoder_dim * config.decoder_projection_ratio)
-    return [middle] * (config.decoder_projection_layers - 1)
+def _conv_widths(config: Data2VecPreTrainingConfig) -> list[int]:
+    """Widths before, between and after the head's convolutions; empty without any."""
+    if not isinstance(config, Data2Vec2PreTrainingConfig):
+        return []
+    return [config.hidden_size] + [config.decoder_dim] * config.decoder_layers
+
+
+def _linear_widths(config: Data2VecPreTrainingConfig) -> list[int]:
+    """The same of the head's linear layers."""
+    width = config.hidden_size
+    if isinstance(config, Data2Vec2PreTrainingConfig):
+        middle = int(config.decoder_dim * config.decoder_projection_ratio)
+        return [config.decoder_dim] + [middle] * (config.decoder_projection_layers - 1) + [width]
+    if isinstance(config, ImageShape):
+        return []
+    return [width] + [2 * width] * (config.head_layers - 1) + [width]
 
 
 # ---- memory ----
 
 
-def step_memory(
-    config: Data2Vec2PreTrainingConfig, shape: StepShape, parameters: Parameters, dtype_bytes: int
-) -> StepMemory:
+def step_memory(config: Any, shape: StepShape, parameters: Parameters, dtype_bytes: int) -> StepMemory:
     """Estimate the memory of one device: fp32 weights, gradients, Adam's two averages and teacher, and activations."""
     weights = 4 * parameters.trainable
     if dtype_bytes < 4:
@@ -276,28 +289,38 @@ def _local_bytes(shape: StepShape, dtype_bytes: int) -> int:
     return shape.batch_size * kept
 
 
-def _student_bytes(config: Data2Vec2PreTrainingConfig, shape: StepShape, dtype_bytes: int) -> int:
+def _student_bytes(config: Any, shape: StepShape, dtype_bytes: int) -> int:
     """Positions, prenet and trunk, with an attention that keeps no [S, S] scores of its own."""
     width, tokens = config.hidden_size, shape.tokens
     layers = config.num_prenet_layers + config.num_hidden_layers
     # A layer keeps its input, q, k, v, the attention's output, the feed-forward part's input, its middle before and
     # after the activation, and the input of both norms; on CUDA, also a byte for each value that a dropout could drop.
     low, full = 6 * width + 2 * config.intermediate_size, 2 * width
-    dropped = width * ((config.hidden_dropout > 0) + (config.post_mlp_dropout > 0))
-    dropped += (width + config.intermediate_size) * (config.activation_dropout > 0)
-    kept = layers * tokens * (dtype_bytes * low + 4 * full + dropped)
-    if config.use_alibi:  # the bias, and what is made of it for all layers or for each
+    kept = layers * tokens * (dtype_bytes * low + 4 * full + _dropped_bytes(config))
+    if getattr(config, "use_alibi", False):  # the bias, and what is made of it for all layers or for each
         biases = layers if config.alibi_scale_per_layer else 1
         kept += config.num_attention_heads * tokens**2 * (4 * config.learned_alibi_scale + dtype_bytes * biases)
-    if isinstance(config, Data2Vec2AudioConfig):  # inputs of convolution, norm and activation
+    if isinstance(config, WaveformShape):  # inputs of convolution, norm and activation
         kept += config.num_conv_pos_embeddings * shape.num_positions * width * (dtype_bytes + 2 * 4)
     return shape.rows * kept
 
 
-def _decoder_bytes(config: Data2Vec2PreTrainingConfig, shape: StepShape, dtype_bytes: int) -> int:
+def _dropped_bytes(config: Data2VecPreTrainingConfig) -> int:
+    """Bytes of a layer's dropouts for each token."""
+    width, inner = config.hidden_size, config.intermediate_size
+    if isinstance(config, Data2Vec2PreTrainingConfig):
+        of_branches = (config.hidden_dropout > 0) + (config.post_mlp_dropout > 0)
+        return width * of_branches + (width + inner) * (config.activation_dropout > 0)
+    # transformers' encoders have one for both branches, under two names.
+    dropout = getattr(config, "hidden_dropout", getattr(config, "hidden_dropout_prob", 0.0))
+    return 2 * width * (dropout > 0) + inner * (getattr(config, "activation_dropout", 0.0) > 0)
+
+
+def _decoder_bytes(config: Any, shape: StepShape, dtype_bytes: int) -> int:
     """A convolution keeps its input, and the input of its norm and of its activation; a linear layer its input."""
-    middle = sum(_projection_widths(config))  # before and after the activation
-    low = config.hidden_size + config.decoder_layers * config.decoder_dim + 2 * middle
-    full = 2 * config.decoder_layers * config.decoder_dim
-    dropped = shape.num_visible * config.hidden_size * (config.decoder_dropout > 0)
+    convolutions, linears = _conv_widths(config), _linear_widths(config)
+    middle = sum(linears[1:-1])  # before and after the activation
+    low = sum(convolutions[:-1]) + sum(linears[:1]) + 2 * middle
+    full = 2 * sum(convolutions[1:])
+    dropped = shape.num_visible * config.hidden_size * (getattr(config, "decoder_dropout", 0.0) > 0)
     return shape.rows * (shape.num_positions * (dtype_bytes * low + 4 * full) + dropped)

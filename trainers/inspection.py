@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from transformers import AutoConfig
-
-from modeling_data2vec import Data2Vec2AudioConfig, Data2Vec2PreTrainingConfig, Data2Vec2TextConfig
+from modeling_data2vec.auto import pretraining_class, pretraining_class_of
+from modeling_data2vec.configuration_pretraining import WaveformShape
 from modeling_data2vec.hub_configs import recipe_names
 
 from .costs import (
@@ -21,7 +21,7 @@ from .costs import (
 from .recipes import SAMPLES, Recipe, load_recipe
 
 DEFAULT_SECONDS = 10.0  # of a clip
-POSITIONS = {"data2vec2-vision": "patches", "data2vec2-audio": "frames", "data2vec2-text": "tokens"}
+POSITIONS = {"pixel_values": "patches", "input_values": "frames", "input_ids": "tokens"}  # by the main input
 MEMORY_NOTE = "The memory leaves out the framework itself, temporary buffers, DDP's buckets and fragmentation."
 
 
@@ -48,6 +48,11 @@ class Inspection:
     memory: StepMemory
     recipe: Recipe | None = None
 
+    @property
+    def main_input(self) -> str:
+        """The name of the model's main input, e.g. "pixel_values"."""
+        return pretraining_class(self.model_type).main_input_name
+
     def rows(self) -> list[tuple[str, str]]:
         """What is shown: (quantity, value)."""
         shape, counts, flops, memory = self.shape, self.parameters, self.flops, self.memory
@@ -61,11 +66,11 @@ class Inspection:
             ("decoder", f"{_count(counts.decoder)} parameters"),
             ("teacher", f"{_count(counts.teacher)} parameters, not trained"),
             ("in all", f"{_count(counts.total)} parameters, {_count(counts.trainable)} trained"),
-            (POSITIONS[self.model_type], positions),
+            (POSITIONS[self.main_input], positions),
             ("a mask leaves", f"{shape.num_visible} visible, {shape.num_hidden} hidden"),
             (
                 "student's batch",
-                f"{shape.batch_size} {SAMPLES[self.model_type]} x {shape.num_masks} masks = {shape.rows} rows of "
+                f"{shape.batch_size} {SAMPLES[self.main_input]} x {shape.num_masks} masks = {shape.rows} rows of "
                 f"{shape.tokens} tokens",
             ),
             ("one forward and backward", _flops(flops.total)),
@@ -124,7 +129,7 @@ def inspect_target(
             longer than its longest.
 
     Raises:
-        ValueError: if there is nothing of that name, it is not a data2vec 2.0 model, or lengths don't suit it.
+        ValueError: if there is nothing of that name, it is not a data2vec model, or lengths don't suit it.
 
     Example:
         >>> inspection = inspect_target("data2vec2-vision-base")
@@ -135,7 +140,7 @@ def inspect_target(
     if name in recipe_names() or path.suffix in (".yaml", ".yml") or (path / "recipe.yaml").is_file():
         recipe = load_recipe(name)
         config = recipe.model_config()
-        if isinstance(config, Data2Vec2AudioConfig):
+        if isinstance(config, WaveformShape):
             seconds = seconds or min(DEFAULT_SECONDS, recipe.data.get("max_seconds", DEFAULT_SECONDS))
         if batch_size is None:
             batch_size = max(1, int(recipe.micro_batch / (seconds if seconds and recipe.unit == "seconds" else 1)))
@@ -149,21 +154,24 @@ def inspect_target(
             recipe=recipe,
         )
     try:
-        config = AutoConfig.from_pretrained(name)
-    except (OSError, ValueError) as error:
+        model_class = pretraining_class_of(name)  # a ValueError says by itself which models can be inspected
+    except OSError as error:
         raise ValueError(
             f"{name!r} is no recipe ({', '.join(recipe_names())}), and no config could be loaded from it: "
             f"{str(error).splitlines()[0]}"
         ) from error
-    if not isinstance(config, Data2Vec2PreTrainingConfig):
-        raise ValueError(f"{name!r} is a {config.model_type} model, but only {', '.join(SAMPLES)} can be inspected")
     return inspect(
-        config, batch_size=batch_size or 16, dtype_bytes=dtype_bytes, seconds=seconds, tokens=tokens, name=name
+        model_class.config_class.from_pretrained(name),
+        batch_size=batch_size or 16,
+        dtype_bytes=dtype_bytes,
+        seconds=seconds,
+        tokens=tokens,
+        name=name,
     )
 
 
 def inspect(
-    config: Data2Vec2PreTrainingConfig,
+    config: Any,
     *,
     batch_size: int = 16,
     dtype_bytes: int = 2,
@@ -175,7 +183,7 @@ def inspect(
     """Work out what pretraining with `config` costs; nothing is allocated.
 
     Args:
-        config: a data2vec 2.0 config.
+        config: of a pretraining model, data2vec 1.0 or 2.0.
         batch_size: samples B of a micro-batch on one device.
         dtype_bytes: 2 for half precision (weights stay fp32, as under autocast), 4 for fp32.
         seconds: length of the clips, for speech only; 10 by default.
@@ -187,17 +195,19 @@ def inspect(
         ValueError: if a length is given to a model of another modality, or doesn't suit the model.
 
     Example:
+        >>> from modeling_data2vec import Data2Vec2AudioConfig
         >>> shape = inspect(Data2Vec2AudioConfig(), batch_size=6, seconds=10).shape
         >>> shape.num_positions, shape.num_visible, shape.num_hidden
         (499, 250, 249)
     """
-    for option, value, kind in (("seconds", seconds, Data2Vec2AudioConfig), ("tokens", tokens, Data2Vec2TextConfig)):
-        if value is not None and not isinstance(config, kind):
+    main_input = pretraining_class(config.model_type).main_input_name
+    for option, value, kind in (("seconds", seconds, "input_values"), ("tokens", tokens, "input_ids")):
+        if value is not None and main_input != kind:
             raise ValueError(f"{option} is {value}, but {name} is a {config.model_type} model: leave {option} out")
-    if isinstance(config, Data2Vec2AudioConfig):
+    if main_input == "input_values":
         seconds = seconds or DEFAULT_SECONDS
-    if isinstance(config, Data2Vec2TextConfig):
-        tokens = tokens or config.max_position_embeddings
+    if main_input == "input_ids":
+        tokens = tokens or int(min(config.max_tokens, config.max_position_embeddings))
     shape = step_shape(config, batch_size, seconds=seconds, tokens=tokens)
     parameters = count_parameters(config)
     return Inspection(

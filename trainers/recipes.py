@@ -137,7 +137,8 @@ class Recipe:
         except ValueError as error:
             raise ValueError(f"{self.name}: {self.config / 'config.json'}: {error}") from error
         known = {entry.name for entry in fields(config_class)}
-        check_keys(values, known, str(self.config / "config.json"))
+        # transformers' own configs also save what they compute.
+        check_keys(values, known | config_class().to_dict().keys(), str(self.config / "config.json"))
         changes = _numbers(self.config_overrides | (overrides or {}))
         check_keys(changes, known - {entry.name for entry in fields(PreTrainedConfig)}, f"{config_class.__name__}")
         try:
