@@ -92,7 +92,7 @@ class Data2VecEncoderForPreTraining(Data2VecCore):
         """What the teacher reads, and which positions of it are real."""
         if self.config.teacher_scope == "model":
             return self.tokens(self.teacher, inputs), embedding.valid
-        return embedding.tokens, embedding.valid
+        return embedding.tokens.detach(), embedding.valid
 
     # ---- one step ----
 

@@ -150,6 +150,8 @@ def test_flops_of_grouped_convolutions(config):
 @pytest.mark.parametrize("kind", ["images 1.0", "speech 1.0", "text 1.0"])
 def test_figures_of_data2vec_1(kind, num_masks):
     sizes = {"hidden_size": 64, "intermediate_size": 128, "num_masks": num_masks}
+    if kind == "speech 1.0":
+        sizes["num_conv_pos_embedding_groups"] = 1  # torch counts the backward pass of grouped ones as if they weren't
     model = tiny_model(kind, **sizes, attn_implementation="eager").eval()
     config, name = model.config, model.main_input_name
     samples = tiny_samples(model, 3)

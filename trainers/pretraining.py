@@ -106,7 +106,10 @@ def check_reload(model: Any, folder: Path, sample: Tensor) -> Any:
     Raises:
         RuntimeError: features differ.
     """
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # transformers' own encoders list the teacher's weights as unexpected
     reloaded = AutoModel.from_pretrained(folder, dtype=model.dtype).to(model.device).eval()
+    logging.set_verbosity(verbosity)
     inputs = sample[None].to(model.device)
     with torch.no_grad():
         expected = model.eval().base_model(inputs).last_hidden_state
@@ -259,7 +262,7 @@ def _finish(trainer: Data2VecTrainer, data: Modality, samples: Samples, output: 
 
 def _report(model: Any, train: LabelledSet, test: LabelledSet, output: Path) -> None:
     counts = [count for count in (100, 1_000, 10_000) if count < len(train[1])][:2]
-    layers = list(range(1, model.config.num_prenet_layers + model.config.num_hidden_layers + 1))
+    layers = list(range(1, getattr(model.config, "num_prenet_layers", 0) + model.config.num_hidden_layers + 1))
     table = probe_table(model, train, test, label_counts=[*counts, None], layer=layers)
     (output / "probe.json").write_text(json.dumps(table.to_dict(), indent=2))
     print("\n" + table.to_markdown())
