@@ -316,8 +316,8 @@ class TextFeatureEncoder(FeatureEncoder):
             ValueError: for another shape, a longer sequence than the position table, or (on a CPU) unknown ids.
         """
         config = self.config
-        length = int(inputs.shape[1])
         check_tokens(inputs, config.vocab_size, config.max_tokens)
+        length = int(inputs.shape[1])
         assert self.embed_tokens is not None and self.embed_norm is not None
         valid = None if attention_mask is None else attention_mask.bool()
         x = self.embed_tokens(inputs)  # [B, T, D]

@@ -28,3 +28,33 @@ def caplog(caplog):
     logging.enable_propagation()
     yield caplog
     logging.disable_propagation()
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory):
+    """Twelve clips of unequal length in two folders: rising and falling tones with noise, and a broken file."""
+    import numpy as np
+    import soundfile
+
+    folder = tmp_path_factory.mktemp("recordings")
+    rng = np.random.default_rng(0)
+    for kind, (first, last) in {"rising": (200, 900), "falling": (900, 200)}.items():
+        (folder / kind).mkdir()
+        for i in range(6):
+            seconds = 0.6 + 0.15 * i
+            pitch = np.linspace(first, last, int(16_000 * seconds)) * rng.uniform(0.8, 1.2)
+            clip = 0.3 * np.sin(2 * np.pi * np.cumsum(pitch) / 16_000) + 0.02 * rng.standard_normal(len(pitch))
+            soundfile.write(folder / kind / f"{i}.wav", clip, 16_000)
+    (folder / "rising" / "broken.wav").write_bytes(b"RIFF no sound")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory):
+    """The folder of a byte-level BPE of 300 tokens."""
+    import data2vec_cli
+
+    folder = tmp_path_factory.mktemp("tokenizer") / "bpe"
+    argv = ["tokenizer", "--dataset", "python-docs", "--vocab_size", "300", "--output_dir", str(folder)]
+    assert data2vec_cli.main(argv) == 0
+    return folder

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 from safetensors.torch import load_file
 from transformers import AutoFeatureExtractor, AutoModel, AutoTokenizer
@@ -38,30 +37,6 @@ def run(capsys, *argv: object) -> tuple[int, str, str]:
     code = data2vec_cli.main([str(word) for word in argv])
     out, err = capsys.readouterr()
     return code, out, err
-
-
-@pytest.fixture(scope="module")
-def recordings(tmp_path_factory):
-    """Twelve clips of unequal length in two folders: rising and falling tones with noise, and a broken file."""
-    folder = tmp_path_factory.mktemp("recordings")
-    rng = np.random.default_rng(0)
-    for kind, (first, last) in {"rising": (200, 900), "falling": (900, 200)}.items():
-        (folder / kind).mkdir()
-        for i in range(6):
-            seconds = 0.6 + 0.15 * i
-            pitch = np.linspace(first, last, int(16_000 * seconds)) * rng.uniform(0.8, 1.2)
-            clip = 0.3 * np.sin(2 * np.pi * np.cumsum(pitch) / 16_000) + 0.02 * rng.standard_normal(len(pitch))
-            soundfile.write(folder / kind / f"{i}.wav", clip, 16_000)
-    (folder / "rising" / "broken.wav").write_bytes(b"RIFF no sound")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tokenizer") / "bpe"
-    argv = ["tokenizer", "--dataset", "python-docs", "--vocab_size", "300", "--output_dir", str(folder)]
-    assert data2vec_cli.main(argv) == 0
-    return folder
 
 
 @pytest.fixture(scope="module")

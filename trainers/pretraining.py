@@ -167,7 +167,8 @@ def _checkpoint_config(name: str, recipe: Recipe, changes: dict[str, Any]) -> An
     natives = [base for base in config_class.__mro__ if base.__module__.startswith("transformers.")]
     native = {entry.name for base in natives if is_dataclass(base) for entry in fields(base)}
     method = {entry.name: getattr(recipe.model_config(), entry.name) for entry in fields(config_class)}
-    lacking = {key: value for key, value in method.items() if key not in native and key not in own}
+    of_the_tokenizer = {"mask_token_id"}
+    lacking = {key: value for key, value in method.items() if key not in native | own.keys() | of_the_tokenizer}
     return config_class.from_pretrained(name, **(lacking | changes))
 
 
