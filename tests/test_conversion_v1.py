@@ -1,0 +1,82 @@
+"""conversion_v1.py: names and options of the authors' data2vec 1.0 models, mapped completely or refused."""
+
+import ast
+import copy
+import re
+
+import differences
+import pytest
+import reference_cases
+from test_reference_v1 import MODELS, our_config
+
+from modeling_data2vec.conversion_v1 import (
+    DROPPED_V1,
+    LEFT_OUT_V1,
+    config_from_fairseq_v1,
+    left_out_options_v1,
+    state_from_fairseq_v1,
+)
+
+CASES = reference_cases.names("v1_*")
+OPTIONS = [(name, path) for name, options in LEFT_OUT_V1.items() for path in options]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_reference_names_map_to_the_models_names_one_to_one(name):
+    case = reference_cases.load(name)
+    config = our_config(case)
+    student, teacher = case.group("state"), case.group("ema")
+    state = state_from_fairseq_v1(student, teacher, config)
+    expected = MODELS[case.info["model"]](config).state_dict()
+    assert {key: value.shape for key, value in state.items()} == {key: value.shape for key, value in expected.items()}
+    dropped = [key for key in student if not state_from_fairseq_v1({key: student[key]}, {}, config)]
+    assert all(key.endswith(DROPPED_V1) for key in dropped)
+    kept = sum(value.numel() for key, value in student.items() if key not in dropped)
+    ours = [key for key in state if not key.startswith("teacher.") and "token_type" not in key]
+    assert kept == sum(state[key].numel() for key in ours)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_unknown_weight_is_an_error(name):
+    case = reference_cases.load(name)
+    with pytest.raises(KeyError, match="'encoder.surprise' is not a weight of a data2vec_"):
+        state_from_fairseq_v1({"encoder.surprise": next(iter(case.tensors.values()))}, {}, our_config(case))
+
+
+@pytest.mark.parametrize(("name", "path"), OPTIONS)
+def test_an_option_that_is_left_out_is_refused_by_name(name, path):
+    cases = (reference_cases.load(case).info for case in CASES)
+    config = next((info["config"] for info in cases if info["model"] == name), None)
+    if config is None:
+        pytest.skip(f"no case of {name} in {reference_cases.FOLDER}")
+    config = copy.deepcopy(config)
+    *sections, option = path.split(".")
+    section = config
+    for part in sections:
+        section = section[part]
+    accepted = LEFT_OUT_V1[name][path]
+    section[option] = accepted
+    assert path not in left_out_options_v1(config, name)
+    section[option] = "another" if isinstance(accepted, str) else (not accepted if isinstance(accepted, bool) else 0.5)
+    with pytest.raises(ValueError, match=rf"'{re.escape(path)}': .*differences\.md"):
+        config_from_fairseq_v1(config, name, vocab_size=41)
+
+
+def test_another_model_is_refused():
+    with pytest.raises(ValueError, match="'data2vec_multi', but only data2vec_audio, data2vec_text, data2vec_vision"):
+        config_from_fairseq_v1({}, "data2vec_multi")
+
+
+def test_a_text_model_needs_its_vocabulary():
+    for name in reference_cases.names("v1_text_*"):
+        with pytest.raises(ValueError, match="vocab_size"):
+            config_from_fairseq_v1(reference_cases.load(name).info["config"], "data2vec_text")
+
+
+def test_the_page_of_differences_lists_what_the_code_leaves_out():
+    text = differences.section("data2vec 1.0").split("### Left out of 1.0\n")[1].split("\n### ")[0]
+    rows = re.findall(r"^\| (\w+) \| `([\w.]+)` \| `([^`]+)` \| .+ \|$", text, flags=re.MULTILINE)
+    listed: dict[str, dict] = {}
+    for model, option, value in rows:
+        listed.setdefault(f"data2vec_{model}", {})[option] = ast.literal_eval(value)
+    assert listed == LEFT_OUT_V1
