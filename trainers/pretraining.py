@@ -71,8 +71,9 @@ def pretrain(
     )
     if args.max_batch_length and getattr(samples, "lengths", None) is None:
         logger.warning(
-            f"The lengths of a stream's clips are not known: batches hold --per_device_train_batch_size "
-            f"{args.per_device_train_batch_size} clips instead of {args.max_batch_length} samples of sound."
+            "The lengths of the samples are not known, as of a stream, or of clips whose recipe has no max_batch_seconds: "
+            f"batches hold --per_device_train_batch_size {args.per_device_train_batch_size} samples instead of a length "
+            f"of {args.max_batch_length}."
         )
         args.max_batch_length = None
     _say_what_differs(args, recipe)
