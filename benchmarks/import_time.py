@@ -11,9 +11,10 @@ import subprocess
 import sys
 
 NEEDED = (
-    "from transformers import AutoConfig, AutoFeatureExtractor, AutoImageProcessor, AutoModel, AutoModelForPreTraining, "
-    "Data2VecAudioModel, Data2VecTextModel, Data2VecVisionModel, PreTrainedConfig, PreTrainedModel, "
-    "ViTImageProcessorPil, Wav2Vec2FeatureExtractor; from transformers.modeling_layers import GradientCheckpointingLayer; "
+    "from transformers import AutoConfig, AutoFeatureExtractor, AutoImageProcessor, AutoModel, "
+    "AutoModelForPreTraining, Data2VecAudioModel, Data2VecTextModel, Data2VecVisionModel, PreTrainedConfig, "
+    "PreTrainedModel, ViTImageProcessorPil, Wav2Vec2FeatureExtractor; "
+    "from transformers.modeling_layers import GradientCheckpointingLayer; "
     "from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS; from transformers import initialization; "
     "from transformers.utils.output_capturing import capture_outputs"
 )

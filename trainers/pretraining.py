@@ -71,9 +71,9 @@ def pretrain(
     )
     if args.max_batch_length and getattr(samples, "lengths", None) is None:
         logger.warning(
-            "The lengths of the samples are not known, as of a stream, or of clips whose recipe has no max_batch_seconds: "
-            f"batches hold --per_device_train_batch_size {args.per_device_train_batch_size} samples instead of a length "
-            f"of {args.max_batch_length}."
+            "The lengths of the samples are not known, as of a stream, or of clips whose recipe has no "
+            "max_batch_seconds: batches hold --per_device_train_batch_size "
+            f"{args.per_device_train_batch_size} samples instead of a length of {args.max_batch_length}."
         )
         args.max_batch_length = None
     _say_what_differs(args, recipe)
