@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import KINDS, arguments, digit_images, tiny_model, tiny_samples
+from tiny_runs import KINDS, Clips, arguments, digit_images, tiny_model, tiny_samples
 
 from modeling_data2vec.ema import ema_decay_at
-from modeling_data2vec.trainers import CollapseError, Data2VecTrainer, Data2VecTrainingArguments
+from modeling_data2vec.trainers import CollapseError, Data2VecTrainer, Data2VecTrainingArguments, PretrainingSamples
 
 NAMES = {field.name for field in fields(Data2VecTrainingArguments)}
 CHECKPOINTING = "activation_checkpointing" if "activation_checkpointing" in NAMES else "gradient_checkpointing"
@@ -43,6 +43,33 @@ def test_accumulation_equals_a_bigger_batch(tmp_path, kind):
     parts = train(tmp_path / "parts", tiny_model(kind), **settings)
     assert largest_difference(whole.model, parts.model) < 1e-6
     assert largest_difference(whole.model, tiny_model(kind)) > 1e-4  # they did move
+
+
+class UnequalClips(Clips):
+    """Clips of many lengths."""
+
+    def __call__(self, example, rng):
+        (clip,) = super().__call__(example, rng).values()
+        return {"input_values": clip[: 700 + 130 * (example % 7)]}
+
+
+@pytest.mark.parametrize("kind", ["speech 2.0", "speech 1.0"])
+def test_accumulation_equals_a_bigger_batch_of_unequal_clips(tmp_path, kind):
+    """Micro-batches that hide unequally many frames, and are padded to different lengths."""
+
+    def run(folder, batch: int, accumulation: int) -> Data2VecTrainer:
+        model = tiny_model(kind)
+        samples = PretrainingSamples(range(64), UnequalClips())
+        settings = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation, "optim": "sgd"}
+        trainer = Data2VecTrainer(model, arguments(folder, learning_rate=0.05, **settings), train_dataset=samples)
+        trainer.train()
+        return trainer
+
+    whole, parts = run(tmp_path / "whole", 16, 1), run(tmp_path / "parts", 4, 4)
+    assert largest_difference(whole.model, parts.model) < 1e-6
+    assert largest_difference(whole.model, tiny_model(kind)) > 1e-4
+    losses = [[entry["loss"] for entry in t.state.log_history if "loss" in entry] for t in (whole, parts)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
