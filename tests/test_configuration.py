@@ -4,9 +4,16 @@ import pytest
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig
 
-from modeling_data2vec import Data2Vec2PreTrainingConfig, Data2Vec2VisionConfig
+from modeling_data2vec import (
+    Data2Vec2PreTrainingConfig,
+    Data2Vec2VisionConfig,
+    Data2VecAudioPreTrainingConfig,
+    Data2VecTextPreTrainingConfig,
+    Data2VecVisionPreTrainingConfig,
+)
 
 CONFIGS = (Data2Vec2PreTrainingConfig, Data2Vec2VisionConfig)
+CONFIGS_1 = (Data2VecAudioPreTrainingConfig, Data2VecTextPreTrainingConfig, Data2VecVisionPreTrainingConfig)
 
 # What is set, and what the error must say: the field, its value, what is allowed.
 WRONG = [
@@ -109,3 +116,60 @@ def test_defaults_are_the_published_vit_b():
     assert (config.ema_decay, config.ema_end_decay, config.ema_anneal_end_step) == (0.9998, 0.99999, 100_000)
     rows_of_a_gpu = 16 * config.num_masks
     assert config.cls_loss_weight == pytest.approx(0.01 * rows_of_a_gpu)
+
+
+# ---- data2vec 1.0 ----
+
+OF_BOTH = [
+    (fields, message)
+    for fields, message in WRONG
+    if not fields.keys() & {"decoder_groups", "decoder_dim", "cls_loss_weight"}
+]
+WRONG_1 = [
+    (Data2VecAudioPreTrainingConfig, {"mask_time_prob": 0.0}, r"no mask embedding.*mask_time_prob above 0"),
+    (Data2VecAudioPreTrainingConfig, {"add_adapter": True}, r"add_adapter is True.*set it to False"),
+    (Data2VecAudioPreTrainingConfig, {"head_layers": 0}, r"head_layers is 0\b.*at least 1"),
+    (Data2VecAudioPreTrainingConfig, {"teacher_scope": "trunk"}, r"teacher_scope.*'layers', 'encoder', 'model'.*trunk"),
+    (Data2VecTextPreTrainingConfig, {"mask_token_id": 1}, r"mask_token_id is 1\b.*another token than the padding 1"),
+    (Data2VecTextPreTrainingConfig, {"mask_token_id": 50265}, r"mask_token_id is 50265\b.*from 0 to 50264"),
+    (Data2VecTextPreTrainingConfig, {"pad_token_id": -1}, r"pad_token_id is -1\b"),
+    (
+        Data2VecTextPreTrainingConfig,
+        {"max_position_embeddings": 3},
+        r"leaves 1 tokens after.*at least 2",
+    ),
+    (Data2VecTextPreTrainingConfig, {"is_decoder": True}, r"is_decoder is True.*set it to False"),
+    (Data2VecTextPreTrainingConfig, {"teacher_input": "all"}, r"teacher_input.*'whole', 'masked'.*all"),
+    (Data2VecVisionPreTrainingConfig, {"image_size": 225}, r"image_size is 225\b.*multiple of patch_size 16"),
+    (Data2VecVisionPreTrainingConfig, {"patch_size": [16, 16]}, r"patch_size is \[16, 16\]"),
+    (Data2VecVisionPreTrainingConfig, {"min_mask_block": 0}, r"min_mask_block is 0\b.*at least 1"),
+]
+
+
+@pytest.mark.parametrize("config_class", CONFIGS_1)
+@pytest.mark.parametrize(("fields", "message"), OF_BOTH)
+def test_a_wrong_field_of_1_is_named_as_that_of_2(config_class, fields, message):
+    with pytest.raises((ValueError, StrictDataclassError), match=f"(?s){message}"):
+        config_class(**fields)
+
+
+@pytest.mark.parametrize(("config_class", "fields", "message"), WRONG_1)
+def test_a_wrong_field_of_1_is_named(config_class, fields, message):
+    with pytest.raises((ValueError, StrictDataclassError), match=f"(?s){message}"):
+        config_class(**fields)
+
+
+@pytest.mark.parametrize("config_class", CONFIGS_1)
+def test_configs_of_1_are_not_registered(config_class, tmp_path):
+    """transformers' own class answers to their `model_type`, and reads what they save."""
+    config = config_class(num_masks=2)
+    config.save_pretrained(tmp_path)
+    native = AutoConfig.from_pretrained(tmp_path)
+    assert type(native).__module__.startswith("transformers.") and isinstance(config, type(native))
+    assert config_class.from_pretrained(tmp_path).num_masks == 2
+    with pytest.raises(ValueError, match="config of a model of type 'bert'"):
+        config_class.from_dict({"model_type": "bert"})
+
+
+def test_images_of_1_always_have_a_mask_token():
+    assert Data2VecVisionPreTrainingConfig(use_mask_token=False).use_mask_token

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modeling_data2vec import Data2Vec2PreTrainingConfig
-from modeling_data2vec.heads import ConvDecoder
+from modeling_data2vec.heads import ConvDecoder, RegressionHead
 
 
 def decoder(**options) -> ConvDecoder:
@@ -66,3 +66,11 @@ def test_a_position_is_filled_from_its_neighbours_only():
     expected = torch.zeros(5, 7, dtype=torch.bool)
     expected[:3, :3] = True
     assert torch.equal(differs, expected)
+
+
+@pytest.mark.parametrize("num_layers", [1, 2, 3])
+def test_linear_heads_are_twice_as_wide_inside(num_layers):
+    head = RegressionHead(16, num_layers)
+    widths = [(layer.in_features, layer.out_features) for layer in head if isinstance(layer, torch.nn.Linear)]
+    assert widths == {1: [(16, 16)], 2: [(16, 32), (32, 16)], 3: [(16, 32), (32, 32), (32, 16)]}[num_layers]
+    assert isinstance(head[-1], torch.nn.Linear) and head(torch.zeros(2, 5, 16)).shape == (2, 5, 16)
