@@ -119,6 +119,7 @@ class Data2VecEncoderForPreTraining(Data2VecCore):
     ) -> list[Tensor]:
         tokens, valid = self.teacher_tokens(inputs, embedding, attention_mask, mask)
         with recorded_outputs(self.target_modules(self.teacher.encoder)) as layers:
-            self.encode(self.teacher, tokens, embedding.grid, valid)
+            # In fp32, as its weights: not every norm takes half-precision input with them.
+            self.encode(self.teacher, tokens.float(), embedding.grid, valid)
         num_extra = layers[0].shape[1] - embedding.local_features.shape[1]
         return [layer[:, num_extra:] for layer in layers]

@@ -168,7 +168,9 @@ class Data2VecVisionForPreTraining(Data2VecEncoderForPreTraining, Data2VecVision
         resolution = tuple(size * self.config.patch_size for size in grid)
         with shared_bias_computed_once(parts.encoder):
             states = parts.encoder(tokens, resolution=resolution).last_hidden_state
-        return self.base_model.layernorm(states)[:, 1:]
+        if hasattr(parts, "layernorm"):  # the teacher has none, unless it is a whole model: no target passes it
+            states = parts.layernorm(states)
+        return states[:, 1:]
 
     def target_modules(self, encoder: Any) -> list[nn.Module]:
         return [layer if self.config.end_of_block_targets else layer.output for layer in encoder.layer]

@@ -1,0 +1,156 @@
+"""What all pretraining models have in common: clear errors, half precision, a teacher that only follows."""
+
+import copy
+
+import pytest
+import torch
+from tiny_runs import KINDS, tiny_model, tiny_samples
+
+from modeling_data2vec.trainers.collators import mask_collator
+
+BAD_INPUTS = {
+    "images": [
+        (torch.zeros(2, 1, 8, 7), r"8 x 7 pixels can't be cut into patches of 2 x 2.*multiples of 2"),
+        (torch.zeros(2, 1, 1, 8), r"1 x 8 pixels are smaller than one patch of 2 x 2.*resize"),
+        (torch.zeros(2, 3, 8, 8), r"\(2, 3, 8, 8\).*\[batch, 1, height, width\].*convert.*num_channels"),
+    ],
+    "speech": [
+        (torch.zeros(2, 100), r"\(2, 100\).*\[batch, samples\].*at least 170 samples.*leave out shorter"),
+        (torch.zeros(2, 2, 800), r"\(2, 2, 800\).*\[batch, samples\] of mono sound.*mix channels"),
+    ],
+    "text": [
+        (torch.full((2, 8), 60), r"ids from 60 to 60.*vocabulary has ids 0 to 59.*tokenizer that belongs"),
+        (torch.full((2, 8), -1), r"ids from -1 to -1"),
+        (torch.full((2, 50), 5), r"50 tokens.*room for (40|38).*truncate"),
+        (torch.zeros(2, 8), r"dtype torch.float32.*token ids"),
+        (torch.full((8,), 5), r"shape \(8,\)"),
+    ],
+}
+CASES = [(kind, inputs, message) for kind in KINDS for inputs, message in BAD_INPUTS[kind.split()[0]]]
+
+
+@pytest.mark.parametrize(("kind", "inputs", "message"), CASES)
+def test_raw_input_that_does_not_fit(kind, inputs, message):
+    model = tiny_model(kind)
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        model(inputs, mask=torch.ones(2, model.config.num_masks, 4, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_masks_that_do_not_fit(kind):
+    model = tiny_model(kind)
+    samples = tiny_samples(model, 3)
+    batch = mask_collator(model.config)([samples[i] for i in range(3)])
+    inputs, mask = batch[model.main_input_name], batch["mask"]
+    for wrong in (mask[:, :, 1:], mask[1:], mask[:, 0]):
+        with pytest.raises(ValueError, match=r"mask has shape.*3 samples of \d+ positions.*\[3, masks, \d+\]"):
+            model(inputs, wrong)
+    with pytest.raises(ValueError, match=r"hides nothing.*raise mask_prob"):
+        model(inputs, torch.zeros_like(mask))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.endswith("1.0")])
+def test_the_student_never_sees_what_is_hidden(kind):
+    """Changing hidden input changes the targets, and no prediction; of speech, frames that share no sample with it."""
+    model = tiny_model(kind).eval()
+    samples = tiny_samples(model, 2)
+    name = model.main_input_name
+    inputs = torch.stack([samples[i][name] for i in range(2)])
+    length = int(mask_collator(model.config)([samples[0]])["mask"].shape[2])
+    mask = torch.zeros(2, 1, length, dtype=torch.bool)
+    mask[..., 3:-1] = True
+    if name == "pixel_values":
+        mask = mask.unflatten(2, (4, 4))
+        mask[:] = False
+        mask[..., 1:3, :] = True
+        mask = mask.flatten(2)
+        changed = inputs.clone()
+        changed[..., 2:6, :] += 1.0
+    elif name == "input_ids":
+        changed = inputs.clone()
+        changed[:, 3:-1] = 7
+    else:
+        changed = inputs.clone()
+        changed[:, 3 * 160 + 170 : -400] += 1.0
+    before, after = model(inputs, mask), model(changed, mask)
+    assert torch.equal(before.predictions, after.predictions)
+    assert not torch.equal(before.targets, after.targets)
+
+
+def batch_of(model, num: int = 3) -> dict[str, torch.Tensor]:
+    samples = tiny_samples(model, num)
+    return mask_collator(model.config)([samples[i] for i in range(num)])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_teacher_gets_no_gradient_and_stays_in_eval_mode(kind):
+    model = tiny_model(kind).train()
+    model(**batch_of(model)).loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.requires_grad == (not name.startswith("teacher.") and "token_type" not in name), name
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+    assert not any(module.training for module in model.teacher.modules())
+    assert model.base_model.training and model.head.training
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_half_precision_keeps_the_teacher_in_fp32(kind, tmp_path):
+    whole = tiny_model(kind).eval()
+    whole.save_pretrained(tmp_path)
+    half = type(whole).from_pretrained(tmp_path, dtype=torch.bfloat16).eval()
+    assert {parameter.dtype for parameter in half.base_model.parameters()} == {torch.bfloat16}
+    assert {parameter.dtype for parameter in half.teacher.parameters()} == {torch.float32}
+    batch = batch_of(whole)
+    with torch.no_grad():
+        expected, output = whole(**batch), half(**batch)
+    assert output.targets.dtype == torch.float32
+    assert float(output.loss) == pytest.approx(float(expected.loss), rel=0.1)
+    half.update_teacher(1)
+    assert {parameter.dtype for parameter in half.teacher.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradient_checkpointing_changes_no_gradient(kind):
+    plain = tiny_model(kind).train()
+    saving = copy.deepcopy(plain)
+    getattr(saving, "activation_checkpointing_enable", saving.gradient_checkpointing_enable)()  # the name since 5.23
+    batch = batch_of(plain)
+    for model in (plain, saving):
+        model(**batch).loss.backward()
+    gradients = dict(saving.named_parameters())
+    for name, parameter in plain.named_parameters():
+        if parameter.requires_grad:
+            torch.testing.assert_close(gradients[name].grad, parameter.grad, atol=1e-6, rtol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.endswith("1.0")])
+def test_several_masks_of_1_are_the_mean_of_each(kind):
+    """M = 1 is published; more share a teacher pass, as in 2.0."""
+    model = tiny_model(kind, num_masks=3).eval()
+    batch = batch_of(model)
+    whole = model(**batch)
+    total = 0.0
+    for number in range(3):
+        one = model(**batch | {"mask": batch["mask"][:, [number]]})
+        torch.testing.assert_close(one.predictions[:, 0], whole.predictions[:, number], atol=1e-5, rtol=0)
+        total += float(one.loss.detach()) * int(batch["mask"][:, number].sum())
+    assert total / int(batch["mask"].sum()) == pytest.approx(float(whole.loss.detach()), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.endswith("1.0")])
+def test_a_new_teacher_is_the_student_whatever_it_owns(kind):
+    """Scopes differ in what is averaged; before the first step all give the same targets."""
+    targets, sizes = [], []
+    for scope in ("layers", "encoder", "model"):
+        model = tiny_model(kind, teacher_scope=scope).train()
+        with torch.no_grad():
+            for name, parameter in model.base_model.named_parameters():
+                if "token_type" not in name:
+                    parameter.add_(0.1)
+        model.sync_teacher()
+        targets.append(model(**batch_of(model)).targets)
+        sizes.append(sum(parameter.numel() for parameter in model.teacher.parameters()))
+        model.update_teacher(1)
+    torch.testing.assert_close(targets[0], targets[1], rtol=0, atol=0)
+    torch.testing.assert_close(targets[0], targets[2], rtol=0, atol=1e-6)
+    assert sizes[0] == sizes[1] < sizes[2]
