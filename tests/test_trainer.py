@@ -17,6 +17,7 @@ from tiny_runs import KINDS, Clips, arguments, digit_images, tiny_model, tiny_sa
 
 from modeling_data2vec.ema import ema_decay_at
 from modeling_data2vec.trainers import CollapseError, Data2VecTrainer, Data2VecTrainingArguments, PretrainingSamples
+from modeling_data2vec.trainers.schedules import tri_stage
 
 NAMES = {field.name for field in fields(Data2VecTrainingArguments)}
 CHECKPOINTING = "activation_checkpointing" if "activation_checkpointing" in NAMES else "gradient_checkpointing"
@@ -89,6 +90,16 @@ def test_checkpoint_holds_student_and_teacher_of_the_same_step(tmp_path, kind):
     trainer = train(tmp_path, tiny_model(kind), save_strategy="steps", save_steps=5)
     saved = type(trainer.model).from_pretrained(tmp_path / "checkpoint-5")
     assert largest_difference(trainer.model, saved) == 0.0
+
+
+def test_three_stages_of_the_learning_rate(tmp_path):
+    ratios = [0.2, 0.4, 0.4]
+    trainer = train(tmp_path, max_steps=10, tri_stage=ratios, learning_rate=1e-3)
+    rates = [entry["learning_rate"] for entry in trainer.state.log_history if "loss" in entry]
+    factor = tri_stage(10, ratios)
+    # Logged is the rate that the next step will have, or had, by the version of transformers.
+    expected = [[1e-3 * factor(step + shift) for step in range(10)] for shift in (0, 1)]
+    assert any(rates == pytest.approx(values) for values in expected)
 
 
 TOKENS = ("extra_tokens", "alibi_scale", "cls_token", "mask_token")
