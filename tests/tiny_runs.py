@@ -175,6 +175,8 @@ def main() -> None:
     trainer.train(resume_from_checkpoint=True)
     rank = os.environ.get("RANK", "0")
     save_file(trainer.model.state_dict(), os.path.join(options.output_dir, f"rank{rank}.safetensors"))
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()  # or its threads may abort the process while it ends
 
 
 if __name__ == "__main__":
