@@ -176,7 +176,8 @@ def main() -> None:
     rank = os.environ.get("RANK", "0")
     save_file(trainer.model.state_dict(), os.path.join(options.output_dir, f"rank{rank}.safetensors"))
     if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()  # or its threads may abort the process while it ends
+        torch.distributed.barrier()
+        os._exit(0)  # gloo's threads may abort or hold up a process that ends the usual way
 
 
 if __name__ == "__main__":

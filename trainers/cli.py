@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoModel, HfArgumentParser
 from transformers.utils import logging as transformers_logging
@@ -76,8 +75,6 @@ def run_pretrain(argv: list[str]) -> None:
     parser.set_defaults(output_dir=f"runs/{recipe.name}", **recipe.training_arguments())
     options, args = parser.parse_args_into_dataclasses(argv)
     pretrain(options, args, recipe, assignments(options.config))
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()  # or its threads may abort the process while it ends
 
 
 # ---- probe ----
