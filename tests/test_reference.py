@@ -99,25 +99,8 @@ def test_reference_first_step(case, attention):
 
 def test_reference_three_updates(case):
     model = build(case)
-    info = case.info
-    for step in range(info["nsteps"]):
-        output = model(**step_inputs(case, step, model))
-        size = info["steps"][step]["sample_size"]
-        assert float(output.loss.detach()) * size == pytest.approx(info["steps"][step]["loss_total_sum"], rel=1e-5)
-        model.zero_grad()
-        output.loss.backward()
-        with torch.no_grad():
-            for parameter in model.parameters():
-                if parameter.requires_grad:
-                    parameter -= info["sgd_lr"] * parameter.grad
-        decay = model.update_teacher(step + 1)
-        assert decay == pytest.approx(info["ema_decay_applied_before_forward_of_step"][step], rel=1e-9)
-
-    state = model.state_dict()
-    expected = our_state(case, "state_after", "ema_after")
-    assert {name for name in state if name.startswith("teacher.")} <= expected.keys()
-    for name, value in expected.items():
-        torch.testing.assert_close(state[name], value, rtol=0, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+    reference_cases.run_updates(model, case, lambda step: step_inputs(case, step, model))
+    reference_cases.assert_state(model, our_state(case, "state_after", "ema_after"))
 
 
 def test_reference_evaluation(case):
