@@ -24,7 +24,8 @@ class ReplacedPositions:
 
 @strict
 class Data2VecAudioPreTrainingConfig(ReplacedPositions, WaveformShape, Data2VecPreTrainingConfig, Data2VecAudioConfig):
-    """Config of data2vec 1.0 pretraining for speech; the defaults are the published base recipe.
+    """Config of data2vec 1.0 pretraining for speech; the defaults are the published base recipe, but for
+    `equal_mask_counts`, which it sets.
 
     Args:
         teacher_scope: what the teacher averages: the "layers" of the encoder, whose convolutional positions are copied

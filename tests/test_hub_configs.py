@@ -4,12 +4,14 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from transformers import AutoConfig, AutoFeatureExtractor, AutoImageProcessor
 
 from modeling_data2vec import Data2Vec2AudioConfig, Data2Vec2TextConfig, Data2Vec2VisionConfig
 from modeling_data2vec.auto import pretraining_class_of
 from modeling_data2vec.hub_configs import ROOT, recipe_folder, recipe_names
+from modeling_data2vec.masking import beit_block_mask
 from modeling_data2vec.trainers.costs import count_parameters
 from modeling_data2vec.trainers.recipes import load_recipe
 
@@ -41,6 +43,20 @@ METHODS_V1 = {  # share and span of masks; K; EMA; teacher; beta, scale of the l
     "data2vec-audio-audioset": ((0.65, 10), 12, (0.999, 0.9999, 30_000), "encoder", (0, None)),
     "data2vec-audio-large": ((0.65, 10), 8, (0.999, 0.9999, 30_000), "layers", (0, None)),
     "data2vec-text-base": ((0.35, 4), 10, (0.999, 0.9999, 300_000), "layers", (4, 1)),
+}
+SIZES_V1 = {  # layers, width, heads
+    "data2vec-vision-base": (12, 768, 12),
+    "data2vec-audio-base": (12, 768, 12),
+    "data2vec-audio-audioset": (12, 768, 12),
+    "data2vec-audio-large": (24, 1024, 16),
+    "data2vec-text-base": (12, 768, 12),
+}
+CLAIMS_V1 = {  # what the authors report, and under which licence they released the weights
+    "data2vec-vision-base": ({"epochs": 800, "imagenet_top1": 84.2}, "CC-BY-NC"),
+    "data2vec-audio-base": ({"librispeech_wer": 5.5}, "MIT"),
+    "data2vec-audio-audioset": ({"audioset_map": 34.5}, None),
+    "data2vec-audio-large": ({"librispeech_wer": 3.7}, "MIT"),
+    "data2vec-text-base": ({"glue": 82.9}, "MIT"),
 }
 # What the authors' files say, in their words; tables of the files are in docs/recipes.md.
 WIDTHS = {"base": (768, 12), "large": (1024, 16), "huge": (1280, 16), "huge14": (1280, 16)}
@@ -221,8 +237,62 @@ def test_published_figures_of_data2vec_1(name):
     per_layer = "instance_norm_target_layer layer_norm_target_layer layer_norm_targets end_of_block_targets"
     speech, text, images = (f"-{modality}-" in name for modality in ("audio", "text", "vision"))
     assert fields_of(config, per_layer) == (speech, text, images or "audioset" in name, images)
-    if "large" in name:
-        assert any("carried over from data2vec-audio-base" in " ".join(note.split()) for note in recipe.notes)
+    layers, width, heads = SIZES_V1[name]
+    assert fields_of(config, "num_hidden_layers num_attention_heads") == (layers, heads)
+    assert fields_of(config, "hidden_size intermediate_size") == (width, 4 * width)
+    others = "batch_norm_target_layer group_norm_target_layer instance_norm_targets num_masks layer_norm_eps"
+    assert fields_of(config, others) == (False, False, False, 1, 1e-5)
+    assert (recipe.published, recipe.licence_of_published_weights) == CLAIMS_V1[name]
+    assert recipe.training["adam_beta1"] == 0.9
+    assert recipe.training.get("lr_scheduler_type") == (None if three_stages else "cosine")
+
+
+def test_large_speech_says_what_is_carried_over():
+    base, large = load_recipe("data2vec-audio-base"), load_recipe("data2vec-audio-large")
+    values = [recipe.model_config().to_dict() for recipe in (base, large)]
+    changed = {key for key in values[0] if values[0][key] != values[1][key]}
+    sizes = {"hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers", "output_hidden_size"}
+    assert changed == sizes and base.training == large.training
+    assert any("carried over from data2vec-audio-base" in " ".join(note.split()) for note in large.notes)
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLISHED_V1 if "-audio-" in name])
+def test_published_speech_of_data2vec_1(name):
+    recipe = load_recipe(name)
+    config, data = recipe.model_config(), recipe.data
+    samples = 3_400_000 if "audioset" in name else 3_800_000
+    assert recipe.training_arguments()["max_batch_length"] == data["max_batch_seconds"] * 16_000 == samples
+    assert (data["min_seconds"], data["max_seconds"], data["crop"]) == (2, 20, "shortest")
+    assert (config.equal_mask_counts, config.head_layers) == (True, 1)
+    drops = "hidden_dropout attention_dropout activation_dropout feat_proj_dropout layerdrop"
+    assert fields_of(config, drops) == (0.1, 0.1, 0, 0, 0.05)
+    assert list(config.conv_dim) == [512] * 7 and not config.conv_bias
+    assert list(config.conv_kernel) == [10, 3, 3, 3, 3, 2, 2] and list(config.conv_stride) == [5, 2, 2, 2, 2, 2, 2]
+    positions = "num_conv_pos_embeddings conv_pos_kernel_size num_conv_pos_embedding_groups"
+    assert fields_of(config, positions) == (5, 95 // 5, 16)
+
+
+def test_published_text_of_data2vec_1():
+    recipe = load_recipe("data2vec-text-base")
+    config = recipe.model_config()
+    assert recipe.data["block_length"] == config.max_tokens == 512 and recipe.data["tokenizer"] == "roberta-base"
+    assert recipe.training["per_device_train_batch_size"] * config.max_tokens == 8_192, "tokens on a GPU"
+    assert fields_of(config, "bos_token_id pad_token_id eos_token_id mask_token") == (0, 1, 2, 50_264)
+    assert fields_of(config, "vocab_size type_vocab_size head_layers teacher_input") == (50_265, 1, 2, "whole")
+    assert fields_of(config, "hidden_dropout_prob attention_probs_dropout_prob") == (0.1, 0.1)
+
+
+def test_published_images_of_data2vec_1():
+    recipe = load_recipe("data2vec-vision-base")
+    config = recipe.model_config()
+    drops = "drop_path_rate attention_probs_dropout_prob hidden_dropout_prob"
+    assert fields_of(config, drops) == (0.25, 0.05, 0)
+    assert fields_of(config, "image_size patch_size layer_scale_init_value min_mask_block") == (224, 16, 1e-4, 16)
+    positions = "use_shared_relative_position_bias use_relative_position_bias use_absolute_position_embeddings"
+    assert fields_of(config, positions) == (True, False, False)
+    assert recipe.augmentation["crop_scale"] == (0.08, 1.0) and recipe.augmentation["horizontal_flip"]
+    masks = [beit_block_mask(64, config.grid, share, generator=torch.Generator()) for share in (0.6, 0.6122, 0.3827)]
+    assert [int(mask.sum(1).max()) for mask in masks] == [118, 120, 75], "as the notes say"
 
 
 @pytest.mark.parametrize("name", [name for name in PUBLISHED if "-vision-" in name])
