@@ -23,7 +23,8 @@ from budgeted_runs import each, peak_memory, run_apart, steps_within, summary
 
 PROMPTS = Path("/usr/share/asterisk/sounds")
 SYLLABLES = Path("/usr/share/gcin-voice/ogg")
-RECIPES = {"2.0": "speech_small", "1.0": "speech_small_v1"}
+HERE = Path(__file__).parent
+RECIPES = {"2.0": HERE / "speech_small", "1.0": HERE / "speech_small_v1"}
 INITIALS = "ㄅㄆㄇㄈㄉㄊㄋㄌㄍㄎㄏㄐㄑㄒㄓㄔㄕㄖㄗㄘㄙ"
 TASKS = ("initial", "final")
 # What a hasty user might set: the published extractor and positions over short crops, a high learning rate from the
@@ -167,7 +168,7 @@ def train(folder: Path, changes: dict, seed: int, budget: float, version: str, c
     torch.set_num_threads(1)
     transformers_logging.disable_progress_bar()
     logging.disable(logging.WARNING)
-    recipe = load_recipe(Path(__file__).parent / RECIPES[version])
+    recipe = load_recipe(RECIPES[version])
     training = {name: changes.pop(name) for name in list(changes) if name in ("learning_rate", "warmup_steps")}
     config = recipe.model_config(changes)
     data = recipe.data

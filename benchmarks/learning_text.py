@@ -32,7 +32,8 @@ from pathlib import Path
 from budgeted_runs import each, peak_memory, run_apart, steps_within, summary
 
 WORDNET = Path("/usr/share/wordnet")
-RECIPES = {"2.0": "text_small", "1.0": "text_small_v1"}
+HERE = Path(__file__).parent
+RECIPES = {"2.0": HERE / "text_small", "1.0": HERE / "text_small_v1"}
 REVIEWS = "additional_resources/hutto_ICWSM_2014.tar.gz"
 LABELS = (100, 1_000, 10_000)
 NUM_TEST = {"glosses": 5_000, "reviews": 2_000}
@@ -108,9 +109,8 @@ def prepare(folder: Path, brown_path: str | None, version: str) -> None:
 
     texts = glosses()[0] + (brown(brown_path) if brown_path else [])
     texts = [texts[i] for i in np.random.default_rng(0).permutation(len(texts))]
-    train_tokenizer(
-        texts, load_recipe(Path(__file__).parent / RECIPES[version]).model_config().vocab_size
-    ).save_pretrained(folder / "tokenizer")
+    vocab_size = load_recipe(RECIPES[version]).model_config().vocab_size
+    train_tokenizer(texts, vocab_size).save_pretrained(folder / "tokenizer")
     datasets.Dataset.from_dict({"text": texts}).save_to_disk(folder / "documents")
 
 
@@ -132,7 +132,7 @@ def train(options: argparse.Namespace, changes: dict, seed: int) -> dict:
     torch.set_num_threads(1)
     transformers_logging.disable_progress_bar()
     logging.disable(logging.WARNING)
-    recipe = load_recipe(Path(__file__).parent / RECIPES[options.version])
+    recipe = load_recipe(RECIPES[options.version])
     config = recipe.model_config(changes)
     block_length = recipe.data["block_length"]
     tokenizer = AutoTokenizer.from_pretrained(Path(options.folder) / "tokenizer")

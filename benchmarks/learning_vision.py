@@ -23,7 +23,8 @@ from pathlib import Path
 from budgeted_runs import each, peak_memory, run_apart, steps_within, summary
 
 DATA = Path("/usr/share/datasets/fashion-mnist")
-RECIPES = {"2.0": "fashion_mnist", "1.0": "fashion_mnist_v1"}
+HERE = Path(__file__).parent
+RECIPES = {"2.0": HERE / "fashion_mnist", "1.0": HERE / "fashion_mnist_v1"}
 LABELS = (1_000, 10_000)
 CLAIMS = {
     "K = all, M = 8": {},
@@ -66,7 +67,7 @@ def train(changes: dict, seed: int, budget: float, version: str) -> dict:
     torch.set_num_threads(1)
     transformers_logging.disable_progress_bar()
     logging.disable(logging.WARNING)
-    recipe = load_recipe(Path(__file__).parent / RECIPES[version])
+    recipe = load_recipe(RECIPES[version])
     config = recipe.model_config(changes)
     arrays = {split: dataset(split) for split in ("train", "test")}
     augmentation = recipe.augmentation

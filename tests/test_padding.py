@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_runs import DECODER, NO_DROPOUT_1, NO_DROPOUT_2, NO_DROPOUT_SPEECH_1, SIZES
 
 from modeling_data2vec import (
     Data2Vec2AudioConfig,
@@ -16,18 +17,6 @@ from modeling_data2vec.losses import regression_loss
 from modeling_data2vec.masking import block_mask_1d, random_mask, visible_ids
 from modeling_data2vec.trainers.collators import mask_collator
 
-SIZES = {
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "average_top_k_layers": 2,
-    "decoder_dim": 16,
-    "decoder_groups": 2,
-    "decoder_layers": 2,
-    "num_masks": 2,
-    "layerdrop": 0.0,
-}
 AUDIO = {"conv_dim": [8] * 7, "num_conv_pos_embedding_groups": 2, "mask_length": 3}
 TEXT = {"vocab_size": 50, "max_position_embeddings": 64}
 VARIANTS = {
@@ -44,7 +33,6 @@ VARIANTS = {
         TEXT | {"layer_norm_target_layer": True, "instance_norm_targets": True, "teacher_scope": "model"},
     ),
 }
-DECODER = ("decoder_dim", "decoder_groups", "decoder_layers")
 VARIANTS_1 = {
     "audio 1.0": (Data2VecAudioPreTrainingConfig, AUDIO),
     "audio 1.0, even kernels": (Data2VecAudioPreTrainingConfig, AUDIO | {"conv_pos_kernel_size": 4}),
@@ -58,23 +46,19 @@ VARIANTS_1 = {
         TEXT | {"max_position_embeddings": 66, "teacher_input": "masked", "batch_norm_target_layer": False},
     ),
 }
-NO_DROPOUT_1 = {
-    Data2VecAudioPreTrainingConfig: {"hidden_dropout": 0.0, "attention_dropout": 0.0},
-    Data2VecTextPreTrainingConfig: {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
+# What a config has beside a variant's own fields.
+COMMON = {
+    Data2Vec2AudioConfig: SIZES | DECODER | NO_DROPOUT_2,
+    Data2Vec2TextConfig: SIZES | DECODER | NO_DROPOUT_2 | {"embedding_dropout": 0.0},
+    Data2VecAudioPreTrainingConfig: SIZES | NO_DROPOUT_SPEECH_1 | {"num_masks": 2},
+    Data2VecTextPreTrainingConfig: SIZES | NO_DROPOUT_1 | {"num_masks": 2},
 }
-DROPOUTS = ["hidden_dropout", "attention_dropout", "post_mlp_dropout", "prenet_dropout", "decoder_dropout"]
-NO_DROPOUT = dict.fromkeys([*DROPOUTS, "prenet_layerdrop"], 0.0)
 
 
 def build(variant: str, **changes):
     torch.manual_seed(0)
     config_class, fields = (VARIANTS | VARIANTS_1)[variant]
-    if config_class is Data2Vec2TextConfig:
-        changes["embedding_dropout"] = 0.0
-    sizes, no_dropout = SIZES, NO_DROPOUT_1.get(config_class, NO_DROPOUT)
-    if variant in VARIANTS_1:
-        sizes = {name: value for name, value in SIZES.items() if name not in DECODER}
-    config = config_class(**(sizes | no_dropout | fields | changes))
+    config = config_class(**(COMMON[config_class] | fields | changes))
     model = pretraining_class(config.model_type)(config)
     with torch.no_grad():
         for parameter in model.parameters():  # a fresh model's residual branches are too small to show an error

@@ -36,10 +36,10 @@ DECODER = {"decoder_dim": 16, "decoder_groups": 2, "decoder_layers": 2, "num_mas
 IMAGE = {"image_size": 8, "patch_size": 2, "num_channels": 1}
 TINY = SIZES | DECODER | IMAGE | {"num_prenet_layers": 1, "mask_prob": 0.6, "mask_length": 2}
 WAVE = {"conv_dim": [8, 8], "conv_kernel": [20, 16], "conv_stride": [10, 16], "num_conv_pos_embedding_groups": 2}
-WAVE |= {"num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 3, "layerdrop": 0.0, "mask_length": 3}
-NO_DROPOUT_2 = dict.fromkeys(
-    ["hidden_dropout", "attention_dropout", "post_mlp_dropout", "prenet_dropout", "prenet_layerdrop"], 0.0
-) | {"decoder_dropout": 0.0}
+WAVE |= {"num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 3, "mask_length": 3}
+DROPOUTS_2 = ["hidden", "attention", "post_mlp", "prenet", "decoder"]
+NO_DROPOUT_2 = {f"{name}_dropout": 0.0 for name in DROPOUTS_2} | {"layerdrop": 0.0, "prenet_layerdrop": 0.0}
+NO_DROPOUT_SPEECH_1 = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "layerdrop": 0.0}
 NO_DROPOUT_1 = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 VOCABULARY = {"vocab_size": 60, "max_position_embeddings": 40}
 
@@ -56,10 +56,7 @@ KINDS: dict[str, tuple[type, dict]] = {
         Data2VecVisionForPreTraining,
         SIZES | IMAGE | NO_DROPOUT_1 | {"min_mask_block": 2, "drop_path_rate": 0.0, "layer_scale_init_value": 0.5},
     ),
-    "speech 1.0": (
-        Data2VecAudioForPreTraining,
-        SIZES | WAVE | {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0},
-    ),
+    "speech 1.0": (Data2VecAudioForPreTraining, SIZES | WAVE | NO_DROPOUT_SPEECH_1),
     "text 1.0": (Data2VecTextForPreTraining, SIZES | VOCABULARY | NO_DROPOUT_1),
 }
 NUM_SAMPLES = 45  # in batches of 8 these make 5 steps an epoch: runs cross epochs

@@ -56,7 +56,8 @@ class MaskCollator:
 
     Masks and the decoder's noise depend on a sample's `key` and its own length alone (the datasets derive the key from
     seed, epoch and sample), not on the batch: accumulation, the number of workers and processes, and resuming don't
-    change them. Samples without a key get one from torch's global generator.
+    change them (`equal_mask_counts` of data2vec 1.0 speech makes an exception). Samples without a key get one from
+    torch's global generator.
 
     Args:
         config: reads `num_masks`, `padding` and the mask fields. That of data2vec 2.0 gets masks, the positions that
@@ -177,8 +178,8 @@ class AudioMaskCollator(MaskCollator):
 
     def draw_v1(self, keys: Tensor, grid: tuple[int, ...], lengths: Tensor | None) -> Tensor:
         config = self.config
-        shape = {"mask_prob": config.mask_prob, "mask_length": config.mask_length, "lengths": lengths}
-        return span_mask(len(keys), grid[0], generator=keys, equal_counts=config.equal_mask_counts, **shape)
+        shape = (len(keys), grid[0], config.mask_prob, config.mask_length)
+        return span_mask(*shape, generator=keys, lengths=lengths, equal_counts=config.equal_mask_counts)
 
 
 class TextMaskCollator(MaskCollator):
@@ -208,8 +209,8 @@ class TextMaskCollator(MaskCollator):
 
     def draw_v1(self, keys: Tensor, grid: tuple[int, ...], lengths: Tensor | None) -> Tensor:
         config = self.config
-        shape = {"mask_prob": config.mask_prob, "mask_length": config.mask_length, "lengths": lengths}
-        return span_mask(len(keys), grid[0], generator=keys, fit=False, **shape)
+        shape = (len(keys), grid[0], config.mask_prob, config.mask_length)
+        return span_mask(*shape, generator=keys, lengths=lengths, fit=False)
 
 
 COLLATORS: dict[str, type[MaskCollator]] = {

@@ -109,8 +109,10 @@ def check_reload(model: Any, folder: Path, sample: Tensor) -> Any:
     """
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # transformers' own encoders list the teacher's weights as unexpected
-    reloaded = AutoModel.from_pretrained(folder, dtype=model.dtype).to(model.device).eval()
-    logging.set_verbosity(verbosity)
+    try:
+        reloaded = AutoModel.from_pretrained(folder, dtype=model.dtype).to(model.device).eval()
+    finally:
+        logging.set_verbosity(verbosity)
     inputs = sample[None].to(model.device)
     with torch.no_grad():
         expected = model.eval().base_model(inputs).last_hidden_state
@@ -167,10 +169,10 @@ def _checkpoint_config(name: str, recipe: Recipe, changes: dict[str, Any]) -> An
     config_class = found.config_class
     natives = [base for base in config_class.__mro__ if base.__module__.startswith("transformers.")]
     native = {entry.name for base in natives if is_dataclass(base) for entry in fields(base)}
-    method = {entry.name: getattr(recipe.model_config(), entry.name) for entry in fields(config_class)}
     of_the_tokenizer = {"mask_token_id"}
-    lacking = {key: value for key, value in method.items() if key not in native | own.keys() | of_the_tokenizer}
-    return config_class.from_pretrained(name, **(lacking | changes))
+    lacking = {entry.name for entry in fields(config_class)} - native - own.keys() - of_the_tokenizer
+    method = recipe.model_config()
+    return config_class.from_pretrained(name, **({field: getattr(method, field) for field in lacking} | changes))
 
 
 def _load_processor(kind: type[Modality], name: str) -> Any:

@@ -131,11 +131,8 @@ class Recipe:
             >>> load_recipe("data2vec2-vision-base").model_config({"image_size": 64}).grid
             (4, 4)
         """
-        values = json.loads((self.config / "config.json").read_text())
-        try:
-            config_class = pretraining_class(values.pop("model_type", None)).config_class
-        except ValueError as error:
-            raise ValueError(f"{self.name}: {self.config / 'config.json'}: {error}") from error
+        config_class = self.model_class.config_class
+        values = {name: value for name, value in self._config_values().items() if name != "model_type"}
         known = {entry.name for entry in fields(config_class)}
         # transformers' own configs also save what they compute.
         check_keys(values, known | config_class().to_dict().keys(), str(self.config / "config.json"))
@@ -149,7 +146,13 @@ class Recipe:
     @property
     def model_class(self) -> Any:
         """The class that the recipe trains."""
-        return pretraining_class(self.model_config().model_type)
+        try:
+            return pretraining_class(self._config_values().get("model_type"))
+        except ValueError as error:
+            raise ValueError(f"{self.name}: {self.config / 'config.json'}: {error}") from error
+
+    def _config_values(self) -> dict[str, Any]:
+        return json.loads((self.config / "config.json").read_text())
 
     def accumulation_steps(self, num_gpus: int, per_device_batch: float) -> int:
         """Micro-batches that make up the recipe's global batch on fewer or smaller devices.
