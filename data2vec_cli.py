@@ -7,6 +7,7 @@ COMMANDS = {
     "pretrain": "pretrain on images, speech or text: a folder, a table, a saved dataset or a Hub id",
     "probe": "linear probe and kNN on a model's frozen features, beside random weights and raw features",
     "tokenizer": "train a byte-level BPE tokenizer on one's own text",
+    "convert": "a checkpoint file of the authors' code (fairseq) to a model folder, or back",
     "inspect": "parameters, FLOPs, memory and epochs of a recipe or model",
 }
 USAGE = "\n".join(

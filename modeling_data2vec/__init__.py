@@ -15,6 +15,7 @@ from .configuration_data2vec2 import (
 from .configuration_pretraining import Data2VecPreTrainingConfig
 from .core import Data2VecCore, Data2VecPreTrainingOutput
 from .modeling_data2vec_audio import (
+    Data2Vec2AudioForCTC,
     Data2Vec2AudioForPreTraining,
     Data2Vec2AudioModel,
     Data2Vec2AudioPreTrainedModel,
@@ -22,11 +23,13 @@ from .modeling_data2vec_audio import (
 )
 from .modeling_data2vec_text import (
     Data2Vec2TextForPreTraining,
+    Data2Vec2TextForSequenceClassification,
     Data2Vec2TextModel,
     Data2Vec2TextPreTrainedModel,
     Data2VecTextForPreTraining,
 )
 from .modeling_data2vec_vision import (
+    Data2Vec2VisionForImageClassification,
     Data2Vec2VisionForPreTraining,
     Data2Vec2VisionModel,
     Data2Vec2VisionPreTrainedModel,
@@ -36,15 +39,18 @@ from .version import __version__
 
 __all__ = [
     "Data2Vec2AudioConfig",
+    "Data2Vec2AudioForCTC",
     "Data2Vec2AudioForPreTraining",
     "Data2Vec2AudioModel",
     "Data2Vec2AudioPreTrainedModel",
     "Data2Vec2PreTrainingConfig",
     "Data2Vec2TextConfig",
     "Data2Vec2TextForPreTraining",
+    "Data2Vec2TextForSequenceClassification",
     "Data2Vec2TextModel",
     "Data2Vec2TextPreTrainedModel",
     "Data2Vec2VisionConfig",
+    "Data2Vec2VisionForImageClassification",
     "Data2Vec2VisionForPreTraining",
     "Data2Vec2VisionModel",
     "Data2Vec2VisionPreTrainedModel",

@@ -7,7 +7,10 @@ from transformers import (
     AutoFeatureExtractor,
     AutoImageProcessor,
     AutoModel,
+    AutoModelForCTC,
+    AutoModelForImageClassification,
     AutoModelForPreTraining,
+    AutoModelForSequenceClassification,
     PreTrainedConfig,
     ViTImageProcessorPil,
     Wav2Vec2FeatureExtractor,
@@ -15,9 +18,24 @@ from transformers import (
 from transformers.utils import logging
 
 from .configuration_data2vec2 import Data2Vec2AudioConfig, Data2Vec2TextConfig, Data2Vec2VisionConfig
-from .modeling_data2vec_audio import Data2Vec2AudioForPreTraining, Data2Vec2AudioModel, Data2VecAudioForPreTraining
-from .modeling_data2vec_text import Data2Vec2TextForPreTraining, Data2Vec2TextModel, Data2VecTextForPreTraining
-from .modeling_data2vec_vision import Data2Vec2VisionForPreTraining, Data2Vec2VisionModel, Data2VecVisionForPreTraining
+from .modeling_data2vec_audio import (
+    Data2Vec2AudioForCTC,
+    Data2Vec2AudioForPreTraining,
+    Data2Vec2AudioModel,
+    Data2VecAudioForPreTraining,
+)
+from .modeling_data2vec_text import (
+    Data2Vec2TextForPreTraining,
+    Data2Vec2TextForSequenceClassification,
+    Data2Vec2TextModel,
+    Data2VecTextForPreTraining,
+)
+from .modeling_data2vec_vision import (
+    Data2Vec2VisionForImageClassification,
+    Data2Vec2VisionForPreTraining,
+    Data2Vec2VisionModel,
+    Data2VecVisionForPreTraining,
+)
 
 logger = logging.get_logger(__name__)
 
@@ -25,6 +43,12 @@ MODELS = (
     (Data2Vec2AudioConfig, Data2Vec2AudioModel, Data2Vec2AudioForPreTraining),
     (Data2Vec2TextConfig, Data2Vec2TextModel, Data2Vec2TextForPreTraining),
     (Data2Vec2VisionConfig, Data2Vec2VisionModel, Data2Vec2VisionForPreTraining),
+)
+# Models for tasks, and the Auto class that leads to each.
+TASKS = (
+    (AutoModelForCTC, Data2Vec2AudioForCTC),
+    (AutoModelForImageClassification, Data2Vec2VisionForImageClassification),
+    (AutoModelForSequenceClassification, Data2Vec2TextForSequenceClassification),
 )
 # By `model_type`. Those of data2vec 1.0 share theirs with transformers' own models, to which Auto classes lead.
 PRETRAINING_MODELS: dict[str, Any] = {
@@ -73,6 +97,9 @@ def register() -> None:
             AutoConfig.register(config.model_type, config, exist_ok=False)
             AutoModel.register(config, model, exist_ok=False)
             AutoModelForPreTraining.register(config, pretraining_model, exist_ok=False)
+            for auto_class, task_model in TASKS:
+                if task_model.config_class is config:
+                    auto_class.register(config, task_model, exist_ok=False)
             if config is Data2Vec2VisionConfig:
                 AutoImageProcessor.register(config, slow_image_processor_class=ViTImageProcessorPil)
             elif config is Data2Vec2AudioConfig:

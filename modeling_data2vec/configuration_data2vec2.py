@@ -187,6 +187,9 @@ class Data2Vec2AudioConfig(WaveformShape, Data2Vec2PreTrainingConfig):
         num_conv_pos_embeddings: convolutions that give position information [conv_pos_depth].
         conv_pos_kernel_size: their kernel; the published 19 is 95 // 5 [conv_pos_width // conv_pos_depth].
         num_conv_pos_embedding_groups: their groups; must divide `hidden_size` [conv_pos_groups].
+        vocab_size, pad_token_id: of `Data2Vec2AudioForCTC`: its letters, and the one that is CTC's blank.
+        final_dropout: dropout before its last layer.
+        ctc_loss_reduction, ctc_zero_infinity: as `torch.nn.functional.ctc_loss` has them.
 
     The other arguments are those of `Data2Vec2PreTrainingConfig`.
 
@@ -216,6 +219,11 @@ class Data2Vec2AudioConfig(WaveformShape, Data2Vec2PreTrainingConfig):
     num_conv_pos_embeddings: int = 5
     conv_pos_kernel_size: int = 19
     num_conv_pos_embedding_groups: int = 16
+    vocab_size: int = 32
+    pad_token_id: int | None = 0
+    final_dropout: Number = 0.0
+    ctc_loss_reduction: Literal["sum", "mean"] = "mean"
+    ctc_zero_infinity: bool = False
 
     def validate_convolutions(self) -> None:
         lengths = {len(self.conv_dim), len(self.conv_kernel), len(self.conv_stride)}
@@ -244,6 +252,7 @@ class Data2Vec2TextConfig(Data2Vec2PreTrainingConfig):
         position_embeddings: learned positions; False to leave order to `use_alibi` [no_token_positional_embeddings].
         embedding_dropout: dropout of the normalised embeddings [dropout].
         pad_token_id, bos_token_id, eos_token_id: the tokenizer's special tokens.
+        classifier_dropout: dropout in the head of `Data2Vec2TextForSequenceClassification`.
 
     The other arguments are those of `Data2Vec2PreTrainingConfig`.
 
@@ -276,6 +285,7 @@ class Data2Vec2TextConfig(Data2Vec2PreTrainingConfig):
     pad_token_id: int = 1
     bos_token_id: int | None = 0
     eos_token_id: int | list[int] | None = 2
+    classifier_dropout: Number = 0.0
 
     @property
     def max_tokens(self) -> float:

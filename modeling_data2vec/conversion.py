@@ -1,8 +1,8 @@
 """Maps between the authors' (fairseq) configs and weight names and ours: pure functions, no fairseq needed."""
 
 import ast
-import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from torch import Tensor
@@ -13,9 +13,16 @@ from .configuration_data2vec2 import (
     Data2Vec2TextConfig,
     Data2Vec2VisionConfig,
 )
+from .positions import sincos_positions_2d
+from .renaming import Renaming
 
-# The prefix of the student's weights here, by the reference's name of the modality.
-STUDENT_PREFIX = {"AUDIO": "data2vec2_audio", "IMAGE": "data2vec2_vision", "TEXT": "data2vec2_text"}
+NAME = "data2vec_multi"  # the reference's, of all its 2.0 models
+# Our configs by the reference's name of the modality; its enumeration counts them in this order, from 1.
+CONFIGS: dict[str, type[Data2Vec2PreTrainingConfig]] = {
+    "AUDIO": Data2Vec2AudioConfig,
+    "IMAGE": Data2Vec2VisionConfig,
+    "TEXT": Data2Vec2TextConfig,
+}
 
 # Options of the reference that this package leaves out, with the only value it accepts. docs/differences.md says why.
 LEFT_OUT_COMMON: dict[str, Any] = {
@@ -56,6 +63,14 @@ LEFT_OUT_MODALITY: dict[str, Any] = {
 LEFT_OUT_DECODER: dict[str, Any] = {
     "add_positions_masked": False,
     "add_positions_all": False,
+}
+
+# Of those, what matters in training alone: a model that is only to be used may have any value.
+TRAINING_ONLY = {
+    *("dropout_input", "start_drop_path_rate", "end_drop_path_rate", "shared_decoder", "recon_loss", "d2v_loss"),
+    *("mae_init", "skip_ema", "init_extra_token_zero", "mask_prob_min", "keep_masked_pct", "add_masks", "remove_masks"),
+    *("mask_dropout", "mask_channel_prob", "encoder_zero_mask", "local_grad_mult", "transformer_decoder"),
+    *("enc_dec_transformer", "add_positions_masked", "add_positions_all"),
 }
 
 # What our configs call the options of the reference, for each section of its config.
@@ -112,26 +127,60 @@ DECODER_FIELDS = {
 }
 
 
+# Options that older files lack: they were added to the reference later, switched off.
+OFF: dict[str, Any] = {
+    "layer_norm_first": False,
+    "activation_dropout": 0.0,
+    "layerdrop": 0.0,
+    "end_drop_path_rate": 0.0,
+    "end_of_block_targets": False,
+    "batch_norm_target_layer": False,
+    "instance_norm_target_layer": False,
+    "layer_norm_target_layer": False,
+    "layer_norm_targets": False,
+    "instance_norm_targets": False,
+    "loss_beta": 0.0,
+    "loss_scale": None,
+    "cls_loss": 0.0,
+}
+OFF_MODALITY: dict[str, Any] = {
+    "prenet_dropout": 0.0,
+    "prenet_layerdrop": 0.0,
+    "use_alibi_encoder": False,
+    "learned_alibi_scale": False,
+    "learned_alibi_scale_per_head": False,
+    "learned_alibi_scale_per_layer": False,
+    "num_extra_tokens": 0,
+    "mask_prob_adjust": 0.0,
+    "inverse_mask": False,
+    "ema_local_encoder": False,
+    "no_token_positional_embeddings": False,
+}
+
+
 def modality_of(model_config: Mapping[str, Any]) -> str:
     """The reference's name of the one modality that a model was trained on: "AUDIO", "IMAGE" or "TEXT".
 
     Raises:
         ValueError: for a model of several modalities, or another name.
     """
-    name = str(model_config.get("supported_modality")).rsplit(".", 1)[-1].upper()
-    if name not in STUDENT_PREFIX:
+    value = model_config.get("supported_modality")
+    name = str(value).rsplit(".", 1)[-1].upper()
+    if isinstance(value, int) and 1 <= value <= len(CONFIGS):
+        name = list(CONFIGS)[value - 1]
+    if name not in CONFIGS:
         raise ValueError(
-            f"supported_modality is {model_config.get('supported_modality')!r}, but only models of one modality can be "
-            f"converted: {', '.join(STUDENT_PREFIX)}"
+            f"supported_modality is {value!r}, but only models of one modality can be converted: {', '.join(CONFIGS)}"
         )
     return name
 
 
-def left_out_options(model_config: Mapping[str, Any]) -> dict[str, Any]:
+def left_out_options(model_config: Mapping[str, Any], *, fine_tuned: bool = False) -> dict[str, Any]:
     """Options of a reference model config that are set to something this package leaves out.
 
     Args:
         model_config: the `model` section of the reference's config, resolved.
+        fine_tuned: whether what matters in pretraining alone may be anything.
 
     Returns:
         name to value, empty when the model can be built here.
@@ -149,17 +198,23 @@ def left_out_options(model_config: Mapping[str, Any]) -> dict[str, Any]:
         for option, value in allowed.items()
         if option in section and section[option] != value
     }
-    if not modality["num_extra_tokens"]:
+    if not modality.get("num_extra_tokens"):
         used.pop("init_extra_token_zero", None)  # there is nothing to initialise
-    if not modality["use_alibi_encoder"]:
+    if not modality.get("use_alibi_encoder"):
         used.pop("alibi_distance", None)
     if modality.get("embed_dim", model_config["embed_dim"]) != model_config["embed_dim"]:
         used[f"modalities.{name}.embed_dim"] = modality["embed_dim"]
+    if fine_tuned:
+        used = {option: value for option, value in used.items() if option not in TRAINING_ONLY}
     return used
 
 
 def config_from_fairseq(
-    model_config: Mapping[str, Any], *, vocab_size: int | None = None, pad_token_id: int = 1
+    model_config: Mapping[str, Any],
+    *,
+    vocab_size: int | None = None,
+    pad_token_id: int = 1,
+    fine_tuned: bool = False,
 ) -> Data2Vec2PreTrainingConfig:
     """Our config for a data2vec 2.0 model of the reference.
 
@@ -167,17 +222,19 @@ def config_from_fairseq(
         model_config: the `model` section of the reference's config, resolved (a plain dict).
         vocab_size: rows of a text model's embedding, which the reference's config doesn't hold.
         pad_token_id: a text model's padding token.
+        fine_tuned: whether the model was fine-tuned, so that options of pretraining alone may be anything.
 
     Raises:
         ValueError: names options that this package leaves out.
     """
-    if used := left_out_options(model_config):
+    if used := left_out_options(model_config, fine_tuned=fine_tuned):
         raise ValueError(
             f"the reference's options {used} are not supported (docs/differences.md says why): "
             "this checkpoint can't be represented"
         )
     name = modality_of(model_config)
-    modality = model_config["modalities"][name.lower()]
+    modality = OFF_MODALITY | dict(model_config["modalities"][name.lower()])
+    model_config = OFF | dict(model_config)
     shared = _shared_fields(model_config, modality)
     if name == "IMAGE":
         return Data2Vec2VisionConfig(
@@ -227,6 +284,70 @@ def _shared_fields(model_config: Mapping[str, Any], modality: Mapping[str, Any])
     }
 
 
+def config_to_fairseq(config: Data2Vec2PreTrainingConfig) -> dict[str, Any]:
+    """The `model` section of a reference config for a model of ours: what it says, and no more.
+
+    fairseq fills in its defaults for the rest. Two settings of ours have no counterpart there: exact padding, and the
+    mean over rows of the CLS loss, which the reference sums.
+
+    Raises:
+        ValueError: the model can't be built there.
+    """
+    if config.norm_position == "pre":
+        raise ValueError(
+            'norm_position is "pre", which the authors\' code does not have (docs/differences.md): only "post" and '
+            '"pre_doubled" can be written for it'
+        )
+    name = reference_modality(config)
+    modality: dict[str, Any] = {theirs: getattr(config, ours) for ours, theirs in MODALITY_FIELDS.items()}
+    modality["type"] = name
+    modality["decoder"] = {theirs: getattr(config, ours) for ours, theirs in DECODER_FIELDS.items()}
+    modality["ema_local_encoder"] = config.teacher_scope == "model"
+    # The defaults of fairseq's own classes that differ from the only value that is accepted.
+    modality |= {"init_extra_token_zero": False}
+    if isinstance(config, Data2Vec2VisionConfig):
+        modality |= {
+            "input_size": config.image_size,
+            "patch_size": config.patch_size,
+            "in_chans": config.num_channels,
+            "embed_dim": config.hidden_size,
+        }
+    elif isinstance(config, Data2Vec2AudioConfig):
+        modality |= {
+            "feature_encoder_spec": str(
+                list(zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True))
+            ),
+            "conv_pos_depth": config.num_conv_pos_embeddings,
+            "conv_pos_width": config.conv_pos_kernel_size * config.num_conv_pos_embeddings,
+            "conv_pos_groups": config.num_conv_pos_embedding_groups,
+        }
+    elif isinstance(config, Data2Vec2TextConfig):
+        modality |= {
+            "max_source_positions": config.max_position_embeddings,
+            "no_token_positional_embeddings": not config.position_embeddings,
+            "dropout": config.embedding_dropout,
+        }
+    model: dict[str, Any] = {theirs: getattr(config, ours) for ours, theirs in MODEL_FIELDS.items()}
+    return model | {
+        "_name": NAME,
+        "supported_modality": name,
+        "mlp_ratio": config.intermediate_size / config.hidden_size,
+        "layer_norm_first": config.norm_position == "pre_doubled",
+        "ema_encoder_only": config.teacher_scope == "trunk",
+        "modalities": {name.lower(): modality},
+    }
+
+
+def reference_modality(config: Data2Vec2PreTrainingConfig) -> str:
+    """The reference's name of the modality that a config of ours is for.
+
+    Example:
+        >>> reference_modality(Data2Vec2VisionConfig())
+        'IMAGE'
+    """
+    return next(name for name, config_class in CONFIGS.items() if isinstance(config, config_class))
+
+
 def convolution_shapes(spec: str) -> list[tuple[int, int, int]]:
     """(channels, kernel, stride) of each layer from a sum of (repeated) lists: "[(512, 10, 5)] + [(512, 3, 2)] * 4".
 
@@ -247,85 +368,127 @@ def convolution_shapes(spec: str) -> list[tuple[int, int, int]]:
 
 # ---- weights ----
 
-# Patterns over the reference's names, with the modality left out of them.
-KEYS = (
-    (r"^blocks\.(\d+)\.attn\.", r"trunk.layers.\1.attention."),
-    (r"^blocks\.(\d+)\.", r"trunk.layers.\1."),
-    (r"^norm\.", "trunk.norm."),
-    (r"^context_encoder\.norm\.", "feature_encoder.norm."),
-    (r"^context_encoder\.blocks\.(\d+)\.attn\.", r"feature_encoder.prenet.\1.attention."),
-    (r"^context_encoder\.blocks\.(\d+)\.", r"feature_encoder.prenet.\1."),
-    (r"^extra_tokens$", "feature_encoder.extra_tokens"),
-    (r"^alibi_scale$", "feature_encoder.alibi_scale"),
-    (r"^decoder\.blocks\.(\d+)\.0\.", r"head.convs.\1."),
-    (r"^decoder\.proj\.", "head.proj."),
+# Of the part that belongs to a modality: the reference's names, ours.
+FEATURE_ENCODER = (
+    ("context_encoder.norm.", "norm."),
+    ("context_encoder.blocks.{}.attn.", "prenet.{}.attention."),
+    ("context_encoder.blocks.{}.", "prenet.{}."),
+    ("extra_tokens", "extra_tokens"),
+    ("alibi_scale", "alibi_scale"),
 )
-MODALITY_KEYS: dict[str, tuple[tuple[str, str], ...]] = {
-    "IMAGE": ((r"^local_encoder\.proj\.", "feature_encoder.patch_embed."),),
+LOCAL_ENCODERS: dict[str, tuple[tuple[str, str], ...]] = {
+    "IMAGE": (("local_encoder.proj.", "patch_embed."),),
     "AUDIO": (
-        (r"^local_encoder\.conv_layers\.(\d+)\.0\.", r"feature_encoder.convs.\1.conv."),
-        (r"^local_encoder\.conv_layers\.(\d+)\.2\.1\.", r"feature_encoder.convs.\1.norm."),
-        (r"^project_features\.1\.", "feature_encoder.feature_norm."),
-        (r"^project_features\.2\.", "feature_encoder.feature_projection."),
+        ("local_encoder.conv_layers.{}.0.", "convs.{}.conv."),
+        ("local_encoder.conv_layers.{}.2.1.", "convs.{}.norm."),
+        ("project_features.1.", "feature_norm."),
+        ("project_features.2.", "feature_projection."),
+        ("relative_positional_encoder.{}.0.", "position_convs.{-1}."),  # number 0 there is a transposition
     ),
     "TEXT": (
-        (r"^local_encoder\.embed_tokens\.", "feature_encoder.embed_tokens."),
-        (r"^local_encoder\.embed_positions\.", "feature_encoder.embed_positions."),
-        (r"^local_encoder\.layernorm_embedding\.", "feature_encoder.embed_norm."),
+        ("local_encoder.embed_tokens.", "embed_tokens."),
+        ("local_encoder.embed_positions.", "embed_positions."),
+        ("local_encoder.layernorm_embedding.", "embed_norm."),
     ),
 }
-# Kept in the reference's files but computed here.
-DROPPED = ("fixed_positional_encoder.positions",)
+POSITIONS = "fixed_positional_encoder.positions"  # kept in the reference's files, computed here
+ALIBI_SCALE = "feature_encoder.alibi_scale"  # [layers, H, 1, 1] here; there with an axis for the batch after the first
 
 
-def key_from_fairseq(name: str, modality: str) -> str | None:
-    """Our name, without prefix, of a weight of the reference's model; None for weights that are computed here.
-
-    Args:
-        name: the reference's name.
-        modality: "AUDIO", "IMAGE" or "TEXT".
-
-    Raises:
-        KeyError: for a name that no such model of the reference has.
+@cache
+def renaming(modality: str) -> Renaming:
+    """Names of weights without our prefix of the student, for the reference's name of a modality.
 
     Example:
-        >>> key_from_fairseq("blocks.3.attn.qkv.weight", "IMAGE")
+        >>> renaming("IMAGE").ours("blocks.3.attn.qkv.weight")
         'trunk.layers.3.attention.qkv.weight'
     """
-    short = name.removeprefix(f"modality_encoders.{modality}.")
-    if short in DROPPED:
-        return None
-    if match := re.match(r"^relative_positional_encoder\.(\d+)\.0\.(\w+)$", short):
-        # Number 0 in the reference is a transposition.
-        return f"feature_encoder.position_convs.{int(match[1]) - 1}.{match[2]}"
-    for pattern, replacement in (*KEYS, *MODALITY_KEYS[modality]):
-        if re.match(pattern, short):
-            return re.sub(pattern, replacement, short)
-    raise KeyError(f"{name!r} is not a weight of a data2vec 2.0 model of the reference for {modality}")
+    prefix = f"modality_encoders.{modality}."
+    return Renaming(
+        [
+            ("blocks.{}.attn.", "trunk.layers.{}.attention."),
+            ("blocks.{}.", "trunk.layers.{}."),
+            ("norm.", "trunk.norm."),
+            *(
+                (prefix + theirs, f"feature_encoder.{ours}")
+                for theirs, ours in (*FEATURE_ENCODER, *LOCAL_ENCODERS[modality])
+            ),
+            (f"{prefix}decoder.blocks.{{}}.0.", "head.convs.{}."),
+            (f"{prefix}decoder.proj.", "head.proj."),
+        ]
+    )
 
 
 def state_from_fairseq(
-    student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], modality: str, *, ema_encoder_only: bool = False
+    student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], config: Data2Vec2PreTrainingConfig
 ) -> dict[str, Tensor]:
     """State dict of a `Data2Vec2...ForPreTraining` from the reference's student and teacher.
 
     Args:
         student: the reference's `model` entry without its `_ema`.
         teacher: its `_ema`, whose names are relative to the averaged module.
-        modality: "AUDIO", "IMAGE" or "TEXT".
-        ema_encoder_only: whether that module is `blocks` alone (config field of the same name).
+        config: ours, from `config_from_fairseq`.
+
+    Raises:
+        KeyError: lists the names that no such model of the reference has.
     """
+    modality = reference_modality(config)
+    names = renaming(modality)
     state: dict[str, Tensor] = {}
-    for name, value in student.items():
-        if (key := key_from_fairseq(name, modality)) is not None:
-            value = _scale_shape(key, value)
-            state[key if key.startswith("head.") else f"{STUDENT_PREFIX[modality]}.{key}"] = value
-    for name, value in teacher.items():
-        if (key := key_from_fairseq(f"blocks.{name}" if ema_encoder_only else name, modality)) is not None:
-            state[f"teacher.{key}"] = _scale_shape(key, value)
+    unknown = []
+    whole = {name: (name, value) for name, value in student.items()}
+    whole |= {f"teacher.{name}": (_averaged(config) + name, value) for name, value in teacher.items()}
+    for full, (name, value) in whole.items():
+        if name.endswith(POSITIONS):
+            continue
+        if (key := names.ours(name)) is None:
+            unknown.append(full)
+            continue
+        value = value.squeeze(1) if key == ALIBI_SCALE else value
+        if full.startswith("teacher."):
+            state[f"teacher.{key}"] = value
+        else:
+            state[key if key.startswith("head.") else f"{_student_prefix(config)}.{key}"] = value
+    if unknown:
+        raise KeyError(f"not weights of a data2vec 2.0 model of the reference for {modality}: {', '.join(unknown)}")
     return state
 
 
-def _scale_shape(key: str, value: Tensor) -> Tensor:
-    """The reference's ALiBi scale [layers, 1, H, 1, 1] without its axis for the batch."""
-    return value.squeeze(1) if key == "feature_encoder.alibi_scale" else value
+def state_to_fairseq(
+    state: Mapping[str, Tensor], config: Data2Vec2PreTrainingConfig
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The reverse of `state_from_fairseq`: the reference's student and teacher, also with what it keeps of positions.
+
+    Args:
+        state: of a `Data2Vec2...ForPreTraining`, or of an encoder with the prefix of one.
+        config: the model's.
+    """
+    modality = reference_modality(config)
+    names, inside, prefix = renaming(modality), _averaged(config), f"{_student_prefix(config)}."
+    student: dict[str, Tensor] = {}
+    teacher: dict[str, Tensor] = {}
+    for key, value in state.items():
+        short = key.removeprefix("teacher.").removeprefix(prefix)
+        if (name := names.theirs(short)) is None:
+            raise KeyError(f"{key!r} is not a weight that the reference's model for {modality} has")
+        value = value.unsqueeze(1) if short == ALIBI_SCALE else value
+        if key.startswith("teacher."):
+            teacher[name.removeprefix(inside)] = value
+        else:
+            student[name] = value
+    if isinstance(config, Data2Vec2VisionConfig):
+        name = f"modality_encoders.{modality}.{POSITIONS}"
+        positions = sincos_positions_2d(*config.grid, config.hidden_size)[None]  # [1, T, D]
+        student[name] = positions
+        if teacher and config.teacher_scope != "trunk":
+            teacher[name] = positions
+    return student, teacher
+
+
+def _averaged(config: Data2Vec2PreTrainingConfig) -> str:
+    """What comes before the teacher's names: it averages the blocks alone, or the whole model."""
+    return "blocks." if config.teacher_scope == "trunk" else ""
+
+
+def _student_prefix(config: Data2Vec2PreTrainingConfig) -> str:
+    return config.model_type.replace("-", "_")

@@ -3,12 +3,12 @@
 `name` is the reference's name of a model: "data2vec_audio", "data2vec_text" or "data2vec_vision".
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.models.data2vec.modeling_data2vec_vision import Data2VecVisionRelativePositionBias
 
 from .configuration_data2vec import (
     Data2VecAudioPreTrainingConfig,
@@ -17,6 +17,7 @@ from .configuration_data2vec import (
 )
 from .configuration_pretraining import Data2VecPreTrainingConfig
 from .conversion import convolution_shapes
+from .renaming import Renaming
 
 NAMES = ("data2vec_audio", "data2vec_text", "data2vec_vision")
 
@@ -48,6 +49,11 @@ LEFT_OUT_V1: dict[str, dict[str, Any]] = {
     },
     "data2vec_vision": {"shared_rel_pos_bias": True},
 }
+# Of those, what matters in training alone: a model that is only to be used may have any value.
+TRAINING_ONLY_V1 = {
+    *("feature_grad_mult", "mask_selection", "mask_other", "no_mask_overlap", "mask_dropout", "mask_channel_prob"),
+    *("transformer.activation_dropout", "transformer.encoder.layerdrop"),
+}
 # Fields that are called the same there and here, where the reference's model has them.
 SAME_NAME = (
     "average_top_k_layers",
@@ -65,6 +71,10 @@ SAME_NAME = (
 )
 
 
+# Options that older files lack, with what the code did before it had them.
+OFF_V1: dict[str, Any] = {"loss_scale": None, "loss_beta": 0.0, "conv_bias": False, "require_same_masks": True}
+
+
 def _option(config: Mapping[str, Any], path: str) -> Any:
     """The value at "section.option", KeyError where there is none."""
     for name in path.split("."):
@@ -72,12 +82,13 @@ def _option(config: Mapping[str, Any], path: str) -> Any:
     return config
 
 
-def left_out_options_v1(model_config: Mapping[str, Any], name: str) -> dict[str, Any]:
+def left_out_options_v1(model_config: Mapping[str, Any], name: str, *, fine_tuned: bool = False) -> dict[str, Any]:
     """Options of a reference model config that can't be represented here: path to value, empty if there are none.
 
     Args:
         model_config: the `model` section of the reference's config, resolved.
         name: the reference's name of the model.
+        fine_tuned: whether what matters in pretraining alone may be anything.
     """
     used = {}
     for path, accepted in LEFT_OUT_V1[name].items():
@@ -85,7 +96,7 @@ def left_out_options_v1(model_config: Mapping[str, Any], name: str) -> dict[str,
             value = _option(model_config, path)
         except KeyError:
             continue
-        if value != accepted:
+        if value != accepted and not (fine_tuned and path in TRAINING_ONLY_V1):
             used[path] = value
     if name == "data2vec_audio" and model_config["pos_conv_depth"] < 2:
         used["pos_conv_depth"] = model_config["pos_conv_depth"]
@@ -93,7 +104,12 @@ def left_out_options_v1(model_config: Mapping[str, Any], name: str) -> dict[str,
 
 
 def config_from_fairseq_v1(
-    model_config: Mapping[str, Any], name: str, *, vocab_size: int | None = None, mask_token_id: int | None = None
+    model_config: Mapping[str, Any],
+    name: str,
+    *,
+    vocab_size: int | None = None,
+    mask_token_id: int | None = None,
+    fine_tuned: bool = False,
 ) -> Data2VecPreTrainingConfig:
     """Our config for a data2vec 1.0 model of the reference.
 
@@ -101,17 +117,19 @@ def config_from_fairseq_v1(
         model_config: the `model` section of the reference's config, resolved (a plain dict).
         name: the reference's name of the model.
         vocab_size, mask_token_id: of a text model; the reference keeps them in its dictionary.
+        fine_tuned: whether the model was fine-tuned, so that options of pretraining alone may be anything.
 
     Raises:
         ValueError: names options that can't be represented, or another model.
     """
     if name not in NAMES:
         raise ValueError(f"the model is {name!r}, but only {', '.join(NAMES)} are data2vec 1.0")
-    if used := left_out_options_v1(model_config, name):
+    if used := left_out_options_v1(model_config, name, fine_tuned=fine_tuned):
         raise ValueError(
             f"the reference's options {used} are not supported (docs/differences.md says why): "
             "this checkpoint can't be represented"
         )
+    model_config = OFF_V1 | dict(model_config)
     shared: dict[str, Any] = {field: model_config[field] for field in SAME_NAME if field in model_config}
     scale = model_config["loss_scale"]
     shared |= {"padding": "reference", "loss_scale": scale}
@@ -197,78 +215,169 @@ def _text_config(reference: Mapping[str, Any], shared: dict[str, Any]) -> Data2V
     )
 
 
+# ---- configs for the reference ----
+
+
+def config_to_fairseq_v1(config: Data2VecPreTrainingConfig) -> dict[str, Any]:
+    """The `model` section of a reference config for a data2vec 1.0 model: what it says, and no more.
+
+    fairseq fills in its defaults for the rest. Exact padding has no counterpart there.
+    """
+    name = reference_name(config)
+    shared: dict[str, Any] = {field: getattr(config, field) for field in SAME_NAME}
+    shared |= {"_name": name, "loss_scale": config.loss_scale}
+    if isinstance(config, Data2VecAudioPreTrainingConfig):
+        return shared | {
+            "extractor_mode": "layer_norm",
+            "encoder_layers": config.num_hidden_layers,
+            "encoder_embed_dim": config.hidden_size,
+            "encoder_ffn_embed_dim": config.intermediate_size,
+            "encoder_attention_heads": config.num_attention_heads,
+            "activation_fn": config.hidden_act,
+            "dropout": config.hidden_dropout,
+            "attention_dropout": config.attention_dropout,
+            "activation_dropout": config.activation_dropout,
+            "dropout_input": config.feat_proj_dropout,
+            "encoder_layerdrop": config.layerdrop,
+            "conv_feature_layers": str(list(zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True))),
+            "conv_bias": config.conv_bias,
+            "pos_conv_depth": config.num_conv_pos_embeddings,
+            "conv_pos": config.conv_pos_kernel_size * config.num_conv_pos_embeddings,
+            "conv_pos_groups": config.num_conv_pos_embedding_groups,
+            "mask_prob": config.mask_prob,
+            "mask_length": config.mask_length,
+            "require_same_masks": config.equal_mask_counts,
+            "ema_transformer_only": config.teacher_scope != "model",
+            "ema_layers_only": config.teacher_scope == "layers",
+        }
+    shared.pop("group_norm_target_layer")  # of speech alone
+    if isinstance(config, Data2VecVisionPreTrainingConfig):
+        height, width = config.grid
+        return shared | {
+            "embed_dim": config.hidden_size,
+            "depth": config.num_hidden_layers,
+            "num_heads": config.num_attention_heads,
+            "attention_dropout": config.attention_probs_dropout_prob,
+            "drop_path": config.drop_path_rate,
+            "layer_scale_init_value": config.layer_scale_init_value,
+            "image_size": config.image_size,
+            "patch_size": config.patch_size,
+            "in_channels": config.num_channels,
+            "num_mask_patches": round(config.mask_prob * height * width),
+            "min_mask_patches_per_block": config.min_mask_block,
+            "ema_transformer_only": config.teacher_scope != "model",
+        }
+    assert isinstance(config, Data2VecTextPreTrainingConfig)
+    shared.pop("end_of_block_targets")  # not of text
+    return shared | {
+        "head_layers": config.head_layers,
+        "ema_transformer_layers_only": config.teacher_scope != "model",
+        "transformer": {
+            "activation_fn": config.hidden_act,
+            "dropout": config.hidden_dropout_prob,
+            "attention_dropout": config.attention_probs_dropout_prob,
+            "max_source_positions": config.max_position_embeddings - 2,
+            "layernorm_embedding": True,
+            "no_scale_embedding": True,
+            "encoder": {
+                "embed_dim": config.hidden_size,
+                "ffn_embed_dim": config.intermediate_size,
+                "layers": config.num_hidden_layers,
+                "attention_heads": config.num_attention_heads,
+                "learned_pos": True,
+            },
+        },
+    }
+
+
+def reference_name(config: Data2VecPreTrainingConfig) -> str:
+    """The reference's name of the model that a config of ours is for.
+
+    Example:
+        >>> reference_name(Data2VecTextPreTrainingConfig())
+        'data2vec_text'
+    """
+    return config.model_type.replace("-", "_")
+
+
 # ---- weights ----
 
-# Patterns over the reference's names. Those of layers hold for student and teacher.
-KEYS_V1: dict[str, tuple[tuple[str, str], ...]] = {
-    "data2vec_audio": (
-        (r"^feature_extractor\.conv_layers\.(\d+)\.0\.", r"feature_extractor.conv_layers.\1.conv."),
-        (r"^feature_extractor\.conv_layers\.(\d+)\.2\.1\.", r"feature_extractor.conv_layers.\1.layer_norm."),
-        (r"^layer_norm\.", "feature_projection.layer_norm."),
-        (r"^post_extract_proj\.", "feature_projection.projection."),
-        (r"^mask_emb$", "masked_spec_embed"),
-        (r"^encoder\.pos_conv\.(\d+)\.0\.", r"encoder.pos_conv_embed.layers.\1.conv."),
-        (r"^encoder\.layer_norm\.", "encoder.layer_norm."),
-        (r"^encoder\.layers\.(\d+)\.self_attn\.", r"encoder.layers.\1.attention."),
-        (r"^encoder\.layers\.(\d+)\.self_attn_layer_norm\.", r"encoder.layers.\1.layer_norm."),
-        (r"^encoder\.layers\.(\d+)\.fc1\.", r"encoder.layers.\1.feed_forward.intermediate_dense."),
-        (r"^encoder\.layers\.(\d+)\.fc2\.", r"encoder.layers.\1.feed_forward.output_dense."),
-        (r"^encoder\.layers\.(\d+)\.final_layer_norm\.", r"encoder.layers.\1.final_layer_norm."),
-        (r"^final_proj\.", "head.0."),
+TEXT_ENCODER = "encoder.sentence_encoder."
+# The reference's names and ours, without the prefix of the student.
+RENAMINGS = {
+    "data2vec_audio": Renaming(
+        [
+            ("feature_extractor.conv_layers.{}.0.", "feature_extractor.conv_layers.{}.conv."),
+            ("feature_extractor.conv_layers.{}.2.1.", "feature_extractor.conv_layers.{}.layer_norm."),
+            ("layer_norm.", "feature_projection.layer_norm."),
+            ("post_extract_proj.", "feature_projection.projection."),
+            ("mask_emb", "masked_spec_embed"),
+            ("encoder.pos_conv.{}.0.", "encoder.pos_conv_embed.layers.{}.conv."),
+            ("encoder.layer_norm.", "encoder.layer_norm."),
+            ("encoder.layers.{}.self_attn.", "encoder.layers.{}.attention."),
+            ("encoder.layers.{}.self_attn_layer_norm.", "encoder.layers.{}.layer_norm."),
+            ("encoder.layers.{}.fc1.", "encoder.layers.{}.feed_forward.intermediate_dense."),
+            ("encoder.layers.{}.fc2.", "encoder.layers.{}.feed_forward.output_dense."),
+            ("encoder.layers.{}.final_layer_norm.", "encoder.layers.{}.final_layer_norm."),
+            ("final_proj.", "head.0."),
+        ]
     ),
-    "data2vec_text": (
-        (r"^embed_tokens\.", "embeddings.word_embeddings."),
-        (r"^embed_positions\.", "embeddings.position_embeddings."),
-        (r"^layernorm_embedding\.", "embeddings.LayerNorm."),
-        (r"^layers\.(\d+)\.self_attn\.q_proj\.", r"encoder.layer.\1.attention.self.query."),
-        (r"^layers\.(\d+)\.self_attn\.k_proj\.", r"encoder.layer.\1.attention.self.key."),
-        (r"^layers\.(\d+)\.self_attn\.v_proj\.", r"encoder.layer.\1.attention.self.value."),
-        (r"^layers\.(\d+)\.self_attn\.out_proj\.", r"encoder.layer.\1.attention.output.dense."),
-        (r"^layers\.(\d+)\.self_attn_layer_norm\.", r"encoder.layer.\1.attention.output.LayerNorm."),
-        (r"^layers\.(\d+)\.fc1\.", r"encoder.layer.\1.intermediate.dense."),
-        (r"^layers\.(\d+)\.fc2\.", r"encoder.layer.\1.output.dense."),
-        (r"^layers\.(\d+)\.final_layer_norm\.", r"encoder.layer.\1.output.LayerNorm."),
-        (r"^encoder\.regression_head\.", "head."),
+    "data2vec_text": Renaming(
+        [
+            *(
+                (TEXT_ENCODER + theirs, ours)
+                for theirs, ours in (
+                    ("embed_tokens.", "embeddings.word_embeddings."),
+                    ("embed_positions.", "embeddings.position_embeddings."),
+                    ("layernorm_embedding.", "embeddings.LayerNorm."),
+                    ("layers.{}.self_attn.q_proj.", "encoder.layer.{}.attention.self.query."),
+                    ("layers.{}.self_attn.k_proj.", "encoder.layer.{}.attention.self.key."),
+                    ("layers.{}.self_attn.v_proj.", "encoder.layer.{}.attention.self.value."),
+                    ("layers.{}.self_attn.out_proj.", "encoder.layer.{}.attention.output.dense."),
+                    ("layers.{}.self_attn_layer_norm.", "encoder.layer.{}.attention.output.LayerNorm."),
+                    ("layers.{}.fc1.", "encoder.layer.{}.intermediate.dense."),
+                    ("layers.{}.fc2.", "encoder.layer.{}.output.dense."),
+                    ("layers.{}.final_layer_norm.", "encoder.layer.{}.output.LayerNorm."),
+                )
+            ),
+            ("encoder.regression_head.", "head."),
+        ]
     ),
-    "data2vec_vision": (
-        (r"^patch_embed\.conv\.", "embeddings.patch_embeddings.projection."),
-        (r"^cls_emb$", "embeddings.cls_token"),
-        (r"^mask_emb$", "embeddings.mask_token"),
-        (r"^encoder\.rel_pos_bias\.(?=relative_position_bias_table$)", "encoder.relative_position_bias."),
-        (r"^encoder\.norm\.", "layernorm."),
-        (r"^encoder\.blocks\.(\d+)\.attn\.q_bias$", r"encoder.layer.\1.attention.attention.query.bias"),
-        (r"^encoder\.blocks\.(\d+)\.attn\.v_bias$", r"encoder.layer.\1.attention.attention.value.bias"),
-        (r"^encoder\.blocks\.(\d+)\.attn\.proj\.", r"encoder.layer.\1.attention.output.dense."),
-        (r"^encoder\.blocks\.(\d+)\.gamma_([12])$", r"encoder.layer.\1.lambda_\2"),
-        (r"^encoder\.blocks\.(\d+)\.mlp\.0\.", r"encoder.layer.\1.intermediate.dense."),
-        (r"^encoder\.blocks\.(\d+)\.mlp\.2\.", r"encoder.layer.\1.output.dense."),
-        (r"^encoder\.blocks\.(\d+)\.norm1\.", r"encoder.layer.\1.layernorm_before."),
-        (r"^encoder\.blocks\.(\d+)\.norm2\.", r"encoder.layer.\1.layernorm_after."),
+    "data2vec_vision": Renaming(
+        [
+            ("patch_embed.conv.", "embeddings.patch_embeddings.projection."),
+            ("cls_emb", "embeddings.cls_token"),
+            ("mask_emb", "embeddings.mask_token"),
+            (
+                "encoder.rel_pos_bias.relative_position_bias_table",
+                "encoder.relative_position_bias.relative_position_bias_table",
+            ),
+            ("encoder.norm.", "layernorm."),
+            # Query, key and value in one matrix; ours is made of three by `_thirds`.
+            ("encoder.blocks.{}.attn.qkv.weight", "encoder.layer.{}.attention.attention.qkv.weight"),
+            ("encoder.blocks.{}.attn.q_bias", "encoder.layer.{}.attention.attention.query.bias"),
+            ("encoder.blocks.{}.attn.v_bias", "encoder.layer.{}.attention.attention.value.bias"),
+            ("encoder.blocks.{}.attn.proj.", "encoder.layer.{}.attention.output.dense."),
+            ("encoder.blocks.{}.gamma_{}", "encoder.layer.{}.lambda_{}"),
+            ("encoder.blocks.{}.mlp.0.", "encoder.layer.{}.intermediate.dense."),
+            ("encoder.blocks.{}.mlp.2.", "encoder.layer.{}.output.dense."),
+            ("encoder.blocks.{}.norm1.", "encoder.layer.{}.layernorm_before."),
+            ("encoder.blocks.{}.norm2.", "encoder.layer.{}.layernorm_after."),
+        ]
     ),
 }
-PACKED = re.compile(r"^encoder\.blocks\.(\d+)\.attn\.qkv\.weight$")
 # In the reference's files, but of no use: a buffer that is computed, a version, and a layer that is never called.
 DROPPED_V1 = ("relative_position_index", "version", "final_proj.weight", "final_proj.bias")
 STUDENT_ALONE = ("head.", "masked_spec_embed")
-# What comes before the names of the averaged module in those of the student (config fields `ema_*_only`).
-TEXT_ENCODER = "encoder.sentence_encoder."
+TOKEN_TYPES = "embeddings.token_type_embeddings.weight"  # transformers' model has them; zeros here
+THIRDS = ("query", "key", "value")
 
 
-def _converted(name: str, value: Tensor, model: str) -> dict[str, Tensor]:
-    """Our names, without prefix, and values of one weight of the reference."""
-    short = name.removeprefix(TEXT_ENCODER)
-    if match := PACKED.match(short):
-        prefix = f"encoder.layer.{match[1]}.attention.attention"
-        return {
-            f"{prefix}.{part}.weight": third
-            for part, third in zip(("query", "key", "value"), value.chunk(3), strict=True)
-        }
-    for pattern, replacement in KEYS_V1[model]:
-        if re.match(pattern, short):
-            return {re.sub(pattern, replacement, short): value}
-    if short.endswith(DROPPED_V1):
-        return {}
-    raise KeyError(f"{name!r} is not a weight of a {model} model of the reference")
+def _averaged(config: Data2VecPreTrainingConfig) -> str:
+    """What comes before the teacher's names in those of the student: the module that it averages."""
+    if reference_name(config) == "data2vec_text":
+        return TEXT_ENCODER
+    return "" if config.teacher_scope == "model" else "encoder."
 
 
 def state_from_fairseq_v1(
@@ -282,21 +391,90 @@ def state_from_fairseq_v1(
         config: ours, from `config_from_fairseq_v1`.
 
     Raises:
-        KeyError: for a name that no such model of the reference has.
+        KeyError: lists the names that no such model of the reference has.
     """
-    model = config.model_type.replace("-", "_")
-    whole = config.teacher_scope == "model" and model != "data2vec_text"
-    inside = "" if whole else TEXT_ENCODER if model == "data2vec_text" else "encoder."
+    model = reference_name(config)
+
+    names = RENAMINGS[model]
+    whole = (*student, *(_averaged(config) + name for name in teacher))
+    if unknown := [name for name in whole if names.ours(name) is None and not name.endswith(DROPPED_V1)]:
+        raise KeyError(f"not weights of a {model} model of the reference: {', '.join(unknown)}")
+
+    def converted(name: str, value: Tensor) -> dict[str, Tensor]:
+        key = names.ours(name)
+        if key is None:
+            return {}
+        if not key.endswith("qkv.weight"):
+            return {key: value}
+        return {key.replace("qkv", part): third for part, third in zip(THIRDS, value.chunk(3), strict=True)}
+
     state: dict[str, Tensor] = {}
     for name, value in student.items():
-        for key, converted in _converted(name, value, model).items():
-            state[key if key.startswith("head.") else f"{model}.{key}"] = converted
+        for key, ours in converted(name, value).items():
+            state[key if key.startswith("head.") else f"{model}.{key}"] = ours
     if (tokens := state.get(f"{model}.embeddings.word_embeddings.weight")) is not None:
-        state[f"{model}.embeddings.token_type_embeddings.weight"] = torch.zeros_like(tokens[:1])
+        state[f"{model}.{TOKEN_TYPES}"] = torch.zeros_like(tokens[:1])
     for name, value in teacher.items():
-        for key, converted in _converted(inside + name, value, model).items():
+        for key, ours in converted(_averaged(config) + name, value).items():
             # What comes before the layers is the student's, unless the teacher is a whole model; no target passes what
             # comes after them, nor a mask embedding.
             if key.startswith("encoder.") or (config.teacher_scope == "model" and not key.startswith(STUDENT_ALONE)):
-                state[f"teacher.{key}"] = converted
+                state[f"teacher.{key}"] = ours
+    if model == "data2vec_text" and config.teacher_scope == "model" and teacher:
+        state[f"teacher.{TOKEN_TYPES}"] = state[f"{model}.{TOKEN_TYPES}"].clone()
     return state
+
+
+def state_to_fairseq_v1(
+    state: Mapping[str, Tensor], config: Data2VecPreTrainingConfig
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The reverse of `state_from_fairseq_v1`: the reference's student and teacher.
+
+    What the reference's teacher holds beyond ours are copies of the student; a layer that is never called is zeros.
+
+    Args:
+        state: of a `Data2Vec{Audio,Text,Vision}ForPreTraining`, or of an encoder with the prefix of one.
+        config: the model's.
+
+    Raises:
+        ValueError: the token types of a text model are not zeros, and the reference has none.
+    """
+    model = reference_name(config)
+    if (types := state.get(f"{model}.{TOKEN_TYPES}")) is not None and types.any():
+        raise ValueError("the model has token types that are not zeros, but the authors' code has no token types")
+
+    def renamed(prefix: str) -> dict[str, Tensor]:
+        part = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        for key in [key for key in part if key.endswith("attention.attention.query.weight")]:
+            thirds = [part.pop(key.replace("query", name)) for name in THIRDS]
+            part[key.replace("query", "qkv")] = torch.cat(thirds)
+        names = {key: RENAMINGS[model].theirs(key) for key in part if key != TOKEN_TYPES}
+        if unknown := [key for key, name in names.items() if name is None]:
+            raise KeyError(f"{prefix}{unknown[0]} is not a weight that the reference's {model} has")
+        return {str(name): part[key] for key, name in names.items()}
+
+    student = renamed(f"{model}.")
+    heads = {RENAMINGS[model].theirs(key): value for key, value in state.items() if key.startswith("head.")}
+    student |= {str(name): value for name, value in heads.items()}
+    student |= _unused(student, config)
+    teacher: dict[str, Tensor] = {}
+    if any(key.startswith("teacher.") for key in state):
+        inside = _averaged(config)
+        whole = {name: value for name, value in student.items() if name.startswith(inside)} | renamed("teacher.")
+        teacher = {name.removeprefix(inside): value for name, value in whole.items()}
+    return student, teacher
+
+
+def _unused(student: Mapping[str, Tensor], config: Data2VecPreTrainingConfig) -> dict[str, Tensor]:
+    """What the reference's files hold and no forward pass needs."""
+    if isinstance(config, Data2VecVisionPreTrainingConfig):
+        bias = Data2VecVisionRelativePositionBias(config, config.grid)
+        weight = torch.zeros(config.hidden_size, config.hidden_size)
+        return {
+            "encoder.rel_pos_bias.relative_position_index": bias.generate_relative_position_index(config.grid),
+            "final_proj.weight": weight,
+            "final_proj.bias": weight[0].clone(),
+        }
+    if isinstance(config, Data2VecTextPreTrainingConfig):
+        return {f"{TEXT_ENCODER}version": torch.tensor([3.0])}
+    return {}

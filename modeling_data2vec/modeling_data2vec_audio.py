@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Data2VecAudioModel, Data2VecAudioPreTrainedModel
 from transformers import initialization as init
-from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.modeling_outputs import BaseModelOutputWithPooling, CausalLMOutput
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_data2vec import Data2VecAudioPreTrainingConfig
@@ -113,6 +113,65 @@ class Data2Vec2AudioForPreTraining(Data2Vec2AudioPreTrainedModel, Data2Vec2Encod
         """
         view = {"ids_keep": ids_keep, "noise_keys": noise_keys, "mask_noise": mask_noise}
         return self.pretrain(input_values, mask, attention_mask, return_loss, **view)
+
+
+class Data2Vec2AudioForCTC(Data2Vec2AudioPreTrainedModel):
+    """A speech recogniser: the encoder, and a linear layer that names a letter or none for every frame.
+
+    Example:
+        >>> config = Data2Vec2AudioConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, vocab_size=30,
+        ...     intermediate_size=128, average_top_k_layers=2, decoder_dim=64, conv_dim=[32] * 7)
+        >>> Data2Vec2AudioForCTC(config)(torch.randn(1, 16_000)).logits.shape
+        torch.Size([1, 49, 30])
+    """
+
+    _keys_to_ignore_on_load_unexpected = [r"^teacher\.", r"^head\."]  # noqa: RUF012
+
+    def __init__(self, config: Data2Vec2AudioConfig):
+        super().__init__(config)
+        self.data2vec2_audio = Data2Vec2AudioModel(config)
+        self.dropout = nn.Dropout(config.final_dropout)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size)
+        self.post_init()
+
+    def freeze_feature_encoder(self) -> None:
+        """Keep the convolutions over the waveform as they are."""
+        self.data2vec2_audio.feature_encoder.convs.requires_grad_(False)
+
+    def forward(
+        self, input_values: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None, **kwargs: Any
+    ) -> CausalLMOutput:
+        """Letters' logits for every frame, and the CTC loss.
+
+        Args:
+            input_values: [B, samples] at 16 kHz, normalised, padded on the right.
+            attention_mask: [B, samples], 1 at real samples; None where nothing is padded.
+            labels: int64 [B, letters], -100 after the end of a sentence.
+
+        Returns:
+            `logits` [B, T, vocab_size].
+        """
+        outputs = self.data2vec2_audio(input_values, attention_mask, **kwargs)
+        states = outputs.last_hidden_state[:, self.config.num_extra_tokens :]
+        logits = self.lm_head(self.dropout(states))  # [B, T, vocab_size]
+        loss = None
+        if labels is not None:
+            if labels.max() >= self.config.vocab_size:
+                raise ValueError(f"labels go up to {int(labels.max())}, but vocab_size is {self.config.vocab_size}")
+            samples = input_values.new_full((len(input_values),), input_values.shape[1], dtype=torch.long)
+            if attention_mask is not None:
+                samples = attention_mask.long().sum(1)
+            loss = self.loss_function(
+                logits=logits,
+                labels=labels,
+                logit_lengths=self.config.num_frames(samples),
+                blank_token_id=self.config.pad_token_id,
+                reduction=self.config.ctc_loss_reduction,
+                zero_infinity=self.config.ctc_zero_infinity,
+            )
+        return CausalLMOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
 
 
 # ---- data2vec 1.0 ----

@@ -6,18 +6,21 @@ from collections import ChainMap
 import differences
 import pytest
 import reference_cases
+import torch
 from transformers import AutoModelForPreTraining
 
+from modeling_data2vec import Data2Vec2TextConfig
 from modeling_data2vec.conversion import (
-    DROPPED,
+    CONFIGS,
     LEFT_OUT_COMMON,
     LEFT_OUT_DECODER,
     LEFT_OUT_MODALITY,
+    POSITIONS,
     config_from_fairseq,
-    key_from_fairseq,
+    config_to_fairseq,
     left_out_options,
-    modality_of,
     state_from_fairseq,
+    state_to_fairseq,
 )
 
 CASES = reference_cases.names("v2_*_M*")
@@ -47,14 +50,13 @@ def model_config() -> dict:
 def test_reference_names_map_to_the_models_names_one_to_one(name):
     case = convertible(name)
     student, teacher = case.group("state"), case.group("ema")
-    reference = case.info["config"]
-    modality = modality_of(reference)
-    state = state_from_fairseq(student, teacher, modality, ema_encoder_only=reference["ema_encoder_only"])
-    model = AutoModelForPreTraining.from_config(config_from_fairseq(reference, vocab_size=case.info["vocab"]))
+    config = config_from_fairseq(case.info["config"], vocab_size=case.info["vocab"])
+    state = state_from_fairseq(student, teacher, config)
+    model = AutoModelForPreTraining.from_config(config)
     expected = model.state_dict()
     assert state.keys() == expected.keys()
     assert {key: value.shape for key, value in state.items()} == {key: value.shape for key, value in expected.items()}
-    dropped = sum(key.endswith(DROPPED) for key in (*student, *teacher))
+    dropped = sum(key.endswith(POSITIONS) for key in (*student, *teacher))
     assert len(state) == len(student) + len(teacher) - dropped
 
 
@@ -71,15 +73,20 @@ def test_converted_configs_keep_what_the_reference_computes(name):
 
 
 @pytest.mark.parametrize("modality", ["AUDIO", "IMAGE", "TEXT"])
-@pytest.mark.parametrize("name", ["", "norm", "encoder.layers.0.fc1.weight", "modality_encoders.VIDEO.extra_tokens"])
+@pytest.mark.parametrize("name", ["norm", "encoder.layers.0.fc1.weight", "modality_encoders.VIDEO.extra_tokens"])
 def test_an_unknown_name_is_an_error(name, modality):
-    with pytest.raises(KeyError, match="not a weight of a data2vec 2.0 model"):
-        key_from_fairseq(name, modality)
+    config = CONFIGS[modality]()
+    with pytest.raises(KeyError, match=f"not weights of a data2vec 2.0 model of the reference for {modality}: {name}"):
+        state_from_fairseq({name: torch.zeros(1)}, {}, config)
+    with pytest.raises(KeyError, match="is not a weight that the reference's model"):
+        state_to_fairseq({"surprise": torch.zeros(1)}, config)
 
 
-def test_a_weight_of_another_modality_is_an_error():
-    with pytest.raises(KeyError, match="for TEXT"):
-        key_from_fairseq("modality_encoders.IMAGE.local_encoder.proj.weight", "TEXT")
+def test_all_unknown_names_are_listed():
+    names = ["modality_encoders.IMAGE.local_encoder.proj.weight", "blocks.0.surprise", "surprise"]
+    with pytest.raises(KeyError, match=f"for TEXT: {names[0]}, surprise, teacher.surprise"):
+        weights = {name: torch.zeros(1) for name in names}
+        state_from_fairseq(weights, {"surprise": torch.zeros(1)}, Data2Vec2TextConfig(teacher_scope="encoder"))
 
 
 @pytest.mark.parametrize("value", [None, "VIDEO", "AUDIO,IMAGE"])
@@ -95,8 +102,21 @@ def test_a_text_model_needs_its_vocabulary():
             config_from_fairseq(convertible(name).info["config"])
 
 
-def test_computed_positions_are_dropped():
-    assert all(key_from_fairseq(f"modality_encoders.IMAGE.{name}", "IMAGE") is None for name in DROPPED)
+@pytest.mark.parametrize("name", CASES)
+def test_weights_and_configs_go_back_as_they_came(name):
+    case = convertible(name)
+    config = config_from_fairseq(case.info["config"], vocab_size=case.info["vocab"])
+    weights = case.group("state"), case.group("ema")
+    again = state_to_fairseq(state_from_fairseq(*weights, config), config)
+    for part, expected in zip(again, weights, strict=True):
+        assert part.keys() == expected.keys()
+        assert all(torch.equal(part[key], value) for key, value in expected.items())
+    assert config_from_fairseq(config_to_fairseq(config), vocab_size=case.info["vocab"]) == config
+
+
+def test_a_model_that_the_reference_does_not_have_is_refused():
+    with pytest.raises(ValueError, match='norm_position is "pre"'):
+        config_to_fairseq(Data2Vec2TextConfig(norm_position="pre"))
 
 
 @pytest.mark.parametrize(("table", "option"), [(table, option) for table in TABLES for option in TABLES[table]])

@@ -19,17 +19,15 @@ def case(request):
 
 
 def our_state(case, student: str, teacher: str | None = None) -> dict[str, torch.Tensor]:
-    reference = case.info["config"]
-    return state_from_fairseq(
-        case.group(student),
-        case.group(teacher) if teacher else {},
-        modality_of(reference),
-        ema_encoder_only=reference["ema_encoder_only"],
-    )
+    return state_from_fairseq(case.group(student), case.group(teacher) if teacher else {}, our_config(case))
+
+
+def our_config(case):
+    return config_from_fairseq(case.info["config"], vocab_size=case.info["vocab"])
 
 
 def build(case, attention: str = "sdpa"):
-    config = config_from_fairseq(case.info["config"], vocab_size=case.info["vocab"])
+    config = our_config(case)
     config._attn_implementation = attention
     model = AutoModelForPreTraining.from_config(config, attn_implementation=attention)
     model.load_state_dict(our_state(case, "state", "ema"))

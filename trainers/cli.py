@@ -14,6 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from modeling_data2vec.hub_configs import recipe_names
 
+from .converting import ConvertOptions, convert
 from .evaluation import probe_table
 from .health import CollapseError
 from .inspection import inspect_target
@@ -180,4 +181,23 @@ def run_inspect(argv: list[str]) -> None:
     print(inspect_target(rest.target, **vars(options)).to_text())
 
 
-COMMANDS = {"pretrain": run_pretrain, "probe": run_probe, "tokenizer": run_tokenizer, "inspect": run_inspect}
+# ---- convert ----
+
+
+def run_convert(argv: list[str]) -> None:
+    parser = HfArgumentParser(ConvertOptions, prog="data2vec convert", allow_abbrev=False)
+    parser.add_argument("source", help="a .pt file of the authors' code, or with --to fairseq a model folder")
+    parser.add_argument("destination", help="a folder that does not exist yet, or with --to fairseq a file")
+    options, rest = parser.parse_args_into_dataclasses(argv)
+    model = convert(rest.source, rest.destination, options)
+    what = "a checkpoint for fairseq" if model is None else f"a {type(model).__name__}"
+    print(f"Wrote {rest.destination}: {what}.")
+
+
+COMMANDS = {
+    "pretrain": run_pretrain,
+    "probe": run_probe,
+    "tokenizer": run_tokenizer,
+    "inspect": run_inspect,
+    "convert": run_convert,
+}

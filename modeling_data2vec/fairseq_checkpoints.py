@@ -1,0 +1,462 @@
+"""What a fairseq checkpoint holds, as a model of ours or of transformers, and back: every kind that data2vec has.
+
+`fairseq_files.py` reads and writes the files, `conversion.py` and `conversion_v1.py` map configs and names; here is
+what is around them: pretrained or fine-tuned, old configs and new ones, and what a model has no place for.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import (
+    Data2VecAudioConfig,
+    Data2VecAudioForCTC,
+    Data2VecTextConfig,
+    Data2VecTextForSequenceClassification,
+    Data2VecVisionConfig,
+    Data2VecVisionForImageClassification,
+    PreTrainedConfig,
+)
+
+from .auto import pretraining_class
+from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
+from .configuration_pretraining import Data2VecPreTrainingConfig
+from .conversion import NAME as NAME_V2
+from .conversion import config_from_fairseq, config_to_fairseq, state_from_fairseq, state_to_fairseq
+from .conversion_v1 import NAMES as NAMES_V1
+from .conversion_v1 import (
+    config_from_fairseq_v1,
+    config_to_fairseq_v1,
+    state_from_fairseq_v1,
+    state_to_fairseq_v1,
+)
+from .core import Data2VecCore
+from .fairseq_files import resolved
+from .modeling_data2vec_audio import Data2Vec2AudioForCTC
+from .modeling_data2vec_text import Data2Vec2TextForSequenceClassification
+from .modeling_data2vec_vision import Data2Vec2VisionForImageClassification
+from .renaming import Renaming
+
+SENTENCE_HEAD = "classification_heads.sentence_classification_head."
+
+
+@dataclass(frozen=True)
+class Task:
+    """How the reference's fine-tuned models are put together.
+
+    Attributes:
+        config: the option that holds the pretrained model's config; None where it is the model's own.
+        prefix: what comes before the pretrained model's names.
+        heads: names of the head there and here.
+        model_classes: ours, by the `model_type` of the pretrained model.
+    """
+
+    config: str | None
+    prefix: str
+    heads: Renaming
+    model_classes: dict[str, Any]
+
+
+CTC = Task(
+    "w2v_args",
+    "w2v_encoder.w2v_model.",
+    Renaming([("w2v_encoder.proj.", "lm_head.")]),
+    {"data2vec-audio": Data2VecAudioForCTC, "data2vec2-audio": Data2Vec2AudioForCTC},
+)
+IMAGE_CLASSES = Task(
+    "pretrained_model_args",
+    "model.",
+    Renaming([("fc_norm.", "fc_norm."), ("head.", "classifier.")]),
+    {
+        "data2vec-vision": Data2VecVisionForImageClassification,
+        "data2vec2-vision": Data2Vec2VisionForImageClassification,
+    },
+)
+SENTENCE_CLASSES = Task(
+    "pretrained_model_args",
+    "model.",
+    Renaming([(SENTENCE_HEAD, "classifier.")]),
+    {"data2vec2-text": Data2Vec2TextForSequenceClassification},
+)
+SENTENCE_CLASSES_V1 = Task(
+    None, "", Renaming([(SENTENCE_HEAD, "classifier.")]), {"data2vec-text": Data2VecTextForSequenceClassification}
+)
+TASKS = {
+    "wav2vec_ctc": CTC,
+    "mae_image_classification": IMAGE_CLASSES,
+    "data2vec_image_classification": IMAGE_CLASSES,
+    "data2vec_text_classification": SENTENCE_CLASSES,
+}
+FINE_TUNED_MODELS = [one for task in (*TASKS.values(), SENTENCE_CLASSES_V1) for one in task.model_classes.values()]
+NATIVE_CONFIGS: dict[str, type[PreTrainedConfig]] = {
+    "data2vec-audio": Data2VecAudioConfig,
+    "data2vec-text": Data2VecTextConfig,
+    "data2vec-vision": Data2VecVisionConfig,
+}
+HEAD_BIASES = ("lm_head.bias", "classifier.out_proj.bias", "classifier.bias")  # their lengths are numbers of outputs
+POOLER_NORM = "data2vec_vision.pooler.layernorm."  # where transformers' own classifier has the reference's fc_norm
+# What fairseq calls the data of a model, in a config that is written for it.
+FAIRSEQ_TASKS = {"input_values": "audio_pretraining", "pixel_values": "mae_image_pretraining", "input_ids": "masked_lm"}
+
+
+@dataclass
+class Source:
+    """What is needed, beside a model, to write the file that it came from once more.
+
+    Attributes:
+        config: the file's config, plain and resolved.
+        names: the names of its weights, in order; the teacher's with `teacher_key` and a point before them.
+        teacher_key: the entry that holds the teacher; None without one.
+        dictionary: symbols of the task's dictionary, in order; None without one.
+        rest: weights that the model has no place for, or has in another form.
+    """
+
+    config: dict[str, Any]
+    names: list[str]
+    teacher_key: str | None = None
+    dictionary: list[str] | None = None
+    rest: dict[str, Tensor] = field(default_factory=dict)
+
+
+def from_fairseq(content: Mapping[str, Any]) -> tuple[Any, Source]:
+    """A model with the weights of a checkpoint, and what else the checkpoint says.
+
+    Args:
+        content: what `fairseq_files.read_checkpoint` returns.
+
+    Returns:
+        A `...ForPreTraining` model with student, teacher and head, or a fine-tuned model (1.0: transformers' own
+        class). It is not for use, but to be saved: what no file holds, as buffers, is not computed.
+
+    Raises:
+        ValueError: it is no data2vec checkpoint, has options that can't be represented, or its weights are not those
+            that its config asks for; they are listed.
+    """
+    config = checkpoint_config(content)
+    weights = content.get("model")
+    if not isinstance(weights, Mapping) or not weights:
+        raise ValueError("the file holds no model, so it is no checkpoint of fairseq's trainer")
+    teacher_key = next((key for key in ("_ema", "encoder._ema") if key in weights), None)
+    teacher = dict(weights[teacher_key]) if teacher_key else {}
+    student = {name: value for name, value in weights.items() if name != teacher_key}
+    if not_tensors := [name for name, value in (student | teacher).items() if not isinstance(value, Tensor)]:
+        raise ValueError(f"the file's model holds entries that are no tensors: {', '.join(map(str, not_tensors))}")
+
+    task = _task(config["model"], student)
+    source = Source(
+        config=config,
+        names=[*student, *(f"{teacher_key}.{name}" for name in teacher)],
+        teacher_key=teacher_key,
+        dictionary=_dictionary(content),
+    )
+    ours, state = (
+        _pretrained(config["model"], student, teacher, source)
+        if task is None
+        else _fine_tuned(config["model"], student, task, source)
+    )
+    model = with_weights(ours, state, pretraining_class if task is None else task.model_classes.__getitem__)
+    again = _weights_for_fairseq(state, ours, task, teacher_key)
+    original = student | {f"{teacher_key}.{name}": value for name, value in teacher.items()}
+    source.rest = {name: value for name, value in original.items() if not _same(again.get(name), value)}
+    return model, source
+
+
+def to_fairseq(model: Any, source: Source | None = None) -> dict[str, Any]:
+    """A checkpoint's content for a model: the reverse of `from_fairseq`.
+
+    fairseq loads it for use or fine-tuning; there is no optimizer state to go on from.
+
+    Args:
+        model: a pretraining model of this package, or a fine-tuned one of the kinds that `from_fairseq` returns.
+        source: what `from_fairseq` returned beside it; the file is then the same, bit by bit.
+
+    Raises:
+        ValueError: the authors' code has no such model.
+    """
+    config, state = model.config, dict(model.state_dict())
+    task = next((task for task in (*TASKS.values(), SENTENCE_CLASSES_V1) if _is_for(task, model)), None)
+    if task is None and not isinstance(model, Data2VecCore):
+        raise ValueError(
+            f"a {type(model).__name__} can't be written for fairseq: it has models for pretraining, CTC, image classes "
+            "and sentence classes"
+        )
+    has_teacher = any(key.startswith("teacher.") for key in state)
+    teacher_key = source.teacher_key if source else _teacher_key(config, task) if has_teacher else None
+    weights = _weights_for_fairseq(state, config, task, teacher_key)
+    if source is not None:
+        weights |= source.rest
+        if missing := [name for name in source.names if name not in weights]:
+            raise ValueError(f"the model lacks weights of the file that it came from: {', '.join(missing)}")
+        weights = {name: weights[name] for name in source.names}
+    nested: OrderedDict[str, Any] = OrderedDict()
+    for name, value in weights.items():
+        if teacher_key is not None and name.startswith(f"{teacher_key}."):
+            nested.setdefault(teacher_key, OrderedDict())[name.removeprefix(f"{teacher_key}.")] = value.contiguous()
+        else:
+            nested[name] = value.contiguous()
+    dictionary = source.dictionary if source else None
+    return {
+        "args": None,
+        "cfg": source.config if source else _config_for_fairseq(model, task),
+        "model": nested,
+        "criterion": None,
+        "optimizer_history": [
+            {"criterion_name": None, "optimizer_name": None, "lr_scheduler_state": {}, "num_updates": 0}
+        ],
+        "task_state": {"target_dictionary": dictionary} if dictionary else {},
+        "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}},
+        "last_optimizer_state": None,
+    }
+
+
+def with_weights(config: Any, state: Mapping[str, Tensor], model_class: Any) -> Any:
+    """A model that has the given tensors, without a copy of them.
+
+    Args:
+        config: the model's.
+        state: its weights.
+        model_class: gives the class for a `model_type`.
+
+    Raises:
+        ValueError: lists weights that are missing, not expected or of another shape.
+    """
+    with torch.device("meta"):
+        model = model_class(config.model_type)(config)
+    expected = model.state_dict()
+    wrong = [
+        f"{name}: {list(state[name].shape)} instead of {list(value.shape)}"
+        for name, value in expected.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    missing = [name for name in expected if name not in state]
+    unexpected = [name for name in state if name not in expected]
+    if missing or unexpected or wrong:
+        lists = (("missing", missing), ("not expected", unexpected), ("of another shape", wrong))
+        raise ValueError(
+            f"the file's weights are not those of a {type(model).__name__} with its config: "
+            + "; ".join(f"{what}: {', '.join(names)}" for what, names in lists if names)
+        )
+    model.load_state_dict(dict(state), assign=True)
+    return model
+
+
+# ---- configs ----
+
+
+def checkpoint_config(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a checkpoint, `model` and `task` among its sections, whether its file is old or new.
+
+    Raises:
+        ValueError: there is none.
+    """
+    config = content.get("cfg")
+    if not config and (arguments := content.get("args")):
+        # Before fairseq had sections, one namespace held everything.
+        config = {"model": dict(arguments), "task": dict(arguments)}
+        for section, name in (("model", "arch"), ("task", "task")):
+            config[section].setdefault("_name", arguments.get(name))
+    if not isinstance(config, Mapping) or not isinstance(config.get("model"), Mapping):
+        raise ValueError(
+            f"the file holds {', '.join(map(str, content)) or 'nothing'}, but no config of a model: it is no "
+            "checkpoint of fairseq's trainer"
+        )
+    return resolved(config)
+
+
+def _task(model: Mapping[str, Any], student: Mapping[str, Tensor]) -> Task | None:
+    """How a model was fine-tuned; None for a pretrained one."""
+    name = model.get("_name")
+    if name == "data2vec_text" and any(key.startswith("classification_heads.") for key in student):
+        return SENTENCE_CLASSES_V1
+    if name in TASKS or name == NAME_V2 or name in NAMES_V1:
+        return TASKS.get(str(name))
+    raise ValueError(
+        f"the file's model is {name!r}, but can be one of {', '.join((*NAMES_V1, NAME_V2, *TASKS))}: "
+        "is it another model of fairseq?"
+    )
+
+
+def _our_config(model: Mapping[str, Any], student: Mapping[str, Tensor], source: Source, fine_tuned: bool) -> Any:
+    """Our pretraining config for the reference's config of a pretrained model."""
+    name = model.get("_name")
+    tokens = next((value for key, value in student.items() if key.endswith("embed_tokens.weight")), None)
+    vocab_size = None if tokens is None else len(tokens)
+    options: dict[str, Any] = {"vocab_size": vocab_size, "fine_tuned": fine_tuned}
+    try:
+        if name == NAME_V2:
+            return config_from_fairseq(model, **options)
+        if source.dictionary and len(source.dictionary) == vocab_size and "<mask>" in source.dictionary:
+            options["mask_token_id"] = source.dictionary.index("<mask>")
+        return config_from_fairseq_v1(model, str(name), **options)
+    except KeyError as error:
+        raise ValueError(
+            f"the config of the file's {name} has no option {error}, which is needed to build it"
+        ) from error
+
+
+def _config_for_fairseq(model: Any, task: Task | None) -> dict[str, Any]:
+    config = model.config
+    inner = {
+        "model": _model_section(config),
+        "task": {"_name": FAIRSEQ_TASKS[model.main_input_name], "data": ""},
+    }
+    if task is None:
+        return inner
+    if task.config is None:
+        return inner | {"task": {"_name": "sentence_prediction", "data": "", "num_classes": config.num_labels}}
+    name = next(name for name, known in TASKS.items() if known is task)
+    outer_task = {CTC.prefix: "audio_finetuning", IMAGE_CLASSES.prefix: "mae_image_classification"}[task.prefix]
+    outer: dict[str, Any] = {"_name": name, task.config: inner}
+    if task is CTC:
+        outer |= {"final_dropout": config.final_dropout, "normalize": True}
+    elif task is IMAGE_CLASSES:
+        outer |= {"num_classes": config.num_labels, "use_fc_norm": True}
+    return {"model": outer, "task": {"_name": outer_task, "data": ""}}
+
+
+def _model_section(config: Any) -> dict[str, Any]:
+    if isinstance(config, Data2Vec2PreTrainingConfig):
+        return config_to_fairseq(config)
+    return config_to_fairseq_v1(_pretraining_config(config))
+
+
+def _pretraining_config(config: Any) -> Any:
+    """A native config with the fields of pretraining, at their defaults where it has none."""
+    if isinstance(config, Data2VecPreTrainingConfig):
+        return config
+    config_class = pretraining_class(config.model_type).config_class
+    known = {entry.name for entry in fields(config_class)}
+    values = {name: value for name, value in config.to_dict().items() if name in known}
+    values["average_top_k_layers"] = min(config_class().average_top_k_layers, config.num_hidden_layers)
+    if config.model_type == "data2vec-audio":
+        values["mask_time_prob"] = config.mask_time_prob or 0.05
+    return config_class(**values)
+
+
+# ---- weights ----
+
+
+def _pretrained(
+    model: Mapping[str, Any], student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], source: Source
+) -> tuple[Any, dict[str, Tensor]]:
+    config = _our_config(model, student, source, fine_tuned=False)
+    return config, _state(student, teacher, config)
+
+
+def _fine_tuned(
+    model: Mapping[str, Any], student: Mapping[str, Tensor], task: Task, source: Source
+) -> tuple[Any, dict[str, Tensor]]:
+    inner: Any = model if task.config is None else model.get(task.config)
+    if not isinstance(inner, Mapping):
+        raise ValueError(f"the config of the file's {model['_name']} has no {task.config}, which describes its encoder")
+    if task.config is not None:
+        inner = (
+            inner["model"] if isinstance(inner.get("model"), Mapping) else dict(inner) | {"_name": inner.get("arch")}
+        )
+    head = {ours: value for name, value in student.items() if (ours := task.heads.ours(name)) is not None}
+    encoder = {
+        name.removeprefix(task.prefix): value
+        for name, value in student.items()
+        if name.startswith(task.prefix) and task.heads.ours(name) is None
+    }
+    known = {*(task.prefix + name for name in encoder), *(name for name in student if task.heads.ours(name))}
+    if unknown := [name for name in student if name not in known]:
+        raise ValueError(f"not weights of a {model['_name']} model of the reference: {', '.join(unknown)}")
+    # Of pretraining, and no longer of use.
+    encoder = {name: value for name, value in encoder.items() if not name.startswith("encoder.regression_head.")}
+    pretraining = _our_config(inner, encoder, source, fine_tuned=True)
+    state = _state(encoder, {}, pretraining)
+    config = _task_config(pretraining, task, model, head, state)
+    if config.model_type == "data2vec-vision":
+        head = {name.replace("fc_norm.", POOLER_NORM): value for name, value in head.items()}
+    return config, state | head
+
+
+def _task_config(
+    pretraining: Any, task: Task, model: Mapping[str, Any], head: Mapping[str, Tensor], state: Mapping[str, Tensor]
+) -> Any:
+    """The config of a fine-tuned model: transformers' own for 1.0, with what the head needs."""
+    size = next((len(head[name]) for name in HEAD_BIASES if name in head), None)
+    if size is None:
+        raise ValueError(f"the file's {model['_name']} has no {' or '.join(HEAD_BIASES)}: it is not fine-tuned")
+    changes: dict[str, Any] = {"num_labels": size}
+    if task is CTC:
+        changes = {"vocab_size": size, "pad_token_id": 0, "final_dropout": float(model.get("final_dropout") or 0.0)}
+    if task is IMAGE_CLASSES and model.get("prediction_mode", "MEAN_POOLING") not in ("MEAN_POOLING", 1):
+        raise ValueError(f"prediction_mode is {model['prediction_mode']}, but only MEAN_POOLING can be represented")
+    native = NATIVE_CONFIGS.get(pretraining.model_type)
+    if native is None:
+        config = pretraining
+    else:
+        own = {entry.name for entry in fields(native)} - {entry.name for entry in fields(PreTrainedConfig)}
+        config = native(**{name: getattr(pretraining, name) for name in own})
+        if native is Data2VecVisionConfig:
+            changes |= {"use_mean_pooling": True}
+            changes |= {"use_mask_token": "data2vec_vision.embeddings.mask_token" in state}
+        elif native is Data2VecTextConfig:
+            changes |= {"classifier_dropout": 0.0, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+        elif native is Data2VecAudioConfig:
+            changes |= {
+                "apply_spec_augment": bool(model.get("apply_mask")),
+                "mask_time_prob": model.get("mask_prob") or 0.05,
+                "mask_time_length": model.get("mask_length") or 10,
+                "mask_feature_prob": model.get("mask_channel_prob") or 0.0,
+                "mask_feature_length": model.get("mask_channel_length") or 10,
+                "layerdrop": model.get("layerdrop") or 0.0,
+            }
+    for name, value in changes.items():
+        setattr(config, name, value)
+    return config
+
+
+def _state(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
+    convert = state_from_fairseq if isinstance(config, Data2Vec2PreTrainingConfig) else state_from_fairseq_v1
+    try:
+        return convert(student, teacher, config)
+    except KeyError as error:
+        raise ValueError(str(error.args[0])) from error
+
+
+def _weights_for_fairseq(state: Mapping[str, Tensor], config: Any, task: Task | None, teacher_key: str | None) -> dict:
+    """All of the reference's weights by their full names, made of ours."""
+    prefix = "" if task is None else task.prefix
+    heads: dict[str, Tensor] = {}
+    encoder = dict(state)
+    if task is not None:
+        for key in list(encoder):
+            there = task.heads.theirs(key.replace(POOLER_NORM, "fc_norm."))
+            if there is not None:
+                heads[there] = encoder.pop(key)
+    convert = state_to_fairseq if isinstance(config, Data2Vec2PreTrainingConfig) else state_to_fairseq_v1
+    if convert is state_to_fairseq_v1:
+        config = _pretraining_config(config)
+    student, teacher = convert(encoder, config)
+    if task is not None:  # what only pretraining has
+        student = {name: value for name, value in student.items() if not name.startswith("final_proj.")}
+    weights = {prefix + name: value for name, value in student.items()} | heads
+    return weights | {f"{teacher_key}.{name}": value for name, value in teacher.items()}
+
+
+def _same(one: Tensor | None, other: Tensor) -> bool:
+    return one is not None and one.dtype == other.dtype and torch.equal(one, other)
+
+
+def _is_for(task: Task, model: Any) -> bool:
+    return type(model) is task.model_classes.get(model.config.model_type)
+
+
+def _teacher_key(config: Any, task: Task | None) -> str | None:
+    if task is not None:
+        return None
+    return "encoder._ema" if config.model_type == "data2vec-text" else "_ema"
+
+
+def _dictionary(content: Mapping[str, Any]) -> list[str] | None:
+    task_state = content.get("task_state") or {}
+    dictionary = task_state.get("target_dictionary") or task_state.get("source_dictionary")
+    if isinstance(dictionary, Mapping):
+        dictionary = dictionary.get("symbols")
+    return [str(symbol) for symbol in dictionary] if isinstance(dictionary, list) else None

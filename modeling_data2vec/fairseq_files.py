@@ -1,0 +1,252 @@
+"""Checkpoint files of fairseq's trainer, without fairseq: read so that nothing in them can run, and written again.
+
+A `.pt` file is a zip archive with a pickle, which can call whatever it names. What a file may name is a short list
+here: tensors and containers are rebuilt, configuration objects and dictionaries become `Inert`, and any other name is
+refused before anything is loaded. torch's own restricted unpickler then does the loading.
+"""
+
+import os
+import pickle
+import pickletools
+import re
+import stat
+import zipfile
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Names that are rebuilt as what they are, by torch: tensors, their storages and containers.
+REBUILT = re.compile(
+    r"collections\.OrderedDict|torch\._utils\._rebuild_(tensor_v2|parameter)|torch\.Size|torch\.device"
+    r"|torch\.(Float|Half|BFloat16|Double|Long|Int|Short|Char|Byte|Bool)Storage"
+)
+# Names that become `Inert`: settings, dictionaries and counters. Nothing is imported for them.
+INERT = re.compile(
+    r"(fairseq|fairseq_cli|omegaconf|examples|data2vec|multimodal|hydra)\.[\w.]+"
+    r"|argparse\.Namespace|typing\.\w+|enum\.\w+|pathlib\.(Pure)?(Posix|Windows)?Path"
+    r"|builtins\.(dict|list|tuple|set|int|float|bool|str|bytes|complex|object)"
+    r"|numpy\.(core|_core)\.multiarray\.(scalar|_reconstruct)|numpy\.(dtype|ndarray|float64|float32|int64)"
+    r"|_codecs\.encode|copy_reg\._reconstructor|copyreg\._reconstructor"
+)
+DEFAULTDICT = "collections.defaultdict"
+# Opcodes that import by other ways than GLOBAL; torch.save writes none of them.
+OTHER_IMPORTS = {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID"}
+REFERENCE = re.compile(r"\$\{([\w.]+)\}")  # what OmegaConf replaces by another option's value
+
+
+class UnsafeFileError(ValueError):
+    """A file that asks for more than data: it is not loaded."""
+
+
+class Inert:
+    """What stands for an object of a class that a file names: it keeps the object's state and does nothing.
+
+    Attributes:
+        arguments: what the object would have been made with.
+        state: its attributes.
+    """
+
+    arguments: tuple = ()
+    state: Any = None
+
+    def __new__(cls, *arguments: Any) -> "Inert":
+        inert = object.__new__(cls)
+        inert.arguments = arguments
+        return inert
+
+    def __init__(self, *arguments: Any):
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+def _empty_dict(*arguments: Any) -> dict:
+    """What a defaultdict is made as."""
+    return {}
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint file holds: plain dicts, lists, numbers, text and tensors, which stay in the file until used.
+
+    Args:
+        path: a file that `torch.save` wrote, as fairseq's trainer does.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UnsafeFileError: the file names something that it may not, or is built to do harm. Nothing of it was run.
+        ValueError: it is no such file, or incomplete.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    names = _names_in(path)
+    inert: list[Any] = [(type(name.rpartition(".")[2], (Inert,), {}), name) for name in names if INERT.fullmatch(name)]
+    inert.append((_empty_dict, DEFAULTDICT))
+    try:
+        with torch.serialization.safe_globals(inert):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content = plain(content)
+    except RecursionError as error:
+        raise UnsafeFileError(f"{path} holds objects inside each other without end: it is not loaded") from error
+    except pickle.UnpicklingError as error:
+        # Only the cause: torch goes on with how to load the file in spite of it.
+        cause = re.search(r"WeightsUnpickler error: ([^\n]*)", str(error))
+        reason = cause[1] if cause else "it holds what no checkpoint needs"
+        raise UnsafeFileError(f"{path} is not loaded: {reason}") from error
+    except (RuntimeError, EOFError, AttributeError, TypeError, KeyError, IndexError, ValueError) as error:
+        raise ValueError(f"{path} can't be read; is it complete? ({str(error).splitlines()[0]})") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, but a fairseq checkpoint is a dict")
+    _check_sizes(content, path)
+    return content
+
+
+def write_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write a checkpoint file that `read_checkpoint` and fairseq read; it appears when it is complete."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".incomplete")
+    try:
+        torch.save(dict(content), unfinished)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def plain(value: Any) -> Any:
+    """`value` with every `Inert` replaced by what it stands for: dicts, lists, numbers, text.
+
+    Of OmegaConf's objects it is their content, of namespaces and other objects their attributes, of enumerations the
+    value or name they are made with.
+    """
+    if isinstance(value, Inert):
+        state, name = value.state, type(value).__name__
+        if name in ("DictConfig", "ListConfig"):
+            return plain(state["_content"])
+        if name.endswith("Node") and isinstance(state, dict) and "_val" in state:
+            return plain(state["_val"])
+        if state is not None:
+            return plain(state)
+        return plain(value.arguments[0]) if value.arguments else None
+    if isinstance(value, Mapping):
+        items = ((plain(key), plain(item)) for key, item in value.items())
+        return OrderedDict(items) if isinstance(value, OrderedDict) else dict(items)
+    if isinstance(value, list | tuple):
+        return type(value)(plain(item) for item in value)
+    if isinstance(value, type) and issubclass(value, Inert):
+        return value.__name__
+    return value
+
+
+def resolved(config: Any, root: Mapping[str, Any] | None = None) -> Any:
+    """A config in which references to other options, "${section.option}", are replaced by their values.
+
+    Raises:
+        ValueError: a reference leads nowhere, or in a circle.
+
+    Example:
+        >>> resolved({"a": {"b": 3}, "c": "${a.b}"})
+        {'a': {'b': 3}, 'c': 3}
+    """
+    root = config if root is None else root
+    if isinstance(config, Mapping):
+        return {key: resolved(value, root) for key, value in config.items()}
+    if isinstance(config, list):
+        return [resolved(value, root) for value in config]
+    seen = []
+    while isinstance(config, str) and (match := REFERENCE.fullmatch(config)):
+        seen.append(config)
+        config = root
+        for part in match[1].split("."):
+            if not isinstance(config, Mapping) or part not in config:
+                raise ValueError(f"the file's config refers to {match[1]!r}, which it does not have")
+            config = config[part]
+        if config in seen:
+            raise ValueError(f"the file's config refers to itself: {' -> '.join(seen)}")
+    return config
+
+
+# ---- what is checked before anything is loaded ----
+
+
+def _names_in(path: Path) -> set[str]:
+    """All classes and functions that the archive's pickle names, which are all allowed."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_archive(archive, path)
+            pickles = [entry for entry in archive.infolist() if entry.filename.endswith("/data.pkl")]
+            if len(pickles) != 1:
+                raise ValueError(f"{path} has {len(pickles)} parts called data.pkl, but a file of torch.save has one")
+            with archive.open(pickles[0]) as file:
+                names = set(_named(file, path))
+    except zipfile.BadZipFile as error:
+        raise ValueError(
+            f"{path} is no checkpoint of torch.save (1.6 or later), or is cut off: download it again ({error})"
+        ) from error
+    for name in sorted(names):
+        if not (REBUILT.fullmatch(name) or INERT.fullmatch(name) or name == DEFAULTDICT):
+            raise UnsafeFileError(
+                f"{path} names {name}, which a data2vec checkpoint has no use for and which could run code: it is not "
+                "loaded. If you trust where it comes from, save the tensors anew without it"
+            )
+    return names
+
+
+def _check_archive(archive: zipfile.ZipFile, path: Path) -> None:
+    total, names, tops = 0, set(), set()
+    for entry in archive.infolist():
+        parts = entry.filename.split("/")
+        if entry.filename.startswith("/") or ".." in parts or "\\" in entry.filename or ":" in parts[0]:
+            raise UnsafeFileError(f"{path} has a part called {entry.filename!r}, which leads out of the archive")
+        if stat.S_ISLNK(entry.external_attr >> 16):
+            raise UnsafeFileError(f"{path} has a part that is a link: {entry.filename!r}")
+        if entry.compress_type != zipfile.ZIP_STORED:
+            raise UnsafeFileError(f"{path} has a compressed part, {entry.filename!r}; torch.save compresses nothing")
+        if entry.filename in names:
+            raise UnsafeFileError(f"{path} has two parts called {entry.filename!r}")
+        names.add(entry.filename)
+        tops.add(parts[0])
+        total += entry.file_size
+    if total > path.stat().st_size:
+        raise UnsafeFileError(f"{path} claims to hold {total:,} bytes, more than it has")
+    if len(tops) > 1:
+        raise UnsafeFileError(f"{path} holds more than one folder: {', '.join(sorted(tops))}")
+
+
+def _named(file: Any, path: Path) -> Iterator[str]:
+    try:
+        for opcode, argument, _ in pickletools.genops(file):
+            if opcode.name in OTHER_IMPORTS:
+                raise UnsafeFileError(f"{path} has the pickle instruction {opcode.name}, which torch.save never writes")
+            if opcode.name == "GLOBAL":
+                module, _, name = str(argument).partition(" ")
+                module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+                yield f"{module}.{name}"
+    except UnsafeFileError:
+        raise
+    except Exception as error:  # pickletools raises whatever a damaged stream leads to
+        raise ValueError(f"{path} holds a damaged pickle ({error})") from error
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item)
+
+
+def _check_sizes(content: Mapping[str, Any], path: Path) -> None:
+    """A tensor can claim to be larger than what it is a view of, or many can be views of the same."""
+    total = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(content.get("model", {})))
+    if total > path.stat().st_size:
+        raise UnsafeFileError(f"{path} describes weights of {total:,} bytes, more than the file has")

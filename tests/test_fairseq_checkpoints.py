@@ -1,0 +1,163 @@
+"""fairseq_checkpoints.py: every stored checkpoint becomes a model with the same weights, and the same file again."""
+
+import copy
+
+import fairseq_examples
+import pytest
+import reference_cases
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModel, BertConfig
+
+from modeling_data2vec import Data2Vec2TextConfig
+from modeling_data2vec.conversion import left_out_options
+from modeling_data2vec.conversion_v1 import left_out_options_v1
+from modeling_data2vec.fairseq_checkpoints import from_fairseq, to_fairseq
+from modeling_data2vec.fairseq_files import read_checkpoint, write_checkpoint
+
+FILES = sorted((reference_cases.FOLDER / "checkpoints").glob("*.pt"))
+CASES = [*reference_cases.names("v1_*"), *reference_cases.names("v2_*_M*")]
+KINDS = {"pretrained": fairseq_examples.pretrained, "fine_tuned": fairseq_examples.fine_tuned}
+
+
+def flat(weights) -> dict[str, torch.Tensor]:
+    """A checkpoint's weights by their full names."""
+    found = {}
+    for name, value in weights.items():
+        found |= {f"{name}.{key}": one for key, one in value.items()} if isinstance(value, dict) else {name: value}
+    return found
+
+
+def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert list(one) == list(other)
+    for name, value in one.items():
+        assert value.dtype == other[name].dtype and torch.equal(value, other[name]), name
+
+
+@pytest.fixture(params=[(case, kind) for case in CASES for kind in KINDS], ids=lambda pair: "-".join(pair))
+def example(request) -> dict:
+    case = reference_cases.load(request.param[0])
+    config, name = case.info["config"], case.info.get("model")
+    if used := left_out_options(config) if case.name.startswith("v2") else left_out_options_v1(config, name):
+        pytest.skip(f"docs/differences.md leaves out {used}")
+    return KINDS[request.param[1]](case)
+
+
+def test_stored_checkpoints_are_there():
+    kinds = {path.name.split(".")[0] for path in FILES}
+    assert {"v1_audio", "v1_text", "v1_vision", "v2_audio", "v2_image", "v2_text"} <= kinds
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_stored_checkpoint_has_the_stored_weights_and_goes_back_bit_by_bit(path, tmp_path):
+    content = read_checkpoint(path)
+    model, source = from_fairseq(content)
+    assert type(model).__name__.endswith("ForPreTraining")
+
+    stored = load_file(path.with_name(path.name.split(".")[0] + ".tensors.safetensors"))
+    written = to_fairseq(model, source)
+    write_checkpoint(tmp_path / "again.pt", written)
+    again = read_checkpoint(tmp_path / "again.pt")
+    assert_equal(flat(content["model"]), flat(again["model"]))
+    assert again["cfg"] == source.config == (content["cfg"] or source.config)
+    weights = flat(again["model"])
+    for name, value in stored.items():
+        key = name.removeprefix("model.")
+        assert torch.equal(weights[key if key in weights else f"encoder.{key}"], value), name
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_only_what_a_model_has_no_place_for_is_kept_beside_it(path):
+    """The encoder, the teacher's layers and the head are never among it."""
+    model, source = from_fairseq(read_checkpoint(path))
+    dead = ("final_proj.", "_ema.norm.", "encoder._ema.embed_", "encoder._ema.layernorm_embedding.")
+    assert all(name.startswith(dead) for name in source.rest)
+    numbers = sum(value.numel() for value in model.state_dict().values())
+    assert sum(value.numel() for value in source.rest.values()) < numbers / 4
+
+
+def test_every_kind_goes_back_bit_by_bit(example):
+    model, source = from_fairseq(example)
+    assert_equal(flat(example["model"]), flat(to_fairseq(model, source)["model"]))
+
+
+def test_a_model_of_unknown_origin_is_written_so_that_it_can_be_read(example, tmp_path):
+    """As one that was trained here: the config is written anew."""
+    model, _ = from_fairseq(example)
+    write_checkpoint(tmp_path / "own.pt", to_fairseq(model))
+    again, _ = from_fairseq(read_checkpoint(tmp_path / "own.pt"))
+    assert type(again) is type(model)
+    assert_equal(model.state_dict(), again.state_dict())
+
+
+def test_half_precision_stays(tmp_path):
+    case = reference_cases.load(next(name for name in CASES if name.startswith("v2_image")))
+    example = fairseq_examples.pretrained(case)
+    example["model"] = {k: v if isinstance(v, dict) else v.half() for k, v in example["model"].items()}
+    model, source = from_fairseq(example)
+    assert {value.dtype for name, value in model.state_dict().items() if "teacher" not in name} == {torch.float16}
+    assert_equal(flat(example["model"]), flat(to_fairseq(model, source)["model"]))
+
+
+# ---- what is refused ----
+
+
+def spoilt(example: dict, change) -> dict:
+    example = copy.deepcopy(example)
+    change(example)
+    return example
+
+
+def test_missing_unknown_and_misshapen_weights_are_all_listed(example):
+    def drop(content):
+        for name in gone:
+            del content["model"][name]
+
+    names = [name for name, value in example["model"].items() if "layers.0." in name or "blocks.0." in name]
+    gone = [name for name in names if name.endswith(("fc1.bias", "mlp.0.bias", "fc2.bias", "mlp.2.bias"))]
+    with pytest.raises(ValueError, match="missing: .*, .*bias"):
+        from_fairseq(spoilt(example, drop))
+    with pytest.raises(ValueError, match="not weights of a .*one.surprise, two.surprise"):
+        surprises = {"one.surprise": torch.zeros(1), "two.surprise": torch.zeros(1)}
+        from_fairseq(spoilt(example, lambda content: content["model"].update(surprises)))
+    with pytest.raises(ValueError, match=r"of another shape: .*\[3\] instead of"):
+        from_fairseq(spoilt(example, lambda content: content["model"].update({gone[0]: torch.zeros(3)})))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.update(cfg=None), "no config of a model"),
+        (lambda c: c.update(model=None), "holds no model"),
+        (lambda c: c["cfg"]["model"].update(_name="wav2vec2"), "'wav2vec2', but can be one of data2vec_audio"),
+        (lambda c: c["model"].update(weight="text"), "no tensors: weight"),
+        (lambda c: c["cfg"]["model"].pop("depth"), "no option 'depth'"),
+        (lambda c: c["cfg"]["model"].update(recon_loss=1.0), "'recon_loss': 1.0"),
+        (lambda c: c["cfg"]["model"].update(supported_modality="VIDEO"), "'VIDEO'"),
+    ],
+)
+def test_a_file_that_is_something_else_is_refused(change, message):
+    case = reference_cases.load(next(name for name in CASES if name.startswith("v2_image_base")))
+    with pytest.raises(ValueError, match=message):
+        from_fairseq(spoilt(fairseq_examples.pretrained(case), change))
+
+
+def test_other_models_of_ours_can_not_be_written():
+    tiny = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    with pytest.raises(ValueError, match="BertModel can't be written"):
+        to_fairseq(AutoModel.from_config(BertConfig(**tiny)))
+    encoder = AutoModel.from_config(Data2Vec2TextConfig(**tiny, average_top_k_layers=1, decoder_dim=8))
+    with pytest.raises(ValueError, match="Data2Vec2TextModel can't be written"):
+        to_fairseq(encoder)
+
+
+def test_an_enumeration_by_number_and_older_files_without_options():
+    case = reference_cases.load(next(name for name in CASES if name.startswith("v2_image_base")))
+    example = fairseq_examples.pretrained(case)
+    config = example["cfg"]["model"]
+    expected, _ = from_fairseq(example)
+    config["supported_modality"] = 2
+    for name in ("loss_beta", "layerdrop", "end_of_block_targets"):
+        del config[name]
+    model, _ = from_fairseq(example)
+    assert model.config == expected.config

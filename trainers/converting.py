@@ -1,0 +1,236 @@
+"""`data2vec convert`: the authors' checkpoint files to model folders, and model folders to such files."""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedConfig
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+
+from modeling_data2vec.auto import PRETRAINING_MODELS
+from modeling_data2vec.fairseq_checkpoints import FINE_TUNED_MODELS, Source, from_fairseq, to_fairseq, with_weights
+from modeling_data2vec.fairseq_files import read_checkpoint, write_checkpoint
+
+from .converted_processors import converted_processor
+from .model_card import Provenance, write_card
+from .recipes import load_recipe
+
+HUB_LICENCES = {"MIT": "mit", "Apache-2.0": "apache-2.0", "CC-BY-NC": "cc-by-nc-4.0"}
+# What a model has no place for, and what is needed to write its file again.
+SOURCE_FILE, REST_FILE = "fairseq.json", "fairseq.safetensors"
+TOLERANCE = 1e-4  # of `--check`, as a share of the largest activation
+# The names of inputs in a file of stored activations, by the model's main input.
+CHECK_INPUTS = {
+    "input_values": ("input.source",),
+    "pixel_values": ("input.img", "input.source"),
+    "input_ids": ("input.target_tokens_full", "input.source", "input.src_tokens"),
+}
+
+
+@dataclass
+class ConvertOptions:
+    """Options of `data2vec convert`, beside source and destination."""
+
+    to: str = field(default="hub", metadata={"help": "'hub': a .pt file to a model folder; 'fairseq': the reverse."})
+    license: str | None = field(
+        default=None, metadata={"help": "Licence of the weights, as the Hub spells it: mit, apache-2.0, cc-by-nc-4.0."}
+    )
+    published: str | None = field(
+        default=None, metadata={"help": "The recipe whose published weights these are: gives the licence."}
+    )
+    dictionary: str | None = field(
+        default=None, metadata={"help": "fairseq's dict.txt: letters of a recogniser, or tokens of a text model."}
+    )
+    bpe: list[str] = field(
+        default_factory=list, metadata={"help": "GPT-2's encoder.json and vocab.bpe, for a text model's tokenizer."}
+    )
+    labels: str | None = field(default=None, metadata={"help": "Names of classes: a text file, one a line, or JSON."})
+    check: str | None = field(
+        default=None, metadata={"help": "Stored activations (safetensors) that the converted model must give again."}
+    )
+
+
+def convert(source: str | Path, destination: str | Path, options: ConvertOptions) -> Any:
+    """Convert one file or folder; see `data2vec convert --help`.
+
+    Returns:
+        The converted model, or None for a file that was written for fairseq.
+
+    Raises:
+        ValueError: the source can't be converted, options don't fit, or the destination exists.
+        FileNotFoundError: the source does not exist.
+    """
+    if options.to not in ("hub", "fairseq"):
+        raise ValueError(f"--to is {options.to!r}, but must be 'hub' or 'fairseq'")
+    source, destination = Path(source), Path(destination)
+    if destination.exists():
+        raise ValueError(f"{destination} exists already: choose another destination, or remove it")
+    if options.to == "fairseq":
+        write_checkpoint(destination, to_fairseq(*load_converted(source)))
+        return None
+    licence = _licence(options)
+    content = read_checkpoint(source)
+    model, origin = from_fairseq(content)
+    processor = converted_processor(model, origin, options.dictionary, options.bpe)
+    unfinished = destination.with_name(destination.name + ".incomplete")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        _name_labels(model.config, options.labels)
+        save_converted(model, origin, unfinished)
+        if processor is not None:
+            processor.save_pretrained(unfinished)
+        if options.check is not None:
+            print(f"Largest difference to {options.check}: {check(unfinished, options.check):.1e}.")
+        origin_of = {"file": source.name, "sha256": _sha256(source)}
+        Provenance(license=licence, converted_from=origin_of).save(unfinished)
+        write_card(unfinished, destination.name)
+        os.replace(unfinished, destination)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return model
+
+
+def save_converted(model: Any, source: Source, folder: Path) -> None:
+    """Save a model, and beside it what `load_converted` needs to write its file again.
+
+    Weights keep the file's precision; a config that says fp32 makes `from_pretrained` load them so.
+    """
+    model.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["dtype"] = "float32"
+    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    origin = {name: value for name, value in asdict(source).items() if name != "rest"}
+    (folder / SOURCE_FILE).write_text(json.dumps(origin, indent=1) + "\n")
+    if source.rest:
+        save_file({name: value.contiguous() for name, value in source.rest.items()}, folder / REST_FILE)
+
+
+def load_converted(folder: str | Path) -> tuple[Any, Source | None]:
+    """A saved model in the precision that it has there and, if it was converted, where it came from.
+
+    Raises:
+        ValueError: the folder holds no model that fairseq has.
+    """
+    folder = Path(folder)
+    model_class = _model_class(folder)
+    config = model_class.config_class.from_pretrained(folder)
+    model = with_weights(config, _stored_weights(folder), lambda _: model_class)
+    if not (folder / SOURCE_FILE).is_file():
+        return model, None
+    rest = load_file(folder / REST_FILE) if (folder / REST_FILE).is_file() else {}
+    return model, Source(**json.loads((folder / SOURCE_FILE).read_text()), rest=rest)
+
+
+def check(folder: str | Path, activations: str | Path) -> float:
+    """Compare a converted model with stored activations; returns the largest difference.
+
+    Args:
+        folder: the model.
+        activations: a safetensors file with the raw input as `input.source`, `input.img` or `input.src_tokens`,
+            optionally `input.padding_mask` (True at padding), and the encoder's output without extra tokens as `eval.x`
+            or the head's as `eval.logits`.
+
+    Raises:
+        ValueError: the file lacks them, or the model gives something else.
+    """
+    model = _model_class(Path(folder)).from_pretrained(folder, dtype=torch.float32).eval()
+    stored = load_file(activations)
+    inputs = next((stored[name] for name in CHECK_INPUTS[model.main_input_name] if name in stored), None)
+    expected = stored.get("eval.logits", stored.get("eval.x"))
+    if inputs is None or expected is None:
+        raise ValueError(
+            f"{activations} must hold {' or '.join(CHECK_INPUTS[model.main_input_name])}, and eval.x or eval.logits; "
+            f"it holds {', '.join(sorted(stored))}"
+        )
+    attention_mask = None
+    if model.main_input_name == "input_ids":
+        attention_mask = inputs != model.config.pad_token_id
+    elif "input.padding_mask" in stored:
+        attention_mask = ~stored["input.padding_mask"].bool()
+    given = {} if attention_mask is None or attention_mask.all() else {"attention_mask": attention_mask}
+    with torch.no_grad():
+        if "eval.logits" in stored:
+            actual = model(inputs, **given).logits
+        else:
+            actual = model.base_model(inputs, **given).last_hidden_state
+    if actual.ndim == 3:
+        actual = actual[:, actual.shape[1] - expected.shape[1] :]  # without extra tokens
+        real = torch.ones(expected.shape[:2], dtype=torch.bool)
+        if "eval.padding_mask" in stored:
+            real = ~stored["eval.padding_mask"].bool()
+        elif model.main_input_name == "input_ids" and attention_mask is not None:
+            real = attention_mask
+        actual, expected = actual[real], expected[real]
+    if actual.shape != expected.shape:
+        raise ValueError(f"the model gives {list(actual.shape)} where {activations} has {list(expected.shape)}")
+    difference = float((actual - expected).abs().max())
+    if not difference <= TOLERANCE * float(expected.abs().max()):
+        raise ValueError(
+            f"the converted model differs from {activations} by {difference:.2g}, and activations reach "
+            f"{float(expected.abs().max()):.2g}: the weights or the config are not those that made them"
+        )
+    return difference
+
+
+def _model_class(folder: Path) -> Any:
+    try:
+        values, _ = PreTrainedConfig.get_config_dict(folder)
+    except OSError as error:
+        raise ValueError(f"{folder} holds no model: {str(error).splitlines()[0]}") from error
+    architecture = next(iter(values.get("architectures") or ["none"]))
+    classes = {one.__name__: one for one in (*PRETRAINING_MODELS.values(), *FINE_TUNED_MODELS)}
+    if architecture not in classes:
+        raise ValueError(
+            f"{folder} holds a model of the class {architecture}, but for fairseq there are only "
+            f"{', '.join(sorted(classes))}"
+        )
+    return classes[architecture]
+
+
+def _stored_weights(folder: Path) -> dict[str, Any]:
+    """The folder's weights as they are stored, of one file or of several."""
+    index = folder / SAFE_WEIGHTS_INDEX_NAME
+    names = (
+        sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.is_file() else [SAFE_WEIGHTS_NAME]
+    )
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        raise ValueError(f"{folder} has no {', '.join(missing)}: weights must be safetensors")
+    return {key: value for name in names for key, value in load_file(folder / name).items()}
+
+
+def _licence(options: ConvertOptions) -> str:
+    if options.license is None and options.published is None:
+        raise ValueError(
+            "whose weights are these? --license says under which licence they may be used (mit, cc-by-nc-4.0, ...); "
+            "--published NAME takes that of the weights that the authors published for a recipe (`data2vec recipes`)"
+        )
+    if options.license is not None:
+        return options.license
+    recipe = load_recipe(str(options.published))
+    if recipe.licence_of_published_weights is None:
+        raise ValueError(f"no weights were published for {recipe.name}: say --license yourself")
+    return HUB_LICENCES[recipe.licence_of_published_weights]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _name_labels(config: Any, path: str | None) -> None:
+    if path is None:
+        return
+    text = Path(path).read_text(encoding="utf-8")
+    names = json.loads(text) if path.endswith(".json") else [line.strip() for line in text.splitlines() if line.strip()]
+    if isinstance(names, dict):
+        names = [names[key] for key in sorted(names, key=int)]
+    if len(names) != config.num_labels:
+        raise ValueError(f"{path} names {len(names)} classes, but the model has {config.num_labels}")
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: index for index, name in enumerate(names)}
