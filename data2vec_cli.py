@@ -8,6 +8,7 @@ COMMANDS = {
     "probe": "linear probe and kNN on a model's frozen features, beside random weights and raw features",
     "tokenizer": "train a byte-level BPE tokenizer on one's own text",
     "convert": "a checkpoint file of the authors' code (fairseq) to a model folder, or back",
+    "push": "publish a model folder on the Hub, with a card",
     "inspect": "parameters, FLOPs, memory and epochs of a recipe or model",
 }
 USAGE = "\n".join(

@@ -18,6 +18,7 @@ from .configuration_pretraining import Data2VecPreTrainingConfig
 from .ema import copy_weights, ema_decay_at, update_ema
 from .embedding import Embedding
 from .losses import masked_mean, mean_over_positions, regression_loss
+from .safe_loading import SafeLoading
 from .targets import layer_spread, make_targets
 
 logger = logging.get_logger(__name__)
@@ -56,7 +57,7 @@ class Data2VecPreTrainingOutput(ModelOutput):
     visible_valid: Tensor | None = None
 
 
-class Data2VecCore:
+class Data2VecCore(SafeLoading):
     """Turns a `PreTrainedModel` into a student with a teacher: a mixin of every `...ForPreTraining` class.
 
     The host class has `base_model` (the student's encoder), `head`, `teacher` and a `config`. It says how to `embed`
@@ -108,7 +109,7 @@ class Data2VecCore:
         Raises:
             ValueError: the checkpoint has none of the student's weights.
         """
-        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)  # type: ignore[misc]
+        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
         student = f"{model.base_model_prefix}."
         if all(key in info["missing_keys"] for key in model.state_dict() if key.startswith(student)):
             raise ValueError(

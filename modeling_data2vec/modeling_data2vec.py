@@ -20,6 +20,7 @@ from .feature_encoders import FeatureEncoder
 from .heads import ConvDecoder
 from .losses import mean_over_positions
 from .masking import visible_ids
+from .safe_loading import SafeLoading
 from .trunk import Data2Vec2Attention, Data2Vec2Layer, Data2Vec2Trunk
 
 
@@ -32,7 +33,7 @@ def init_as_pytorch(layer: nn.Module) -> None:
             init.uniform_(parameter, -bound, bound)
 
 
-class Data2Vec2PreTrainedModel(PreTrainedModel):
+class Data2Vec2PreTrainedModel(SafeLoading, PreTrainedModel):
     """Loading, saving and initial weights of all data2vec 2.0 models."""
 
     config: Data2Vec2PreTrainingConfig

@@ -1,15 +1,42 @@
-"""Shared by all tests: quiet, offline, and deterministic."""
+"""Shared by all tests: quiet, deterministic, and with a Hub on localhost as their whole network."""
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+sys.path.insert(0, str(Path(__file__).parent))
+from local_hub import LocalHub, free_port
+
+# Read when the clients are imported: every process of tests has a Hub, a cache and no token of its own.
+PORT = free_port()
+HOME = tempfile.TemporaryDirectory(prefix="hub-home-")
+os.environ |= {
+    "HF_ENDPOINT": f"http://127.0.0.1:{PORT}",
+    "HF_HOME": HOME.name,
+    "HF_HUB_DISABLE_XET": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+for inherited in ("HF_TOKEN", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_TOKEN_PATH"):
+    os.environ.pop(inherited, None)
 os.environ.setdefault("TQDM_DISABLE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
-sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _local_hub():
+    with LocalHub(PORT) as hub:
+        yield hub
+    HOME.cleanup()
+
+
+@pytest.fixture
+def hub(_local_hub):
+    """The Hub on localhost, empty."""
+    _local_hub.reset()
+    return _local_hub
 
 
 @pytest.fixture

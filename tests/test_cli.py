@@ -58,10 +58,11 @@ def test_help_names_commands_and_exit_codes(capsys):
 def test_unknown_command(capsys):
     code, out, err = run(capsys, "train")
     assert code == 2 and not out
-    assert err == "data2vec: unknown command 'train': choose one of pretrain, probe, tokenizer, inspect\n"
+    commands = "pretrain, probe, tokenizer, convert, push, inspect"
+    assert err == f"data2vec: unknown command 'train': choose one of {commands}\n"
 
 
-@pytest.mark.parametrize("command", ["pretrain", "probe", "tokenizer", "inspect"])
+@pytest.mark.parametrize("command", ["pretrain", "probe", "tokenizer", "convert", "push", "inspect"])
 def test_each_command_has_help(capsys, command):
     with pytest.raises(SystemExit) as end:
         data2vec_cli.main([command, "--help"])

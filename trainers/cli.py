@@ -20,6 +20,7 @@ from .health import CollapseError
 from .inspection import inspect_target
 from .modalities import modality
 from .pretraining import PretrainOptions, pretrain
+from .publishing import PublishError, PushOptions, publish
 from .recipes import load_recipe
 from .tokenization import TokenizerOptions, build_tokenizer
 from .training_arguments import Data2VecTrainingArguments
@@ -38,6 +39,9 @@ def run(command: str, argv: list[str]) -> int:
         message = " ".join(str(error).split())
         print(f"data2vec {command}: {message}", file=sys.stderr)
         return 2
+    except PublishError as error:
+        print(f"data2vec {command}: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -194,10 +198,22 @@ def run_convert(argv: list[str]) -> None:
     print(f"Wrote {rest.destination}: {what}.")
 
 
+# ---- push ----
+
+
+def run_push(argv: list[str]) -> None:
+    parser = HfArgumentParser(PushOptions, prog="data2vec push", allow_abbrev=False)
+    parser.add_argument("folder", help="a saved model")
+    parser.add_argument("repository", help="NAMESPACE/NAME on the Hub, or NAME for one's own namespace")
+    options, rest = parser.parse_args_into_dataclasses(argv)
+    print(f"Published: {publish(rest.folder, rest.repository, options)}")
+
+
 COMMANDS = {
     "pretrain": run_pretrain,
     "probe": run_probe,
     "tokenizer": run_tokenizer,
     "inspect": run_inspect,
     "convert": run_convert,
+    "push": run_push,
 }

@@ -5,6 +5,7 @@ Writing it again replaces the generated part alone, and adds to the metadata wit
 """
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,18 @@ def write_card(folder: str | Path, name: str | None = None) -> Path:
     unfinished.write_text(str(card), encoding="utf-8")
     unfinished.replace(path)
     return path
+
+
+def outside_of_marks(text: str) -> str:
+    """What people write into a card: its text without metadata, generated part and title.
+
+    Example:
+        >>> outside_of_marks(f"---\\nlicense: mit\\n---\\n# Name\\n\\n{BEGIN} generated {END}\\n\\nMine.")
+        'Mine.'
+    """
+    text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
+    text = re.sub(re.escape(BEGIN) + ".*?" + re.escape(END), "", text, flags=re.DOTALL)
+    return re.sub(r"\A\s*# [^\n]*", "", text).strip()
 
 
 # ---- what a folder says ----

@@ -43,6 +43,9 @@ class PretrainOptions:
     tokenizer: str | None = field(
         default=None, metadata={"help": "Tokenizer (folder or Hub id), for text; default: the model's or the recipe's."}
     )
+    license: str | None = field(
+        default=None, metadata={"help": "Licence of the weights, for the model card: mit, cc-by-4.0, ..."}
+    )
     config: list[str] = field(default_factory=list, metadata={"help": "Changes of the model's config: NAME=VALUE ..."})
     resume: bool = field(default=False, metadata={"help": "Go on from the last checkpoint in output_dir."})
     probe_split: str | None = field(
@@ -79,6 +82,13 @@ def pretrain(
     _say_what_differs(args, recipe)
 
     trainer = Data2VecTrainer(model, args, data.collator(), train_dataset=samples, processing_class=data.processor)
+    trainer.facts = {
+        "license": options.license,
+        "base_model": options.model,
+        "dataset": options.dataset,
+        "recipe": {"name": recipe.name, "source": recipe.source},
+    }
+    trainer.push_at_end = False  # there is more to say in the card
     probe_sets = _probe_sets(options, data)
     if probe_sets is not None and options.probe_steps:
         trainer.add_callback(_online_probe(trainer, *probe_sets, options.probe_steps))
@@ -86,7 +96,7 @@ def pretrain(
         _draw_masks(model, data, samples, output / "masks.png")
     try:
         trainer.train(resume_from_checkpoint=args.resume_from_checkpoint or options.resume)
-        trainer.save_model()
+        trainer.save_locally()
     finally:
         if trainer.is_world_process_zero():
             _finish(trainer, data, samples, output)
@@ -94,6 +104,10 @@ def pretrain(
         reloaded = check_reload(model, output, _examples(model, samples, 1)[0])
         if probe_sets is not None:
             _report(reloaded, *probe_sets, output)
+        trainer.create_model_card()
+    if args.push_to_hub:
+        address = trainer.push_to_hub()
+        print(f"Published: {address}")
 
 
 def check_reload(model: Any, folder: Path, sample: Tensor) -> Any:

@@ -10,20 +10,21 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, ProgressCallback, Trainer
+from transformers import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint, rotate_checkpoints
 
 from .batching import LengthBatchSampler
 from .callbacks import EMATeacherCallback, EpochCallback, HealthCallback, HealthProgressCallback
 from .collators import mask_collator
 from .health import CollapseError, measure_health
+from .hub_trainer import HubTrainer
 from .schedules import tri_stage
 from .training_arguments import Data2VecTrainingArguments
 
 STAGING = ".incomplete"
 
 
-class Data2VecTrainer(Trainer):
+class Data2VecTrainer(HubTrainer):
     """Pretrains any `...ForPreTraining` model of this package.
 
     What it adds to `Trainer`: the teacher moves once per optimizer step; health figures are part of every log; a
@@ -227,7 +228,7 @@ class Data2VecTrainer(Trainer):
             )
         self.accelerator.wait_for_everyone()
         if self.args.push_to_hub:
-            super()._push_from_checkpoint(str(run_dir / name))
+            self.push_checkpoint(run_dir / name)
 
     def _publish(self, staged: Path, final: Path) -> None:
         best = self.state.best_model_checkpoint
@@ -246,7 +247,14 @@ class Data2VecTrainer(Trainer):
         """Save model and processor; files of an earlier save are replaced only when all new ones are written."""
         if _internal_call:
             return super().save_model(output_dir, _internal_call=True)
-        final = Path(output_dir or self.args.output_dir)
+        self._save_complete(Path(output_dir or self.args.output_dir))
+        if self.args.push_to_hub:
+            self.push_to_hub(commit_message="Model save")
+
+    def save_locally(self) -> None:
+        self._save_complete(Path(self.args.output_dir))
+
+    def _save_complete(self, final: Path) -> None:
         staging = final / STAGING
         try:
             super().save_model(str(staging), _internal_call=True)
@@ -257,5 +265,3 @@ class Data2VecTrainer(Trainer):
             for file in staging.iterdir():
                 os.replace(file, final / file.name)
             staging.rmdir()
-        if self.args.push_to_hub:
-            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)

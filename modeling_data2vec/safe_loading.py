@@ -1,0 +1,35 @@
+"""Loading weights from safetensors alone: pickles can run code."""
+
+import os
+from typing import Any
+
+
+class SafeLoading:
+    """A mixin of every model class: `from_pretrained` takes safetensors, or pickles by `use_safetensors=False`."""
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """As transformers', which would also unpickle, and ask a service to convert what is published as pickles.
+
+        Raises:
+            OSError: there is no such model, or it has no safetensors.
+        """
+        safe = kwargs.setdefault("use_safetensors", True) is not False
+        before = os.environ.get("DISABLE_SAFETENSORS_CONVERSION")
+        os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
+        try:
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)  # type: ignore[misc]
+        except OSError as error:
+            if safe and ("with `safetensors`" in str(error) or "Error no file named" in str(error)):
+                raise OSError(
+                    f"{pretrained_model_name_or_path} has no weights as safetensors. Pickles (pytorch_model.bin, .pt) "
+                    "can run code when they are loaded, so they are not: `data2vec convert` turns the authors' files "
+                    "into safetensors; load others, if you trust their source, with use_safetensors=False, and save "
+                    "them with save_pretrained"
+                ) from error
+            raise
+        finally:
+            if before is None:
+                del os.environ["DISABLE_SAFETENSORS_CONVERSION"]
+            else:
+                os.environ["DISABLE_SAFETENSORS_CONVERSION"] = before

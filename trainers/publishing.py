@@ -1,0 +1,380 @@
+"""Publishing model folders on the Hub: what is checked before, what is sent, and what is tried again."""
+
+import fnmatch
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from huggingface_hub import HfApi, ModelCard, get_token, hf_hub_download, save_torch_state_dict
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+)
+from huggingface_hub.utils import validate_repo_id
+from safetensors.torch import load_file
+from transformers.dynamic_module_utils import get_relative_import_files
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, logging
+
+import modeling_data2vec
+from modeling_data2vec.auto import MODELS, TASKS
+
+from .model_card import Provenance, outside_of_marks, write_card
+
+logger = logging.get_logger(__name__)
+
+# Everything else stays at home: pickles above all, and what only this machine needs.
+PUBLISHED = (
+    *("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json"),
+    *("vocab.txt", "merges.txt", "README.md", "LICENSE*", "provenance.json", "probe.json", "*.png"),
+)
+WITH_TEACHER = ("fairseq.json", "fairseq.safetensors")  # what makes a converted file whole again
+WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds before each new try
+CARD_STATE = ".card-pushed"  # a hash of what a person had written when the card was last pushed
+Result = TypeVar("Result")
+
+
+class PublishError(RuntimeError):
+    """Something could not be published; nothing on this disk was lost."""
+
+
+@dataclass
+class PushOptions:
+    """Options of `data2vec push`, beside folder and repository."""
+
+    private: bool = field(default=False, metadata={"help": "Make a new repository private."})
+    revision: str | None = field(default=None, metadata={"help": "Branch; made if there is none. Default: main."})
+    with_teacher: bool = field(
+        default=False, metadata={"help": "Also publish the teacher, with which pretraining goes on as it was."}
+    )
+    with_code: bool = field(
+        default=False, metadata={"help": "Also publish the modules, for trust_remote_code=True without this package."}
+    )
+    license: str | None = field(default=None, metadata={"help": "Licence of the weights, as the Hub spells it."})
+    message: str = field(default="Upload model", metadata={"help": "Commit message."})
+
+
+# ---- before ----
+
+
+def preflight(repo_id: str, *, token: str | None = None, model_type: str | None = None) -> str:
+    """Check that a model can be published under a name; better before a training run than after it.
+
+    Args:
+        repo_id: "namespace/name", or a name alone for one's own namespace.
+        token: default: the one that `hf auth login` stored, or HF_TOKEN.
+        model_type: what is to be published; a repository with another kind of model is not written over.
+
+    Returns:
+        The full name.
+
+    Raises:
+        PublishError: says what is wrong and what to do.
+    """
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise PublishError(
+            f"{repo_id!r} can't be a name on the Hub: use NAMESPACE/NAME of letters, digits, '-', '_' and '.' ({error})"
+        ) from error
+    token = token or get_token()
+    if token is None:
+        raise PublishError(
+            "there is no token to publish with: run `hf auth login`, or set HF_TOKEN, with a token that may write "
+            "(made under Settings, Access Tokens)"
+        )
+    api = HfApi(token=token)
+    try:
+        user = retried(api.whoami, "the Hub could not be asked whose token this is")
+    except HfHubHTTPError as error:
+        raise PublishError(
+            "the Hub does not know the token: it was revoked or is incomplete. Make a new one and run `hf auth login`"
+        ) from error
+    role = (user.get("auth") or {}).get("accessToken", {}).get("role")
+    if role == "read":
+        raise PublishError(
+            f"the token of {user['name']} can only read: make one that may write and run `hf auth login`"
+        )
+    namespaces = [user["name"], *(one["name"] for one in user.get("orgs", []))]
+    full_name = repo_id if "/" in repo_id else f"{user['name']}/{repo_id}"
+    if full_name.split("/")[0] not in namespaces:
+        raise PublishError(
+            f"{user['name']} can't publish as {full_name}: the namespace must be {' or '.join(namespaces)}"
+        )
+    found = _published_type(api, full_name)
+    if model_type is not None and found not in (None, model_type):
+        raise PublishError(
+            f"{full_name} already holds a model of type {found}, and this is {model_type}: choose another name, or "
+            "delete that repository first"
+        )
+    return full_name
+
+
+def _published_type(api: HfApi, repo_id: str) -> str | None:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            path = hf_hub_download(repo_id, "config.json", token=api.token, local_dir=folder, endpoint=api.endpoint)
+            return json.loads(Path(path).read_text()).get("model_type")
+        except (RepositoryNotFoundError, RemoteEntryNotFoundError):
+            return None
+        except (HfHubHTTPError, OSError, ValueError) as error:
+            logger.info(f"{repo_id}: what it holds could not be read ({error})")
+            return None
+
+
+def check_disk(folder: str | Path, needed: int) -> None:
+    """Raise a PublishError if the disk of a folder has less than so many bytes."""
+    place = Path(folder).absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise PublishError(
+            f"{folder} is on a disk with {free / 2**30:.1f} GiB left, but {needed / 2**30:.1f} GiB are needed: free "
+            "some space, or choose another folder"
+        )
+
+
+# ---- again and again ----
+
+
+def retried(call: Callable[[], Result], what: str) -> Result:
+    """Call until it works, a few times, where the fault can pass: a busy or broken server, a cut line, a timeout.
+
+    Raises:
+        PublishError: it never worked.
+        HfHubHTTPError: the server refuses, and would again.
+    """
+    for wait in (*WAITS, None):
+        try:
+            return call()
+        except Exception as error:
+            if not _passes(error):
+                raise
+            if wait is None:
+                raise PublishError(f"{what}, in {len(WAITS) + 1} tries: {_first_line(error)}") from error
+            logger.warning(f"{what} ({_first_line(error)}); trying again in {wait:.0f} s")
+            time.sleep(wait)
+    raise AssertionError("unreachable")
+
+
+def _passes(error: Exception) -> bool:
+    response = getattr(error, "response", None)
+    if response is not None:
+        return response.status_code >= 500 or response.status_code in (408, 412, 429)
+    if isinstance(error, LocalEntryNotFoundError):  # the client gave up asking
+        return True
+    # Faults of the connection are the HTTP client's own errors; mistakes of ours are not.
+    return not isinstance(error, ValueError | TypeError | KeyError | AttributeError | FileNotFoundError | PublishError)
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+# ---- publishing ----
+
+
+def publish(folder: str | Path, repo_id: str, options: PushOptions | None = None, *, token: str | None = None) -> str:
+    """Publish a model folder; returns the address of the commit.
+
+    Weights go as safetensors, without the teacher unless asked for; pickles and checkpoints never go. The card is
+    renewed, here and there, and what people wrote into it, on either side, stays.
+
+    Raises:
+        PublishError: says what went wrong. The folder is as it was; a new try sends only what has not arrived.
+    """
+    folder, options = Path(folder), options or PushOptions()
+    config = _config(folder)
+    repo_id = preflight(repo_id, token=token, model_type=config.get("model_type"))
+    if options.license is not None:
+        provenance = Provenance.load(folder)
+        provenance.license = options.license
+        provenance.save(folder)
+    check_disk(tempfile.gettempdir(), sum(file.stat().st_size for file in folder.glob("*.safetensors")))
+    create_repository(repo_id, token=token, private=options.private, revision=options.revision)
+    renew_card(folder, repo_id, token=token, revision=options.revision)
+    with tempfile.TemporaryDirectory(prefix="data2vec-push-") as staging:
+        prepare(folder, Path(staging), with_teacher=options.with_teacher, with_code=options.with_code)
+        address = upload(
+            Path(staging), repo_id, token=token, revision=options.revision, message=options.message, source=folder
+        )
+    card_was_pushed(folder)
+    return address
+
+
+def create_repository(repo_id: str, *, token: str | None, private: bool | None, revision: str | None = None) -> None:
+    """Make a repository, and a branch, where there is none."""
+    api = HfApi(token=token)
+    retried(lambda: api.create_repo(repo_id, private=private or None, exist_ok=True), f"{repo_id} could not be created")
+    if revision is not None:
+        retried(
+            lambda: api.create_branch(repo_id, branch=revision, exist_ok=True),
+            f"the branch {revision} of {repo_id} could not be created",
+        )
+
+
+def upload(
+    staging: Path,
+    repo_id: str,
+    *,
+    token: str | None,
+    revision: str | None,
+    message: str,
+    source: Path,
+    path_in_repo: str | None = None,
+) -> str:
+    """Send a prepared folder in one commit; returns the commit's address."""
+    api = HfApi(token=token)
+
+    def send() -> str:
+        commit = api.upload_folder(
+            repo_id=repo_id,
+            folder_path=staging,
+            path_in_repo=path_in_repo,
+            revision=revision,
+            commit_message=message,
+        )
+        return str(commit.commit_url)
+
+    try:
+        return retried(send, f"{repo_id} could not be written to")
+    except (PublishError, HfHubHTTPError, ValueError) as error:
+        raise PublishError(
+            f"{source} was not published: {_first_line(error)}. It is complete on this disk: "
+            f"`data2vec push {source} {repo_id}` tries again, and large files that have arrived are not sent twice"
+        ) from error
+
+
+def prepare(folder: Path, staging: Path, *, with_teacher: bool = False, with_code: bool = False) -> None:
+    """Copy what is to be published: see `PUBLISHED`.
+
+    Raises:
+        PublishError: the folder has no safetensors.
+    """
+    staging.mkdir(parents=True, exist_ok=True)
+    patterns = PUBLISHED + (WITH_TEACHER if with_teacher else ())
+    for file in folder.iterdir():
+        if file.is_file() and any(fnmatch.fnmatch(file.name, pattern) for pattern in patterns):
+            shutil.copy(file, staging / file.name)
+    weights = weight_files(folder)
+    if with_teacher:
+        for file in weights:
+            shutil.copy(file, staging / file.name)
+    else:
+        state = {name: value for file in weights for name, value in load_file(file).items()}
+        kept = {name: value for name, value in state.items() if not name.startswith("teacher.")}
+        save_torch_state_dict(kept, staging, max_shard_size="5GB", metadata={"format": "pt"})
+    if with_code:
+        _add_code(folder, staging)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors of a model, and the index that lists them where they are several.
+
+    Raises:
+        PublishError: there are none, or some are missing.
+    """
+    index = folder / SAFE_WEIGHTS_INDEX_NAME
+    names = [SAFE_WEIGHTS_NAME]
+    if index.is_file():
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        pickles = [file.name for file in folder.glob("*.bin")]
+        hint = f", only {', '.join(pickles)}, which is a pickle" if pickles else ""
+        raise PublishError(
+            f"{folder} has no {', '.join(missing)}{hint}: save the model with save_pretrained, which writes safetensors"
+        )
+    return [folder / name for name in names]
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise PublishError(f"{folder} has no readable config.json, so it is no model folder ({error})") from error
+
+
+def _add_code(folder: Path, staging: Path) -> None:
+    """The package's flat modules, as far as the model needs them, and their names in the config."""
+    config = _config(staging)
+    package = Path(str(modeling_data2vec.__file__)).parent
+    found = next((three for three in MODELS if three[0].model_type == config.get("model_type")), None)
+    if found is None:
+        raise PublishError(
+            f"{folder} holds a model of type {config.get('model_type')}, which plain transformers loads: leave out "
+            "--with_code"
+        )
+    config_class, model, pretraining_model = found
+    classes = {"AutoConfig": config_class, "AutoModel": model, "AutoModelForPreTraining": pretraining_model}
+    classes |= {auto.__name__: task for auto, task in TASKS if task.config_class is config_class}
+    config["auto_map"] = {auto: f"{one.__module__.rpartition('.')[2]}.{one.__name__}" for auto, one in classes.items()}
+    (staging / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    entries = {package / f"{one.__module__.rpartition('.')[2]}.py" for one in classes.values()}
+    needed = {Path(file) for entry in entries for file in get_relative_import_files(entry)}
+    for file in entries | needed:
+        shutil.copy(file, staging / file.name)
+
+
+# ---- the card, here and there ----
+
+
+def renew_card(folder: Path, repo_id: str, *, token: str | None, revision: str | None) -> None:
+    """Write a folder's card anew, with what people have written into it here or on the Hub.
+
+    Raises:
+        PublishError: both have changed since the last push.
+    """
+    local = folder / "README.md"
+    remote = retried(lambda: _remote_card(repo_id, token, revision), f"the card of {repo_id} could not be read")
+    if remote is not None:
+        if not local.exists():
+            _write(local, remote)
+        else:
+            here, there = outside_of_marks(local.read_text(encoding="utf-8")), outside_of_marks(remote)
+            last = (folder / CARD_STATE).read_text() if (folder / CARD_STATE).exists() else None
+            if here != there and _hash(there) != last:
+                if last is not None and _hash(here) != last:
+                    raise PublishError(
+                        f"people have changed both {local} and the card of {repo_id} since the last push: copy what "
+                        "is to stay from one to the other, so that they agree, and push again"
+                    )
+                _write(local, remote)
+    write_card(folder, repo_id)
+
+
+def card_was_pushed(folder: Path) -> None:
+    """Remember what a person had written into the card when it was pushed."""
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    (folder / CARD_STATE).write_text(_hash(outside_of_marks(text)))
+
+
+def _remote_card(repo_id: str, token: str | None, revision: str | None) -> str | None:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            path = hf_hub_download(repo_id, "README.md", token=token, revision=revision, local_dir=folder)
+        except (RepositoryNotFoundError, RemoteEntryNotFoundError):
+            return None
+        text = Path(path).read_text(encoding="utf-8")
+    ModelCard(text)  # metadata that can't be read are an error now, and not after the upload
+    return text
+
+
+def _write(path: Path, text: str) -> None:
+    unfinished = path.with_name(path.name + ".incomplete")
+    unfinished.write_text(text, encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
