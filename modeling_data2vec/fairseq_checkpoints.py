@@ -369,24 +369,27 @@ def _fine_tuned(
     encoder = {name: value for name, value in encoder.items() if not name.startswith("encoder.regression_head.")}
     pretraining = _our_config(inner, encoder, source, fine_tuned=True)
     state = _state(encoder, {}, pretraining)
-    config = _task_config(pretraining, task, model, head, state)
+    config = _fine_tuned_config(pretraining, task, model, head, state)
     if config.model_type == "data2vec-vision":
         head = {name.replace("fc_norm.", POOLER_NORM): value for name, value in head.items()}
     return config, state | head
 
 
-def _task_config(
-    pretraining: Any, task: Task, model: Mapping[str, Any], head: Mapping[str, Tensor], state: Mapping[str, Tensor]
-) -> Any:
-    """The config of a fine-tuned model: transformers' own for 1.0, with what the head needs."""
-    size = next((len(head[name]) for name in HEAD_BIASES if name in head), None)
-    if size is None:
-        raise ValueError(f"the file's {model['_name']} has no {' or '.join(HEAD_BIASES)}: it is not fine-tuned")
+def task_config(pretraining: Any, task: Task, size: int) -> Any:
+    """The config of a model that is fine-tuned for a task: transformers' own for 1.0, ours for 2.0.
+
+    Args:
+        pretraining: of the pretrained model.
+        task: what for.
+        size: outputs of the head: letters or classes.
+
+    Example:
+        >>> task_config(Data2Vec2AudioConfig(), CTC, 32).vocab_size
+        32
+    """
     changes: dict[str, Any] = {"num_labels": size}
     if task is CTC:
-        changes = {"vocab_size": size, "pad_token_id": 0, "final_dropout": float(model.get("final_dropout") or 0.0)}
-    if task is IMAGE_CLASSES and model.get("prediction_mode", "MEAN_POOLING") not in ("MEAN_POOLING", 1):
-        raise ValueError(f"prediction_mode is {model['prediction_mode']}, but only MEAN_POOLING can be represented")
+        changes = {"vocab_size": size, "pad_token_id": 0}
     native = NATIVE_CONFIGS.get(pretraining.model_type)
     if native is None:
         config = pretraining
@@ -394,19 +397,38 @@ def _task_config(
         own = {entry.name for entry in fields(native)} - {entry.name for entry in fields(PreTrainedConfig)}
         config = native(**{name: getattr(pretraining, name) for name in own})
         if native is Data2VecVisionConfig:
-            changes |= {"use_mean_pooling": True}
-            changes |= {"use_mask_token": "data2vec_vision.embeddings.mask_token" in state}
+            changes |= {"use_mean_pooling": True, "use_mask_token": False}
         elif native is Data2VecTextConfig:
             changes |= {"classifier_dropout": 0.0, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
-        elif native is Data2VecAudioConfig:
-            changes |= {
-                "apply_spec_augment": bool(model.get("apply_mask")),
-                "mask_time_prob": model.get("mask_prob") or 0.05,
-                "mask_time_length": model.get("mask_length") or 10,
-                "mask_feature_prob": model.get("mask_channel_prob") or 0.0,
-                "mask_feature_length": model.get("mask_channel_length") or 10,
-                "layerdrop": model.get("layerdrop") or 0.0,
-            }
+    for name, value in changes.items():
+        setattr(config, name, value)
+    return config
+
+
+def _fine_tuned_config(
+    pretraining: Any, task: Task, model: Mapping[str, Any], head: Mapping[str, Tensor], state: Mapping[str, Tensor]
+) -> Any:
+    """`task_config` with what the file of a fine-tuned model says of its training."""
+    size = next((len(head[name]) for name in HEAD_BIASES if name in head), None)
+    if size is None:
+        raise ValueError(f"the file's {model['_name']} has no {' or '.join(HEAD_BIASES)}: it is not fine-tuned")
+    if task is IMAGE_CLASSES and model.get("prediction_mode", "MEAN_POOLING") not in ("MEAN_POOLING", 1):
+        raise ValueError(f"prediction_mode is {model['prediction_mode']}, but only MEAN_POOLING can be represented")
+    config = task_config(pretraining, task, size)
+    changes: dict[str, Any] = {}
+    if task is CTC:
+        changes["final_dropout"] = float(model.get("final_dropout") or 0.0)
+    if isinstance(config, Data2VecVisionConfig):
+        changes["use_mask_token"] = "data2vec_vision.embeddings.mask_token" in state
+    elif isinstance(config, Data2VecAudioConfig):
+        changes |= {
+            "apply_spec_augment": bool(model.get("apply_mask")),
+            "mask_time_prob": model.get("mask_prob") or 0.05,
+            "mask_time_length": model.get("mask_length") or 10,
+            "mask_feature_prob": model.get("mask_channel_prob") or 0.0,
+            "mask_feature_length": model.get("mask_channel_length") or 10,
+            "layerdrop": model.get("layerdrop") or 0.0,
+        }
     for name, value in changes.items():
         setattr(config, name, value)
     return config

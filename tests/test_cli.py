@@ -58,11 +58,12 @@ def test_help_names_commands_and_exit_codes(capsys):
 def test_unknown_command(capsys):
     code, out, err = run(capsys, "train")
     assert code == 2 and not out
-    commands = "pretrain, probe, tokenizer, convert, push, inspect"
-    assert err == f"data2vec: unknown command 'train': choose one of {commands}\n"
+    assert err == f"data2vec: unknown command 'train': choose one of {', '.join(data2vec_cli.COMMANDS)}\n"
 
 
-@pytest.mark.parametrize("command", ["pretrain", "probe", "tokenizer", "convert", "push", "inspect"])
+@pytest.mark.parametrize(
+    "command", ["pretrain", "probe", "tokenizer", "recipes", "recipe-check", "convert", "push", "inspect"]
+)
 def test_each_command_has_help(capsys, command):
     with pytest.raises(SystemExit) as end:
         data2vec_cli.main([command, "--help"])

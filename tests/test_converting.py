@@ -203,7 +203,7 @@ def test_the_licence_is_asked_for_or_looked_up(tmp_path):
     convert(path, tmp_path / "model", ConvertOptions(published="data2vec2-vision-base"))
     card = ModelCard.load(tmp_path / "model" / "README.md")
     assert card.data.license == "cc-by-nc-4.0" and "cc-by-nc-4.0" in card.text
-    with pytest.raises(ValueError, match="no weights were published for data2vec2-vision-tiny"):
+    with pytest.raises(ValueError, match="no published weights are called 'data2vec2-vision-tiny'"):
         convert(path, tmp_path / "other", ConvertOptions(published="data2vec2-vision-tiny"))
 
 

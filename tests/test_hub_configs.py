@@ -36,6 +36,7 @@ PUBLISHED_V1 = {  # the same of data2vec 1.0
     "data2vec-audio-audioset": (93.2, 24, 5100, None),
     "data2vec-audio-large": (314, 16, 3800, 7.04),
     "data2vec-text-base": (124, 16, 256, None),
+    "data2vec-vision-large": (303, 64, 4096, 800.0),
 }
 METHODS_V1 = {  # share and span of masks; K; EMA; teacher; beta, scale of the loss
     "data2vec-vision-base": ((0.6, 1), 6, (0.999, 0.9998, 375_300), "encoder", (2, None)),
@@ -43,6 +44,7 @@ METHODS_V1 = {  # share and span of masks; K; EMA; teacher; beta, scale of the l
     "data2vec-audio-audioset": ((0.65, 10), 12, (0.999, 0.9999, 30_000), "encoder", (0, None)),
     "data2vec-audio-large": ((0.65, 10), 8, (0.999, 0.9999, 30_000), "layers", (0, None)),
     "data2vec-text-base": ((0.35, 4), 10, (0.999, 0.9999, 300_000), "layers", (4, 1)),
+    "data2vec-vision-large": ((0.6122, 1), 6, (0.9998, 0.9998, 0), "encoder", (2, None)),
 }
 SIZES_V1 = {  # layers, width, heads
     "data2vec-vision-base": (12, 768, 12),
@@ -50,6 +52,7 @@ SIZES_V1 = {  # layers, width, heads
     "data2vec-audio-audioset": (12, 768, 12),
     "data2vec-audio-large": (24, 1024, 16),
     "data2vec-text-base": (12, 768, 12),
+    "data2vec-vision-large": (24, 1024, 16),
 }
 CLAIMS_V1 = {  # what the authors report, and under which licence they released the weights
     "data2vec-vision-base": ({"epochs": 800, "imagenet_top1": 84.2}, "CC-BY-NC"),
@@ -57,6 +60,7 @@ CLAIMS_V1 = {  # what the authors report, and under which licence they released 
     "data2vec-audio-audioset": ({"audioset_map": 34.5}, None),
     "data2vec-audio-large": ({"librispeech_wer": 3.7}, "MIT"),
     "data2vec-text-base": ({"glue": 82.9}, "MIT"),
+    "data2vec-vision-large": ({"epochs": 1600, "imagenet_top1": 86.6}, "CC-BY-NC"),
 }
 # What the authors' files say, in their words; tables of the files are in docs/recipes.md.
 WIDTHS = {"base": (768, 12), "large": (1024, 16), "huge": (1280, 16), "huge14": (1280, 16)}
@@ -104,6 +108,7 @@ OPTIMIZERS = {  # updates, warm-up, learning rate, beta2, epsilon, weight decay,
     "data2vec-audio-audioset": (200_000, 10_000, 5e-4, 0.98, 1e-6, 0.01, 0),
     "data2vec-audio-large": (400_000, None, 5e-4, 0.98, 1e-6, 0.01, 0),
     "data2vec-text-base": (1_000_000, 10_000, 2e-4, 0.98, 1e-6, 0.01, 5),
+    "data2vec-vision-large": (250_228, 25_023, 1e-3, 0.999, 1e-8, 0.05, 3),
 }
 
 

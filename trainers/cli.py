@@ -20,6 +20,7 @@ from .health import CollapseError
 from .inspection import inspect_target
 from .modalities import modality
 from .pretraining import PretrainOptions, pretrain
+from .published_models import check_recipe, listing
 from .publishing import PublishError, PushOptions, publish
 from .recipes import load_recipe
 from .tokenization import TokenizerOptions, build_tokenizer
@@ -185,6 +186,25 @@ def run_inspect(argv: list[str]) -> None:
     print(inspect_target(rest.target, **vars(options)).to_text())
 
 
+# ---- recipes ----
+
+
+def run_recipes(argv: list[str]) -> None:
+    argparse.ArgumentParser(prog="data2vec recipes", description="Published models, and recipes.").parse_args(argv)
+    print(listing())
+
+
+def run_recipe_check(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="data2vec recipe-check",
+        description="Compute epochs and parameters again, and show where paper and recipe disagree.",
+    )
+    parser.add_argument("recipe", nargs="*", help="names or files; default: all of hub_configs")
+    for name in parser.parse_args(argv).recipe or recipe_names():
+        recipe = load_recipe(name)
+        print("\n  ".join([recipe.name, *check_recipe(recipe)]))
+
+
 # ---- convert ----
 
 
@@ -214,6 +234,8 @@ COMMANDS = {
     "probe": run_probe,
     "tokenizer": run_tokenizer,
     "inspect": run_inspect,
+    "recipes": run_recipes,
+    "recipe-check": run_recipe_check,
     "convert": run_convert,
     "push": run_push,
 }

@@ -19,9 +19,8 @@ from modeling_data2vec.fairseq_files import read_checkpoint, write_checkpoint
 
 from .converted_processors import converted_processor
 from .model_card import Provenance, write_card
-from .recipes import load_recipe
+from .published_models import published_model
 
-HUB_LICENCES = {"MIT": "mit", "Apache-2.0": "apache-2.0", "CC-BY-NC": "cc-by-nc-4.0"}
 # What a model has no place for, and what is needed to write its file again.
 SOURCE_FILE, REST_FILE = "fairseq.json", "fairseq.safetensors"
 TOLERANCE = 1e-4  # of `--check`, as a share of the largest activation
@@ -42,7 +41,8 @@ class ConvertOptions:
         default=None, metadata={"help": "Licence of the weights, as the Hub spells it: mit, apache-2.0, cc-by-nc-4.0."}
     )
     published: str | None = field(
-        default=None, metadata={"help": "The recipe whose published weights these are: gives the licence."}
+        default=None,
+        metadata={"help": "Which published model this is (`data2vec recipes`): gives the licence."},
     )
     dictionary: str | None = field(
         default=None, metadata={"help": "fairseq's dict.txt: letters of a recogniser, or tokens of a text model."}
@@ -208,14 +208,11 @@ def _licence(options: ConvertOptions) -> str:
     if options.license is None and options.published is None:
         raise ValueError(
             "whose weights are these? --license says under which licence they may be used (mit, cc-by-nc-4.0, ...); "
-            "--published NAME takes that of the weights that the authors published for a recipe (`data2vec recipes`)"
+            "--published NAME takes that of a model that the authors published (`data2vec recipes` lists them)"
         )
     if options.license is not None:
         return options.license
-    recipe = load_recipe(str(options.published))
-    if recipe.licence_of_published_weights is None:
-        raise ValueError(f"no weights were published for {recipe.name}: say --license yourself")
-    return HUB_LICENCES[recipe.licence_of_published_weights]
+    return published_model(str(options.published)).licence
 
 
 def _sha256(path: Path) -> str:

@@ -56,6 +56,8 @@ class Recipe:
         config_overrides: fields of the model's config that this recipe changes.
         licence_of_published_weights: licence of the weights that the authors released, if they did.
         published: what the authors claim (`epochs`, `imagenet_top1`), None where unknown.
+        paper: what the paper says instead, by the name of the value here: of the config, of `training`, `epochs` or
+            `global_batch`.
         notes: contradictions between paper and files, and other things to know.
     """
 
@@ -69,6 +71,7 @@ class Recipe:
     config_overrides: dict[str, Any] = field(default_factory=dict)
     licence_of_published_weights: str | None = None
     published: dict[str, Any] = field(default_factory=dict)
+    paper: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -225,7 +228,7 @@ def _checked(values: Any, path: Path) -> Recipe:
     sections = {entry.name: entry for entry in fields(Recipe)}
     check_keys(values, {*sections, "epochs"}, str(path))
     _require(values, [name for name, entry in sections.items() if _is_required(entry)], str(path))
-    for name in ("data", "training", "published", "config_overrides"):
+    for name in ("data", "training", "published", "paper", "config_overrides"):
         if not isinstance(values.get(name, {}), dict):
             raise ValueError(f"{path}: {name} must hold keys and values, but is {values[name]!r}")
 
