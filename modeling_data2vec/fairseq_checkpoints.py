@@ -4,6 +4,7 @@
 what is around them: pretrained or fine-tuned, old configs and new ones, and what a model has no place for.
 """
 
+import copy
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -384,7 +385,7 @@ def task_config(pretraining: Any, task: Task, size: int) -> Any:
         size: outputs of the head: letters or classes.
 
     Example:
-        >>> task_config(Data2Vec2AudioConfig(), CTC, 32).vocab_size
+        >>> task_config(pretraining_class("data2vec2-audio").config_class(), CTC, 32).vocab_size
         32
     """
     changes: dict[str, Any] = {"num_labels": size}
@@ -392,7 +393,7 @@ def task_config(pretraining: Any, task: Task, size: int) -> Any:
         changes = {"vocab_size": size, "pad_token_id": 0}
     native = NATIVE_CONFIGS.get(pretraining.model_type)
     if native is None:
-        config = pretraining
+        config = copy.deepcopy(pretraining)
     else:
         own = {entry.name for entry in fields(native)} - {entry.name for entry in fields(PreTrainedConfig)}
         config = native(**{name: getattr(pretraining, name) for name in own})

@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
+from xet_files import xet_hashes
 
 LARGE = 1_000_000  # bytes from which a file is stored as a large one
 LARGE_ENDINGS = (".safetensors", ".bin", ".pt", ".parquet", ".arrow", ".png")
@@ -29,11 +30,15 @@ LARGE_ENDINGS = (".safetensors", ".bin", ".pt", ".parquet", ".arrow", ".png")
 
 @dataclass(frozen=True)
 class Blob:
-    """One file's content."""
+    """One file's content; of a file that came by Xet, only what names it."""
 
     data: bytes
     large: bool = False
-    xet_hash: str | None = None
+    xet: tuple[str, str, int] | None = None  # Xet hash, SHA-256, size
+
+    @property
+    def size(self) -> int:
+        return len(self.data) if self.xet is None else self.xet[2]
 
     @property
     def oid(self) -> str:
@@ -41,16 +46,16 @@ class Blob:
 
     @property
     def sha256(self) -> str:
-        return hashlib.sha256(self.data).hexdigest()
+        return self.xet[1] if self.xet else hashlib.sha256(self.data).hexdigest()
 
     @property
     def etag(self) -> str:
         return self.sha256 if self.large else self.oid
 
     def entry(self, path: str) -> dict[str, Any]:
-        entry: dict[str, Any] = {"type": "file", "path": path, "size": len(self.data), "oid": self.oid}
+        entry: dict[str, Any] = {"type": "file", "path": path, "size": self.size, "oid": self.oid}
         if self.large:
-            entry["lfs"] = {"oid": self.sha256, "size": len(self.data), "pointerSize": 134}
+            entry["lfs"] = {"oid": self.sha256, "size": self.size, "pointerSize": 134}
         return entry
 
 
@@ -153,6 +158,7 @@ class LocalHub:
 
     def reset(self) -> None:
         """Forget everything."""
+        self.xet_folder = None
         for kept in (self.repositories, self.requests, self.faults, self.large_files):
             kept.clear()
 
@@ -437,7 +443,18 @@ class _Handler(BaseHTTPRequestHandler):
     def _large_file(self, oid: str) -> Blob:
         if oid in self.hub.large_files:
             return Blob(self.hub.large_files[oid], large=True)
+        if self.hub.xet_folder and oid in (known := xet_hashes(self.hub.xet_folder)):
+            name, size = known[oid]
+            return Blob(oid.encode(), large=True, xet=(name, oid, size))
         raise Refused(400, f"the large file {oid} was not uploaded")
+
+    def xet_token(self, kind: str, name: str, revision: str, right: str) -> Any:
+        """Where Xet clients read and write: a folder."""
+        self._repository(kind, name, write=right == "write")
+        expires = int(time.time()) + 3600
+        address = f"local://{self.hub.xet_folder}"
+        headers = {"X-Xet-Cas-Url": address, "X-Xet-Access-Token": "xet", "X-Xet-Token-Expiration": str(expires)}
+        return 200, {"casUrl": address, "accessToken": "xet", "exp": expires}, headers
 
     # ---- branches and tags ----
 
@@ -555,10 +572,14 @@ class _Handler(BaseHTTPRequestHandler):
         blob = commit.files[path]
         if not blob.large:
             return self._bytes(blob.data, headers | {"ETag": f'"{blob.etag}"'})
-        self.hub.large_files[blob.sha256] = blob.data
+        if blob.xet is None:
+            self.hub.large_files[blob.sha256] = blob.data
+        else:
+            token = f"{self.hub.endpoint}/api/{kind or 'models'}/{name}/xet-read-token/{revision}"
+            headers |= {"X-Xet-Hash": blob.xet[0], "Link": f'<{token}>; rel="xet-auth"'}
         headers |= {
             "X-Linked-Etag": f'"{blob.etag}"',
-            "X-Linked-Size": str(len(blob.data)),
+            "X-Linked-Size": str(blob.size),
             # Another host, as the Hub's storage is: clients follow redirects by themselves within one.
             "Location": f"{self.hub.endpoint.replace('127.0.0.1', 'localhost')}/lfs/{blob.sha256}",
         }
@@ -602,6 +623,7 @@ ROUTES: list[tuple[str, str, Callable[..., Any]]] = [
     ("POST", f"{API}/branch/(?P<branch>[^/]+)", _Handler.branch),
     ("POST", f"{API}/tag/{REVISION}", _Handler.tag),
     ("DELETE", f"{API}/(?P<what>branch|tag)/(?P<reference>[^/]+)", _Handler.delete_reference),
+    ("GET", f"{API}/xet-(?P<right>read|write)-token/{REVISION}", _Handler.xet_token),
     ("GET", f"{API}/refs", _Handler.refs),
     ("GET", f"{API}/commits/{REVISION}", _Handler.commits),
     ("GET", API, _Handler.info),

@@ -1,7 +1,10 @@
 """local_hub.py answers the genuine clients as the Hub does, and fails when it is told to."""
 
+import os
 import subprocess
 import sys
+from importlib.metadata import version
+from pathlib import Path
 
 import datasets
 import pytest
@@ -13,6 +16,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from xet_files import VERSION
 
 ANNA = HfApi(token="hf_anna")
 NAME = "anna/model"
@@ -127,3 +131,26 @@ def test_transformers_load_from_it(hub, tmp_path):
     for _ in range(2):
         AutoModel.from_pretrained(NAME, cache_dir=tmp_path)
     assert any(path.endswith("model.safetensors") for _, path, _ in hub.requests)
+
+
+XET = """
+import sys
+from huggingface_hub import HfApi, hf_hub_download
+api = HfApi(token="hf_anna")
+api.create_repo("anna/model")
+api.upload_folder(repo_id="anna/model", folder_path=sys.argv[1])
+print(hf_hub_download("anna/model", "deep/model.safetensors", cache_dir=sys.argv[2]))
+"""
+
+
+@pytest.mark.skipif(version("hf_xet") != VERSION, reason=f"how files are listed is known of hf_xet {VERSION} alone")
+def test_large_files_by_xet(hub, folder, tmp_path):
+    """What users have by default; this process has it switched off."""
+    hub.xet_folder = str(tmp_path / "xet")
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_DISABLE_XET"}
+    command = [sys.executable, "-c", XET, str(folder), str(tmp_path / "cache")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()).read_bytes() == (folder / "deep" / "model.safetensors").read_bytes()
+    assert any("xet-write-token" in path for _, path, _ in hub.requests)
+    assert not [path for method, path, _ in hub.requests if method == "PUT"]
