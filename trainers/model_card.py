@@ -236,10 +236,15 @@ def _merge(data: Any, ours: ModelCardData) -> None:
             known = found if isinstance(found, list) else [found]
             data[key] = known + [item for item in value if item not in known]
     if ours.eval_results:
-        renewed = {result.unique_identifier for result in ours.eval_results}
-        kept = [result for result in data.eval_results or [] if result.unique_identifier not in renewed]
+        renewed = {_measured(result) for result in ours.eval_results}
+        kept = [result for result in data.eval_results or [] if _measured(result) not in renewed]
         data.eval_results = kept + ours.eval_results
         data.model_name = data.get("model_name") or ours.model_name
+
+
+def _measured(result: EvalResult) -> tuple[Any, ...]:
+    """What a result is of."""
+    return result.dataset_type, result.dataset_config, result.dataset_split, result.metric_type, result.metric_name
 
 
 # ---- the generated part ----
@@ -306,7 +311,7 @@ def _training(facts: dict[str, Any]) -> str:
     if provenance.hardware:
         lines.append(f"- Hardware: {provenance.hardware}")
     if provenance.seconds is not None:
-        lines.append(f"- Time: {provenance.seconds / 3600:.2f} hours")
+        lines.append(f"- Time: {_duration(provenance.seconds)}")
     if provenance.versions:
         lines.append("- " + ", ".join(f"{name} {version}" for name, version in provenance.versions.items()))
     if not lines:
@@ -316,6 +321,13 @@ def _training(facts: dict[str, Any]) -> str:
         rows = "\n".join(f"| {name} | {value} |" for name, value in provenance.hyperparameters.items())
         text += f"\n\n| hyperparameter | value |\n|---|---|\n{rows}"
     return text
+
+
+def _duration(seconds: float) -> str:
+    for limit, unit in ((7200, 3600), (120, 60)):
+        if seconds >= limit:
+            return f"{seconds / unit:.1f} {'hours' if unit == 3600 else 'minutes'}"
+    return f"{seconds:.0f} seconds"
 
 
 def _health(folder: Path, facts: dict[str, Any]) -> str:
