@@ -17,7 +17,7 @@ USAGE = "\n".join(
     [
         "usage: data2vec COMMAND [options]",
         "",
-        "Self-supervised learning with data2vec 2.0 in Hugging Face form.",
+        "Self-supervised learning with data2vec 1.0 and 2.0 in Hugging Face form.",
         "",
         "commands:",
         *(f"  {name:<12} {text}" for name, text in COMMANDS.items()),

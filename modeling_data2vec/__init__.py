@@ -1,4 +1,4 @@
-"""data2vec 2.0 in Hugging Face form. Importing this registers the models with transformers' Auto classes."""
+"""data2vec 1.0 and 2.0 in Hugging Face form. Importing this registers the models with transformers' Auto classes."""
 
 from .auto import register
 from .configuration_data2vec import (

@@ -10,12 +10,10 @@ import reference_cases
 import torch
 import torch.nn.functional as F
 from huggingface_hub import ModelCard
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModel, AutoProcessor, AutoTokenizer, pipeline
 
 from modeling_data2vec.auto import pretraining_class_of
-from modeling_data2vec.conversion import left_out_options
-from modeling_data2vec.conversion_v1 import left_out_options_v1
 from modeling_data2vec.fairseq_files import read_checkpoint, write_checkpoint
 from modeling_data2vec.trainers.cli import run
 from modeling_data2vec.trainers.converting import ConvertOptions, check, convert
@@ -36,14 +34,13 @@ print(type(model).__name__)
 
 
 def one_of(pattern: str, kind=fairseq_examples.pretrained) -> dict:
-    return kind(reference_cases.load(reference_cases.names(pattern)[0]))
+    return kind(fairseq_examples.first(pattern))
 
 
 @pytest.fixture(params=CASES)
 def case(request):
     case = reference_cases.load(request.param)
-    config, name = case.info["config"], case.info.get("model")
-    if used := left_out_options(config) if case.name.startswith("v2") else left_out_options_v1(config, name):
+    if used := fairseq_examples.left_out(case):
         pytest.skip(f"docs/differences.md leaves out {used}")
     return case
 
@@ -106,9 +103,9 @@ def test_fine_tuned_models_give_what_their_parts_give(case, tmp_path):
 @pytest.mark.parametrize(
     ("pattern", "auto_class"),
     [
-        ("v1_audio_base", "AutoModelForCTC"),
-        ("v1_vision_base", "AutoModelForImageClassification"),
-        ("v1_text_base", "AutoModelForSequenceClassification"),
+        ("v1_audio_*", "AutoModelForCTC"),
+        ("v1_vision_*", "AutoModelForImageClassification"),
+        ("v1_text_*", "AutoModelForSequenceClassification"),
     ],
 )
 def test_plain_transformers_loads_converted_models_of_1_0(pattern, auto_class, tmp_path):
@@ -121,7 +118,7 @@ def test_plain_transformers_loads_converted_models_of_1_0(pattern, auto_class, t
         assert done.stdout.startswith("Data2Vec")
 
 
-@pytest.mark.parametrize("pattern", ["v2_audio_base*", "v2_image_base*", "v2_text_base*"])
+@pytest.mark.parametrize("pattern", ["v2_audio_*_M*", "v2_image_*_M*", "v2_text_*_M*"])
 def test_auto_classes_load_converted_models_of_2_0(pattern, tmp_path):
     example = one_of(pattern, fairseq_examples.fine_tuned)
     model = convert(fairseq_examples.write(tmp_path, "case", example), tmp_path / "model", MIT)
@@ -133,7 +130,7 @@ def test_auto_classes_load_converted_models_of_2_0(pattern, tmp_path):
 # ---- what is written beside the weights ----
 
 
-@pytest.mark.parametrize("pattern", ["v1_audio_base", "v2_audio_base*"])
+@pytest.mark.parametrize("pattern", ["v1_audio_*", "v2_audio_*_M*"])
 def test_a_recogniser_gets_its_letters(pattern, tmp_path):
     example = one_of(pattern, fairseq_examples.fine_tuned)
     convert(fairseq_examples.write(tmp_path, "ctc", example), tmp_path / "model", MIT)
@@ -145,7 +142,7 @@ def test_a_recogniser_gets_its_letters(pattern, tmp_path):
 
 
 def test_a_dictionary_file_instead_of_the_files_own(tmp_path):
-    example = one_of("v1_audio_base", fairseq_examples.fine_tuned)
+    example = one_of("v1_audio_*", fairseq_examples.fine_tuned)
     example["task_state"] = {}
     path = fairseq_examples.write(tmp_path, "ctc", example)
     convert(path, tmp_path / "without", MIT)
@@ -169,7 +166,7 @@ def test_a_text_model_gets_a_tokenizer(tmp_path):
     (tmp_path / "encoder.json").write_text(json.dumps(pieces))
     (tmp_path / "vocab.bpe").write_text("#version: 0.2\nh o\nho t\nĠ hot\n", encoding="utf-8")
     (tmp_path / "dict.txt").write_text("".join(f"{number} 1\n" for number in (5, 4, 3, 2, 1, 0, 6)))
-    path = fairseq_examples.write(tmp_path, "text", one_of("v2_text_base*"))
+    path = fairseq_examples.write(tmp_path, "text", one_of("v2_text_*_M*"))
     bpe = [str(tmp_path / "encoder.json"), str(tmp_path / "vocab.bpe")]
     convert(path, tmp_path / "model", ConvertOptions(license="mit", dictionary=str(tmp_path / "dict.txt"), bpe=bpe))
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
@@ -180,7 +177,7 @@ def test_a_text_model_gets_a_tokenizer(tmp_path):
 
 
 def test_image_size_and_labels_are_written(tmp_path):
-    example = one_of("v2_image_base*", fairseq_examples.fine_tuned)
+    example = one_of("v2_image_*_M*", fairseq_examples.fine_tuned)
     path = fairseq_examples.write(tmp_path, "image", example)
     names = ["ant", "bee", "cat", "dog", "eel"]
     (tmp_path / "labels.txt").write_text("\n".join(names))
@@ -197,7 +194,7 @@ def test_image_size_and_labels_are_written(tmp_path):
 
 
 def test_the_licence_is_asked_for_or_looked_up(tmp_path):
-    path = fairseq_examples.write(tmp_path, "image", one_of("v2_image_base*"))
+    path = fairseq_examples.write(tmp_path, "image", one_of("v2_image_*_M*"))
     with pytest.raises(ValueError, match="whose weights are these"):
         convert(path, tmp_path / "model", ConvertOptions())
     convert(path, tmp_path / "model", ConvertOptions(published="data2vec2-vision-base"))
@@ -208,9 +205,8 @@ def test_the_licence_is_asked_for_or_looked_up(tmp_path):
 
 
 def test_activations_that_differ_stop_the_conversion(tmp_path):
-    name = reference_cases.names("v2_image_base*")[0]
-    path = fairseq_examples.write(tmp_path, "image", one_of("v2_image_base*"))
-    stored = load_file(reference_cases.FOLDER / name / "tensors.safetensors")
+    path = fairseq_examples.write(tmp_path, "image", one_of("v2_image_*_M*"))
+    stored = fairseq_examples.first("v2_image_*_M*").tensors
     save_file({"input.source": stored["input.source"], "eval.x": stored["eval.x"] + 0.1}, tmp_path / "a.safetensors")
     with pytest.raises(ValueError, match="differs from .* by 0.1"):
         convert(path, tmp_path / "model", ConvertOptions(license="mit", check=str(tmp_path / "a.safetensors")))
@@ -221,7 +217,7 @@ def test_activations_that_differ_stop_the_conversion(tmp_path):
 
 
 def test_mistakes_are_named_and_leave_nothing(tmp_path, capsys):
-    path = fairseq_examples.write(tmp_path, "image", one_of("v2_image_base*"))
+    path = fairseq_examples.write(tmp_path, "image", one_of("v2_image_*_M*"))
     (tmp_path / "there").mkdir()
     for arguments, message in (
         ([path, tmp_path / "there"], "exists already"),
@@ -235,7 +231,7 @@ def test_mistakes_are_named_and_leave_nothing(tmp_path, capsys):
 
 
 def test_a_model_without_safetensors_or_of_another_class_does_not_go_back(tmp_path):
-    path = fairseq_examples.write(tmp_path, "image", one_of("v2_image_base*"))
+    path = fairseq_examples.write(tmp_path, "image", one_of("v2_image_*_M*"))
     convert(path, tmp_path / "model", MIT)
     (tmp_path / "model" / "model.safetensors").rename(tmp_path / "weights")
     to_fairseq = ConvertOptions(to="fairseq")
@@ -253,7 +249,7 @@ def test_files_that_could_run_code_are_refused_by_the_command(tmp_path, capsys):
         def __reduce__(self):
             return os.system, (f"touch {tmp_path / 'attacked'}",)
 
-    write_checkpoint(tmp_path / "evil.pt", one_of("v2_image_base*") | {"extra": Evil()})
+    write_checkpoint(tmp_path / "evil.pt", one_of("v2_image_*_M*") | {"extra": Evil()})
     assert run("convert", [str(tmp_path / "evil.pt"), str(tmp_path / "model"), "--license", "mit"]) == 2
     assert "posix.system" in capsys.readouterr().err
     assert [file.name for file in tmp_path.iterdir()] == ["evil.pt"]

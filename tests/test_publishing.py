@@ -6,14 +6,16 @@ import shutil
 import subprocess
 import sys
 from collections import namedtuple
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import torch
 from huggingface_hub import HfApi, ModelCard, hf_hub_download
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_runs import KINDS, arguments, tiny_model, tiny_samples
 from transformers import AutoModel, AutoModelForPreTraining
+from xet_files import VERSION
 
 from modeling_data2vec import Data2Vec2VisionForPreTraining, Data2Vec2VisionModel
 from modeling_data2vec.trainers import Data2VecTrainer, publishing
@@ -104,8 +106,6 @@ def test_with_code_it_needs_no_package(hub, token, kind, tmp_path):
     publish(folder, NAME, PushOptions(with_code=True))
     assert "auto_map" not in (folder / "config.json").read_text()
     model = tiny_model(kind)
-    from safetensors.torch import save_file
-
     save_file(inputs_of(model), tmp_path / "inputs.safetensors")
     environment = os.environ | {"HF_HOME": str(tmp_path / "home")}
     done = subprocess.run(
@@ -165,6 +165,18 @@ def test_the_command(hub, token, tmp_path, capsys):
     assert "Published: http" in capsys.readouterr().out and "config.json" in hub.files(NAME)
     assert run("push", [str(folder), "rita/tiny"]) == 1
     assert "the namespace must be anna or lab" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(version("hf_xet") != VERSION, reason=f"how files are listed is known of hf_xet {VERSION} alone")
+def test_by_xet_as_users_have_it(hub, tmp_path):
+    hub.xet_folder = str(tmp_path / "xet")
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_DISABLE_XET"}
+    environment |= {"HF_TOKEN": "hf_anna", "HF_HOME": str(tmp_path / "home")}
+    folder = saved(tmp_path / "model")
+    for command in (["-m", "data2vec_cli", "push", str(folder), NAME], ["-c", OFFLINE]):
+        done = subprocess.run([sys.executable, *command], capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+    assert any("xet-write-token" in path for _, path, _ in hub.requests)
 
 
 def test_offline_from_a_warm_cache(hub, token, tmp_path):
@@ -305,6 +317,26 @@ def test_a_cut_download_is_whole_in_the_end(hub, token, tmp_path):
     hub.fail("GET", "/lfs/", cut=500)
     path = hf_hub_download(NAME, "model.safetensors", cache_dir=tmp_path / "cache")
     assert Path(path).read_bytes() == hub.files(NAME)["model.safetensors"]
+
+
+def test_a_disk_that_fills_up(hub, token, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    folder = saved(tmp_path / "model")
+    monkeypatch.setattr(shutil, "copy", full)
+    with pytest.raises(PublishError, match="No space left on device.*TMPDIR"):
+        publish(folder, NAME)
+    monkeypatch.undo()
+    assert AutoModel.from_pretrained(folder) is not None and hub.files(NAME) == {}
+
+
+@pytest.mark.slow
+def test_a_server_that_does_not_answer(hub, token, tmp_path):
+    """The client waits for 10 seconds."""
+    hub.fail("POST", "/commit/", hang=15.0)
+    publish(saved(tmp_path / "model"), NAME)
+    assert "config.json" in hub.files(NAME)
 
 
 # ---- the trainer ----

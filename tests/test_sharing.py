@@ -6,7 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import datasets
+import numpy
 from huggingface_hub import ModelCard
+
+from modeling_data2vec.trainers.cli import run
 
 PAGE = Path(__file__).parent.parent / "docs" / "sharing.md"
 
@@ -45,8 +49,33 @@ def test_a_strangers_path(hub, tmp_path):
         assert "model.safetensors" in files and not [one for one in files if one.endswith((".bin", ".pt", ".pth"))]
         card = ModelCard(files["README.md"].decode())
         assert card.data.license == "apache-2.0"
-    assert (
-        "curves.png" in hub.files("anna/digits") and "random weights" in hub.files("anna/digits")["README.md"].decode()
+    card = ModelCard(hub.files("anna/digits")["README.md"].decode())
+    assert "curves.png" in hub.files("anna/digits")
+    assert card.data.eval_results and "random weights" in card.text
+
+
+def test_a_dataset_on_the_hub_feeds_a_run(hub, datasets_cache, tmp_path):
+    """Images in a parquet file, which `load_dataset` fetches."""
+    images = datasets.Dataset.from_dict(
+        {"image": [numpy.full((8, 8), 8 * number, numpy.uint8) for number in range(24)]},
+        features=datasets.Features({"image": datasets.Image()}),
     )
-    assert ModelCard(hub.files("anna/digits")["README.md"].decode()).data.eval_results
-    print(shown)
+    images.to_parquet(tmp_path / "train.parquet")
+    hub.put("anna/squares", {"data/train.parquet": (tmp_path / "train.parquet").read_bytes()}, kind="dataset")
+    arguments = [
+        "--max_steps",
+        "3",
+        "--warmup_steps",
+        "1",
+        "--save_strategy",
+        "no",
+        "--use_cpu",
+        "true",
+        "--disable_tqdm",
+        "true",
+    ]
+    output = ["--output_dir", str(tmp_path / "run")]
+    for streaming in ("false", "true"):
+        command = ["--recipe", "data2vec2-vision-tiny", "--dataset", "anna/squares", "--streaming", streaming]
+        assert run("pretrain", [*command, *arguments, *output]) == 0
+    assert ModelCard.load(tmp_path / "run" / "README.md").data.datasets == ["anna/squares"]

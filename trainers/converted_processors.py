@@ -36,7 +36,8 @@ def converted_processor(model: Any, source: Source, dictionary: str | None, bpe:
     """
     if model.main_input_name == "pixel_values":
         processor = AutoImageProcessor.from_pretrained(recipe_folder("data2vec2-vision-base"))
-        height, width = (model.config.image_size,) * 2
+        size = model.config.image_size
+        height, width = (size, size) if isinstance(size, int) else size
         processor.size = {"height": height, "width": width}
         return processor
     symbols = read_dictionary(dictionary) if dictionary else source.dictionary

@@ -205,7 +205,13 @@ def publish(folder: str | Path, repo_id: str, options: PushOptions | None = None
     create_repository(repo_id, token=token, private=options.private, revision=options.revision)
     renew_card(folder, repo_id, token=token, revision=options.revision)
     with tempfile.TemporaryDirectory(prefix="data2vec-push-") as staging:
-        prepare(folder, Path(staging), with_teacher=options.with_teacher, with_code=options.with_code)
+        try:
+            prepare(folder, Path(staging), with_teacher=options.with_teacher, with_code=options.with_code)
+        except OSError as error:
+            raise PublishError(
+                f"{folder} was not published: it could not be copied to {staging} ({error}). Free some space, or set "
+                "TMPDIR to another disk"
+            ) from error
         address = upload(
             Path(staging), repo_id, token=token, revision=options.revision, message=options.message, source=folder
         )
