@@ -6,7 +6,8 @@ import pytest
 from huggingface_hub import ModelCard
 from tiny_runs import KINDS, tiny_model
 
-from modeling_data2vec.trainers.model_card import BEGIN, END, Provenance, write_card
+from modeling_data2vec.trainers.model_card import BEGIN, END, write_card
+from modeling_data2vec.trainers.provenance import Provenance
 
 FULL = Provenance(
     license="mit",

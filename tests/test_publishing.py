@@ -18,9 +18,11 @@ from transformers import AutoModel, AutoModelForPreTraining
 from xet_files import VERSION
 
 from modeling_data2vec import Data2Vec2VisionForPreTraining, Data2Vec2VisionModel
-from modeling_data2vec.trainers import Data2VecTrainer, publishing
+from modeling_data2vec.trainers import Data2VecTrainer
+from modeling_data2vec.trainers import preflight as preflight_module
 from modeling_data2vec.trainers.cli import run
-from modeling_data2vec.trainers.publishing import PublishError, PushOptions, preflight, publish
+from modeling_data2vec.trainers.preflight import PublishError, preflight
+from modeling_data2vec.trainers.publishing import PushOptions, publish
 
 NAME = "anna/tiny"
 WRITER = {"push_to_hub": True, "hub_model_id": NAME, "hub_token": "hf_anna"}
@@ -46,7 +48,7 @@ print(sum(value.sum().item() for value in AutoModel.from_pretrained("anna/tiny")
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Without waiting between tries."""
-    monkeypatch.setattr(publishing, "WAITS", (0.0, 0.0))
+    monkeypatch.setattr(preflight_module, "WAITS", (0.0, 0.0))
 
 
 @pytest.fixture

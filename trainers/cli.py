@@ -19,9 +19,10 @@ from .evaluation import probe_table
 from .health import CollapseError
 from .inspection import inspect_target
 from .modalities import modality
+from .preflight import PublishError
 from .pretraining import PretrainOptions, pretrain
 from .published_models import check_recipe, listing
-from .publishing import PublishError, PushOptions, publish
+from .publishing import PushOptions, publish
 from .recipes import load_recipe
 from .tokenization import TokenizerOptions, build_tokenizer
 from .training_arguments import Data2VecTrainingArguments

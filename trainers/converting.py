@@ -14,11 +14,13 @@ from transformers import PreTrainedConfig
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from modeling_data2vec.auto import PRETRAINING_MODELS
-from modeling_data2vec.fairseq_checkpoints import FINE_TUNED_MODELS, Source, from_fairseq, to_fairseq, with_weights
+from modeling_data2vec.fairseq_checkpoints import Source, from_fairseq, to_fairseq, with_weights
 from modeling_data2vec.fairseq_files import read_checkpoint, write_checkpoint
+from modeling_data2vec.fairseq_tasks import FINE_TUNED_MODELS
 
 from .converted_processors import converted_processor
-from .model_card import Provenance, write_card
+from .model_card import write_card
+from .provenance import Provenance
 from .published_models import published_model
 
 # What a model has no place for, and what is needed to write its file again.

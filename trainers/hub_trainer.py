@@ -11,16 +11,9 @@ from transformers.trainer_utils import HubStrategy
 from transformers.utils import logging
 
 from .model_card import write_card
+from .preflight import check_disk, preflight
 from .provenance import run_provenance
-from .publishing import (
-    card_was_pushed,
-    check_disk,
-    create_repository,
-    preflight,
-    prepare,
-    renew_card,
-    upload,
-)
+from .publishing import card_was_pushed, create_repository, prepare, renew_card, upload
 
 logger = logging.get_logger(__name__)
 

@@ -1,13 +1,14 @@
-"""What a training run knows about itself, for the card of the model that it makes."""
+"""Where a model comes from: kept beside its weights, and said in its card."""
 
+import json
 import platform
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import Trainer
-
-from .model_card import SHOWN_HEALTH, Provenance
 
 PACKAGES = ("data2vec", "transformers", "torch", "datasets", "accelerate")
 # The arguments that a reader of the card wants to know.
@@ -20,6 +21,59 @@ SHOWN_SETTINGS = (
     *("num_masks", "mask_prob", "mask_length", "average_top_k_layers", "loss_beta", "teacher_scope"),
     *("ema_decay", "ema_end_decay", "ema_anneal_end_step"),
 )
+PROVENANCE_FILE = "provenance.json"
+SHOWN_HEALTH = (
+    ("loss", "loss", "{:.4g}"),
+    ("loss_below_constant", "loss below that of a constant prediction", "{:.0%}"),
+    ("target_std", "spread of the targets", "{:.3g}"),
+    ("prediction_std", "spread of the predictions", "{:.3g}"),
+    ("student_rank", "effective rank of the student's features", "{:.1f}"),
+    ("feature_encoder_rank", "effective rank of the feature encoder's output", "{:.1f}"),
+    ("teacher_student_cosine", "cosine of teacher and student", "{:.3f}"),
+    ("ema_decay", "decay of the teacher", "{:.6g}"),
+)
+
+
+@dataclass
+class Provenance:
+    """Where a model comes from: what its config does not say.
+
+    Attributes:
+        license: licence of the weights, as the Hub spells it; None if nobody said.
+        base_model: what the run went on from.
+        dataset: what it was trained on, as it was named on the command line.
+        recipe: name of the recipe, and where the recipe's values come from.
+        hyperparameters: name to value.
+        steps: optimizer steps made.
+        health: the last health figures, by name.
+        hardware: devices and processes.
+        seconds: length of the run.
+        versions: packages and their versions.
+        converted_from: name of the file that was converted, and its SHA-256.
+    """
+
+    license: str | None = None
+    base_model: str | None = None
+    dataset: str | None = None
+    recipe: dict[str, str] = field(default_factory=dict)
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    steps: int | None = None
+    health: dict[str, float] = field(default_factory=dict)
+    hardware: str | None = None
+    seconds: float | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    converted_from: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Provenance":
+        """What a folder says, or nothing."""
+        path = Path(folder) / PROVENANCE_FILE
+        return cls(**json.loads(path.read_text())) if path.is_file() else cls()
+
+    def save(self, folder: str | Path) -> None:
+        """Write it into a folder."""
+        values = {name: value for name, value in asdict(self).items() if value not in (None, {})}
+        (Path(folder) / PROVENANCE_FILE).write_text(json.dumps(values, indent=2) + "\n")
 
 
 def run_provenance(trainer: Trainer) -> Provenance:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 import yaml
 
-from modeling_data2vec.fairseq_checkpoints import CTC, IMAGE_CLASSES, task_config
+from modeling_data2vec.fairseq_tasks import CTC, IMAGE_CLASSES, task_config
 from modeling_data2vec.hub_configs import ROOT, recipe_names
 
 from .recipes import Recipe, load_recipe

@@ -1,4 +1,4 @@
-"""Publishing model folders on the Hub: what is checked before, what is sent, and what is tried again."""
+"""Publishing model folders on the Hub: what is sent, and the card, here and there."""
 
 import fnmatch
 import hashlib
@@ -6,21 +6,16 @@ import json
 import os
 import shutil
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from huggingface_hub import HfApi, ModelCard, get_token, hf_hub_download, save_torch_state_dict
+from huggingface_hub import HfApi, ModelCard, hf_hub_download, save_torch_state_dict
 from huggingface_hub.errors import (
     HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
     RemoteEntryNotFoundError,
     RepositoryNotFoundError,
 )
-from huggingface_hub.utils import validate_repo_id
 from safetensors.torch import load_file
 from transformers.dynamic_module_utils import get_relative_import_files
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, logging
@@ -28,7 +23,9 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, loggi
 import modeling_data2vec
 from modeling_data2vec.auto import MODELS, TASKS
 
-from .model_card import Provenance, outside_of_marks, write_card
+from .model_card import outside_of_marks, write_card
+from .preflight import PublishError, check_disk, first_line, preflight, retried
+from .provenance import Provenance
 
 logger = logging.get_logger(__name__)
 
@@ -39,13 +36,7 @@ PUBLISHED = (
     *("vocab.txt", "merges.txt", "README.md", "LICENSE*", "provenance.json", "probe.json", "*.png"),
 )
 WITH_TEACHER = ("fairseq.json", "fairseq.safetensors")  # what makes a converted file whole again
-WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds before each new try
 CARD_STATE = ".card-pushed"  # a hash of what a person had written when the card was last pushed
-Result = TypeVar("Result")
-
-
-class PublishError(RuntimeError):
-    """Something could not be published; nothing on this disk was lost."""
 
 
 @dataclass
@@ -62,124 +53,6 @@ class PushOptions:
     )
     license: str | None = field(default=None, metadata={"help": "Licence of the weights, as the Hub spells it."})
     message: str = field(default="Upload model", metadata={"help": "Commit message."})
-
-
-# ---- before ----
-
-
-def preflight(repo_id: str, *, token: str | None = None, model_type: str | None = None) -> str:
-    """Check that a model can be published under a name; better before a training run than after it.
-
-    Args:
-        repo_id: "namespace/name", or a name alone for one's own namespace.
-        token: default: the one that `hf auth login` stored, or HF_TOKEN.
-        model_type: what is to be published; a repository with another kind of model is not written over.
-
-    Returns:
-        The full name.
-
-    Raises:
-        PublishError: says what is wrong and what to do.
-    """
-    try:
-        validate_repo_id(repo_id)
-    except HFValidationError as error:
-        raise PublishError(
-            f"{repo_id!r} can't be a name on the Hub: use NAMESPACE/NAME of letters, digits, '-', '_' and '.' ({error})"
-        ) from error
-    token = token or get_token()
-    if token is None:
-        raise PublishError(
-            "there is no token to publish with: run `hf auth login`, or set HF_TOKEN, with a token that may write "
-            "(made under Settings, Access Tokens)"
-        )
-    api = HfApi(token=token)
-    try:
-        user = retried(api.whoami, "the Hub could not be asked whose token this is")
-    except HfHubHTTPError as error:
-        raise PublishError(
-            "the Hub does not know the token: it was revoked or is incomplete. Make a new one and run `hf auth login`"
-        ) from error
-    role = (user.get("auth") or {}).get("accessToken", {}).get("role")
-    if role == "read":
-        raise PublishError(
-            f"the token of {user['name']} can only read: make one that may write and run `hf auth login`"
-        )
-    namespaces = [user["name"], *(one["name"] for one in user.get("orgs", []))]
-    full_name = repo_id if "/" in repo_id else f"{user['name']}/{repo_id}"
-    if full_name.split("/")[0] not in namespaces:
-        raise PublishError(
-            f"{user['name']} can't publish as {full_name}: the namespace must be {' or '.join(namespaces)}"
-        )
-    found = _published_type(api, full_name)
-    if model_type is not None and found not in (None, model_type):
-        raise PublishError(
-            f"{full_name} already holds a model of type {found}, and this is {model_type}: choose another name, or "
-            "delete that repository first"
-        )
-    return full_name
-
-
-def _published_type(api: HfApi, repo_id: str) -> str | None:
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            path = hf_hub_download(repo_id, "config.json", token=api.token, local_dir=folder, endpoint=api.endpoint)
-            return json.loads(Path(path).read_text()).get("model_type")
-        except (RepositoryNotFoundError, RemoteEntryNotFoundError):
-            return None
-        except (HfHubHTTPError, OSError, ValueError) as error:
-            logger.info(f"{repo_id}: what it holds could not be read ({error})")
-            return None
-
-
-def check_disk(folder: str | Path, needed: int) -> None:
-    """Raise a PublishError if the disk of a folder has less than so many bytes."""
-    place = Path(folder).absolute()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
-    if free < needed:
-        raise PublishError(
-            f"{folder} is on a disk with {free / 2**30:.1f} GiB left, but {needed / 2**30:.1f} GiB are needed: free "
-            "some space, or choose another folder"
-        )
-
-
-# ---- again and again ----
-
-
-def retried(call: Callable[[], Result], what: str) -> Result:
-    """Call until it works, a few times, where the fault can pass: a busy or broken server, a cut line, a timeout.
-
-    Raises:
-        PublishError: it never worked.
-        HfHubHTTPError: the server refuses, and would again.
-    """
-    for wait in (*WAITS, None):
-        try:
-            return call()
-        except Exception as error:
-            if not _passes(error):
-                raise
-            if wait is None:
-                raise PublishError(f"{what}, in {len(WAITS) + 1} tries: {_first_line(error)}") from error
-            logger.warning(f"{what} ({_first_line(error)}); trying again in {wait:.0f} s")
-            time.sleep(wait)
-    raise AssertionError("unreachable")
-
-
-def _passes(error: Exception) -> bool:
-    response = getattr(error, "response", None)
-    if response is not None:
-        return response.status_code >= 500 or response.status_code in (408, 412, 429)
-    if isinstance(error, LocalEntryNotFoundError):  # the client gave up asking
-        return True
-    # Faults of the connection are the HTTP client's own errors; mistakes of ours are not.
-    return not isinstance(error, ValueError | TypeError | KeyError | AttributeError | FileNotFoundError | PublishError)
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 # ---- publishing ----
@@ -257,7 +130,7 @@ def upload(
         return retried(send, f"{repo_id} could not be written to")
     except (PublishError, HfHubHTTPError, ValueError) as error:
         raise PublishError(
-            f"{source} was not published: {_first_line(error)}. It is complete on this disk: "
+            f"{source} was not published: {first_line(error)}. It is complete on this disk: "
             f"`data2vec push {source} {repo_id}` tries again, and large files that have arrived are not sent twice"
         ) from error
 

@@ -1,0 +1,144 @@
+"""How the authors' fine-tuned models are put together, and their configs here: CTC, image classes, sentence classes."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from torch import Tensor
+from transformers import (
+    Data2VecAudioConfig,
+    Data2VecAudioForCTC,
+    Data2VecTextConfig,
+    Data2VecTextForSequenceClassification,
+    Data2VecVisionConfig,
+    Data2VecVisionForImageClassification,
+    PreTrainedConfig,
+)
+
+from .modeling_data2vec_audio import Data2Vec2AudioForCTC
+from .modeling_data2vec_text import Data2Vec2TextForSequenceClassification
+from .modeling_data2vec_vision import Data2Vec2VisionForImageClassification
+from .renaming import Renaming
+
+SENTENCE_HEAD = "classification_heads.sentence_classification_head."
+
+
+@dataclass(frozen=True)
+class Task:
+    """How the reference's fine-tuned models are put together.
+
+    Attributes:
+        config: the option that holds the pretrained model's config; None where it is the model's own.
+        prefix: what comes before the pretrained model's names.
+        heads: names of the head there and here.
+        model_classes: ours, by the `model_type` of the pretrained model.
+    """
+
+    config: str | None
+    prefix: str
+    heads: Renaming
+    model_classes: dict[str, Any]
+
+    def is_for(self, model: Any) -> bool:
+        """Whether a model was fine-tuned for the task."""
+        return type(model) is self.model_classes.get(model.config.model_type)
+
+
+CTC = Task(
+    "w2v_args",
+    "w2v_encoder.w2v_model.",
+    Renaming([("w2v_encoder.proj.", "lm_head.")]),
+    {"data2vec-audio": Data2VecAudioForCTC, "data2vec2-audio": Data2Vec2AudioForCTC},
+)
+IMAGE_CLASSES = Task(
+    "pretrained_model_args",
+    "model.",
+    Renaming([("fc_norm.", "fc_norm."), ("head.", "classifier.")]),
+    {
+        "data2vec-vision": Data2VecVisionForImageClassification,
+        "data2vec2-vision": Data2Vec2VisionForImageClassification,
+    },
+)
+SENTENCE_CLASSES = Task(
+    "pretrained_model_args",
+    "model.",
+    Renaming([(SENTENCE_HEAD, "classifier.")]),
+    {"data2vec2-text": Data2Vec2TextForSequenceClassification},
+)
+SENTENCE_CLASSES_V1 = Task(
+    None, "", Renaming([(SENTENCE_HEAD, "classifier.")]), {"data2vec-text": Data2VecTextForSequenceClassification}
+)
+TASKS = {
+    "wav2vec_ctc": CTC,
+    "mae_image_classification": IMAGE_CLASSES,
+    "data2vec_image_classification": IMAGE_CLASSES,
+    "data2vec_text_classification": SENTENCE_CLASSES,
+}
+FINE_TUNED_MODELS = [one for task in (*TASKS.values(), SENTENCE_CLASSES_V1) for one in task.model_classes.values()]
+NATIVE_CONFIGS: dict[str, type[PreTrainedConfig]] = {
+    "data2vec-audio": Data2VecAudioConfig,
+    "data2vec-text": Data2VecTextConfig,
+    "data2vec-vision": Data2VecVisionConfig,
+}
+HEAD_BIASES = ("lm_head.bias", "classifier.out_proj.bias", "classifier.bias")  # their lengths are numbers of outputs
+POOLER_NORM = "data2vec_vision.pooler.layernorm."  # where transformers' own classifier has the reference's fc_norm
+
+
+def task_config(pretraining: Any, task: Task, size: int) -> Any:
+    """The config of a model that is fine-tuned for a task: transformers' own for 1.0, ours for 2.0.
+
+    Args:
+        pretraining: of the pretrained model.
+        task: what for.
+        size: outputs of the head: letters or classes.
+
+    Example:
+        >>> task_config(Data2Vec2AudioForCTC.config_class(), CTC, 32).vocab_size
+        32
+    """
+    changes: dict[str, Any] = {"num_labels": size}
+    if task is CTC:
+        changes = {"vocab_size": size, "pad_token_id": 0}
+    native = NATIVE_CONFIGS.get(pretraining.model_type)
+    if native is None:
+        config = copy.deepcopy(pretraining)
+    else:
+        own = {entry.name for entry in fields(native)} - {entry.name for entry in fields(PreTrainedConfig)}
+        config = native(**{name: getattr(pretraining, name) for name in own})
+        if native is Data2VecVisionConfig:
+            changes |= {"use_mean_pooling": True, "use_mask_token": False}
+        elif native is Data2VecTextConfig:
+            changes |= {"classifier_dropout": 0.0, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+    for name, value in changes.items():
+        setattr(config, name, value)
+    return config
+
+
+def fine_tuned_config(
+    pretraining: Any, task: Task, model: Mapping[str, Any], head: Mapping[str, Tensor], state: Mapping[str, Tensor]
+) -> Any:
+    """`task_config` with what the file of a fine-tuned model says of its training."""
+    size = next((len(head[name]) for name in HEAD_BIASES if name in head), None)
+    if size is None:
+        raise ValueError(f"the file's {model['_name']} has no {' or '.join(HEAD_BIASES)}: it is not fine-tuned")
+    if task is IMAGE_CLASSES and model.get("prediction_mode", "MEAN_POOLING") not in ("MEAN_POOLING", 1):
+        raise ValueError(f"prediction_mode is {model['prediction_mode']}, but only MEAN_POOLING can be represented")
+    config = task_config(pretraining, task, size)
+    changes: dict[str, Any] = {}
+    if task is CTC:
+        changes["final_dropout"] = float(model.get("final_dropout") or 0.0)
+    if isinstance(config, Data2VecVisionConfig):
+        changes["use_mask_token"] = "data2vec_vision.embeddings.mask_token" in state
+    elif isinstance(config, Data2VecAudioConfig):
+        changes |= {
+            "apply_spec_augment": bool(model.get("apply_mask")),
+            "mask_time_prob": model.get("mask_prob") or 0.05,
+            "mask_time_length": model.get("mask_length") or 10,
+            "mask_feature_prob": model.get("mask_channel_prob") or 0.0,
+            "mask_feature_length": model.get("mask_channel_length") or 10,
+            "layerdrop": model.get("layerdrop") or 0.0,
+        }
+    for name, value in changes.items():
+        setattr(config, name, value)
+    return config

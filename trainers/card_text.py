@@ -1,0 +1,187 @@
+"""What a model card says, from what its folder holds."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .evaluation import ProbeRow, ProbeTable
+from .provenance import SHOWN_HEALTH, Provenance
+
+PROBE_FILE = "probe.json"
+KINDS = {"audio": "speech", "vision": "images", "text": "text"}
+FEATURES = {"audio": "feature-extraction", "vision": "image-feature-extraction", "text": "feature-extraction"}
+PIPELINES = {
+    "ForCTC": ("automatic-speech-recognition", "AutoModelForCTC"),
+    "ForImageClassification": ("image-classification", "AutoModelForImageClassification"),
+    "ForSequenceClassification": ("text-classification", "AutoModelForSequenceClassification"),
+}
+PROCESSORS = {"audio": "AutoFeatureExtractor", "vision": "AutoImageProcessor", "text": "AutoTokenizer"}
+PAPERS = {
+    "1.0": ("2202.03555", "data2vec: A General Framework for Self-supervised Learning in Speech, Vision and Language"),
+    "2.0": (
+        "2212.07525",
+        "Efficient Self-supervised Learning with Contextualized Target Representations for Vision, Speech and Language",
+    ),
+}
+
+
+CITATIONS = """@inproceedings{baevski2022data2vec,
+  title     = {data2vec: A General Framework for Self-supervised Learning in Speech, Vision and Language},
+  author    = {Baevski, Alexei and Hsu, Wei-Ning and Xu, Qiantong and Babu, Arun and Gu, Jiatao and Auli, Michael},
+  booktitle = {International Conference on Machine Learning},
+  year      = {2022},
+}
+@inproceedings{baevski2023efficient,
+  title     = {Efficient Self-supervised Learning with Contextualized Target Representations for Vision, Speech and
+               Language},
+  author    = {Baevski, Alexei and Babu, Arun and Hsu, Wei-Ning and Auli, Michael},
+  booktitle = {International Conference on Machine Learning},
+  year      = {2023},
+}"""
+
+
+def card_facts(folder: Path) -> dict[str, Any]:
+    """What a model folder says of itself.
+
+    Raises:
+        ValueError: it is no folder of a data2vec model.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except OSError as error:
+        raise ValueError(f"{folder} has no config.json: it is no model folder") from error
+    family, _, modality = str(config.get("model_type")).partition("-")
+    if family not in ("data2vec", "data2vec2") or modality not in KINDS:
+        raise ValueError(f"{folder} holds a model of type {config.get('model_type')!r}, not one of data2vec")
+    architecture = (config.get("architectures") or [""])[0]
+    task = next((value for ending, value in PIPELINES.items() if architecture.endswith(ending)), None)
+    return {
+        "config": config,
+        "version": "2.0" if family == "data2vec2" else "1.0",
+        "modality": modality,
+        "architecture": architecture,
+        "task": task,
+        "provenance": Provenance.load(folder),
+        "probe": json.loads((folder / PROBE_FILE).read_text()) if (folder / PROBE_FILE).is_file() else None,
+    }
+
+
+def card_text(folder: Path, facts: dict[str, Any]) -> str:
+    """The part of a card that is generated."""
+    sections = (
+        _introduction(folder, facts),
+        _usage(folder, facts),
+        _training(facts),
+        _health(folder, facts),
+        _evaluation(facts),
+        _limits(facts),
+        _licence(facts),
+        f"## Citation\n\n```bibtex\n{CITATIONS}\n```",
+    )
+    return "\n\n".join(section for section in sections if section)
+
+
+def _introduction(folder: Path, facts: dict[str, Any]) -> str:
+    config, version = facts["config"], facts["version"]
+    paper, title = PAPERS[version]
+    layers = config["num_hidden_layers"] + config.get("num_prenet_layers", 0)
+    lines = [
+        f"A data2vec {version} model for {KINDS[facts['modality']]} (`{facts['architecture']}`): {layers} layers, "
+        f"width {config['hidden_size']}, {config['num_attention_heads']} heads. "
+        f"Method: [{title}](https://arxiv.org/abs/{paper})."
+    ]
+    converted = facts["provenance"].converted_from
+    if converted:
+        lines.append(
+            f"Converted with `data2vec convert` from `{converted['file']}` (SHA-256 `{converted['sha256'][:16]}…`), "
+            "weights unchanged."
+        )
+    return "\n\n".join(lines)
+
+
+def _usage(folder: Path, facts: dict[str, Any]) -> str:
+    auto_class = facts["task"][1] if facts["task"] else "AutoModel"
+    with_code = "auto_map" in facts["config"]
+    package = "" if facts["version"] == "1.0" or with_code else "import modeling_data2vec  # pip install data2vec\n"
+    trust = ", trust_remote_code=True" if with_code else ""
+    processor = PROCESSORS[facts["modality"]]
+    return (
+        "## Use\n\n```python\n"
+        f"{package}from transformers import {', '.join(sorted((auto_class, processor)))}\n\n"
+        f'model = {auto_class}.from_pretrained("REPOSITORY"{trust})\n'
+        f'processor = {processor}.from_pretrained("REPOSITORY")\n```\n\n'
+        "`REPOSITORY` is this repository's id, or the folder it was downloaded to."
+    )
+
+
+def _training(facts: dict[str, Any]) -> str:
+    provenance: Provenance = facts["provenance"]
+    lines = []
+    if provenance.dataset:
+        lines.append(f"- Data: {provenance.dataset}")
+    if provenance.base_model:
+        lines.append(f"- Started from: {provenance.base_model}")
+    if provenance.recipe:
+        lines.append(f"- Recipe: {provenance.recipe['name']} ({provenance.recipe['source']})")
+    if provenance.steps is not None:
+        lines.append(f"- Optimizer steps: {provenance.steps:,}")
+    if provenance.hardware:
+        lines.append(f"- Hardware: {provenance.hardware}")
+    if provenance.seconds is not None:
+        lines.append(f"- Time: {_duration(provenance.seconds)}")
+    if provenance.versions:
+        lines.append("- " + ", ".join(f"{name} {version}" for name, version in provenance.versions.items()))
+    if not lines:
+        return ""
+    text = "## Training\n\n" + "\n".join(lines)
+    if provenance.hyperparameters:
+        rows = "\n".join(f"| {name} | {value} |" for name, value in provenance.hyperparameters.items())
+        text += f"\n\n| hyperparameter | value |\n|---|---|\n{rows}"
+    return text
+
+
+def _duration(seconds: float) -> str:
+    for limit, unit in ((7200, 3600), (120, 60)):
+        if seconds >= limit:
+            return f"{seconds / unit:.1f} {'hours' if unit == 3600 else 'minutes'}"
+    return f"{seconds:.0f} seconds"
+
+
+def _health(folder: Path, facts: dict[str, Any]) -> str:
+    health = facts["provenance"].health
+    rows = [f"| {label} | {form.format(health[name])} |" for name, label, form in SHOWN_HEALTH if name in health]
+    pictures = [
+        f"![{label}]({name})"
+        for name, label in (("curves.png", "Loss and health over the run"), ("pca.png", "Features, as colours"))
+        if (folder / name).is_file()
+    ]
+    if not rows and not pictures:
+        return ""
+    table = "| at the end of the run | |\n|---|---:|\n" + "\n".join(rows) if rows else ""
+    return "\n\n".join(part for part in ("## Health of the run", table, *pictures) if part)
+
+
+def _evaluation(facts: dict[str, Any]) -> str:
+    if not facts["probe"]:
+        return "## Evaluation\n\nNot evaluated: `data2vec probe` measures a model beside its baselines."
+    probe = dict(facts["probe"])
+    table = ProbeTable(**probe | {"rows": [ProbeRow(**row) for row in probe["rows"]]})
+    return f"## Evaluation\n\n{table.to_markdown()}"
+
+
+def _limits(facts: dict[str, Any]) -> str:
+    lines = ["The model knows what its data show, with their gaps and biases."]
+    if facts["task"] is None:
+        lines.append("It gives features and no answers: a task needs a head that is fine-tuned for it.")
+    if facts["modality"] == "audio":
+        lines.append("It takes sound at 16 kHz, each clip normalised to mean 0 and variance 1.")
+    if facts["config"].get("padding") == "reference":
+        lines.append(
+            "Padding enters its computations as in the authors' code, so that features depend a little on the batch."
+        )
+    return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _licence(facts: dict[str, Any]) -> str:
+    licence = facts["provenance"].license
+    return f"## Licence\n\n{licence}" if licence else "## Licence\n\nNot stated by whoever trained it."
