@@ -230,6 +230,28 @@ def test_mistakes_are_named_and_leave_nothing(tmp_path, capsys):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["image.pt", "there"]
 
 
+LIMITED = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+from modeling_data2vec.trainers.cli import run
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+sys.exit(run("convert", sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("direction", ["hub", "fairseq"])
+def test_a_disk_that_fills_up(tmp_path, direction):
+    """No file may grow beyond 20 kB: the weights don't fit."""
+    path = fairseq_examples.write(tmp_path, "image", one_of("v2_image_*_M*"))
+    convert(path, tmp_path / "model", MIT)
+    before = sorted(file.name for file in tmp_path.iterdir())
+    source = {"hub": path, "fairseq": tmp_path / "model"}[direction]
+    arguments = [str(source), str(tmp_path / "new"), "--to", direction, "--license", "mit"]
+    done = subprocess.run([sys.executable, "-c", LIMITED, *arguments], capture_output=True, text=True)
+    assert done.returncode == 2 and "could not be written" in done.stderr and "Traceback" not in done.stderr
+    assert sorted(file.name for file in tmp_path.iterdir()) == before
+
+
 def test_a_model_without_safetensors_or_of_another_class_does_not_go_back(tmp_path):
     path = fairseq_examples.write(tmp_path, "image", one_of("v2_image_*_M*"))
     convert(path, tmp_path / "model", MIT)

@@ -21,6 +21,7 @@ from modeling_data2vec import Data2Vec2VisionForPreTraining, Data2Vec2VisionMode
 from modeling_data2vec.trainers import Data2VecTrainer
 from modeling_data2vec.trainers import preflight as preflight_module
 from modeling_data2vec.trainers.cli import run
+from modeling_data2vec.trainers.health import CollapseError
 from modeling_data2vec.trainers.preflight import PublishError, preflight
 from modeling_data2vec.trainers.publishing import PushOptions, publish
 
@@ -393,6 +394,15 @@ def test_nothing_is_lost_when_the_network_is(hub, tmp_path):
     saved_model = AutoModel.from_pretrained(tmp_path / "run").state_dict()
     trained = run_.model.base_model.state_dict()
     assert all(torch.equal(value, trained[name]) for name, value in saved_model.items())
+
+
+def test_a_collapsed_run_is_not_published(hub, tmp_path):
+    run_ = trainer(tmp_path / "run")
+    run_.health_callback.on_log = lambda *args, **kwargs: None
+    run_.health_callback.diagnosis = "The run collapsed."
+    with pytest.raises(CollapseError):
+        run_.train()
+    assert hub.files(NAME) == {}
 
 
 def test_models_push_themselves(hub, tmp_path):

@@ -4,11 +4,14 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedConfig
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
@@ -74,7 +77,8 @@ def convert(source: str | Path, destination: str | Path, options: ConvertOptions
     if destination.exists():
         raise ValueError(f"{destination} exists already: choose another destination, or remove it")
     if options.to == "fairseq":
-        write_checkpoint(destination, to_fairseq(*load_converted(source)))
+        with _clear_when_full(destination):
+            write_checkpoint(destination, to_fairseq(*load_converted(source)))
         return None
     licence = _licence(options)
     content = read_checkpoint(source)
@@ -84,7 +88,8 @@ def convert(source: str | Path, destination: str | Path, options: ConvertOptions
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         _name_labels(model.config, options.labels)
-        save_converted(model, origin, unfinished)
+        with _clear_when_full(destination):
+            save_converted(model, origin, unfinished)
         if processor is not None:
             processor.save_pretrained(unfinished)
         if options.check is not None:
@@ -96,6 +101,18 @@ def convert(source: str | Path, destination: str | Path, options: ConvertOptions
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return model
+
+
+@contextmanager
+def _clear_when_full(destination: Path) -> Iterator[None]:
+    """Say what can't be written, and what to do."""
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ValueError(
+            f"{destination} could not be written ({str(error).splitlines()[0]}): free some space, or choose another "
+            "destination. Nothing is left of it"
+        ) from error
 
 
 def save_converted(model: Any, source: Source, folder: Path) -> None:

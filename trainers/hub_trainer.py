@@ -74,12 +74,10 @@ class HubTrainer(Trainer):
             run_provenance(self).save(folder)
             write_card(folder, self.hub_model_id or self.args.hub_model_id)
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """As `Trainer`'s; with `push_to_hub` the trained model is saved and pushed at the end."""
-        result = super().train(*args, **kwargs)
+    def after_training(self) -> None:
+        """Save and push the trained model, where `push_to_hub` asks for it; to be called at the end of `train`."""
         if self.args.push_to_hub and self.push_at_end:
             self.push_to_hub()
-        return result
 
     def push_to_hub(
         self,

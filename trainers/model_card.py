@@ -84,9 +84,9 @@ def _metadata(folder: Path, facts: dict[str, Any], name: str | None) -> ModelCar
         license=provenance.license,
         base_model=provenance.base_model if _is_hub_id(provenance.base_model) else None,
         datasets=[provenance.dataset] if provenance.dataset and _is_hub_id(provenance.dataset) else None,
-        model_name=name or folder.resolve().name,
     )
-    data.eval_results = _results(facts) or None
+    if results := _results(facts):
+        data.model_name, data.eval_results = name or folder.resolve().name, results
     return data
 
 

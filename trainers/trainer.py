@@ -77,8 +77,11 @@ class Data2VecTrainer(HubTrainer):
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
         """Train; `resume_from_checkpoint=True` goes on from the last complete checkpoint, if there is one.
 
+        With `push_to_hub` the model is saved and pushed at the end.
+
         Raises:
             CollapseError: the run collapsed or diverged; a checkpoint of its last step has been written.
+            PublishError: the model is saved, but could not be pushed.
         """
         if resume_from_checkpoint is True:
             folder = self.args.output_dir
@@ -87,6 +90,7 @@ class Data2VecTrainer(HubTrainer):
         result = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
         if self.health_callback.diagnosis and self.args.stop_on_collapse:
             raise CollapseError(self.health_callback.diagnosis)
+        self.after_training()
         return result
 
     def _length_batches(self) -> LengthBatchSampler:
