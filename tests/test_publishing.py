@@ -157,9 +157,19 @@ def test_the_same_folder_again_sends_nothing_large(hub, token, tmp_path):
 def test_a_large_model_in_several_files(hub, token, tmp_path):
     tiny_model().save_pretrained(tmp_path / "model", max_shard_size="20KB")
     assert len(list((tmp_path / "model").glob("*.safetensors"))) > 1
-    for with_teacher in (False, True):
+    expected = tiny_model().state_dict()
+    for with_teacher in (False, True, False):  # what an earlier push had in other files is gone
         publish(tmp_path / "model", NAME, PushOptions(with_teacher=with_teacher))
-        AutoModelForPreTraining.from_pretrained(NAME, cache_dir=tmp_path / str(with_teacher))
+        single = "model.safetensors" in hub.files(NAME)
+        assert single != any(name.startswith("model-0") for name in hub.files(NAME)) and single != with_teacher
+        model = AutoModelForPreTraining.from_pretrained(NAME, cache_dir=tmp_path / str(with_teacher))
+        assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
+
+
+def test_a_refusal_is_put_in_words(hub, token, tmp_path):
+    hub.fail("POST", "/api/repos/create", status=403, body={"error": "no write access"})
+    with pytest.raises(PublishError, match="refuses to make anna/tiny: .*right to write"):
+        publish(saved(tmp_path / "model"), NAME)
 
 
 def test_the_command(hub, token, tmp_path, capsys):

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ PUBLISHED = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json"),
     *("vocab.txt", "merges.txt", "README.md", "LICENSE*", "provenance.json", "probe.json", "*.png"),
 )
+WEIGHTS = ("model*.safetensors", "model.safetensors.index.json")
 WITH_TEACHER = ("fairseq.json", "fairseq.safetensors")  # what makes a converted file whole again
 CARD_STATE = ".card-pushed"  # a hash of what a person had written when the card was last pushed
 
@@ -95,12 +97,19 @@ def publish(folder: str | Path, repo_id: str, options: PushOptions | None = None
 def create_repository(repo_id: str, *, token: str | None, private: bool | None, revision: str | None = None) -> None:
     """Make a repository, and a branch, where there is none."""
     api = HfApi(token=token)
-    retried(lambda: api.create_repo(repo_id, private=private or None, exist_ok=True), f"{repo_id} could not be created")
+    calls: list[tuple[str, Callable[[], Any]]] = [
+        (repo_id, lambda: api.create_repo(repo_id, private=private or None, exist_ok=True))
+    ]
     if revision is not None:
-        retried(
-            lambda: api.create_branch(repo_id, branch=revision, exist_ok=True),
-            f"the branch {revision} of {repo_id} could not be created",
-        )
+        name = f"the branch {revision} of {repo_id}"
+        calls.append((name, lambda: api.create_branch(repo_id, branch=str(revision), exist_ok=True)))
+    for name, call in calls:
+        try:
+            retried(call, f"{name} could not be created")
+        except HfHubHTTPError as error:
+            raise PublishError(
+                f"the Hub refuses to make {name}: {first_line(error)} Does the token have the right to write there?"
+            ) from error
 
 
 def upload(
@@ -123,6 +132,7 @@ def upload(
             path_in_repo=path_in_repo,
             revision=revision,
             commit_message=message,
+            delete_patterns=list(WEIGHTS),  # of an earlier push, in another number of files
         )
         return str(commit.commit_url)
 
@@ -148,8 +158,9 @@ def prepare(folder: Path, staging: Path, *, with_teacher: bool = False, with_cod
             shutil.copy(file, staging / file.name)
     weights = weight_files(folder)
     if with_teacher:
-        for file in weights:
-            shutil.copy(file, staging / file.name)
+        for file in folder.iterdir():
+            if any(fnmatch.fnmatch(file.name, pattern) for pattern in WEIGHTS):
+                shutil.copy(file, staging / file.name)
     else:
         state = {name: value for file in weights for name, value in load_file(file).items()}
         kept = {name: value for name, value in state.items() if not name.startswith("teacher.")}
@@ -159,7 +170,7 @@ def prepare(folder: Path, staging: Path, *, with_teacher: bool = False, with_cod
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors of a model, and the index that lists them where they are several.
+    """The safetensors of a model: one file, or those that an index lists.
 
     Raises:
         PublishError: there are none, or some are missing.
