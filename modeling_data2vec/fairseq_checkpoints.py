@@ -25,7 +25,7 @@ from .conversion_v1 import (
     state_to_fairseq_v1,
 )
 from .core import Data2VecCore
-from .fairseq_files import resolved
+from .fairseq_files import as_fairseq_dictionary, resolved
 from .fairseq_tasks import (
     CTC,
     IMAGE_CLASSES,
@@ -48,15 +48,23 @@ class Source:
         config: the file's config, plain and resolved.
         names: the names of its weights, in order; the teacher's with `teacher_key` and a point before them.
         teacher_key: the entry that holds the teacher; None without one.
-        dictionary: symbols of the task's dictionary, in order; None without one.
+        task_state: what the task had kept, such as a dictionary, plain.
         rest: weights that the model has no place for, or has in another form.
     """
 
     config: dict[str, Any]
     names: list[str]
     teacher_key: str | None = None
-    dictionary: list[str] | None = None
+    task_state: dict[str, Any] = field(default_factory=dict)
     rest: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def dictionary(self) -> list[str] | None:
+        """Symbols of the task's dictionary, in order; None without one."""
+        dictionary = self.task_state.get("target_dictionary") or self.task_state.get("source_dictionary")
+        if isinstance(dictionary, Mapping):
+            dictionary = dictionary.get("symbols")
+        return [str(symbol) for symbol in dictionary] if isinstance(dictionary, list) else None
 
 
 def from_fairseq(content: Mapping[str, Any]) -> tuple[Any, Source]:
@@ -88,7 +96,7 @@ def from_fairseq(content: Mapping[str, Any]) -> tuple[Any, Source]:
         config=config,
         names=[*student, *(f"{teacher_key}.{name}" for name in teacher)],
         teacher_key=teacher_key,
-        dictionary=_dictionary(content),
+        task_state=dict(content.get("task_state") or {}),
     )
     ours, state = (
         _pretrained(config["model"], student, teacher, source)
@@ -135,7 +143,10 @@ def to_fairseq(model: Any, source: Source | None = None) -> dict[str, Any]:
             nested.setdefault(teacher_key, OrderedDict())[name.removeprefix(f"{teacher_key}.")] = value.contiguous()
         else:
             nested[name] = value.contiguous()
-    dictionary = source.dictionary if source else None
+    task_state = dict(source.task_state) if source else {}
+    for name, value in task_state.items():
+        if isinstance(value, Mapping) and "symbols" in value:
+            task_state[name] = as_fairseq_dictionary(value)
     return {
         "args": None,
         "cfg": source.config if source else _config_for_fairseq(model, task),
@@ -144,7 +155,7 @@ def to_fairseq(model: Any, source: Source | None = None) -> dict[str, Any]:
         "optimizer_history": [
             {"criterion_name": None, "optimizer_name": None, "lr_scheduler_state": {}, "num_updates": 0}
         ],
-        "task_state": {"target_dictionary": dictionary} if dictionary else {},
+        "task_state": task_state,
         "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}},
         "last_optimizer_state": None,
     }
@@ -244,15 +255,14 @@ def _config_for_fairseq(model: Any, task: Task | None) -> dict[str, Any]:
     if task is None:
         return inner
     if task.config is None:
-        return inner | {"task": {"_name": "sentence_prediction", "data": "", "num_classes": config.num_labels}}
+        return inner | {"task": {"_name": task.task, "data": "", "num_classes": config.num_labels}}
     name = next(name for name, known in TASKS.items() if known is task)
-    outer_task = {CTC.prefix: "audio_finetuning", IMAGE_CLASSES.prefix: "mae_image_classification"}[task.prefix]
     outer: dict[str, Any] = {"_name": name, task.config: inner}
     if task is CTC:
         outer |= {"final_dropout": config.final_dropout, "normalize": True}
     elif task is IMAGE_CLASSES:
         outer |= {"num_classes": config.num_labels, "use_fc_norm": True}
-    return {"model": outer, "task": {"_name": outer_task, "data": ""}}
+    return {"model": outer, "task": {"_name": task.task, "data": ""}}
 
 
 def _model_section(config: Any) -> dict[str, Any]:
@@ -349,11 +359,3 @@ def _teacher_key(config: Any, task: Task | None) -> str | None:
     if task is not None:
         return None
     return "encoder._ema" if config.model_type == "data2vec-text" else "_ema"
-
-
-def _dictionary(content: Mapping[str, Any]) -> list[str] | None:
-    task_state = content.get("task_state") or {}
-    dictionary = task_state.get("target_dictionary") or task_state.get("source_dictionary")
-    if isinstance(dictionary, Mapping):
-        dictionary = dictionary.get("symbols")
-    return [str(symbol) for symbol in dictionary] if isinstance(dictionary, list) else None

@@ -10,11 +10,14 @@ import pickle
 import pickletools
 import re
 import stat
+import sys
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -113,10 +116,43 @@ def write_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".incomplete")
     try:
-        torch.save(dict(content), unfinished)
+        with _dictionaries_importable():
+            torch.save(dict(content), unfinished)
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+class Dictionary:
+    """Pickles as fairseq's dictionary, whose attributes it has."""
+
+
+Dictionary.__module__ = "fairseq.data.dictionary"
+
+
+def as_fairseq_dictionary(state: Mapping[str, Any]) -> Dictionary:
+    """What `read_checkpoint` made plain, for `write_checkpoint`: fairseq finds its own class again."""
+    dictionary = Dictionary()
+    dictionary.__dict__.update(state)
+    return dictionary
+
+
+@contextmanager
+def _dictionaries_importable() -> Iterator[None]:
+    """Let pickle find the class by fairseq's name, where fairseq is not installed: it only looks."""
+    names = ("fairseq", "fairseq.data", "fairseq.data.dictionary")
+    before = {name: sys.modules.get(name) for name in names}
+    for name in names:
+        sys.modules[name] = ModuleType(name)
+    sys.modules[names[-1]].Dictionary = Dictionary  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
 
 
 def plain(value: Any) -> Any:

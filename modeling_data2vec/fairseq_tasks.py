@@ -31,12 +31,14 @@ class Task:
     Attributes:
         config: the option that holds the pretrained model's config; None where it is the model's own.
         prefix: what comes before the pretrained model's names.
+        task: fairseq's name of the task that trains it.
         heads: names of the head there and here.
         model_classes: ours, by the `model_type` of the pretrained model.
     """
 
     config: str | None
     prefix: str
+    task: str
     heads: Renaming
     model_classes: dict[str, Any]
 
@@ -48,12 +50,14 @@ class Task:
 CTC = Task(
     "w2v_args",
     "w2v_encoder.w2v_model.",
+    "audio_finetuning",
     Renaming([("w2v_encoder.proj.", "lm_head.")]),
     {"data2vec-audio": Data2VecAudioForCTC, "data2vec2-audio": Data2Vec2AudioForCTC},
 )
 IMAGE_CLASSES = Task(
     "pretrained_model_args",
     "model.",
+    "mae_image_classification",
     Renaming([("fc_norm.", "fc_norm."), ("head.", "classifier.")]),
     {
         "data2vec-vision": Data2VecVisionForImageClassification,
@@ -63,11 +67,16 @@ IMAGE_CLASSES = Task(
 SENTENCE_CLASSES = Task(
     "pretrained_model_args",
     "model.",
+    "sentence_prediction",
     Renaming([(SENTENCE_HEAD, "classifier.")]),
     {"data2vec2-text": Data2Vec2TextForSequenceClassification},
 )
 SENTENCE_CLASSES_V1 = Task(
-    None, "", Renaming([(SENTENCE_HEAD, "classifier.")]), {"data2vec-text": Data2VecTextForSequenceClassification}
+    None,
+    "",
+    "sentence_prediction",
+    Renaming([(SENTENCE_HEAD, "classifier.")]),
+    {"data2vec-text": Data2VecTextForSequenceClassification},
 )
 TASKS = {
     "wav2vec_ctc": CTC,

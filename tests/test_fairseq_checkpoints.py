@@ -1,6 +1,7 @@
 """fairseq_checkpoints.py: every stored checkpoint becomes a model with the same weights, and the same file again."""
 
 import copy
+import sys
 
 import fairseq_examples
 import pytest
@@ -56,6 +57,10 @@ def test_a_stored_checkpoint_has_the_stored_weights_and_goes_back_bit_by_bit(pat
     again = read_checkpoint(tmp_path / "again.pt")
     assert_equal(flat(content["model"]), flat(again["model"]))
     assert again["cfg"] == source.config == (content["cfg"] or source.config)
+    assert again["task_state"] == content["task_state"]
+    if content["task_state"]:
+        assert "fairseq.data.dictionary" in (tmp_path / "again.pt").read_bytes().decode("latin1")
+        assert "fairseq" not in sys.modules
     weights = flat(again["model"])
     for name, value in stored.items():
         key = name.removeprefix("model.")

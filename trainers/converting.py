@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +124,8 @@ def save_converted(model: Any, source: Source, folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     config["dtype"] = "float32"
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    origin = {name: value for name, value in asdict(source).items() if name != "rest"}
-    (folder / SOURCE_FILE).write_text(json.dumps(origin, indent=1) + "\n")
+    origin = {entry.name: getattr(source, entry.name) for entry in fields(source) if entry.name != "rest"}
+    (folder / SOURCE_FILE).write_text(json.dumps(origin, indent=1, default=str) + "\n")
     if source.rest:
         save_file({name: value.contiguous() for name, value in source.rest.items()}, folder / REST_FILE)
 
