@@ -138,5 +138,7 @@ def _passes(error: Exception) -> bool:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says first."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    """What an error says first, and what the server says."""
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    said = getattr(error, "server_message", None)
+    return f"{line} ({said})" if said and said not in line else line
