@@ -166,3 +166,51 @@ def test_transform_of_a_processor(size, expected):
     if "height" in size:
         processed = processor(photo(), return_tensors="pt", resample=Image.Resampling.BICUBIC)
         torch.testing.assert_close(transform(photo()), processed["pixel_values"][0], atol=1e-4, rtol=0)
+
+
+# ---- colours ----
+
+
+def test_jitter_changes_colours_within_bounds_and_repeats():
+    image = photo()
+    transform = ImageTransform(image.size[::-1], 3, [0.0] * 3, [1.0] * 3, (1.0, 1.0), color_jitter=(0.4, 0.0, 0.0))
+    plain = transform(image)
+    for seed in range(20):
+        changed = transform.jitter(image, Random(seed))
+        factor = np.asarray(changed, float).mean() / np.asarray(image, float).mean()
+        assert 0.58 < factor < 1.42
+    assert torch.equal(transform(image, Random(3)), transform(image, Random(3)))
+    assert not torch.equal(transform(image, Random(3)), transform(image, Random(4)))
+    assert torch.equal(transform(image), plain)  # without augmentation
+
+
+def test_each_part_of_the_jitter_does_what_it_says():
+    image = photo()
+    colours = np.asarray(image, float)
+
+    def changed(*shares, seed=0):
+        transform = ImageTransform((8, 8), 3, color_jitter=shares)
+        return np.asarray(transform.jitter(image, Random(seed)), float)
+
+    # A random factor f moves every pixel to mean + f (pixel - mean); grey stays where saturation alone changes.
+    contrast = changed(0.0, 0.4, 0.0)
+    assert contrast.std() != pytest.approx(colours.std(), rel=1e-3)
+    saturation = changed(0.0, 0.0, 0.4)
+    grey = np.asarray(image.convert("L"), float)
+    grey_after = np.asarray(Image.fromarray(saturation.astype(np.uint8)).convert("L"), float)
+    assert np.abs(grey - grey_after).mean() < 2.0
+    assert np.ptp(saturation, axis=2).mean() != pytest.approx(np.ptp(colours, axis=2).mean(), rel=1e-3)
+    assert np.array_equal(changed(0.0, 0.0, 0.0), colours)
+
+
+def test_without_jitter_crops_are_what_they_were():
+    """No random number is drawn for colours that don't change."""
+    image = Image.fromarray(arrays()[0])
+    one, other = (ImageTransform((8, 8), 1, [0.5], [0.5], color_jitter=jitter) for jitter in ((0, 0, 0), (0.0,) * 3))
+    assert torch.equal(one(image, Random(5)), other(image, Random(5)))
+
+
+@pytest.mark.parametrize(("channels", "jitter"), [(3, (0.4, 0.4)), (3, (0.4, -0.1, 0.0)), (5, (0.4, 0.4, 0.4))])
+def test_jitter_that_can_not_be(channels, jitter):
+    with pytest.raises(ValueError, match="color_jitter is"):
+        ImageTransform((8, 8), channels, [0.5] * channels, [0.5] * channels, color_jitter=jitter)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageEnhance
 from torch import Tensor
 
 from .samples import UnreadableError
@@ -60,7 +60,7 @@ def decode_image(value: Any, num_channels: int) -> Image.Image | Tensor:
 
 @dataclass
 class ImageTransform:
-    """Random resized crop, flip and normalisation, without torchvision (the published recipe's augmentation).
+    """Colour jitter, random resized crop, flip and normalisation, without torchvision (the published augmentation).
 
     Args:
         size: (height, width) of the result.
@@ -69,6 +69,8 @@ class ImageTransform:
         crop_scale: smallest and largest share of the image's area that a crop takes; (1, 1) takes the whole image.
         crop_ratio: smallest and largest aspect ratio of a crop.
         horizontal_flip: flip every second image at random.
+        color_jitter: by how much brightness, contrast and saturation may be multiplied or divided, as a share: factors
+            from 1 - x to 1 + x, in random order, before the crop. For grey and colour images; (0, 0, 0) for none.
     """
 
     size: tuple[int, int]
@@ -78,6 +80,7 @@ class ImageTransform:
     crop_scale: tuple[float, float] = (0.2, 1.0)
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     horizontal_flip: bool = True
+    color_jitter: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     @classmethod
     def from_processor(cls, processor: Any, **kwargs: Any) -> "ImageTransform":
@@ -103,8 +106,26 @@ class ImageTransform:
                 )
         if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
             raise ValueError(f"crop_scale is {self.crop_scale}, but must be two increasing numbers in (0, 1]")
+        if len(self.color_jitter) != 3 or min(self.color_jitter) < 0:
+            raise ValueError(
+                f"color_jitter is {self.color_jitter}, but must be three shares, of brightness, contrast and saturation"
+            )
+        if any(self.color_jitter) and self.num_channels not in (1, 3):
+            raise ValueError(
+                f"color_jitter is {self.color_jitter}, but images with {self.num_channels} channels have no colours: "
+                "leave it out"
+            )
         self._mean = torch.tensor(self.mean).view(-1, 1, 1)
         self._std = torch.tensor(self.std).view(-1, 1, 1)
+
+    def jitter(self, image: Image.Image, rng: Random) -> Image.Image:
+        """Brightness, contrast and saturation changed by random factors, in random order."""
+        enhancers = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
+        changes = [(enhance, share) for enhance, share in zip(enhancers, self.color_jitter, strict=True) if share]
+        rng.shuffle(changes)
+        for enhance, share in changes:
+            image = enhance(image).enhance(rng.uniform(max(0.0, 1 - share), 1 + share))
+        return image
 
     def crop_box(self, width: int, height: int, rng: Random) -> tuple[int, int, int, int]:
         """A random crop (left, top, right, bottom): ten tries, then the largest centred one."""
@@ -127,12 +148,14 @@ class ImageTransform:
 
         Args:
             image: from `decode_image`.
-            rng: decides crop and flip; None for no augmentation, only the resize.
+            rng: decides colours, crop and flip; None for no augmentation, only the resize.
 
         Returns:
             fp32 [channels, height, width], normalised.
         """
         is_tensor = isinstance(image, Tensor)
+        if rng and any(self.color_jitter) and isinstance(image, Image.Image):
+            image = self.jitter(image, rng)
         width, height = (image.shape[2], image.shape[1]) if isinstance(image, Tensor) else image.size
         left, top, right, bottom = self.crop_box(width, height, rng) if rng else (0, 0, width, height)
         if isinstance(image, Tensor):

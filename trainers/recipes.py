@@ -30,7 +30,14 @@ DATA_KEYS = {
 }
 CROPS = ("shortest", "none")
 SAMPLING_RATE = 16_000  # of all speech models
-AUGMENTATION_KEYS = {"crop_scale", "crop_ratio", "horizontal_flip", "mean", "std"}  # of `images.ImageTransform`
+AUGMENTATION_KEYS = {
+    "crop_scale",
+    "crop_ratio",
+    "horizontal_flip",
+    "color_jitter",
+    "mean",
+    "std",
+}  # of `images.ImageTransform`
 EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
