@@ -69,9 +69,18 @@ class Inert:
         self.state = state
 
 
+def _placeholder(name: str) -> type[Inert]:
+    """A class that goes by a name of a file; torch's unpickler compares names."""
+    module, _, attribute = name.rpartition(".")
+    return type(attribute, (Inert,), {"__module__": module, "__qualname__": attribute})
+
+
 def _empty_dict(*arguments: Any) -> dict:
     """What a defaultdict is made as."""
     return {}
+
+
+_empty_dict.__module__, _empty_dict.__qualname__ = DEFAULTDICT.split(".")
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -89,10 +98,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     names = _names_in(path)
-    inert: list[Any] = [(type(name.rpartition(".")[2], (Inert,), {}), name) for name in names if INERT.fullmatch(name)]
-    inert.append((_empty_dict, DEFAULTDICT))
+    allowed: list[Any] = [_placeholder(name) for name in names if INERT.fullmatch(name)]
+    allowed.append(_empty_dict)
     try:
-        with torch.serialization.safe_globals(inert):
+        with torch.serialization.safe_globals(allowed):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         content = plain(content)
     except RecursionError as error:
