@@ -81,6 +81,7 @@ def _empty_dict(*arguments: Any) -> dict:
 
 
 _empty_dict.__module__, _empty_dict.__qualname__ = DEFAULTDICT.split(".")
+_empty_dict.__name__ = _empty_dict.__qualname__  # which torch 2.6 compares
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

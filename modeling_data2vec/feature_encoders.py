@@ -194,7 +194,7 @@ class ImageFeatureEncoder(FeatureEncoder):
 
     def positions(self, grid: tuple[int, int], like: Tensor) -> Tensor:
         """Sin-cos positions [T, D] of a grid, computed once for each grid, device and dtype."""
-        if torch.compiler.is_compiling() or torch.compiler.is_exporting():
+        if torch.compiler.is_compiling():  # exporting is compiling, too
             return sincos_positions_2d(*grid, like.shape[-1], device=like.device, dtype=like.dtype)
         key = (grid, like.device, like.dtype)
         if key not in self._positions:

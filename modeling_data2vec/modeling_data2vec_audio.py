@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Data2VecAudioModel, Data2VecAudioPreTrainedModel
 from transformers import initialization as init
@@ -154,23 +155,28 @@ class Data2Vec2AudioForCTC(Data2Vec2AudioPreTrainedModel):
         outputs = self.data2vec2_audio(input_values, attention_mask, **kwargs)
         states = outputs.last_hidden_state[:, self.config.num_extra_tokens :]
         logits = self.lm_head(self.dropout(states))  # [B, T, vocab_size]
-        loss = None
-        if labels is not None:
-            if labels.max() >= self.config.vocab_size:
-                raise ValueError(f"labels go up to {int(labels.max())}, but vocab_size is {self.config.vocab_size}")
-            samples = input_values.new_full((len(input_values),), input_values.shape[1], dtype=torch.long)
-            if attention_mask is not None:
-                samples = attention_mask.long().sum(1)
-            loss = self.loss_function(
-                logits=logits,
-                labels=labels,
-                logit_lengths=self.config.num_frames(samples),
-                blank_token_id=self.config.pad_token_id,
-                reduction=self.config.ctc_loss_reduction,
-                zero_infinity=self.config.ctc_zero_infinity,
-            )
+        loss = None if labels is None else self._ctc_loss(logits, labels, input_values, attention_mask)
         return CausalLMOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+    def _ctc_loss(self, logits: Tensor, labels: Tensor, inputs: Tensor, attention_mask: Tensor | None) -> Tensor:
+        """CTC over each clip's real frames and each sentence's real letters."""
+        config = self.config
+        if labels.max() >= config.vocab_size:
+            raise ValueError(f"labels go up to {int(labels.max())}, but vocab_size is {config.vocab_size}")
+        samples = inputs.new_full((len(inputs),), inputs.shape[1], dtype=torch.long)
+        if attention_mask is not None:
+            samples = attention_mask.long().sum(1)
+        letters = labels >= 0
+        return F.ctc_loss(
+            F.log_softmax(logits, dim=-1, dtype=torch.float32).transpose(0, 1),  # [T, B, vocab_size]
+            labels.masked_select(letters),
+            config.num_frames(samples),
+            letters.sum(1),
+            blank=config.pad_token_id or 0,
+            reduction=config.ctc_loss_reduction,
+            zero_infinity=config.ctc_zero_infinity,
         )
 
 
