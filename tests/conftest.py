@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from local_hub import LocalHub, free_port
+from local_hub import LocalHub
 
 # Read when the clients are imported: every process of tests has a Hub, a cache and no token of its own.
-PORT = free_port()
+HUB = LocalHub()  # has its port from here on, and answers when the session starts
 HOME = tempfile.TemporaryDirectory(prefix="hub-home-")
 os.environ |= {
-    "HF_ENDPOINT": f"http://127.0.0.1:{PORT}",
+    "HF_ENDPOINT": HUB.endpoint,
     "HF_HOME": HOME.name,
     "HF_HUB_DISABLE_XET": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -27,7 +27,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 @pytest.fixture(scope="session", autouse=True)
 def _local_hub():
-    with LocalHub(PORT) as hub:
+    with HUB as hub:
         yield hub
     HOME.cleanup()
 

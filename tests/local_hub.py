@@ -195,13 +195,6 @@ class LocalHub:
         return None
 
 
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class _Handler(BaseHTTPRequestHandler):
     """One request: a method of `ROUTES` answers it with (status, JSON or bytes, headers)."""
 
