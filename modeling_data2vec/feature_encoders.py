@@ -70,6 +70,10 @@ class FeatureEncoder(nn.Module):
         """Turn a batch of raw input into an `Embedding`; `attention_mask` is 1 at real, 0 at padded input."""
         raise NotImplementedError
 
+    def num_positions(self, length: int) -> int:
+        """Positions that `embed` makes of a row of that much raw input; as many, if nothing else is said."""
+        return length
+
     def drop_local_encoder(self) -> None:
         """Give up the part that reads raw input: a teacher of scope "encoder" reads the student's features."""
         raise NotImplementedError
@@ -262,6 +266,9 @@ class AudioFeatureEncoder(FeatureEncoder):
             num_frames = config.num_frames(attention_mask.long().sum(1))  # [B]
             valid = torch.arange(length, device=features.device) < num_frames[:, None]  # [B, T]
         return Embedding(features, features, (length,), valid)
+
+    def num_positions(self, length: int) -> int:
+        return self.config.num_frames(length)
 
     def drop_local_encoder(self) -> None:
         self.convs = self.feature_norm = self.feature_projection = None

@@ -4,6 +4,7 @@
 """
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from .core import Data2VecCore, Data2VecPreTrainingOutput
 from .embedding import Embedding
 from .feature_encoders import FeatureEncoder
 from .heads import ConvDecoder
+from .length_groups import can_group, encode_in_groups, group_cost
 from .losses import mean_over_positions
 from .masking import visible_ids
 from .safe_loading import SafeLoading
@@ -93,11 +95,32 @@ class Data2Vec2Encoder(Data2Vec2PreTrainedModel):
         self.post_init()
 
     def encode(self, inputs: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> BaseModelOutputWithPooling:
-        """Encode raw input [B, ...]; `attention_mask` is 1 at real, 0 at padded input."""
+        """Encode raw input [B, ...]; `attention_mask` is 1 at real, 0 at padded input.
+
+        States at padding are 0, but for `padding="reference"`. Without gradients, rows of similar length go through the
+        model together, each group as far as it is long (`length_groups.py`).
+        """
+        if attention_mask is not None and can_group(inputs, attention_mask, self.config, self.training, **kwargs):
+            return encode_in_groups(
+                partial(self._encode_together, **kwargs),
+                inputs,
+                attention_mask,
+                num_positions=self.feature_encoder.num_positions,
+                num_extra_tokens=self.config.num_extra_tokens,
+                cost=group_cost(self.config.hidden_size),
+            )
+        return self._encode_together(inputs, attention_mask, **kwargs)
+
+    def _encode_together(
+        self, inputs: Tensor, attention_mask: Tensor | None, **kwargs: Any
+    ) -> BaseModelOutputWithPooling:
         embedding = self.feature_encoder.embed(inputs, attention_mask)
         tokens, attention_masks = self.feature_encoder.contextualize(embedding, **kwargs)
         hidden_states = self.trunk(tokens, attention_masks, **kwargs)
         pooled = mean_over_positions(hidden_states[:, self.config.num_extra_tokens :], embedding.valid)
+        if embedding.valid is not None and self.config.padding == "exact":
+            real = F.pad(embedding.valid, (self.config.num_extra_tokens, 0), value=True)  # [B, E + T]
+            hidden_states = hidden_states.masked_fill(~real[..., None], 0)
         return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
 
 
