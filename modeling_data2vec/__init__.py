@@ -12,6 +12,7 @@ from .configuration_data2vec2 import (
     Data2Vec2TextConfig,
     Data2Vec2VisionConfig,
 )
+from .configuration_data2vec2_joint import Data2Vec2Config
 from .configuration_pretraining import Data2VecPreTrainingConfig
 from .core import Data2VecCore, Data2VecPreTrainingOutput
 from .modeling_data2vec_audio import (
@@ -21,6 +22,7 @@ from .modeling_data2vec_audio import (
     Data2Vec2AudioPreTrainedModel,
     Data2VecAudioForPreTraining,
 )
+from .modeling_data2vec_joint import Data2Vec2ForPreTraining, Data2Vec2Model
 from .modeling_data2vec_text import (
     Data2Vec2TextForPreTraining,
     Data2Vec2TextForSequenceClassification,
@@ -43,6 +45,9 @@ __all__ = [
     "Data2Vec2AudioForPreTraining",
     "Data2Vec2AudioModel",
     "Data2Vec2AudioPreTrainedModel",
+    "Data2Vec2Config",
+    "Data2Vec2ForPreTraining",
+    "Data2Vec2Model",
     "Data2Vec2PreTrainingConfig",
     "Data2Vec2TextConfig",
     "Data2Vec2TextForPreTraining",

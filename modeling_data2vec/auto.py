@@ -18,12 +18,14 @@ from transformers import (
 from transformers.utils import logging
 
 from .configuration_data2vec2 import Data2Vec2AudioConfig, Data2Vec2TextConfig, Data2Vec2VisionConfig
+from .configuration_data2vec2_joint import Data2Vec2Config
 from .modeling_data2vec_audio import (
     Data2Vec2AudioForCTC,
     Data2Vec2AudioForPreTraining,
     Data2Vec2AudioModel,
     Data2VecAudioForPreTraining,
 )
+from .modeling_data2vec_joint import Data2Vec2ForPreTraining, Data2Vec2Model
 from .modeling_data2vec_text import (
     Data2Vec2TextForPreTraining,
     Data2Vec2TextForSequenceClassification,
@@ -43,6 +45,7 @@ MODELS = (
     (Data2Vec2AudioConfig, Data2Vec2AudioModel, Data2Vec2AudioForPreTraining),
     (Data2Vec2TextConfig, Data2Vec2TextModel, Data2Vec2TextForPreTraining),
     (Data2Vec2VisionConfig, Data2Vec2VisionModel, Data2Vec2VisionForPreTraining),
+    (Data2Vec2Config, Data2Vec2Model, Data2Vec2ForPreTraining),
 )
 # Models for tasks, and the Auto class that leads to each.
 TASKS = (

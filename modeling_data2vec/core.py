@@ -57,12 +57,45 @@ class Data2VecPreTrainingOutput(ModelOutput):
     visible_valid: Tensor | None = None
 
 
+class StudentTeacher:
+    """What a family of encoders adds: how student and teacher see their input."""
+
+    @property
+    def config(self) -> Any:
+        """The modality's."""
+        raise NotImplementedError
+
+    def embed(self, inputs: Tensor, attention_mask: Tensor | None) -> Embedding:
+        """Raw input before any position is hidden."""
+        raise NotImplementedError
+
+    def student(
+        self, inputs: Tensor, embedding: Embedding, mask: Tensor, valid: Tensor | None, **view: Any
+    ) -> Data2VecPreTrainingOutput:
+        """The student's part of the output: `predictions`, `student_states` and `visible_valid`.
+
+        Args:
+            inputs: raw input, B samples.
+            embedding: what `embed` made of it.
+            mask: bool [B, M, T], True at hidden positions.
+            valid: bool [B, T] where padding is to be kept out, else None.
+            view: further arguments of the host's forward.
+        """
+        raise NotImplementedError
+
+    def run_teacher(
+        self, inputs: Tensor, embedding: Embedding, attention_mask: Tensor | None, mask: Tensor | None
+    ) -> list[Tensor]:
+        """The teacher's layers, from first to last, each [B, T, D]; `mask` for those that do not see everything."""
+        raise NotImplementedError
+
+
 class Data2VecCore(SafeLoading):
     """Turns a `PreTrainedModel` into a student with a teacher: a mixin of every `...ForPreTraining` class.
 
-    The host class has `base_model` (the student's encoder), `head`, `teacher` and a `config`. It says how to `embed`
-    raw input, how the student sees a masked input (`student`) and how the teacher sees the whole one (`run_teacher`),
-    and calls `pretrain` in its forward. State-dict keys are `<base_model_prefix>.*`, `teacher.*` and `head.*`.
+    The host class has `base_model` (the student's encoder), `head`, `teacher` and a `config`, and calls `pretrain` in
+    its forward. What it does with its input is said by its `side`. State-dict keys are `<base_model_prefix>.*`,
+    `teacher.*` and `head.*`.
     """
 
     # For type checkers: the host class is a PreTrainedModel.
@@ -133,33 +166,29 @@ class Data2VecCore(SafeLoading):
         """0: the Trainer asks at each step, and its formula knows no masks and no teacher (`data2vec inspect` does)."""
         return 0
 
-    # ---- what a family of encoders adds ----
-
-    def embed(self, inputs: Tensor, attention_mask: Tensor | None) -> Embedding:
-        """Raw input before any position is hidden."""
-        raise NotImplementedError
-
-    def student(
-        self, inputs: Tensor, embedding: Embedding, mask: Tensor, valid: Tensor | None, **view: Any
-    ) -> Data2VecPreTrainingOutput:
-        """The student's part of the output: `predictions`, `student_states` and `visible_valid`.
-
-        Args:
-            inputs: raw input, B samples.
-            embedding: what `embed` made of it.
-            mask: bool [B, M, T], True at hidden positions.
-            valid: bool [B, T] where padding is to be kept out, else None.
-            view: further arguments of the host's forward.
-        """
-        raise NotImplementedError
-
-    def run_teacher(
-        self, inputs: Tensor, embedding: Embedding, attention_mask: Tensor | None, mask: Tensor | None
-    ) -> list[Tensor]:
-        """The teacher's layers, from first to last, each [B, T, D]; `mask` for those that do not see everything."""
+    def side(self, modality: str | None = None) -> StudentTeacher:
+        """Student and teacher of the model's modality, or of one of its several."""
         raise NotImplementedError
 
     # ---- one step ----
+
+    @torch.no_grad()
+    def teacher_layers(
+        self,
+        inputs: Tensor,
+        embedding: Embedding,
+        attention_mask: Tensor | None = None,
+        mask: Tensor | None = None,
+        modality: str | None = None,
+    ) -> list[Tensor]:
+        """The teacher's view, once for all M masks: a list of [B, T, D], first to last layer."""
+        dtype = embedding.tokens.dtype
+        # The teacher's weights are fp32. In a half-precision model it still computes in that precision; under autocast
+        # the surrounding context already decides.
+        device_type = embedding.tokens.device.type
+        half = dtype in (torch.float16, torch.bfloat16) and not torch.is_autocast_enabled(device_type)
+        with torch.autocast(device_type, dtype=dtype) if half else nullcontext():
+            return self.side(modality).run_teacher(inputs, embedding, attention_mask, mask)
 
     def pretrain(
         self,
@@ -167,6 +196,7 @@ class Data2VecCore(SafeLoading):
         mask: Tensor,
         attention_mask: Tensor | None = None,
         return_loss: bool = True,
+        modality: str | None = None,
         **view: Any,
     ) -> Data2VecPreTrainingOutput:
         """Student, teacher, targets and loss for one batch.
@@ -176,15 +206,17 @@ class Data2VecCore(SafeLoading):
             mask: bool [B, M, T], True where the student must predict.
             attention_mask: 1 at real, 0 at padded input; None where nothing is padded.
             return_loss: whether to compute the loss.
+            modality: whose input it is, of a model with several.
             view: further arguments of `student`.
         """
-        config: Data2VecPreTrainingConfig = self.config
-        embedding = self.embed(inputs, attention_mask)
+        side = self.side(modality)
+        config: Data2VecPreTrainingConfig = side.config
+        embedding = side.embed(inputs, attention_mask)
         # None as well where padding is to count as in the authors' code.
         valid = embedding.valid if config.padding == "exact" else None
-        mask = self._check_mask(mask, embedding, valid)
-        output = self.student(inputs, embedding, mask, valid, **view)
-        layers = self.teacher_layers(inputs, embedding, attention_mask, mask)
+        mask = _checked_mask(mask, embedding, valid)
+        output = side.student(inputs, embedding, mask, valid, **view)
+        layers = self.teacher_layers(inputs, embedding, attention_mask, mask, modality)
         output.mask, output.valid, output.local_features = mask, embedding.valid, embedding.local_features
         output.targets = make_targets(
             layers,
@@ -199,48 +231,32 @@ class Data2VecCore(SafeLoading):
         )
         output.target_spread = layer_spread(layers, config.average_top_k_layers, embedding.valid)
         if return_loss:
-            self._add_losses(output, valid)
+            _add_losses(output, config, valid)
         return output
 
-    def _check_mask(self, mask: Tensor, embedding: Embedding, valid: Tensor | None) -> Tensor:
-        batch, length = embedding.tokens.shape[0], prod(embedding.grid)
-        if mask.ndim != 3 or mask.shape[0] != batch or mask.shape[2] != length:
-            raise ValueError(
-                f"mask has shape {tuple(mask.shape)}, but {batch} samples of {length} positions "
-                f"(grid {embedding.grid}) need [{batch}, masks, {length}]"
-            )
-        mask = mask.bool()
-        return mask if valid is None else mask & valid[:, None]  # there is nothing to predict in padding
 
-    @torch.no_grad()
-    def teacher_layers(
-        self,
-        inputs: Tensor,
-        embedding: Embedding,
-        attention_mask: Tensor | None = None,
-        mask: Tensor | None = None,
-    ) -> list[Tensor]:
-        """The teacher's view, once for all M masks: a list of [B, T, D], first to last layer."""
-        dtype = embedding.tokens.dtype
-        # The teacher's weights are fp32. In a half-precision model it still computes in that precision; under autocast
-        # the surrounding context already decides.
-        device_type = embedding.tokens.device.type
-        half = dtype in (torch.float16, torch.bfloat16) and not torch.is_autocast_enabled(device_type)
-        with torch.autocast(device_type, dtype=dtype) if half else nullcontext():
-            return self.run_teacher(inputs, embedding, attention_mask, mask)
+def _checked_mask(mask: Tensor, embedding: Embedding, valid: Tensor | None) -> Tensor:
+    batch, length = embedding.tokens.shape[0], prod(embedding.grid)
+    if mask.ndim != 3 or mask.shape[0] != batch or mask.shape[2] != length:
+        raise ValueError(
+            f"mask has shape {tuple(mask.shape)}, but {batch} samples of {length} positions "
+            f"(grid {embedding.grid}) need [{batch}, masks, {length}]"
+        )
+    mask = mask.bool()
+    return mask if valid is None else mask & valid[:, None]  # there is nothing to predict in padding
 
-    def _add_losses(self, output: Data2VecPreTrainingOutput, valid: Tensor | None) -> None:
-        config = self.config
-        loss = partial(regression_loss, loss_beta=config.loss_beta, loss_scale=config.loss_scale)
-        assert output.predictions is not None and output.targets is not None and output.mask is not None
-        per_position = loss(output.predictions, output.targets[:, None])  # [B, M, T]
-        output.regression_loss = masked_mean(per_position, output.mask)
-        output.loss = output.regression_loss
-        if config.cls_loss_weight:
-            assert output.student_states is not None
-            batch, num_masks, _ = output.mask.shape
-            cls = output.student_states[:, config.num_extra_tokens - 1].unflatten(0, (batch, num_masks))  # [B, M, D]
-            per_row = loss(cls, mean_over_positions(output.targets, valid)[:, None])  # [B, M]
-            reduced = per_row.sum() if config.cls_loss_reduction == "sum" else per_row.mean()
-            output.cls_loss = config.cls_loss_weight * reduced
-            output.loss = output.regression_loss + output.cls_loss
+
+def _add_losses(output: Data2VecPreTrainingOutput, config: Data2VecPreTrainingConfig, valid: Tensor | None) -> None:
+    loss = partial(regression_loss, loss_beta=config.loss_beta, loss_scale=config.loss_scale)
+    assert output.predictions is not None and output.targets is not None and output.mask is not None
+    per_position = loss(output.predictions, output.targets[:, None])  # [B, M, T]
+    output.regression_loss = masked_mean(per_position, output.mask)
+    output.loss = output.regression_loss
+    if config.cls_loss_weight:
+        assert output.student_states is not None
+        batch, num_masks, _ = output.mask.shape
+        cls = output.student_states[:, config.num_extra_tokens - 1].unflatten(0, (batch, num_masks))  # [B, M, D]
+        per_row = loss(cls, mean_over_positions(output.targets, valid)[:, None])  # [B, M]
+        reduced = per_row.sum() if config.cls_loss_reduction == "sum" else per_row.mean()
+        output.cls_loss = config.cls_loss_weight * reduced
+        output.loss = output.regression_loss + output.cls_loss

@@ -5,6 +5,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import initialization as init
 from transformers.masking_utils import create_bidirectional_mask
 
 from .configuration_data2vec2 import (
@@ -15,6 +16,7 @@ from .configuration_data2vec2 import (
 )
 from .convolutions import channels_last_conv, strided_conv
 from .embedding import Embedding
+from .initial_weights import init_as_pytorch
 from .positions import alibi_bias, sincos_positions_2d
 from .raw_inputs import check_images, check_tokens, check_waveforms
 from .trunk import Data2Vec2Layer
@@ -63,6 +65,13 @@ class FeatureEncoder(nn.Module):
         )
         self.dropout = nn.Dropout(config.prenet_dropout)
         self.prenet = nn.ModuleList(Data2Vec2Layer(config) for _ in range(config.num_prenet_layers))
+
+    def init_weights(self) -> None:
+        """Extra tokens N(0, 1), ALiBi's scale 1."""
+        if self.extra_tokens is not None:
+            init.normal_(self.extra_tokens)
+        if self.config.use_alibi:
+            init.ones_(self.alibi_scale)
 
     # ---- what a modality adds ----
 
@@ -173,6 +182,15 @@ class ImageFeatureEncoder(FeatureEncoder):
         )
         self._positions: dict[tuple, Tensor] = {}
 
+    def init_weights(self) -> None:
+        """The patch embedding is Xavier uniform of the flattened kernel, bias 0."""
+        super().init_weights()
+        if self.patch_embed is not None:
+            weight = self.patch_embed.weight
+            bound = math.sqrt(6 / (weight.shape[0] + weight[0].numel()))
+            init.uniform_(weight, -bound, bound)
+            init.zeros_(self.patch_embed.bias)
+
     def embed(self, inputs: Tensor, attention_mask: Tensor | None = None) -> Embedding:
         """Cut images into patches.
 
@@ -214,6 +232,10 @@ class WaveformConv(nn.Module):
         self.conv = nn.Conv1d(wide, narrow, kernel_size=kernel, stride=stride, bias=False)
         self.norm = nn.LayerNorm(narrow)
 
+    def init_weights(self) -> None:
+        """Kaiming normal."""
+        init.kaiming_normal_(self.conv.weight)
+
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, C] to [B, T', C']."""
         return F.gelu(self.norm(strided_conv(self.conv, x)))
@@ -242,6 +264,13 @@ class AudioFeatureEncoder(FeatureEncoder):
             )
             for _ in range(config.num_conv_pos_embeddings)
         )
+
+    def init_weights(self) -> None:
+        """Projection and positions as PyTorch has them."""
+        super().init_weights()
+        for layer in (self.feature_projection, *self.position_convs):
+            if layer is not None:
+                init_as_pytorch(layer)
 
     def embed(self, inputs: Tensor, attention_mask: Tensor | None = None) -> Embedding:
         """Turn waveforms into frames.

@@ -5,10 +5,12 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import initialization as init
 
 from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
 from .convolutions import channels_last_conv
 from .counter_rng import normal, uniform
+from .initial_weights import init_as_pytorch
 from .masking import NOISE_STREAM
 
 NOISE_VECTORS = 4096
@@ -81,6 +83,7 @@ class ConvDecoder(nn.Module):
 
     def __init__(self, config: Data2Vec2PreTrainingConfig, num_axes: int):
         super().__init__()
+        self.config = config
         widths = [config.hidden_size] + [config.decoder_dim] * config.decoder_layers
         self.residual = config.decoder_residual
         self.mask_noise = MaskNoise(config.hidden_size, config.mask_noise_std)
@@ -101,6 +104,12 @@ class ConvDecoder(nn.Module):
         for wide, narrow in pairwise(widths):
             layers += [nn.Linear(wide, narrow), nn.GELU()]
         self.proj = layers[0] if len(layers) == 2 else nn.Sequential(*layers[:-1])
+
+    def init_weights(self) -> None:
+        """Convolutions and projection as PyTorch has them."""
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d):
+                init_as_pytorch(layer)
 
     def forward(self, tokens: Tensor, grid: tuple[int, ...], valid: Tensor | None = None) -> Tensor:
         """Predict the targets of all positions.
@@ -124,3 +133,14 @@ class ConvDecoder(nn.Module):
             y = F.gelu(F.layer_norm(y, y.shape[-1:]))
             x = x + y if self.residual and x.shape == y.shape else y
         return self.proj(x.flatten(1, -2))  # [R, T, D]
+
+
+class TextDecoder(ConvDecoder):
+    """The decoder of text, whose projection is initialised as the trunk's linear layers."""
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        for layer in self.proj.modules():
+            if isinstance(layer, nn.Linear):
+                init.normal_(layer.weight, std=self.config.initializer_range)
+                init.zeros_(layer.bias)

@@ -3,7 +3,6 @@
 `modeling_data2vec_{audio,text,vision}.py` add the raw input's name and what reads it.
 """
 
-import math
 from functools import partial
 from typing import Any
 
@@ -15,31 +14,23 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
-from .core import Data2VecCore, Data2VecPreTrainingOutput
-from .embedding import Embedding
-from .feature_encoders import FeatureEncoder
+from .core import Data2VecCore, StudentTeacher
+from .feature_encoders import FeatureEncoder, WaveformConv
 from .heads import ConvDecoder
 from .length_groups import can_group, encode_in_groups, group_cost
 from .losses import mean_over_positions
-from .masking import visible_ids
-from .safe_loading import SafeLoading
-from .trunk import Data2Vec2Attention, Data2Vec2Layer, Data2Vec2Trunk
+from .slices import SliceLoading
+from .specialisation import TrunkDifferences
+from .student_teacher import Data2Vec2StudentTeacher
+from .trunk import Data2Vec2Attention, Data2Vec2Layer, Data2Vec2Trunk, Weights
 
 
-def init_as_pytorch(layer: nn.Module) -> None:
-    """PyTorch's own initial weights of a linear layer or convolution: uniform within 1/sqrt(fan in)."""
-    assert isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d)
-    bound = 1 / math.sqrt(layer.weight[0].numel())
-    for parameter in (layer.weight, layer.bias):
-        if parameter is not None:
-            init.uniform_(parameter, -bound, bound)
-
-
-class Data2Vec2PreTrainedModel(SafeLoading, PreTrainedModel):
+class Data2Vec2PreTrainedModel(SliceLoading, PreTrainedModel):
     """Loading, saving and initial weights of all data2vec 2.0 models."""
 
     config: Data2Vec2PreTrainingConfig
     feature_encoder_class: type[FeatureEncoder]
+    decoder_class: type[ConvDecoder] = ConvDecoder
     num_axes: int  # of the grid of positions
     supports_gradient_checkpointing = True
     _no_split_modules = ["Data2Vec2Layer"]  # noqa: RUF012
@@ -56,21 +47,11 @@ class Data2Vec2PreTrainedModel(SafeLoading, PreTrainedModel):
         | weights | distribution |
         |---|---|
         | linear layers and embeddings | N(0, initializer_range), bias and padding 0 |
-        | extra tokens | N(0, 1) |
-        | decoder (convolutions and projection) | PyTorch's default: uniform within 1/sqrt(fan in) |
-        | norms, ALiBi scale | weight 1, bias 0 |
-
-        Modalities add their own; see the classes that override this.
+        | norms | weight 1, bias 0 |
+        | feature encoders, decoders, a modality's differences | as their own `init_weights` say |
         """
-        if isinstance(module, FeatureEncoder):
-            if module.extra_tokens is not None:
-                init.normal_(module.extra_tokens)
-            if self.config.use_alibi:
-                init.ones_(module.alibi_scale)
-        elif isinstance(module, ConvDecoder):
-            for layer in module.modules():
-                if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d):
-                    init_as_pytorch(layer)
+        if isinstance(module, FeatureEncoder | WaveformConv | ConvDecoder | TrunkDifferences):
+            module.init_weights()
         elif isinstance(module, nn.Linear | nn.Embedding):
             init.normal_(module.weight, std=self.config.initializer_range)
             if isinstance(module, nn.Linear):
@@ -80,6 +61,51 @@ class Data2Vec2PreTrainedModel(SafeLoading, PreTrainedModel):
         elif isinstance(module, nn.LayerNorm):
             init.ones_(module.weight)
             init.zeros_(module.bias)
+
+
+def encode(
+    feature_encoder: FeatureEncoder,
+    trunk: Data2Vec2Trunk,
+    inputs: Tensor,
+    attention_mask: Tensor | None,
+    **kwargs: Any,
+) -> BaseModelOutputWithPooling:
+    """Encode raw input [B, ...]: states of all tokens [B, E + T, D], and their mean over real positions [B, D].
+
+    States at padding are 0, but for `padding="reference"`. Without gradients, rows of similar length go through the
+    model together, each group as far as it is long (`length_groups.py`).
+    """
+    config = feature_encoder.config
+    together = partial(_encode_together, feature_encoder, trunk, **kwargs)
+    if attention_mask is None or not can_group(inputs, attention_mask, config, trunk.training, **kwargs):
+        return together(inputs, attention_mask)
+    return encode_in_groups(
+        together,
+        inputs,
+        attention_mask,
+        num_positions=feature_encoder.num_positions,
+        num_extra_tokens=config.num_extra_tokens,
+        cost=group_cost(config.hidden_size),
+    )
+
+
+def _encode_together(
+    feature_encoder: FeatureEncoder,
+    trunk: Data2Vec2Trunk,
+    inputs: Tensor,
+    attention_mask: Tensor | None,
+    weights: Weights | None = None,
+    **kwargs: Any,
+) -> BaseModelOutputWithPooling:
+    config = feature_encoder.config
+    embedding = feature_encoder.embed(inputs, attention_mask)
+    tokens, attention_masks = feature_encoder.contextualize(embedding, **kwargs)
+    hidden_states = trunk(tokens, attention_masks, weights=weights, **kwargs)
+    pooled = mean_over_positions(hidden_states[:, config.num_extra_tokens :], embedding.valid)
+    if embedding.valid is not None and config.padding == "exact":
+        real = F.pad(embedding.valid, (config.num_extra_tokens, 0), value=True)  # [B, E + T]
+        hidden_states = hidden_states.masked_fill(~real[..., None], 0)
+    return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
 
 
 class Data2Vec2Encoder(Data2Vec2PreTrainedModel):
@@ -95,33 +121,18 @@ class Data2Vec2Encoder(Data2Vec2PreTrainedModel):
         self.post_init()
 
     def encode(self, inputs: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> BaseModelOutputWithPooling:
-        """Encode raw input [B, ...]; `attention_mask` is 1 at real, 0 at padded input.
+        """Encode raw input [B, ...]; `attention_mask` is 1 at real, 0 at padded input."""
+        return encode(self.feature_encoder, self.trunk, inputs, attention_mask, **kwargs)
 
-        States at padding are 0, but for `padding="reference"`. Without gradients, rows of similar length go through the
-        model together, each group as far as it is long (`length_groups.py`).
-        """
-        if attention_mask is not None and can_group(inputs, attention_mask, self.config, self.training, **kwargs):
-            return encode_in_groups(
-                partial(self._encode_together, **kwargs),
-                inputs,
-                attention_mask,
-                num_positions=self.feature_encoder.num_positions,
-                num_extra_tokens=self.config.num_extra_tokens,
-                cost=group_cost(self.config.hidden_size),
-            )
-        return self._encode_together(inputs, attention_mask, **kwargs)
 
-    def _encode_together(
-        self, inputs: Tensor, attention_mask: Tensor | None, **kwargs: Any
-    ) -> BaseModelOutputWithPooling:
-        embedding = self.feature_encoder.embed(inputs, attention_mask)
-        tokens, attention_masks = self.feature_encoder.contextualize(embedding, **kwargs)
-        hidden_states = self.trunk(tokens, attention_masks, **kwargs)
-        pooled = mean_over_positions(hidden_states[:, self.config.num_extra_tokens :], embedding.valid)
-        if embedding.valid is not None and self.config.padding == "exact":
-            real = F.pad(embedding.valid, (self.config.num_extra_tokens, 0), value=True)  # [B, E + T]
-            hidden_states = hidden_states.masked_fill(~real[..., None], 0)
-        return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
+def teacher_encoder(config: Any, feature_encoder_class: type[FeatureEncoder]) -> FeatureEncoder | None:
+    """The teacher's own feature encoder by `teacher_scope`; None where it reads what the student's makes."""
+    if config.teacher_scope == "trunk":
+        return None
+    own = feature_encoder_class(config)
+    if config.teacher_scope == "encoder":
+        own.drop_local_encoder()
+    return own
 
 
 class Data2Vec2Teacher(nn.Module):
@@ -129,11 +140,7 @@ class Data2Vec2Teacher(nn.Module):
 
     def __init__(self, config: Any, feature_encoder_class: type[FeatureEncoder]):
         super().__init__()
-        self.feature_encoder: FeatureEncoder | None = None
-        if config.teacher_scope != "trunk":
-            self.feature_encoder = feature_encoder_class(config)
-            if config.teacher_scope == "encoder":
-                self.feature_encoder.drop_local_encoder()
+        self.feature_encoder = teacher_encoder(config, feature_encoder_class)
         self.trunk = Data2Vec2Trunk(config)
 
 
@@ -149,95 +156,14 @@ class Data2Vec2EncoderForPreTraining(Data2VecCore, Data2Vec2PreTrainedModel):
     def __init__(self, config: Any):
         super().__init__(config)
         setattr(self, self.base_model_prefix, self.encoder_class(config))
-        self.head = ConvDecoder(config, self.num_axes)
+        self.head = self.decoder_class(config, self.num_axes)
         self.teacher = Data2Vec2Teacher(config, self.feature_encoder_class)
         self.post_init()
         self.sync_teacher()
 
-    def embed(self, inputs: Tensor, attention_mask: Tensor | None) -> Embedding:
-        return self.base_model.feature_encoder.embed(inputs, attention_mask)
-
-    def student(  # type: ignore[override]
-        self,
-        inputs: Tensor,
-        embedding: Embedding,
-        mask: Tensor,
-        valid: Tensor | None,
-        ids_keep: Tensor | None = None,
-        noise_keys: Tensor | None = None,
-        mask_noise: Tensor | None = None,
-    ) -> Data2VecPreTrainingOutput:
-        """Encode what is visible and decode what is hidden.
-
-        Args:
-            inputs: raw input, B samples; not needed any more.
-            embedding: what was made of it.
-            mask: bool [B, M, T], True at hidden positions.
-            valid: bool [B, T] where padding is to be kept out, else None.
-            ids_keep: int64 [B, M, V], the positions the student sees, in the order in which it sees them; by default
-                those that `mask` leaves visible. Giving them saves a synchronisation with the GPU.
-            noise_keys: int32 [B, M], keys of the noise at hidden positions; by default drawn anew.
-            mask_noise: [B, M, T, D], the noise itself, already scaled, instead of `noise_keys`.
-        """
-        ids_keep = self._checked_ids_keep(ids_keep, mask, valid)
-        encoder = self.base_model
-        tokens, attention_masks = encoder.feature_encoder.contextualize(embedding, mask, ids_keep)
-        states = encoder.trunk(tokens, attention_masks)
-        return Data2VecPreTrainingOutput(
-            predictions=self._decode(states, ids_keep, embedding.grid, noise_keys, mask_noise, valid),
-            student_states=states,
-            visible_valid=embedding.valid_at(ids_keep),
+    def side(self, modality: str | None = None) -> StudentTeacher:
+        """Student and teacher; there is one modality."""
+        student, teacher = self.base_model, self.teacher
+        return Data2Vec2StudentTeacher(
+            student.feature_encoder, student.trunk, self.head, teacher.feature_encoder, teacher.trunk
         )
-
-    def _checked_ids_keep(self, ids_keep: Tensor | None, mask: Tensor, valid: Tensor | None) -> Tensor:
-        if ids_keep is None:
-            return visible_ids(mask, None if valid is None else valid[:, None])
-        batch, num_masks, length = mask.shape
-        if ids_keep.shape[:2] != mask.shape[:2] or not 0 < ids_keep.shape[2] < length:
-            raise ValueError(
-                f"ids_keep has shape {tuple(ids_keep.shape)}, but masks {tuple(mask.shape)} need "
-                f"[{batch}, {num_masks}, visible] with 1 to {length - 1} visible positions"
-            )
-        return ids_keep
-
-    def _decode(
-        self,
-        states: Tensor,
-        ids_keep: Tensor,
-        grid: tuple[int, ...],
-        noise_keys: Tensor | None,
-        mask_noise: Tensor | None,
-        valid: Tensor | None,
-    ) -> Tensor:
-        """Fill hidden positions with noise and decode: [R, S, D] to [B, M, T, D]."""
-        config = self.config
-        batch, num_masks, num_visible = ids_keep.shape
-        visible = states[:, config.num_extra_tokens :]  # [R, V, D]
-        visible = F.dropout(visible, config.decoder_dropout, training=self.training)
-        rows, _, dim = visible.shape
-        length = math.prod(grid)
-        if mask_noise is None:
-            if noise_keys is None:
-                noise_keys = torch.randint(-(2**31), 2**31, (batch, num_masks), dtype=torch.int32)
-            noise = self.head.mask_noise(noise_keys.to(visible.device).flatten(), length, visible.dtype)
-        else:
-            noise = mask_noise.to(visible.dtype).reshape(rows * length, dim)
-        offsets = torch.arange(rows, device=visible.device).unsqueeze(1) * length  # [R, 1]
-        flat_ids = (ids_keep.reshape(rows, num_visible) + offsets).flatten()  # [R * V]
-        filled = noise.index_copy(0, flat_ids, visible.reshape(-1, dim)).view(rows, length, dim)
-        if valid is not None:
-            valid = valid.repeat_interleave(num_masks, dim=0)  # [R, T]
-        return self.head(filled, grid, valid).unflatten(0, (batch, num_masks))  # [B, M, T, D]
-
-    def run_teacher(
-        self, inputs: Tensor, embedding: Embedding, attention_mask: Tensor | None, mask: Tensor | None
-    ) -> list[Tensor]:
-        """The teacher sees everything: `mask` is not looked at."""
-        config, own = self.config, self.teacher.feature_encoder
-        if own is not None and config.teacher_scope == "model":
-            embedding = own.embed(inputs, attention_mask)
-        encoder = self.base_model.feature_encoder if own is None else own
-        layers: list[Tensor] = []
-        tokens, attention_masks = encoder.contextualize(embedding)
-        self.teacher.trunk(tokens, attention_masks, target_layers=layers, block_targets=config.end_of_block_targets)
-        return [layer[:, config.num_extra_tokens :] for layer in layers]

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Data2VecAudioModel, Data2VecAudioPreTrainedModel
-from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling, CausalLMOutput
 from transformers.utils.output_capturing import capture_outputs
 
@@ -16,14 +15,10 @@ from .configuration_data2vec import Data2VecAudioPreTrainingConfig
 from .configuration_data2vec2 import Data2Vec2AudioConfig
 from .core import Data2VecPreTrainingOutput
 from .embedding import Embedding
-from .feature_encoders import AudioFeatureEncoder, WaveformConv
+from .feature_encoders import AudioFeatureEncoder
 from .heads import RegressionHead
-from .modeling_data2vec import (
-    Data2Vec2Encoder,
-    Data2Vec2EncoderForPreTraining,
-    Data2Vec2PreTrainedModel,
-    init_as_pytorch,
-)
+from .initial_weights import init_as_pytorch
+from .modeling_data2vec import Data2Vec2Encoder, Data2Vec2EncoderForPreTraining, Data2Vec2PreTrainedModel
 from .modeling_data2vec_v1 import Data2VecEncoderForPreTraining
 from .raw_inputs import check_waveforms
 
@@ -34,23 +29,13 @@ class Data2Vec2AudioPreTrainedModel(Data2Vec2PreTrainedModel):
     config: Data2Vec2AudioConfig
     config_class = Data2Vec2AudioConfig
     base_model_prefix = "data2vec2_audio"
+    modality = "audio"
     main_input_name = "input_values"
     input_modalities = ("audio",)
     feature_encoder_class = AudioFeatureEncoder
     num_axes = 1
     _supports_flex_attn = False  # ALiBi is a dense bias here
     _supports_flash_attn = False
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        """As the base class; the waveform's convolutions are Kaiming normal, projection and positions PyTorch's own."""
-        super()._init_weights(module)
-        if isinstance(module, WaveformConv):
-            init.kaiming_normal_(module.conv.weight)
-        elif isinstance(module, AudioFeatureEncoder):
-            for layer in (module.feature_projection, *module.position_convs):
-                if layer is not None:
-                    init_as_pytorch(layer)
 
 
 class Data2Vec2AudioModel(Data2Vec2AudioPreTrainedModel, Data2Vec2Encoder):
@@ -112,7 +97,7 @@ class Data2Vec2AudioForPreTraining(Data2Vec2AudioPreTrainedModel, Data2Vec2Encod
             mask: bool [B, M, T], True at the frames to predict.
             attention_mask: [B, samples], 1 at real samples; None where nothing is padded.
         """
-        view = {"ids_keep": ids_keep, "noise_keys": noise_keys, "mask_noise": mask_noise}
+        view: dict[str, Any] = {"ids_keep": ids_keep, "noise_keys": noise_keys, "mask_noise": mask_noise}
         return self.pretrain(input_values, mask, attention_mask, return_loss, **view)
 
 

@@ -16,7 +16,7 @@ from .configuration_data2vec2 import Data2Vec2TextConfig
 from .core import Data2VecPreTrainingOutput
 from .embedding import Embedding
 from .feature_encoders import TextFeatureEncoder
-from .heads import ConvDecoder, RegressionHead
+from .heads import RegressionHead, TextDecoder
 from .modeling_data2vec import Data2Vec2Encoder, Data2Vec2EncoderForPreTraining, Data2Vec2PreTrainedModel
 from .modeling_data2vec_v1 import Data2VecEncoderForPreTraining, in_eval_mode
 from .raw_inputs import check_tokens
@@ -28,20 +28,12 @@ class Data2Vec2TextPreTrainedModel(Data2Vec2PreTrainedModel):
     config: Data2Vec2TextConfig
     config_class = Data2Vec2TextConfig
     base_model_prefix = "data2vec2_text"
+    modality = "text"
     main_input_name = "input_ids"
     input_modalities = ("text",)
     feature_encoder_class = TextFeatureEncoder
+    decoder_class = TextDecoder
     num_axes = 1
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        """As the base class; the decoder's projection is initialised like other linear layers."""
-        super()._init_weights(module)
-        if isinstance(module, ConvDecoder):
-            for layer in module.proj.modules():
-                if isinstance(layer, nn.Linear):
-                    init.normal_(layer.weight, std=self.config.initializer_range)
-                    init.zeros_(layer.bias)
 
 
 class Data2Vec2TextModel(Data2Vec2TextPreTrainedModel, Data2Vec2Encoder):
@@ -105,7 +97,7 @@ class Data2Vec2TextForPreTraining(Data2Vec2TextPreTrainedModel, Data2Vec2Encoder
             mask: bool [B, M, T], True at the tokens to predict.
             attention_mask: [B, T], 1 at real tokens; None where nothing is padded.
         """
-        view = {"ids_keep": ids_keep, "noise_keys": noise_keys, "mask_noise": mask_noise}
+        view: dict[str, Any] = {"ids_keep": ids_keep, "noise_keys": noise_keys, "mask_noise": mask_noise}
         return self.pretrain(input_ids, mask, attention_mask, return_loss, **view)
 
 

@@ -64,7 +64,15 @@ class Data2VecEncoderForPreTraining(Data2VecCore):
         self.post_init()  # type: ignore[attr-defined]
         self.sync_teacher()
 
+    def side(self, modality: str | None = None) -> Any:
+        """The model itself: a native encoder has one modality."""
+        return self
+
     # ---- what a modality adds ----
+
+    def embed(self, inputs: Tensor, attention_mask: Tensor | None) -> Embedding:
+        """Raw input before any position is hidden."""
+        raise NotImplementedError
 
     def tokens(self, parts: Any, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """What `encode` takes, [B, E + T, D], E being the encoder's own extra tokens.

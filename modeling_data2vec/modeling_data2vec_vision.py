@@ -1,6 +1,5 @@
 """Images: the model of data2vec 2.0, and the models with a teacher for pretraining, 1.0 and 2.0."""
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import Data2VecVisionModel, Data2VecVisionPreTrainedModel
-from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
 from transformers.utils.output_capturing import capture_outputs
 
@@ -28,20 +26,11 @@ class Data2Vec2VisionPreTrainedModel(Data2Vec2PreTrainedModel):
     config: Data2Vec2VisionConfig
     config_class = Data2Vec2VisionConfig
     base_model_prefix = "data2vec2_vision"
+    modality = "vision"
     main_input_name = "pixel_values"
     input_modalities = ("image",)
     feature_encoder_class = ImageFeatureEncoder
     num_axes = 2
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        """As the base class; the patch embedding is Xavier uniform of the flattened kernel, bias 0."""
-        super()._init_weights(module)
-        if isinstance(module, ImageFeatureEncoder) and module.patch_embed is not None:
-            weight = module.patch_embed.weight
-            bound = math.sqrt(6 / (weight.shape[0] + weight[0].numel()))
-            init.uniform_(weight, -bound, bound)
-            init.zeros_(module.patch_embed.bias)
 
 
 class Data2Vec2VisionModel(Data2Vec2VisionPreTrainedModel, Data2Vec2Encoder):
@@ -102,7 +91,7 @@ class Data2Vec2VisionForPreTraining(Data2Vec2VisionPreTrainedModel, Data2Vec2Enc
             pixel_values: [B, channels, height, width], normalised.
             mask: bool [B, M, T], True at the patches to predict; the same number in each row.
         """
-        view = {"ids_keep": ids_keep, "noise_keys": noise_keys, "mask_noise": mask_noise}
+        view: dict[str, Any] = {"ids_keep": ids_keep, "noise_keys": noise_keys, "mask_noise": mask_noise}
         return self.pretrain(pixel_values, mask, None, return_loss, **view)
 
 

@@ -4,17 +4,42 @@ Every layer hands out its feed-forward output beside its hidden states, since th
 targets are made of.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
+
+# Weights to compute with instead of a module's own, by their names in it.
+Weights = Mapping[str, Tensor]
+
+
+class _Forward(nn.Module):
+    """A module's bare `forward`, for `functional_call`: neither hooks nor checkpointing run a second time."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.module.forward(*args, **kwargs)
+
+
+def forward_with(module: nn.Module, weights: Weights, *args: Any, **kwargs: Any) -> Any:
+    """`module.forward` with some other weights than its own; differentiable in them."""
+    return functional_call(_Forward(module), {f"module.{name}": w for name, w in weights.items()}, args, kwargs)
+
+
+def weights_below(weights: Weights, prefix: str) -> Weights:
+    """Those whose names begin with `prefix`, without it."""
+    return {name[len(prefix) :]: weight for name, weight in weights.items() if name.startswith(prefix)}
 
 
 def eager_attention(
@@ -116,9 +141,15 @@ class Data2Vec2Layer(GradientCheckpointingLayer):
         self.mlp_branch_dropout = nn.Dropout(config.post_mlp_dropout)
 
     def forward(
-        self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: object
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        weights: Weights | None = None,
+        **kwargs: object,
     ) -> tuple[Tensor, Tensor]:
-        """[R, S, D] to (hidden states [R, S, D], feed-forward output [R, S, D])."""
+        """[R, S, D] to (hidden states [R, S, D], feed-forward output [R, S, D]); with other `weights`, if given."""
+        if weights:
+            return forward_with(self, weights, hidden_states, attention_mask, **kwargs)
         post = self.norm_position == "post"
         residual = hidden_states
         branch, _ = self.attention(hidden_states if post else self.norm1(hidden_states), attention_mask, **kwargs)
@@ -160,6 +191,7 @@ class Data2Vec2Trunk(nn.Module):
         attention_masks: Sequence[Any] | None = None,
         target_layers: list[Tensor] | None = None,
         block_targets: bool = False,
+        weights: Weights | None = None,
         **kwargs: object,
     ) -> Tensor:
         """Run all layers.
@@ -170,14 +202,18 @@ class Data2Vec2Trunk(nn.Module):
                 broadcastable to [R, H, S, S]; None to attend everywhere.
             target_layers: a list that receives each layer's feed-forward output [R, S, D].
             block_targets: collect the hidden states at the end of each layer instead.
+            weights: to compute with instead of the trunk's own, by their names in it; all others stay.
 
         Returns:
             [R, S, D].
         """
-        for layer, attention_mask in zip(self.layers, attention_masks or [None] * len(self.layers), strict=True):
+        masks = attention_masks or [None] * len(self.layers)
+        for index, (layer, attention_mask) in enumerate(zip(self.layers, masks, strict=True)):
             if self.training and self.layerdrop > 0.0 and float(torch.rand(())) < self.layerdrop:
                 continue
-            hidden_states, ffn_output = layer(hidden_states, attention_mask, **kwargs)
+            own = weights_below(weights, f"layers.{index}.") if weights else None
+            hidden_states, ffn_output = layer(hidden_states, attention_mask, weights=own, **kwargs)
             if target_layers is not None:
                 target_layers.append(hidden_states if block_targets else ffn_output)
-        return self.norm(hidden_states)
+        last = weights_below(weights, "norm.") if weights else None
+        return forward_with(self.norm, last, hidden_states) if last else self.norm(hidden_states)

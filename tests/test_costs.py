@@ -161,14 +161,14 @@ def test_figures_of_data2vec_1(kind, num_masks):
     shape = step_shape(config, 3, seconds=seconds, tokens=tokens)
     assert shape.num_positions == batch["mask"].shape[2] and shape.rows == 3 * num_masks
     with torch.no_grad():
-        embedding = model.embed(batch[name], None)
+        embedding = model.side().embed(batch[name], None)
     extra = embedding.tokens.shape[1] - shape.num_positions
     assert shape.tokens == shape.num_positions + extra
 
     flops = step_flops(config, shape)
     teacher = count(lambda: model.teacher_layers(batch[name], embedding))
     if kind == "images 1.0":
-        teacher += count(lambda: model.embed(batch[name], None))
+        teacher += count(lambda: model.side().embed(batch[name], None))
     head = 0
     if list(model.head.parameters()):
         states = torch.randn(shape.rows, shape.num_positions, 64, requires_grad=True)

@@ -102,7 +102,7 @@ def test_reference_first_step(case, attention):
     inputs = step_inputs(case, 0)
     output = model(**inputs)
     figures, group = case.info["steps"][0], case.group("step0")
-    embedding = model.embed(inputs[model.main_input_name], inputs.get("attention_mask"))
+    embedding = model.side().embed(inputs[model.main_input_name], inputs.get("attention_mask"))
 
     for name in ("features_after_post_extract_proj", "patch_embed_out"):
         if name in group:

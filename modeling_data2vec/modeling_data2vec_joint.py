@@ -1,0 +1,229 @@
+"""One trunk for several modalities: the joint model of data2vec 2.0, and its pretraining class."""
+
+from typing import Any
+
+from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.utils.output_capturing import capture_outputs
+
+from .configuration_data2vec2_joint import Data2Vec2Config
+from .core import Data2VecCore, Data2VecPreTrainingOutput, StudentTeacher
+from .modeling_data2vec import Data2Vec2PreTrainedModel, encode, teacher_encoder
+from .modeling_data2vec_audio import Data2Vec2AudioForPreTraining, Data2Vec2AudioModel
+from .modeling_data2vec_text import Data2Vec2TextForPreTraining, Data2Vec2TextModel
+from .modeling_data2vec_vision import Data2Vec2VisionForPreTraining, Data2Vec2VisionModel
+from .specialisation import TrunkDifferences, specialised
+from .student_teacher import Data2Vec2StudentTeacher
+from .trunk import Data2Vec2Trunk, Weights
+
+# The single models, which are what a slice becomes and say what each modality's parts are made of.
+SINGLE_MODELS: dict[str, Any] = {
+    model.modality: model for model in (Data2Vec2AudioModel, Data2Vec2TextModel, Data2Vec2VisionModel)
+}
+SINGLE_PRETRAINING_MODELS: dict[str, Any] = {
+    model.modality: model
+    for model in (Data2Vec2AudioForPreTraining, Data2Vec2TextForPreTraining, Data2Vec2VisionForPreTraining)
+}
+MODALITY_OF_INPUT = {model.main_input_name: name for name, model in SINGLE_MODELS.items()}
+
+
+def only_input(**inputs: Tensor | None) -> tuple[str, Tensor]:
+    """(modality, raw input) of the one input that is given.
+
+    Raises:
+        ValueError: none or several are given.
+    """
+    given = [name for name, value in inputs.items() if value is not None]
+    if len(given) != 1:
+        raise ValueError(
+            f"{' and '.join(given) or 'nothing'} is given, but one call takes one of {', '.join(inputs)}: call the "
+            "model once for each modality"
+        )
+    value = inputs[given[0]]
+    assert value is not None
+    return MODALITY_OF_INPUT[given[0]], value
+
+
+def add_parts(module: Any, config: Data2Vec2Config, feature_encoders: dict[str, nn.Module]) -> None:
+    """Give student or teacher its feature encoders, the trunk, and what modalities have of their own in it."""
+    module.feature_encoders = nn.ModuleDict(feature_encoders)
+    module.trunk = Data2Vec2Trunk(config.trunk_config)
+    names = config.modalities if specialised(config) else ()
+    module.differences = nn.ModuleDict({name: TrunkDifferences(config, module.trunk) for name in names})
+
+
+def own_weights(module: Any, modality: str) -> Weights | None:
+    """A modality's own weights in the trunk of student or teacher; None where it has none."""
+    if modality not in module.differences:
+        return None
+    return module.differences[modality].weights(dict(module.trunk.named_parameters()))
+
+
+class Data2Vec2JointPreTrainedModel(Data2Vec2PreTrainedModel):
+    """Loading, saving and initial weights of the models with several modalities."""
+
+    config: Data2Vec2Config
+    config_class = Data2Vec2Config
+    base_model_prefix = "data2vec2"
+    main_input_name = "input_values"
+    input_modalities = ("audio", "text", "image")
+    _supports_flex_attn = False  # ALiBi is a dense bias here
+    _supports_flash_attn = False
+
+    def __init__(self, config: Data2Vec2Config):
+        super().__init__(config)
+        self._share_attention()
+
+    def set_attn_implementation(self, *args: Any, **kwargs: Any) -> None:
+        """As transformers', for all modalities."""
+        super().set_attn_implementation(*args, **kwargs)
+        self._share_attention()
+
+    def _share_attention(self) -> None:
+        """transformers sets it in the configs of sub-models that are `PreTrainedModel`s; ours are plain modules."""
+        self.config._attn_implementation = self.config._attn_implementation
+
+
+class Data2Vec2Model(Data2Vec2JointPreTrainedModel):
+    """Several modalities' feature encoders and the trunk that they share, without any head.
+
+    Example:
+        >>> import torch
+        >>> from modeling_data2vec import Data2Vec2TextConfig
+        >>> text = Data2Vec2TextConfig(vocab_size=100, hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
+        ...     intermediate_size=128, average_top_k_layers=2, decoder_dim=64)
+        >>> model = Data2Vec2Model(Data2Vec2Config(text_config=text))
+        >>> model(input_ids=torch.tensor([[0, 17, 42, 2]])).last_hidden_state.shape
+        torch.Size([1, 4, 64])
+    """
+
+    # A pretraining checkpoint also holds these; the bare encoder does without.
+    _keys_to_ignore_on_load_unexpected = [r"^teacher\.", r"^head\.", r"^cross_modal\."]  # noqa: RUF012
+
+    def __init__(self, config: Data2Vec2Config):
+        super().__init__(config)
+        encoders = {name: SINGLE_MODELS[name].feature_encoder_class(config.of(name)) for name in config.modalities}
+        add_parts(self, config, encoders)
+        self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, modality: str | None = None, **kwargs: Any) -> Any:
+        """Load the model, or with `modality` only that part of it: a `Data2Vec2AudioModel`, `...TextModel` or
+        `...VisionModel`, whose trunk holds what is the modality's own.
+
+        Raises:
+            ValueError: the model does not have the modality.
+        """
+        if modality is None:
+            return super().from_pretrained(*args, **kwargs)
+        if modality not in SINGLE_MODELS:
+            raise ValueError(f"modality is {modality!r}, but must be one of {', '.join(SINGLE_MODELS)}")
+        return SINGLE_MODELS[modality].from_pretrained(*args, **kwargs)
+
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self,
+        input_values: Tensor | None = None,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPooling:
+        """Encode clips, texts or images; exactly one of the three is given.
+
+        Args:
+            input_values: [B, samples] at 16 kHz, as `Data2Vec2AudioModel`'s.
+            input_ids: int64 [B, T], as `Data2Vec2TextModel`'s.
+            pixel_values: [B, channels, height, width], as `Data2Vec2VisionModel`'s.
+            attention_mask: [B, samples] or [B, T], 1 at real, 0 at padded input; None where nothing is padded.
+            output_hidden_states, output_attentions: also return those of every layer, the prenet's first.
+
+        Returns:
+            `last_hidden_state` [B, E + T, D]; `pooler_output` [B, D], the mean of the real positions.
+        """
+        name, inputs = only_input(input_values=input_values, input_ids=input_ids, pixel_values=pixel_values)
+        self.config.of(name)  # says which modalities there are
+        weights = own_weights(self, name)
+        return encode(self.feature_encoders[name], self.trunk, inputs, attention_mask, weights=weights, **kwargs)
+
+
+class JointTeacher(nn.Module):
+    """The averaged copy: trunk and differences, and those feature encoders that the modalities' scopes ask for."""
+
+    def __init__(self, config: Data2Vec2Config):
+        super().__init__()
+        encoders: dict[str, nn.Module] = {}
+        for name in config.modalities:
+            own = teacher_encoder(config.of(name), SINGLE_MODELS[name].feature_encoder_class)
+            if own is not None:
+                encoders[name] = own
+        add_parts(self, config, encoders)
+
+
+class Data2Vec2ForPreTraining(Data2VecCore, Data2Vec2JointPreTrainedModel):
+    """data2vec 2.0 pretraining of one trunk on several modalities: one student and teacher, a decoder for each.
+
+    A call takes a batch of one modality; `Data2VecTrainer` mixes them within an optimizer step.
+
+    Example:
+        >>> import torch
+        >>> from modeling_data2vec import Data2Vec2TextConfig
+        >>> from modeling_data2vec.masking import random_mask
+        >>> text = Data2Vec2TextConfig(vocab_size=100, hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
+        ...     intermediate_size=128, average_top_k_layers=2, decoder_dim=64)
+        >>> model = Data2Vec2ForPreTraining(Data2Vec2Config(text_config=text))
+        >>> masks = random_mask(2 * 4, 32, 0.48, generator=torch.Generator().manual_seed(0))
+        >>> model(input_ids=torch.randint(4, 100, (2, 32)), mask=masks.view(2, 4, -1)).loss.shape
+        torch.Size([])
+    """
+
+    teacher: JointTeacher
+
+    def __init__(self, config: Data2Vec2Config):
+        super().__init__(config)
+        self.data2vec2 = Data2Vec2Model(config)
+        singles = {name: SINGLE_PRETRAINING_MODELS[name] for name in config.modalities}
+        self.head = nn.ModuleDict(
+            {name: single.decoder_class(config.of(name), single.num_axes) for name, single in singles.items()}
+        )
+        self.teacher = JointTeacher(config)
+        self.post_init()
+        self.sync_teacher()
+
+    def side(self, modality: str | None = None) -> StudentTeacher:
+        """Student and teacher of a modality."""
+        assert modality is not None
+        self.config.of(modality)  # says which modalities there are
+        student: Any = self.data2vec2
+        teacher: Any = self.teacher
+        return Data2Vec2StudentTeacher(
+            student.feature_encoders[modality],
+            student.trunk,
+            self.head[modality],
+            dict(teacher.feature_encoders.items()).get(modality),
+            teacher.trunk,
+            own_weights(student, modality),
+            own_weights(teacher, modality),
+        )
+
+    def forward(
+        self,
+        input_values: Tensor | None = None,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        ids_keep: Tensor | None = None,
+        noise_keys: Tensor | None = None,
+        mask_noise: Tensor | None = None,
+        return_loss: bool = True,
+    ) -> Data2VecPreTrainingOutput:
+        """Compute the loss of one batch of clips, texts or images; exactly one of the three is given.
+
+        The arguments are those of the modality's single model, e.g. `Data2Vec2AudioForPreTraining`; `mask` is required.
+        """
+        name, inputs = only_input(input_values=input_values, input_ids=input_ids, pixel_values=pixel_values)
+        if mask is None:
+            raise ValueError("mask is missing: give a bool [batch, masks, positions], as the modality's collator draws")
+        view: dict[str, Any] = {"ids_keep": ids_keep, "noise_keys": noise_keys, "mask_noise": mask_noise}
+        return self.pretrain(inputs, mask, attention_mask, return_loss, name, **view)

@@ -1,0 +1,143 @@
+"""One modality's part of a joint checkpoint, as weights of its single model."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from torch import Tensor
+from transformers import PreTrainedConfig
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
+
+from .configuration_data2vec2_joint import Data2Vec2Config
+from .safe_loading import SafeLoading
+from .specialisation import TrunkDifferences, specialised
+from .trunk import Data2Vec2Trunk
+
+HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
+
+
+class SliceLoading(SafeLoading):
+    """A mixin of every data2vec 2.0 model: `from_pretrained` of a single model takes joint checkpoints, too.
+
+    Of a joint checkpoint only the modality's weights are read, and its differences are added to the trunk's.
+    """
+
+    # For type checkers: the host class is a PreTrainedModel. The joint models have no `modality`.
+    modality: str | None = None
+    base_model_prefix: str
+    config_class: Any
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """As transformers'; of a checkpoint with several modalities, the part that this class is for.
+
+        Raises:
+            ValueError: the checkpoint does not have the modality.
+            OSError: there is no such model, or it has no safetensors.
+        """
+        name = pretrained_model_name_or_path
+        hub = {option: kwargs[option] for option in HUB_OPTIONS if option in kwargs}
+        if cls.modality is None or name is None or kwargs.get("state_dict") is not None or not is_joint(name, hub):
+            return super().from_pretrained(name, *args, **kwargs)
+        joint = Data2Vec2Config.from_pretrained(name, **hub)
+        config = kwargs.pop("config", None)
+        if config is None:
+            options = {key: value for key, value in kwargs.items() if key not in ("output_loading_info", *HUB_OPTIONS)}
+            config, rest = cls.config_class.from_pretrained(name, return_unused_kwargs=True, **hub, **options)
+            kwargs = {key: value for key, value in kwargs.items() if key in rest or key not in options}
+        weights = read_slice(name, joint, cls.modality, cls.base_model_prefix, hub)
+        kwargs = {key: value for key, value in kwargs.items() if key not in HUB_OPTIONS}
+        model = super().from_pretrained(None, *args, config=config, state_dict=weights, **kwargs)
+        (model[0] if isinstance(model, tuple) else model).config._name_or_path = str(name)
+        return model
+
+
+def is_joint(name: str, hub: dict[str, Any]) -> bool:
+    """Whether a folder or Hub id holds a model with several modalities."""
+    try:
+        values, _ = PreTrainedConfig.get_config_dict(name, **hub)
+    except OSError:  # whoever loads the model will say it better
+        return False
+    return values.get("model_type") == Data2Vec2Config.model_type
+
+
+def read_slice(name: str, config: Data2Vec2Config, modality: str, base: str, hub: dict[str, Any]) -> dict[str, Tensor]:
+    """A modality's weights of a joint checkpoint, under the names of its single model; nothing else is read.
+
+    Args:
+        name: folder or Hub id.
+        config: the checkpoint's.
+        modality: "audio", "text" or "vision".
+        base: the single model's `base_model_prefix`.
+        hub: how to reach the Hub: `revision`, `token` and so on.
+    """
+    config.of(modality)  # says which modalities there are
+    weights: dict[str, Tensor] = {}
+    differences: dict[str, dict[str, Tensor]] = {}
+    for file in checkpoint_files(name, hub):
+        with safe_open(file, framework="pt") as tensors:
+            for key in tensors.keys():  # noqa: SIM118 (it is no dict)
+                part, target = sliced_name(key, modality, base)
+                if part == "differences":
+                    owner, _, own = target.partition(" ")
+                    differences.setdefault(owner, {})[own] = tensors.get_tensor(key)
+                elif target:
+                    weights[target] = tensors.get_tensor(key)
+    for owner, values in differences.items():
+        add_differences(config, values, weights, f"{owner}.trunk.")
+    return weights
+
+
+def sliced_name(key: str, modality: str, base: str) -> tuple[str, str]:
+    """Where a weight of the joint model goes in the modality's single one: (kind, name), or ("", "") for nowhere.
+
+    Differences go to no weight of their own: their name is the trunk's owner and what they are called in
+    `TrunkDifferences`, with a space between.
+
+    Example:
+        >>> sliced_name("data2vec2.feature_encoders.text.embed_norm.bias", "text", "data2vec2_text")
+        ('weight', 'data2vec2_text.feature_encoder.embed_norm.bias')
+        >>> sliced_name("teacher.differences.text.full.norm_bias", "text", "data2vec2_text")
+        ('differences', 'teacher full.norm_bias')
+        >>> sliced_name("head.vision.proj.bias", "text", "data2vec2_text")
+        ('', '')
+    """
+    if key.startswith(f"head.{modality}."):
+        return "weight", "head." + key.removeprefix(f"head.{modality}.")
+    owner, _, rest = key.partition(".")
+    owner = {Data2Vec2Config.model_type: base, "teacher": "teacher"}.get(owner, "")
+    if owner and rest.startswith("trunk."):
+        return "weight", f"{owner}.{rest}"
+    if owner and rest.startswith(f"feature_encoders.{modality}."):
+        return "weight", f"{owner}.feature_encoder.{rest.removeprefix(f'feature_encoders.{modality}.')}"
+    if owner and rest.startswith(f"differences.{modality}."):
+        return "differences", f"{owner} {rest.removeprefix(f'differences.{modality}.')}"
+    return "", ""
+
+
+def add_differences(config: Data2Vec2Config, own: dict[str, Tensor], weights: dict[str, Tensor], trunk: str) -> None:
+    """Replace the trunk's weights, whose names begin with `trunk`, by the modality's."""
+    assert specialised(config)
+    differences = TrunkDifferences(config, Data2Vec2Trunk(config.trunk_config))
+    differences.load_state_dict(own)
+    shared = {key.removeprefix(trunk): value for key, value in weights.items() if key.startswith(trunk)}
+    for key, value in differences.weights(shared).items():
+        weights[trunk + key] = value.detach()
+
+
+def checkpoint_files(name: str, hub: dict[str, Any]) -> list[str]:
+    """The safetensors of a checkpoint, in one or several files.
+
+    Raises:
+        OSError: it has none.
+    """
+    quiet: dict[str, Any] = {"_raise_exceptions_for_missing_entries": False}
+    whole = cached_file(name, SAFE_WEIGHTS_NAME, **hub, **quiet)
+    if whole is not None:
+        return [whole]
+    index = cached_file(name, SAFE_WEIGHTS_INDEX_NAME, **hub, **quiet)
+    if index is None:
+        raise OSError(f"{name} has no {SAFE_WEIGHTS_NAME}: its weights are missing, or are pickles, which can run code")
+    shards = sorted(set(json.loads(Path(index).read_text())["weight_map"].values()))
+    return [str(cached_file(name, shard, **hub)) for shard in shards]

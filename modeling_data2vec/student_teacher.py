@@ -1,0 +1,137 @@
+"""How student and teacher of data2vec 2.0 see one modality (arXiv 2212.07525 §3)."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .core import Data2VecPreTrainingOutput, StudentTeacher
+from .embedding import Embedding
+from .feature_encoders import FeatureEncoder
+from .heads import ConvDecoder
+from .masking import visible_ids
+from .trunk import Data2Vec2Trunk, Weights
+
+
+@dataclass(frozen=True)
+class Data2Vec2StudentTeacher(StudentTeacher):
+    """The parts of a model that one modality goes through.
+
+    The student sees only what its masks leave; the decoder fills in what is hidden.
+
+    Attributes:
+        feature_encoder, trunk, head: the student's.
+        teacher_encoder: the teacher's average of the feature encoder, or None if it has none of its own.
+        teacher_trunk: the teacher's average of the trunk.
+        weights, teacher_weights: those of the trunks' weights that are the modality's own; None for none.
+    """
+
+    feature_encoder: FeatureEncoder
+    trunk: Data2Vec2Trunk
+    head: ConvDecoder
+    teacher_encoder: FeatureEncoder | None
+    teacher_trunk: Data2Vec2Trunk
+    weights: Weights | None = None
+    teacher_weights: Weights | None = None
+
+    @property
+    def config(self) -> Any:
+        """The modality's."""
+        return self.feature_encoder.config
+
+    def embed(self, inputs: Tensor, attention_mask: Tensor | None) -> Embedding:
+        """Raw input before any position is hidden."""
+        return self.feature_encoder.embed(inputs, attention_mask)
+
+    def student(  # type: ignore[override]
+        self,
+        inputs: Tensor,
+        embedding: Embedding,
+        mask: Tensor,
+        valid: Tensor | None,
+        ids_keep: Tensor | None = None,
+        noise_keys: Tensor | None = None,
+        mask_noise: Tensor | None = None,
+    ) -> Data2VecPreTrainingOutput:
+        """Encode what is visible and decode what is hidden.
+
+        Args:
+            inputs: raw input, B samples; not needed any more.
+            embedding: what was made of it.
+            mask: bool [B, M, T], True at hidden positions.
+            valid: bool [B, T] where padding is to be kept out, else None.
+            ids_keep: int64 [B, M, V], the positions the student sees, in the order in which it sees them; by default
+                those that `mask` leaves visible. Giving them saves a synchronisation with the GPU.
+            noise_keys: int32 [B, M], keys of the noise at hidden positions; by default drawn anew.
+            mask_noise: [B, M, T, D], the noise itself, already scaled, instead of `noise_keys`.
+        """
+        ids_keep = self._checked_ids_keep(ids_keep, mask, valid)
+        tokens, attention_masks = self.feature_encoder.contextualize(embedding, mask, ids_keep)
+        states = self.trunk(tokens, attention_masks, weights=self.weights)
+        return Data2VecPreTrainingOutput(
+            predictions=self._decode(states, ids_keep, embedding.grid, noise_keys, mask_noise, valid),
+            student_states=states,
+            visible_valid=embedding.valid_at(ids_keep),
+        )
+
+    def _checked_ids_keep(self, ids_keep: Tensor | None, mask: Tensor, valid: Tensor | None) -> Tensor:
+        if ids_keep is None:
+            return visible_ids(mask, None if valid is None else valid[:, None])
+        batch, num_masks, length = mask.shape
+        if ids_keep.shape[:2] != mask.shape[:2] or not 0 < ids_keep.shape[2] < length:
+            raise ValueError(
+                f"ids_keep has shape {tuple(ids_keep.shape)}, but masks {tuple(mask.shape)} need "
+                f"[{batch}, {num_masks}, visible] with 1 to {length - 1} visible positions"
+            )
+        return ids_keep
+
+    def _decode(
+        self,
+        states: Tensor,
+        ids_keep: Tensor,
+        grid: tuple[int, ...],
+        noise_keys: Tensor | None,
+        mask_noise: Tensor | None,
+        valid: Tensor | None,
+    ) -> Tensor:
+        """Fill hidden positions with noise and decode: [R, S, D] to [B, M, T, D]."""
+        config = self.config
+        batch, num_masks, num_visible = ids_keep.shape
+        visible = states[:, config.num_extra_tokens :]  # [R, V, D]
+        visible = F.dropout(visible, config.decoder_dropout, training=self.head.training)
+        rows, _, dim = visible.shape
+        length = math.prod(grid)
+        if mask_noise is None:
+            if noise_keys is None:
+                noise_keys = torch.randint(-(2**31), 2**31, (batch, num_masks), dtype=torch.int32)
+            noise = self.head.mask_noise(noise_keys.to(visible.device).flatten(), length, visible.dtype)
+        else:
+            noise = mask_noise.to(visible.dtype).reshape(rows * length, dim)
+        offsets = torch.arange(rows, device=visible.device).unsqueeze(1) * length  # [R, 1]
+        flat_ids = (ids_keep.reshape(rows, num_visible) + offsets).flatten()  # [R * V]
+        filled = noise.index_copy(0, flat_ids, visible.reshape(-1, dim)).view(rows, length, dim)
+        if valid is not None:
+            valid = valid.repeat_interleave(num_masks, dim=0)  # [R, T]
+        return self.head(filled, grid, valid).unflatten(0, (batch, num_masks))  # [B, M, T, D]
+
+    def run_teacher(
+        self, inputs: Tensor, embedding: Embedding, attention_mask: Tensor | None, mask: Tensor | None
+    ) -> list[Tensor]:
+        """The teacher sees everything: `mask` is not looked at."""
+        config, own = self.config, self.teacher_encoder
+        if own is not None and config.teacher_scope == "model":
+            embedding = own.embed(inputs, attention_mask)
+        encoder = self.feature_encoder if own is None else own
+        layers: list[Tensor] = []
+        tokens, attention_masks = encoder.contextualize(embedding)
+        self.teacher_trunk(
+            tokens,
+            attention_masks,
+            target_layers=layers,
+            block_targets=config.end_of_block_targets,
+            weights=self.teacher_weights,
+        )
+        return [layer[:, config.num_extra_tokens :] for layer in layers]
