@@ -76,7 +76,7 @@ def encode(
     model together, each group as far as it is long (`length_groups.py`).
     """
     config = feature_encoder.config
-    together = partial(_encode_together, feature_encoder, trunk, **kwargs)
+    together: Any = partial(_encode_together, feature_encoder, trunk, **kwargs)
     if attention_mask is None or not can_group(inputs, attention_mask, config, trunk.training, **kwargs):
         return together(inputs, attention_mask)
     return encode_in_groups(
