@@ -7,10 +7,17 @@ from transformers import (
     AutoFeatureExtractor,
     AutoImageProcessor,
     AutoModel,
+    AutoModelForAudioClassification,
+    AutoModelForAudioFrameClassification,
+    AutoModelForAudioXVector,
     AutoModelForCTC,
     AutoModelForImageClassification,
+    AutoModelForMaskedLM,
     AutoModelForPreTraining,
+    AutoModelForQuestionAnswering,
+    AutoModelForSemanticSegmentation,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     PreTrainedConfig,
     ViTImageProcessorPil,
     Wav2Vec2FeatureExtractor,
@@ -20,23 +27,36 @@ from transformers.utils import logging
 from .configuration_data2vec2 import Data2Vec2AudioConfig, Data2Vec2TextConfig, Data2Vec2VisionConfig
 from .configuration_data2vec2_joint import Data2Vec2Config
 from .modeling_data2vec_audio import (
-    Data2Vec2AudioForCTC,
     Data2Vec2AudioForPreTraining,
     Data2Vec2AudioModel,
     Data2VecAudioForPreTraining,
 )
+from .modeling_data2vec_audio_tasks import (
+    Data2Vec2AudioForAudioFrameClassification,
+    Data2Vec2AudioForCTC,
+    Data2Vec2AudioForSequenceClassification,
+    Data2Vec2AudioForXVector,
+)
 from .modeling_data2vec_joint import Data2Vec2ForPreTraining, Data2Vec2Model
 from .modeling_data2vec_text import (
     Data2Vec2TextForPreTraining,
-    Data2Vec2TextForSequenceClassification,
     Data2Vec2TextModel,
     Data2VecTextForPreTraining,
 )
+from .modeling_data2vec_text_tasks import (
+    Data2Vec2TextForMaskedLM,
+    Data2Vec2TextForQuestionAnswering,
+    Data2Vec2TextForSequenceClassification,
+    Data2Vec2TextForTokenClassification,
+)
 from .modeling_data2vec_vision import (
-    Data2Vec2VisionForImageClassification,
     Data2Vec2VisionForPreTraining,
     Data2Vec2VisionModel,
     Data2VecVisionForPreTraining,
+)
+from .modeling_data2vec_vision_tasks import (
+    Data2Vec2VisionForImageClassification,
+    Data2Vec2VisionForSemanticSegmentation,
 )
 
 logger = logging.get_logger(__name__)
@@ -50,8 +70,15 @@ MODELS = (
 # Models for tasks, and the Auto class that leads to each.
 TASKS = (
     (AutoModelForCTC, Data2Vec2AudioForCTC),
+    (AutoModelForAudioClassification, Data2Vec2AudioForSequenceClassification),
+    (AutoModelForAudioFrameClassification, Data2Vec2AudioForAudioFrameClassification),
+    (AutoModelForAudioXVector, Data2Vec2AudioForXVector),
     (AutoModelForImageClassification, Data2Vec2VisionForImageClassification),
+    (AutoModelForSemanticSegmentation, Data2Vec2VisionForSemanticSegmentation),
     (AutoModelForSequenceClassification, Data2Vec2TextForSequenceClassification),
+    (AutoModelForTokenClassification, Data2Vec2TextForTokenClassification),
+    (AutoModelForQuestionAnswering, Data2Vec2TextForQuestionAnswering),
+    (AutoModelForMaskedLM, Data2Vec2TextForMaskedLM),
 )
 # By `model_type`. Those of data2vec 1.0 share theirs with transformers' own models, to which Auto classes lead.
 PRETRAINING_MODELS: dict[str, Any] = {

@@ -138,6 +138,14 @@ class Data2Vec2VisionConfig(ImageShape, Data2Vec2PreTrainingConfig):
             `patch_size` divides.
         patch_size: edge of a square patch in pixels.
         num_channels: channels of an image: 1, 3 or any other number.
+        out_indices: the four layers that `Data2Vec2VisionForSemanticSegmentation` reads, shallow to deep, the first
+            layer being 1 and a prenet's counted; None for those at each quarter of the depth.
+        pool_scales: edges of the grids over which its last map is averaged.
+        use_auxiliary_head, auxiliary_loss_weight: whether a second, small head on the third map helps in training, and
+            the weight of its loss.
+        auxiliary_channels, auxiliary_num_convs, auxiliary_concat_input: that head's width and convolutions, and whether
+            its last layer sees the map as well.
+        semantic_loss_ignore_index: pixels of this class don't count.
 
     The other arguments are those of `Data2Vec2PreTrainingConfig`.
 
@@ -170,6 +178,28 @@ class Data2Vec2VisionConfig(ImageShape, Data2Vec2PreTrainingConfig):
     image_size: int | list[int] | tuple[int, int] = 224
     patch_size: int = 16
     num_channels: int = 3
+    out_indices: list[int] | tuple[int, ...] | None = None
+    pool_scales: list[int] | tuple[int, ...] = (1, 2, 3, 6)
+    use_auxiliary_head: bool = True
+    auxiliary_loss_weight: Number = 0.4
+    auxiliary_channels: int = 256
+    auxiliary_num_convs: int = 1
+    auxiliary_concat_input: bool = False
+    semantic_loss_ignore_index: int = 255
+
+    @property
+    def segmentation_layers(self) -> tuple[int, ...]:
+        """The four layers that segmentation reads, counted from 1."""
+        depth = self.num_prenet_layers + self.num_hidden_layers
+        return tuple(self.out_indices or (math.ceil(depth * quarter / 4) for quarter in (1, 2, 3, 4)))
+
+    def validate_segmentation(self) -> None:
+        depth = self.num_prenet_layers + self.num_hidden_layers
+        layers = self.segmentation_layers
+        if len(layers) != 4 or not all(1 <= layer <= depth for layer in layers):
+            raise ValueError(f"out_indices is {self.out_indices}, but must be four layers from 1 to {depth}")
+        self.at_least(1, "auxiliary_channels")
+        self.at_least(0, "auxiliary_num_convs")
 
     def validate_image(self) -> None:
         super().validate_image()
@@ -190,6 +220,11 @@ class Data2Vec2AudioConfig(WaveformShape, Data2Vec2PreTrainingConfig):
         vocab_size, pad_token_id: of `Data2Vec2AudioForCTC`: its letters, and the one that is CTC's blank.
         final_dropout: dropout before its last layer.
         ctc_loss_reduction, ctc_zero_infinity: as `torch.nn.functional.ctc_loss` has them.
+        use_weighted_layer_sum: heads for classes and speakers read all layers, weighted, instead of the last one.
+        classifier_proj_size: width before the mean in `Data2Vec2AudioForSequenceClassification`.
+        tdnn_dim, tdnn_kernel, tdnn_dilation: channels, kernel and dilation of each convolution over frames in
+            `Data2Vec2AudioForXVector`.
+        xvector_output_dim: width of its vectors.
 
     The other arguments are those of `Data2Vec2PreTrainingConfig`.
 
@@ -224,6 +259,26 @@ class Data2Vec2AudioConfig(WaveformShape, Data2Vec2PreTrainingConfig):
     final_dropout: Number = 0.0
     ctc_loss_reduction: Literal["sum", "mean"] = "mean"
     ctc_zero_infinity: bool = False
+    use_weighted_layer_sum: bool = False
+    classifier_proj_size: int = 256
+    tdnn_dim: list[int] | tuple[int, ...] = (512, 512, 512, 512, 1500)
+    tdnn_kernel: list[int] | tuple[int, ...] = (5, 3, 3, 1, 1)
+    tdnn_dilation: list[int] | tuple[int, ...] = (1, 2, 3, 1, 1)
+    xvector_output_dim: int = 512
+
+    @property
+    def inputs_to_logits_ratio(self) -> int:
+        """Samples from one frame to the next; transformers' pipeline cuts long recordings by it."""
+        return math.prod(self.conv_stride)
+
+    def validate_heads(self) -> None:
+        self.at_least(1, "vocab_size classifier_proj_size xvector_output_dim")
+        sizes = (self.tdnn_dim, self.tdnn_kernel, self.tdnn_dilation)
+        if len({len(values) for values in sizes}) != 1 or not self.tdnn_dim or min(map(min, sizes)) < 1:
+            raise ValueError(
+                f"tdnn_dim is {self.tdnn_dim}, tdnn_kernel {self.tdnn_kernel} and tdnn_dilation {self.tdnn_dilation}, "
+                "but each needs a number of at least 1 for each convolution"
+            )
 
     def validate_convolutions(self) -> None:
         lengths = {len(self.conv_dim), len(self.conv_kernel), len(self.conv_stride)}
@@ -252,7 +307,9 @@ class Data2Vec2TextConfig(Data2Vec2PreTrainingConfig):
         position_embeddings: learned positions; False to leave order to `use_alibi` [no_token_positional_embeddings].
         embedding_dropout: dropout of the normalised embeddings [dropout].
         pad_token_id, bos_token_id, eos_token_id: the tokenizer's special tokens.
-        classifier_dropout: dropout in the head of `Data2Vec2TextForSequenceClassification`.
+        classifier_dropout: dropout in the heads of `Data2Vec2TextForSequenceClassification` and
+            `Data2Vec2TextForTokenClassification`.
+        tie_word_embeddings: the head of `Data2Vec2TextForMaskedLM` shares the token embeddings.
 
     The other arguments are those of `Data2Vec2PreTrainingConfig`.
 
@@ -286,6 +343,7 @@ class Data2Vec2TextConfig(Data2Vec2PreTrainingConfig):
     bos_token_id: int | None = 0
     eos_token_id: int | list[int] | None = 2
     classifier_dropout: Number = 0.0
+    tie_word_embeddings: bool = True
 
     @property
     def max_tokens(self) -> float:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -26,3 +27,8 @@ class Embedding:
         if self.valid is None:
             return None
         return self.valid[:, None].expand(-1, ids_keep.shape[1], -1).gather(2, ids_keep).flatten(0, 1)
+
+
+def real_positions(counts: Tensor, length: int) -> Tensor:
+    """bool [B, T], True at the first positions of each sample, `counts` [B] of them, of T = `length`."""
+    return torch.arange(length, device=counts.device) < counts[:, None]

@@ -15,7 +15,7 @@ from .configuration_data2vec2 import (
     Data2Vec2VisionConfig,
 )
 from .convolutions import channels_last_conv, strided_conv
-from .embedding import Embedding
+from .embedding import Embedding, real_positions
 from .initial_weights import init_as_pytorch
 from .positions import alibi_bias, sincos_positions_2d
 from .raw_inputs import check_images, check_tokens, check_waveforms
@@ -293,7 +293,7 @@ class AudioFeatureEncoder(FeatureEncoder):
         valid = None
         if attention_mask is not None:
             num_frames = config.num_frames(attention_mask.long().sum(1))  # [B]
-            valid = torch.arange(length, device=features.device) < num_frames[:, None]  # [B, T]
+            valid = real_positions(num_frames, length)  # [B, T]
         return Embedding(features, features, (length,), valid)
 
     def num_positions(self, length: int) -> int:

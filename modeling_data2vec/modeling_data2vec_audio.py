@@ -5,16 +5,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Data2VecAudioModel, Data2VecAudioPreTrainedModel
-from transformers.modeling_outputs import BaseModelOutputWithPooling, CausalLMOutput
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_data2vec import Data2VecAudioPreTrainingConfig
 from .configuration_data2vec2 import Data2Vec2AudioConfig
 from .core import Data2VecPreTrainingOutput
-from .embedding import Embedding
+from .embedding import Embedding, real_positions
 from .feature_encoders import AudioFeatureEncoder
 from .heads import RegressionHead
 from .initial_weights import init_as_pytorch
@@ -101,70 +100,6 @@ class Data2Vec2AudioForPreTraining(Data2Vec2AudioPreTrainedModel, Data2Vec2Encod
         return self.pretrain(input_values, mask, attention_mask, return_loss, **view)
 
 
-class Data2Vec2AudioForCTC(Data2Vec2AudioPreTrainedModel):
-    """A speech recogniser: the encoder, and a linear layer that names a letter or none for every frame.
-
-    Example:
-        >>> config = Data2Vec2AudioConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, vocab_size=30,
-        ...     intermediate_size=128, average_top_k_layers=2, decoder_dim=64, conv_dim=[32] * 7)
-        >>> Data2Vec2AudioForCTC(config)(torch.randn(1, 16_000)).logits.shape
-        torch.Size([1, 49, 30])
-    """
-
-    _keys_to_ignore_on_load_unexpected = [r"^teacher\.", r"^head\."]  # noqa: RUF012
-
-    def __init__(self, config: Data2Vec2AudioConfig):
-        super().__init__(config)
-        self.data2vec2_audio = Data2Vec2AudioModel(config)
-        self.dropout = nn.Dropout(config.final_dropout)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size)
-        self.post_init()
-
-    def freeze_feature_encoder(self) -> None:
-        """Keep the convolutions over the waveform as they are."""
-        self.data2vec2_audio.feature_encoder.convs.requires_grad_(False)
-
-    def forward(
-        self, input_values: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None, **kwargs: Any
-    ) -> CausalLMOutput:
-        """Letters' logits for every frame, and the CTC loss.
-
-        Args:
-            input_values: [B, samples] at 16 kHz, normalised, padded on the right.
-            attention_mask: [B, samples], 1 at real samples; None where nothing is padded.
-            labels: int64 [B, letters], -100 after the end of a sentence.
-
-        Returns:
-            `logits` [B, T, vocab_size].
-        """
-        outputs = self.data2vec2_audio(input_values, attention_mask, **kwargs)
-        states = outputs.last_hidden_state[:, self.config.num_extra_tokens :]
-        logits = self.lm_head(self.dropout(states))  # [B, T, vocab_size]
-        loss = None if labels is None else self._ctc_loss(logits, labels, input_values, attention_mask)
-        return CausalLMOutput(
-            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
-        )
-
-    def _ctc_loss(self, logits: Tensor, labels: Tensor, inputs: Tensor, attention_mask: Tensor | None) -> Tensor:
-        """CTC over each clip's real frames and each sentence's real letters."""
-        config = self.config
-        if labels.max() >= config.vocab_size:
-            raise ValueError(f"labels go up to {int(labels.max())}, but vocab_size is {config.vocab_size}")
-        samples = inputs.new_full((len(inputs),), inputs.shape[1], dtype=torch.long)
-        if attention_mask is not None:
-            samples = attention_mask.long().sum(1)
-        letters = labels >= 0
-        return F.ctc_loss(
-            F.log_softmax(logits, dim=-1, dtype=torch.float32).transpose(0, 1),  # [T, B, vocab_size]
-            labels.masked_select(letters),
-            config.num_frames(samples),
-            letters.sum(1),
-            blank=config.pad_token_id or 0,
-            reduction=config.ctc_loss_reduction,
-            zero_infinity=config.ctc_zero_infinity,
-        )
-
-
 # ---- data2vec 1.0 ----
 
 
@@ -225,7 +160,7 @@ class Data2VecAudioForPreTraining(Data2VecEncoderForPreTraining, Data2VecAudioPr
         valid = None
         if attention_mask is not None:
             num_frames = self.config.num_frames(attention_mask.long().sum(1))  # [B]
-            valid = torch.arange(tokens.shape[1], device=tokens.device) < num_frames[:, None]  # [B, T]
+            valid = real_positions(num_frames, tokens.shape[1])  # [B, T]
         return Embedding(tokens, tokens, (int(tokens.shape[1]),), valid)
 
     def student_tokens(self, inputs: Tensor, embedding: Embedding, mask: Tensor) -> Tensor:

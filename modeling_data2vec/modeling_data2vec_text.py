@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from transformers import Data2VecTextModel, Data2VecTextPreTrainedModel
 from transformers import initialization as init
 from transformers.masking_utils import create_bidirectional_mask
-from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
-from transformers.models.data2vec.modeling_data2vec_text import Data2VecTextClassificationHead, Data2VecTextEmbeddings
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.models.data2vec.modeling_data2vec_text import Data2VecTextEmbeddings
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_data2vec import Data2VecTextPreTrainingConfig
@@ -45,6 +45,14 @@ class Data2Vec2TextModel(Data2Vec2TextPreTrainedModel, Data2Vec2Encoder):
         >>> Data2Vec2TextModel(config)(torch.tensor([[0, 17, 42, 2]])).last_hidden_state.shape
         torch.Size([1, 4, 64])
     """
+
+    def get_input_embeddings(self) -> Any:
+        """The token embeddings."""
+        return self.feature_encoder.embed_tokens
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Put another table in their place, as for a larger vocabulary."""
+        self.feature_encoder.embed_tokens = value
 
     @capture_outputs(tie_last_hidden_states=False)
     def forward(
@@ -99,46 +107,6 @@ class Data2Vec2TextForPreTraining(Data2Vec2TextPreTrainedModel, Data2Vec2Encoder
         """
         view: dict[str, Any] = {"ids_keep": ids_keep, "noise_keys": noise_keys, "mask_noise": mask_noise}
         return self.pretrain(input_ids, mask, attention_mask, return_loss, **view)
-
-
-class Data2Vec2TextForSequenceClassification(Data2Vec2TextPreTrainedModel):
-    """A classifier of sentences: the first token through transformers' own head of 1.0 (RoBERTa's).
-
-    Example:
-        >>> config = Data2Vec2TextConfig(vocab_size=100, hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
-        ...     intermediate_size=128, average_top_k_layers=2, decoder_dim=64, num_labels=3)
-        >>> Data2Vec2TextForSequenceClassification(config)(torch.tensor([[0, 17, 42, 2]])).logits.shape
-        torch.Size([1, 3])
-    """
-
-    _keys_to_ignore_on_load_unexpected = [r"^teacher\.", r"^head\."]  # noqa: RUF012
-
-    def __init__(self, config: Data2Vec2TextConfig):
-        super().__init__(config)
-        self.num_labels = config.num_labels
-        self.data2vec2_text = Data2Vec2TextModel(config)
-        self.classifier = Data2VecTextClassificationHead(config)
-        self.post_init()
-
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, labels: Tensor | None = None, **kwargs: Any
-    ) -> SequenceClassifierOutput:
-        """Logits and loss.
-
-        Args:
-            input_ids: int64 [B, T], beginning with the token that stands for the sentence.
-            attention_mask: [B, T], 1 at real tokens; None where nothing is padded.
-            labels: int64 [B] classes, or numbers to predict where `num_labels` is 1.
-
-        Returns:
-            `logits` [B, num_labels].
-        """
-        outputs = self.data2vec2_text(input_ids, attention_mask, **kwargs)
-        logits = self.classifier(outputs.last_hidden_state[:, self.config.num_extra_tokens :])
-        loss = None if labels is None else self.loss_function(labels, logits, self.config)
-        return SequenceClassifierOutput(
-            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
-        )
 
 
 # ---- data2vec 1.0 ----

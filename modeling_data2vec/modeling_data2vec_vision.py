@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import Data2VecVisionModel, Data2VecVisionPreTrainedModel
-from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_data2vec import Data2VecVisionPreTrainingConfig
@@ -43,6 +43,10 @@ class Data2Vec2VisionModel(Data2Vec2VisionPreTrainedModel, Data2Vec2Encoder):
         >>> outputs.last_hidden_state.shape, outputs.pooler_output.shape
         (torch.Size([1, 7, 64]), torch.Size([1, 64]))
     """
+
+    def get_input_embeddings(self) -> Any:
+        """The patch embedding."""
+        return self.feature_encoder.patch_embed
 
     @capture_outputs(tie_last_hidden_states=False)
     def forward(self, pixel_values: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
@@ -93,44 +97,6 @@ class Data2Vec2VisionForPreTraining(Data2Vec2VisionPreTrainedModel, Data2Vec2Enc
         """
         view: dict[str, Any] = {"ids_keep": ids_keep, "noise_keys": noise_keys, "mask_noise": mask_noise}
         return self.pretrain(pixel_values, mask, None, return_loss, **view)
-
-
-class Data2Vec2VisionForImageClassification(Data2Vec2VisionPreTrainedModel):
-    """An image classifier: the mean of the patch tokens, a norm and a linear layer, as the authors fine-tune.
-
-    Example:
-        >>> config = Data2Vec2VisionConfig(hidden_size=64, num_hidden_layers=2, num_prenet_layers=1, num_labels=10,
-        ...     num_attention_heads=4, intermediate_size=128, average_top_k_layers=2, decoder_dim=64, image_size=32)
-        >>> Data2Vec2VisionForImageClassification(config)(torch.randn(1, 3, 32, 32)).logits.shape
-        torch.Size([1, 10])
-    """
-
-    _keys_to_ignore_on_load_unexpected = [r"^teacher\.", r"^head\."]  # noqa: RUF012
-
-    def __init__(self, config: Data2Vec2VisionConfig):
-        super().__init__(config)
-        self.num_labels = config.num_labels
-        self.data2vec2_vision = Data2Vec2VisionModel(config)
-        self.fc_norm = nn.LayerNorm(config.hidden_size, 1e-6)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
-        self.post_init()
-
-    def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **kwargs: Any) -> ImageClassifierOutput:
-        """Logits and loss.
-
-        Args:
-            pixel_values: [B, channels, height, width], normalised.
-            labels: int64 [B] classes, or as `config.problem_type` says.
-
-        Returns:
-            `logits` [B, num_labels].
-        """
-        outputs = self.data2vec2_vision(pixel_values, **kwargs)
-        logits = self.classifier(self.fc_norm(outputs.pooler_output))
-        loss = None if labels is None else self.loss_function(labels, logits, self.config)
-        return ImageClassifierOutput(
-            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
-        )
 
 
 # ---- data2vec 1.0 ----

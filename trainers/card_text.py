@@ -10,10 +10,17 @@ from .provenance import SHOWN_HEALTH, Provenance
 PROBE_FILE = "probe.json"
 KINDS = {"audio": "speech", "vision": "images", "text": "text"}
 FEATURES = {"audio": "feature-extraction", "vision": "image-feature-extraction", "text": "feature-extraction"}
-PIPELINES = {
+PIPELINES = {  # by the end of the class's name: the Hub's name of the task, the Auto class
     "ForCTC": ("automatic-speech-recognition", "AutoModelForCTC"),
+    "AudioForSequenceClassification": ("audio-classification", "AutoModelForAudioClassification"),
+    "ForAudioFrameClassification": ("voice-activity-detection", "AutoModelForAudioFrameClassification"),
+    "ForXVector": ("audio-classification", "AutoModelForAudioXVector"),
     "ForImageClassification": ("image-classification", "AutoModelForImageClassification"),
-    "ForSequenceClassification": ("text-classification", "AutoModelForSequenceClassification"),
+    "ForSemanticSegmentation": ("image-segmentation", "AutoModelForSemanticSegmentation"),
+    "TextForSequenceClassification": ("text-classification", "AutoModelForSequenceClassification"),
+    "ForTokenClassification": ("token-classification", "AutoModelForTokenClassification"),
+    "ForQuestionAnswering": ("question-answering", "AutoModelForQuestionAnswering"),
+    "ForMaskedLM": ("fill-mask", "AutoModelForMaskedLM"),
 }
 PROCESSORS = {"audio": "AutoFeatureExtractor", "vision": "AutoImageProcessor", "text": "AutoTokenizer"}
 PAPERS = {
