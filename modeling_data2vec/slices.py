@@ -41,6 +41,7 @@ class SliceLoading(SafeLoading):
         if cls.modality is None or name is None or kwargs.get("state_dict") is not None or not is_joint(name, hub):
             return super().from_pretrained(name, *args, **kwargs)
         joint = Data2Vec2Config.from_pretrained(name, **hub)
+        joint.of(cls.modality)  # says which modalities there are
         config = kwargs.pop("config", None)
         if config is None:
             options = {key: value for key, value in kwargs.items() if key not in ("output_loading_info", *HUB_OPTIONS)}
@@ -72,7 +73,6 @@ def read_slice(name: str, config: Data2Vec2Config, modality: str, base: str, hub
         base: the single model's `base_model_prefix`.
         hub: how to reach the Hub: `revision`, `token` and so on.
     """
-    config.of(modality)  # says which modalities there are
     weights: dict[str, Tensor] = {}
     differences: dict[str, dict[str, Tensor]] = {}
     for file in checkpoint_files(name, hub):

@@ -21,22 +21,6 @@ from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
 Weights = Mapping[str, Tensor]
 
 
-class _Forward(nn.Module):
-    """A module's bare `forward`, for `functional_call`: neither hooks nor checkpointing run a second time."""
-
-    def __init__(self, module: nn.Module):
-        super().__init__()
-        self.module = module
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.module.forward(*args, **kwargs)
-
-
-def forward_with(module: nn.Module, weights: Weights, *args: Any, **kwargs: Any) -> Any:
-    """`module.forward` with some other weights than its own; differentiable in them."""
-    return functional_call(_Forward(module), {f"module.{name}": w for name, w in weights.items()}, args, kwargs)
-
-
 def weights_below(weights: Weights, prefix: str) -> Weights:
     """Those whose names begin with `prefix`, without it."""
     return {name[len(prefix) :]: weight for name, weight in weights.items() if name.startswith(prefix)}
@@ -149,7 +133,12 @@ class Data2Vec2Layer(GradientCheckpointingLayer):
     ) -> tuple[Tensor, Tensor]:
         """[R, S, D] to (hidden states [R, S, D], feed-forward output [R, S, D]); with other `weights`, if given."""
         if weights:
-            return forward_with(self, weights, hidden_states, attention_mask, **kwargs)
+            own = {f"layer.{name}": weight for name, weight in weights.items()}
+            return functional_call(_Computing(self), own, (hidden_states, attention_mask), kwargs)
+        return self.compute(hidden_states, attention_mask, **kwargs)
+
+    def compute(self, hidden_states: Tensor, attention_mask: Tensor | None, **kwargs: object) -> tuple[Tensor, Tensor]:
+        """`forward` with the weights that the layer has at this moment."""
         post = self.norm_position == "post"
         residual = hidden_states
         branch, _ = self.attention(hidden_states if post else self.norm1(hidden_states), attention_mask, **kwargs)
@@ -164,6 +153,17 @@ class Data2Vec2Layer(GradientCheckpointingLayer):
         if post:
             hidden_states = self.norm2(hidden_states)
         return hidden_states, ffn_output
+
+
+class _Computing(nn.Module):
+    """A layer's bare computation: inside `forward`, where checkpointing and hooks must not come in a second time."""
+
+    def __init__(self, layer: Data2Vec2Layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        return self.layer.compute(*args, **kwargs)
 
 
 class Data2Vec2Trunk(nn.Module):
@@ -215,5 +215,5 @@ class Data2Vec2Trunk(nn.Module):
             hidden_states, ffn_output = layer(hidden_states, attention_mask, weights=own, **kwargs)
             if target_layers is not None:
                 target_layers.append(hidden_states if block_targets else ffn_output)
-        last = weights_below(weights, "norm.") if weights else None
-        return forward_with(self.norm, last, hidden_states) if last else self.norm(hidden_states)
+        last = dict(weights_below(weights, "norm.")) if weights else None
+        return functional_call(self.norm, last, (hidden_states,)) if last else self.norm(hidden_states)
