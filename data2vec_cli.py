@@ -9,6 +9,7 @@ COMMANDS = {
     "tokenizer": "train a byte-level BPE tokenizer on one's own text",
     "recipes": "what the authors published: weights, licences, results",
     "recipe-check": "epochs and parameters of recipes, computed again, and where paper and file disagree",
+    "merge": "one model for several modalities of models for one",
     "convert": "a checkpoint file of the authors' code (fairseq) to a model folder, or back",
     "push": "publish a model folder on the Hub, with a card",
     "inspect": "parameters, FLOPs, memory and epochs of a recipe or model",

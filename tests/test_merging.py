@@ -1,10 +1,12 @@
 import pytest
 import torch
 from joint_models import CONFIGS, inputs_of
+from transformers import AutoModelForPreTraining, ViTImageProcessorPil
 
 from modeling_data2vec import Data2Vec2AudioModel, Data2Vec2TextConfig
 from modeling_data2vec.merging import merge_models
 from modeling_data2vec.modeling_data2vec_joint import SINGLE_PRETRAINING_MODELS
+from modeling_data2vec.trainers.cli import run
 
 
 def singles():
@@ -59,3 +61,22 @@ def test_wrong_models_are_named():
         merge_models({"audio": Data2Vec2AudioModel(CONFIGS["audio"])})
     with pytest.raises(ValueError, match="the model for audio is a Data2Vec2TextForPreTraining"):
         merge_models({"audio": models["text"]})
+
+
+def test_the_command_merges_folders(tmp_path, capsys):
+    for name, model in singles().items():
+        model.save_pretrained(tmp_path / name)
+    ViTImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(tmp_path / "vision")
+    sources = [f"{name}={tmp_path / name}" for name in CONFIGS]
+    output = tmp_path / "joint"
+    arguments = [*sources, "--output_dir", str(output), "--trunk", "text", "--config", "modality_norms=true"]
+    assert run("merge", arguments) == 0
+    assert "audio, text, vision around one trunk (text)" in capsys.readouterr().out
+    joint = AutoModelForPreTraining.from_pretrained(output)
+    assert joint.config.modality_norms
+    assert (output / "vision" / "preprocessor_config.json").exists()
+    assert run("merge", arguments) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert run("merge", ["audio=nowhere", "--output_dir", str(tmp_path / "other")]) == 2
+    assert "audio=nowhere can't be loaded" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()

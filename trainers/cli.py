@@ -18,6 +18,7 @@ from .converting import ConvertOptions, convert
 from .evaluation import probe_table
 from .health import CollapseError
 from .inspection import inspect_target
+from .merging import MergeOptions, merge
 from .modalities import modality
 from .preflight import PublishError
 from .pretraining import PretrainOptions, pretrain
@@ -187,6 +188,23 @@ def run_inspect(argv: list[str]) -> None:
     print(inspect_target(rest.target, **vars(options)).to_text())
 
 
+# ---- merge ----
+
+
+def run_merge(argv: list[str]) -> None:
+    parser = HfArgumentParser(MergeOptions, prog="data2vec merge", allow_abbrev=False)
+    parser.add_argument("sources", nargs="+", metavar="MODALITY=MODEL", help="audio=..., text=..., vision=...")
+    options, rest = parser.parse_args_into_dataclasses(argv)
+    sources = {}
+    for text in rest.sources:
+        name, separator, source = text.partition("=")
+        if not separator or name in sources:
+            raise ValueError(f"{text!r} is no MODALITY=MODEL, or a second one: give audio=..., text=... or vision=...")
+        sources[name] = source
+    joint = merge(sources, options, assignments(options.config))
+    print(f"Wrote {options.output_dir}: {', '.join(joint.config.modalities)} around one trunk ({options.trunk}).")
+
+
 # ---- recipes ----
 
 
@@ -237,6 +255,7 @@ COMMANDS = {
     "inspect": run_inspect,
     "recipes": run_recipes,
     "recipe-check": run_recipe_check,
+    "merge": run_merge,
     "convert": run_convert,
     "push": run_push,
 }

@@ -1,0 +1,61 @@
+"""A joint model of single ones, from folder to folder: what `data2vec merge` does."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import logging
+
+from modeling_data2vec.auto import pretraining_class_of
+from modeling_data2vec.merging import AVERAGE, merge_models
+
+from .modalities import modality
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass
+class MergeOptions:
+    """Options of `data2vec merge`."""
+
+    output_dir: str = field(metadata={"help": "A folder that does not exist yet, for the joint model."})
+    trunk: str = field(
+        default=AVERAGE, metadata={"help": "Whose trunk to take: audio, text or vision; 'average' for the mean of all."}
+    )
+    config: list[str] = field(
+        default_factory=list, metadata={"help": "Fields of the joint config, e.g. modality_norms=true: NAME=VALUE ..."}
+    )
+
+
+def merge(sources: dict[str, str], options: MergeOptions, config: dict[str, Any]) -> Any:
+    """Build a joint pretraining model and save it, each modality's processor in a sub-folder of its name.
+
+    Args:
+        sources: folder or Hub id of a pretraining model by modality.
+        options: where to, and whose trunk.
+        config: fields of `Data2Vec2Config`.
+
+    Returns:
+        The joint model.
+
+    Raises:
+        ValueError: a source can't be loaded, the models don't go together, or the folder exists already.
+    """
+    output = Path(options.output_dir)
+    if output.exists():
+        raise ValueError(f"--output_dir {output} exists already: choose another, or remove it")
+    models, processors = {}, {}
+    for name, source in sources.items():
+        try:
+            models[name] = pretraining_class_of(source).from_pretrained(source)
+        except OSError as error:
+            raise ValueError(f"{name}={source} can't be loaded: {str(error).splitlines()[0]}") from error
+        try:
+            processors[name] = modality(models[name]).load_processor(source)
+        except (OSError, ValueError):
+            logger.warning(f"{source} has no processor or tokenizer: {output / name} will have none either.")
+    joint = merge_models(models, options.trunk, **config)
+    joint.save_pretrained(output)
+    for name, processor in processors.items():
+        processor.save_pretrained(output / name)
+    return joint
