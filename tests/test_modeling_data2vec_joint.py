@@ -14,7 +14,7 @@ from modeling_data2vec import (
     Data2Vec2VisionConfig,
     Data2Vec2VisionModel,
 )
-from modeling_data2vec.auto import pretraining_class
+from modeling_data2vec.auto import TASKS, pretraining_class
 from modeling_data2vec.merging import merge_models
 from modeling_data2vec.modeling_data2vec_joint import SINGLE_PRETRAINING_MODELS
 
@@ -215,3 +215,15 @@ def test_a_slice_that_is_not_there_is_an_error(tmp_path):
         Data2Vec2Model.from_pretrained(tmp_path, modality="audio")
     with pytest.raises(ValueError, match="modality is 'video'"):
         Data2Vec2Model.from_pretrained(tmp_path, modality="video")
+
+
+@pytest.mark.parametrize("task_class", [task_class for _, task_class in TASKS], ids=lambda one: one.__name__)
+def test_every_head_takes_a_slice(task_class, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("joint")
+    model = joint_model(**SPECIALISATIONS["all"])
+    model.save_pretrained(folder)
+    task_model, info = task_class.from_pretrained(folder, output_loading_info=True)
+    base = task_model.base_model_prefix
+    assert info["missing_keys"] and not any(key.startswith(f"{base}.") for key in info["missing_keys"])
+    part = Data2Vec2Model.from_pretrained(folder, modality=task_class.modality)
+    assert all(torch.equal(a, b) for a, b in zip(part.parameters(), task_model.base_model.parameters(), strict=True))
