@@ -5,6 +5,7 @@ from importlib.metadata import version
 
 COMMANDS = {
     "pretrain": "pretrain on images, speech or text: a folder, a table, a saved dataset or a Hub id",
+    "finetune": "train a recogniser, classifier or tagger on labelled data, whole or by an adapter (LoRA)",
     "probe": "linear probe and kNN on a model's frozen features, beside random weights and raw features",
     "tokenizer": "train a byte-level BPE tokenizer on one's own text",
     "recipes": "what the authors published: weights, licences, results",

@@ -16,6 +16,8 @@ from modeling_data2vec.hub_configs import recipe_names
 
 from .converting import ConvertOptions, convert
 from .evaluation import probe_table
+from .finetuning import FinetuneOptions, finetune
+from .finetuning_arguments import FinetuneArguments
 from .health import CollapseError
 from .inspection import inspect_target
 from .merging import MergeOptions, merge
@@ -83,6 +85,17 @@ def run_pretrain(argv: list[str]) -> None:
     parser.set_defaults(output_dir=f"runs/{recipe.name}", **recipe.training_arguments())
     options, args = parser.parse_args_into_dataclasses(argv)
     pretrain(options, args, recipe, assignments(options.config))
+
+
+# ---- finetune ----
+
+
+def run_finetune(argv: list[str]) -> None:
+    parser = HfArgumentParser((FinetuneOptions, FinetuneArguments), prog="data2vec finetune", allow_abbrev=False)
+    parser.set_defaults(output_dir="runs/finetuned")
+    options, args = parser.parse_args_into_dataclasses(argv)
+    changes = {"config_changes": assignments(options.config), "peft_changes": assignments(options.peft_config)}
+    finetune(options, args, **changes)
 
 
 # ---- probe ----
@@ -250,6 +263,7 @@ def run_push(argv: list[str]) -> None:
 
 COMMANDS = {
     "pretrain": run_pretrain,
+    "finetune": run_finetune,
     "probe": run_probe,
     "tokenizer": run_tokenizer,
     "inspect": run_inspect,

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import AutoModel, PreTrainedConfig, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
 from modeling_data2vec.auto import pretraining_class_of
@@ -20,6 +19,7 @@ from .evaluation import LabelledSet, baseline_accuracy, probe_accuracy, probe_ta
 from .modalities import Modality, Samples, modality
 from .pictures import SHOWN, pca_maps, plot_masks
 from .recipes import Recipe
+from .run_trainer import check_output
 from .samples import StreamedSamples
 from .trainer import Data2VecTrainer
 from .training_arguments import Data2VecTrainingArguments
@@ -66,7 +66,7 @@ def pretrain(
         CollapseError: the run was stopped; checkpoint and pictures are there.
     """
     output = Path(args.output_dir)
-    _check_output(output, options, args)
+    check_output(output, resume=options.resume or bool(args.resume_from_checkpoint))
     set_seed(args.seed)
     model, data = _model_and_data(options, recipe, config_changes)
     samples = data.samples(
@@ -138,15 +138,6 @@ def check_reload(model: Any, folder: Path, sample: Tensor) -> Any:
 
 
 # ---- before training ----
-
-
-def _check_output(output: Path, options: PretrainOptions, args: Data2VecTrainingArguments) -> None:
-    last = get_last_checkpoint(output) if output.is_dir() else None
-    if last and not options.resume and not args.resume_from_checkpoint:
-        raise ValueError(
-            f"{output} already holds {Path(last).name} of an earlier run: pass --resume to go on from it, choose "
-            "another --output_dir, or remove the folder"
-        )
 
 
 def _model_and_data(options: PretrainOptions, recipe: Recipe, config_changes: dict[str, Any]) -> tuple[Any, Modality]:

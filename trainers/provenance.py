@@ -15,7 +15,8 @@ PACKAGES = ("data2vec", "transformers", "torch", "datasets", "accelerate")
 SHOWN_ARGUMENTS = (
     *("learning_rate", "lr_scheduler_type", "tri_stage", "warmup_steps", "adam_beta1", "adam_beta2", "adam_epsilon"),
     *("weight_decay", "max_grad_norm", "per_device_train_batch_size", "max_batch_length"),
-    *("gradient_accumulation_steps", "bf16", "fp16", "seed"),
+    *("gradient_accumulation_steps", "bf16", "fp16", "seed", "layer_decay", "freeze", "head_only_steps", "mixup"),
+    *("cutmix", "label_smoothing_factor", "rand_augment", "erasing"),
 )
 SHOWN_SETTINGS = (
     *("num_masks", "mask_prob", "mask_length", "average_top_k_layers", "loss_beta", "teacher_scope"),
@@ -50,6 +51,8 @@ class Provenance:
         seconds: length of the run.
         versions: packages and their versions.
         converted_from: name of the file that was converted, and its SHA-256.
+        task: what the model was fine-tuned for, as `data2vec finetune --task` calls it.
+        metrics: figures by name, by the split that they are of.
     """
 
     license: str | None = None
@@ -63,6 +66,8 @@ class Provenance:
     seconds: float | None = None
     versions: dict[str, str] = field(default_factory=dict)
     converted_from: dict[str, str] = field(default_factory=dict)
+    task: str | None = None
+    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Provenance":

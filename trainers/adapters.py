@@ -1,0 +1,90 @@
+"""Adapters of peft (LoRA and others) on an encoder, with a head that is trained and saved whole."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import peft
+from torch import nn
+
+from .layer_decay import LAYER, POSITIONS
+from .recipes import check_keys
+
+# Configs that say which layers they act on; prompts and the like, which don't, change the input's length.
+KINDS = {
+    str(kind.value).lower(): config
+    for kind, config in peft.PEFT_TYPE_TO_CONFIG_MAPPING.items()
+    if "target_modules" in config.__dataclass_fields__
+}
+
+
+def with_adapter(
+    model: Any, kind: str, changes: dict[str, Any] | None = None, *, fresh: Iterable[str] = ()
+) -> peft.PeftModel:
+    """Freeze a model's encoder and put an adapter on its layers; the head stays trainable and is saved with it.
+
+    Args:
+        model: with a head on an encoder.
+        kind: of the adapter, as peft calls it: "lora", "ia3", "loha", ...
+        changes: fields of its config, e.g. {"r": 8}. By default it acts on every linear layer within the transformer's
+            layers.
+        fresh: names of the weights that are new, beside the head's: they are trained, too.
+
+    Raises:
+        ValueError: there is no such kind, or no such field.
+        RuntimeError: the head is not trained; a mistake of this function.
+
+    Example:
+        >>> from modeling_data2vec import Data2Vec2VisionConfig, Data2Vec2VisionForImageClassification
+        >>> config = Data2Vec2VisionConfig(hidden_size=32, num_hidden_layers=2, num_prenet_layers=0, num_labels=10,
+        ...     num_attention_heads=4, intermediate_size=64, average_top_k_layers=2, decoder_dim=32, image_size=32)
+        >>> model = with_adapter(Data2Vec2VisionForImageClassification(config), "lora", {"r": 4})
+        >>> sorted({name.split(".")[2] for name, weight in model.named_parameters() if weight.requires_grad})
+        ['classifier', 'data2vec2_vision', 'fc_norm']
+    """
+    if kind not in KINDS:
+        raise ValueError(f"peft is {kind!r}, but must be one of {', '.join(sorted(KINDS))}")
+    config_class: Any = KINDS[kind]
+    values = {"target_modules": _within_layers(linear_layers(model)), "modules_to_save": head_modules(model, fresh)}
+    known = set(config_class.__dataclass_fields__)
+    if "feedforward_modules" in known:  # (IA)^3 scales the input of these, not their output
+        values["feedforward_modules"] = []
+    check_keys(changes or {}, known, f"--peft_config of {kind}")
+    try:
+        adapted = peft.get_peft_model(model, config_class(**(values | (changes or {}))))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"peft refuses --peft {kind} with {changes}: {error}") from error
+    untrained = [name for name in values["modules_to_save"] if not _trained(adapted, name)]
+    if untrained:
+        raise RuntimeError(f"{', '.join(untrained)} would not be trained: please report this")
+    return adapted
+
+
+def head_modules(model: Any, fresh: Iterable[str] = ()) -> list[str]:
+    """Modules outside of the encoder that have weights, and those inside of it that hold a new weight."""
+    encoder = model.base_model_prefix
+    heads = [
+        name for name, child in model.named_children() if name != encoder and any(True for _ in child.parameters())
+    ]
+    inside = {name.rpartition(".")[0] for name in fresh if name.startswith(f"{encoder}.")}
+    return heads + sorted(name for name in inside if name.count("."))
+
+
+def linear_layers(model: nn.Module) -> list[str]:
+    """Last names of the linear layers within the transformer's layers, e.g. ["fc1", "fc2", "proj", "qkv"]."""
+    return sorted(
+        {
+            name.rpartition(".")[2]
+            for name, module in model.named_modules()
+            if isinstance(module, nn.Linear) and LAYER.search(f"{name}.") and POSITIONS not in name
+        }
+    )
+
+
+def _within_layers(names: list[str]) -> str:
+    """A pattern of peft's for modules of these names in numbered layers, not in the head."""
+    return rf".*\.(prenet|layers|layer|blocks|block|h)\.\d+\.(.*\.)?({'|'.join(names)})"
+
+
+def _trained(model: nn.Module, module: str) -> bool:
+    copies = [p for name, p in model.named_parameters() if f".{module}.modules_to_save." in f".{name}"]
+    return bool(copies) and all(parameter.requires_grad for parameter in copies)

@@ -1,0 +1,319 @@
+"""One fine-tuning run, from a model and labelled data to a model for `pipeline()`: what `data2vec finetune` does."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from transformers import AutoConfig, set_seed
+from transformers.utils import logging
+
+from .finetuning_arguments import FinetuneArguments
+from .finetuning_trainer import FinetuneTrainer
+from .freezing import freeze, in_encoder
+from .metrics import greater_is_better
+from .recipes import check_keys
+from .run_trainer import check_output
+from .samples import PretrainingSamples
+from .task_classification import AudioClassification, ImageClassification, TextClassification
+from .task_ctc import CTC
+from .tasks import Task
+
+logger = logging.get_logger(__name__)
+
+TASKS: dict[str, type[Task]] = {
+    task.name: task for task in (CTC, AudioClassification, ImageClassification, TextClassification)
+}
+RELOADED = 1e-4  # how far logits may be off: where weights lie in memory decides about the order of sums
+NOT_FIGURES = ("epoch", "_runtime", "_per_second", "_preparation_time")
+PIPELINES = {"ctc": "automatic-speech-recognition"}  # where a pipeline has another name than the task
+
+
+@dataclass
+class FinetuneOptions:
+    """Options of `data2vec finetune`, beside the training arguments."""
+
+    task: str = field(metadata={"help": f"What to learn: {', '.join(TASKS)}."})
+    model: str = field(metadata={"help": "Model folder or Hub id: pretrained, converted or fine-tuned before."})
+    dataset: str = field(
+        metadata={
+            "help": "Labelled data: a folder with a folder for each class, table, saved dataset, Hub id, 'digits'."
+        }
+    )
+    split: str = field(default="train", metadata={"help": "Split to train on."})
+    eval_split: str | None = field(
+        default=None, metadata={"help": "Split that decides which checkpoint is the best; default: none."}
+    )
+    eval_fraction: float = field(
+        default=0.0, metadata={"help": "Share of the training split to hold out instead of an eval_split."}
+    )
+    test_split: str | None = field(default=None, metadata={"help": "Split that the result is measured on, once."})
+    eval_dataset: str | None = field(default=None, metadata={"help": "Other data with the eval_split."})
+    test_dataset: str | None = field(default=None, metadata={"help": "Other data with the test_split."})
+    column: str | None = field(default=None, metadata={"help": "Column with images, audio or text, if it isn't found."})
+    pair_column: str | None = field(default=None, metadata={"help": "Column with the second of two texts."})
+    label_column: str | None = field(default=None, metadata={"help": "Column with labels, if it isn't found."})
+    regression: bool = field(default=False, metadata={"help": "Predict numbers; the default where labels are floats."})
+    limit: int | None = field(
+        default=None, metadata={"help": "Train on so many samples, chosen at random by the seed."}
+    )
+    min_seconds: float = field(default=0.1, metadata={"help": "Shorter clips are left out."})
+    max_seconds: float | None = field(
+        default=None, metadata={"help": "Longer clips are left out of training (ctc), or cut (audio-classification)."}
+    )
+    max_length: int | None = field(
+        default=None, metadata={"help": "Tokens that texts are cut at; default: at most 512."}
+    )
+    tokenizer: str | None = field(
+        default=None, metadata={"help": "Tokenizer (folder or Hub id); for ctc, one whose letters are kept."}
+    )
+    lowercase: bool = field(default=False, metadata={"help": "ctc: write all transcripts in small letters."})
+    drop_letters: str = field(default="", metadata={"help": "ctc: letters to leave out of transcripts, e.g. ',.?!'."})
+    config: list[str] = field(default_factory=list, metadata={"help": "Changes of the model's config: NAME=VALUE ..."})
+    peft: str | None = field(default=None, metadata={"help": "Train an adapter of peft, e.g. lora, and the head."})
+    peft_config: list[str] = field(default_factory=list, metadata={"help": "Changes of its config: NAME=VALUE ..."})
+    merge: bool = field(default=False, metadata={"help": "Merge the adapter into the model that is saved."})
+    license: str | None = field(default=None, metadata={"help": "Licence of the weights, for the model card."})
+    resume: bool = field(default=False, metadata={"help": "Go on from the last checkpoint in output_dir."})
+
+
+@dataclass
+class FineTuned:
+    """What a run gives.
+
+    Attributes:
+        model: trained; with the best weights, where splits to evaluate say which those are.
+        task: with labels or letters.
+        trainer: with the log of the run.
+        metrics: figures by the split that they are of.
+        folder: that all is saved in.
+    """
+
+    model: Any
+    task: Task
+    trainer: FinetuneTrainer
+    metrics: dict[str, dict[str, float]]
+    folder: Path
+
+
+def finetune(
+    options: FinetuneOptions,
+    args: FinetuneArguments,
+    *,
+    config_changes: dict[str, Any] | None = None,
+    peft_changes: dict[str, Any] | None = None,
+    recipe: dict[str, str] | None = None,
+) -> FineTuned:
+    """Train a model on a task, keep the best checkpoint, measure and save it.
+
+    Args:
+        options: what to train, on what.
+        args: how.
+        config_changes: fields of the model's config, e.g. {"drop_path_rate": 0.1}.
+        peft_changes: fields of the adapter's config, e.g. {"r": 8}.
+        recipe: name and source of the recipe that `args` come from, for the card.
+
+    Raises:
+        ValueError: options, model and data don't go together.
+    """
+    output = Path(args.output_dir)
+    check_output(output, resume=options.resume or bool(args.resume_from_checkpoint))
+    _check_options(options, args)
+    set_seed(args.seed)
+    task = _task(options, args, config_changes or {})
+    splits = _splits(options, task, args)
+    task.fit(splits["train"])
+    for role, split in splits.items():
+        task.check(split, role)
+    _fit_arguments(args, task, splits)
+    model, fresh = _model(options.model, task)
+    if options.peft is not None:
+        from .adapters import with_adapter  # peft takes long to import
+
+        model = with_adapter(model, options.peft, peft_changes, fresh=fresh)
+    elif args.freeze is not None:
+        freeze(model, model.base_model_prefix, args.freeze)
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    print(
+        f"Trained: {sum(size for size, trained in sizes if trained):,} of {sum(size for size, _ in sizes):,} weights."
+    )
+
+    samples = {
+        role: task.training_samples(split) if role == "train" else task.evaluation_samples(split, role)
+        for role, split in splits.items()
+    }
+    trainer = FinetuneTrainer(model, args, task, train_dataset=samples["train"], eval_dataset=samples.get("validation"))
+    trainer.facts = {
+        "license": options.license,
+        "base_model": options.model,
+        "dataset": options.dataset,
+        "recipe": recipe or {},
+        "task": options.task,
+    }
+    trainer.push_at_end = False
+    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint or options.resume)
+    return _finish(trainer, options, samples)
+
+
+# ---- before training ----
+
+
+def _check_options(options: FinetuneOptions, args: FinetuneArguments) -> None:
+    if options.task not in TASKS:
+        raise ValueError(f"--task is {options.task!r}, but must be one of {', '.join(TASKS)}")
+    if not 0 <= options.eval_fraction < 1:
+        raise ValueError(f"--eval_fraction is {options.eval_fraction}, but must be at least 0 and less than 1")
+    if options.eval_fraction and (options.eval_split or options.eval_dataset):
+        raise ValueError("--eval_fraction and --eval_split both say what to evaluate on: leave one of them out")
+    if options.merge and options.peft is None:
+        raise ValueError("--merge merges an adapter, but there is none: name one with --peft, e.g. lora")
+    if args.push_to_hub and options.peft is not None and not options.merge:
+        raise ValueError("--push_to_hub publishes whole models: with --peft, add --merge")
+    if options.peft is not None and args.freeze is not None:
+        raise ValueError("--peft freezes the encoder already: leave out --freeze")
+    if args.label_smoothing_factor and TASKS[options.task].label_smoothing is None:
+        raise ValueError(f"--label_smoothing_factor does not apply to --task {options.task}: leave it out")
+    mixed = [name for name in ("mixup", "cutmix", "rand_augment", "erasing") if getattr(args, name)]
+    if mixed and options.task != "image-classification":
+        raise ValueError(f"--{mixed[0]} is for images: leave it out of --task {options.task}")
+
+
+def _task(options: FinetuneOptions, args: FinetuneArguments, changes: dict[str, Any]) -> Task:
+    """The task, with config and processor of the model."""
+    kind = TASKS[options.task]
+    try:
+        config = AutoConfig.from_pretrained(options.model)
+        check_keys(changes, config.to_dict(), f"the config of {options.model}")
+        config = AutoConfig.from_pretrained(options.model, **changes)
+    except OSError as error:
+        raise ValueError(f"--model {options.model!r} can't be loaded: {str(error).splitlines()[0]}") from error
+    if type(config) not in kind.auto_class._model_mapping:
+        able = [name for name, other in TASKS.items() if type(config) in other.auto_class._model_mapping]
+        raise ValueError(
+            f"--model {options.model!r} is of type {config.model_type}, which can't do {options.task}, but only "
+            f"{', '.join(able) or 'none of the tasks here'}"
+        )
+    name = options.tokenizer if options.tokenizer and kind.main_input == "input_ids" else options.model
+    try:
+        processor = kind.load_processor(name)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"no processor or tokenizer could be loaded from {name}: name a --model that has one, or a --tokenizer "
+            f"({str(error).splitlines()[0]})"
+        ) from error
+    return kind(config, processor, options, args)
+
+
+def _splits(options: FinetuneOptions, task: Task, args: FinetuneArguments) -> dict[str, datasets.Dataset]:
+    """ "train", and where there are such data, "validation" and "test"."""
+    splits = {"train": task.open(options.dataset, options.split)}
+    if options.eval_fraction:
+        parts = splits["train"].train_test_split(test_size=options.eval_fraction, seed=args.seed)
+        splits = {"train": parts["train"], "validation": parts["test"]}
+    if options.limit is not None:
+        if options.limit < 1:
+            raise ValueError(f"--limit is {options.limit}, but must be at least 1")
+        shuffled = splits["train"].shuffle(seed=args.seed)
+        splits["train"] = shuffled.select(range(min(options.limit, len(shuffled))))
+    asked = (
+        ("validation", options.eval_dataset, options.eval_split),
+        ("test", options.test_dataset, options.test_split),
+    )
+    for role, source, split in asked:
+        if source or split:
+            splits[role] = task.open(source or options.dataset, split or "train")
+    return splits
+
+
+def _fit_arguments(args: FinetuneArguments, task: Task, splits: dict[str, Any]) -> None:
+    if "validation" not in splits:
+        if args.patience is not None:
+            raise ValueError("--patience needs data to evaluate on: name an --eval_split or an --eval_fraction")
+        args.eval_strategy, args.load_best_model_at_end = type(args.eval_strategy)("no"), False
+    if args.metric_for_best_model is None:
+        args.metric_for_best_model = task.metric
+    args.greater_is_better = greater_is_better(args.metric_for_best_model)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' report of new and unused weights, which are as they should be."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def _model(name: str, task: Task) -> tuple[Any, list[str]]:
+    """The model, and the names of its weights that are new.
+
+    Raises:
+        ValueError: it has none of the encoder's weights, or they have other shapes.
+    """
+    with _quiet():
+        model, info = task.auto_class.from_pretrained(
+            name, config=task.config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
+        )
+    encoder = model.base_model_prefix
+    changed = sorted({entry[0] if isinstance(entry, tuple) else entry for entry in info["mismatched_keys"]})
+    if wrong := [weight for weight in changed if in_encoder(weight, encoder)]:
+        raise ValueError(
+            f"--model {name!r} and its config, with --config, have different shapes: {', '.join(wrong[:5])}"
+        )
+    fresh = sorted({*info["missing_keys"], *changed})
+    own = [weight for weight, _ in model.named_parameters() if in_encoder(weight, encoder)]
+    if own and all(weight in fresh for weight in own):
+        raise ValueError(f"--model {name!r} holds none of the weights of {type(model).__name__}'s encoder")
+    print(f"{type(model).__name__} of {name}; new: {', '.join(fresh) or 'nothing'}.")
+    return model, fresh
+
+
+# ---- after training ----
+
+
+def _finish(trainer: FinetuneTrainer, options: FinetuneOptions, samples: dict[str, Any]) -> FineTuned:
+    """Measure, save and check what was saved."""
+    task, folder = trainer.task, Path(trainer.args.output_dir)
+    metrics: dict[str, dict[str, float]] = {}
+    for role in ("validation", "test"):
+        if role in samples:
+            figures = trainer.evaluate(samples[role], metric_key_prefix=role)
+            metrics[role] = {
+                key.removeprefix(f"{role}_"): value for key, value in figures.items() if not key.endswith(NOT_FIGURES)
+            }
+            print(f"{role}: " + ", ".join(f"{key} {value:.4g}" for key, value in metrics[role].items()))
+    trainer.facts["metrics"] = metrics
+    if options.merge:
+        trainer.model = trainer.model_wrapped = trainer.model.merge_and_unload()
+    trainer.save_locally()
+    if trainer.is_world_process_zero():
+        model: Any = trainer.accelerator.unwrap_model(trainer.model)
+        if hasattr(model, "get_base_model"):  # of an adapter, transformers saves no config
+            base = model.get_base_model()
+            base.config.architectures = [type(base).__name__]
+            base.config.save_pretrained(folder)
+        else:
+            _check_reload(model, task, folder, samples["train"])
+        trainer.create_model_card()
+        print(f'Saved to {folder}: pipeline("{PIPELINES.get(task.name, task.name)}", model="{folder}") runs it.')
+    if trainer.args.push_to_hub:
+        print(f"Published: {trainer.push_to_hub()}")
+    return FineTuned(trainer.model, task, trainer, metrics, folder)
+
+
+def _check_reload(model: Any, task: Task, folder: Path, samples: PretrainingSamples) -> None:
+    """Require that what was saved gives the trained model's logits."""
+    with _quiet():
+        again = task.auto_class.from_pretrained(folder, dtype=model.dtype).to(model.device).eval()
+    plain = PretrainingSamples(samples.dataset, samples.reader, augment=False)
+    batch = task.collate([plain[0]])
+    inputs = {name: value.to(model.device) for name, value in batch.items() if name != "labels"}
+    with torch.no_grad():
+        expected, actual = model.eval()(**inputs).logits, again(**inputs).logits
+    if not torch.allclose(expected, actual, rtol=0, atol=RELOADED):
+        raise RuntimeError(f"{folder} does not give the trained model's outputs when it is loaded: please report this")

@@ -1,0 +1,85 @@
+"""TrainingArguments with the defaults of fine-tuning, and with what makes it good."""
+
+from dataclasses import dataclass, field
+
+from .randaugment import RandAugment
+from .training_arguments import RunArguments
+
+
+@dataclass
+class FinetuneArguments(RunArguments):
+    """Arguments of `FinetuneTrainer`: transformers' own, with other defaults, and the papers' regularisation.
+
+    Changed defaults: ten epochs, cosine schedule after a warm-up of a tenth, an evaluation and a checkpoint each epoch
+    of which the best and the last are kept, and those of `RunArguments`.
+
+    Args:
+        layer_decay: the learning rate of a layer is that of the layer above times this (BEiT, arXiv 2106.08254); 1 for
+            the same everywhere.
+        decay_feature_encoder: whether what comes before the first layer (patches, convolutions, embeddings) has the
+            smallest rate; False for the full one, as in the authors' data2vec 2.0 code.
+        freeze: what is not trained: "feature_encoder" (what comes before the first layer), "encoder" (all but the
+            head), or a number of layers from below, which includes the feature encoder.
+        head_only_steps: optimizer steps in which the head alone is trained [freeze_finetune_updates].
+        patience: stop after so many evaluations without a new best.
+        mixup, cutmix: α of the Beta distribution that images are mixed by (arXiv 1710.09412, 1905.04899); 0 for none.
+        mix_prob: share of batches that are mixed.
+        mix_switch_prob: of those, the share that is cut rather than blended, where both are on.
+        rand_augment: RandAugment of images, in timm's words, e.g. "rand-m9-mstd0.5-inc1".
+        erasing: probability that a rectangle of an image is replaced with noise (arXiv 1708.04896).
+        crop_scale: smallest and largest share of an image that a random crop takes.
+        horizontal_flip: flip every second image at random.
+
+    `label_smoothing_factor` is transformers' own; where images are mixed, it smooths the mixed labels.
+    """
+
+    num_train_epochs: float = field(default=10.0, metadata={"help": "Passes over the training data."})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning-rate schedule."})
+    warmup_steps: float = field(default=0.1, metadata={"help": "Steps of warm-up, or below 1 their share of all."})
+    eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: no, epoch or steps."})
+    save_strategy: str = field(default="epoch", metadata={"help": "When to save a checkpoint: no, epoch, steps, best."})
+    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints to keep; the best is one of them."})
+    load_best_model_at_end: bool = field(default=True, metadata={"help": "Save the best checkpoint's weights."})
+    layer_decay: float = field(default=1.0, metadata={"help": "Learning rate of a layer over that of the next."})
+    decay_feature_encoder: bool = field(
+        default=True, metadata={"help": "Give what is before the first layer the smallest rate, not the full one."}
+    )
+    freeze: str | None = field(
+        default=None, metadata={"help": "Not trained: feature_encoder, encoder, or a number of layers from below."}
+    )
+    head_only_steps: int = field(default=0, metadata={"help": "First steps, in which only the head is trained."})
+    patience: int | None = field(default=None, metadata={"help": "Evaluations without a new best before the end."})
+    mixup: float = field(default=0.0, metadata={"help": "Images: alpha of mixup; 0 for none."})
+    cutmix: float = field(default=0.0, metadata={"help": "Images: alpha of CutMix; 0 for none."})
+    mix_prob: float = field(default=1.0, metadata={"help": "Images: share of batches that are mixed."})
+    mix_switch_prob: float = field(default=0.5, metadata={"help": "Images: share of mixed batches that CutMix takes."})
+    rand_augment: str | None = field(
+        default=None, metadata={"help": "Images: RandAugment, in timm's words, e.g. rand-m9-mstd0.5-inc1."}
+    )
+    erasing: float = field(default=0.0, metadata={"help": "Images: probability of erasing a rectangle."})
+    crop_scale: list[float] = field(
+        default_factory=lambda: [1.0, 1.0], metadata={"help": "Images: smallest and largest share of a random crop."}
+    )
+    horizontal_flip: bool = field(default=False, metadata={"help": "Images: flip every second one."})
+
+    def __post_init__(self) -> None:
+        chosen: str | None = self.metric_for_best_model
+        if "no" in (self.eval_strategy, self.save_strategy):
+            self.load_best_model_at_end = False  # there is no best one to load
+        super().__post_init__()
+        self.metric_for_best_model: str | None = chosen  # transformers would take the loss; the task knows better
+        self.label_names = ["labels"]
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay is {self.layer_decay}, but must be above 0 and at most 1")
+        for name in ("mix_prob", "mix_switch_prob", "erasing"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be from 0 to 1")
+        for name in ("mixup", "cutmix", "head_only_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must not be negative")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"patience is {self.patience}, but must be at least 1")
+        if len(self.crop_scale) != 2:
+            raise ValueError(f"crop_scale is {self.crop_scale}, but must be two shares, the smallest and the largest")
+        if self.rand_augment is not None:
+            RandAugment.from_text(self.rand_augment)  # names what is wrong with it

@@ -1,0 +1,83 @@
+"""What is not trained: parts of an encoder for good, or all but the head for the first steps."""
+
+from typing import Any, cast
+
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from .layer_decay import layer_depths
+
+
+def freeze(model: nn.Module, encoder: str, what: str) -> None:
+    """Stop training a part of a model.
+
+    Args:
+        model: with a head on an encoder.
+        encoder: name of the encoder within the model, its `base_model_prefix`.
+        what: "feature_encoder" (what comes before the first layer: patches, convolutions over the waveform, of text the
+            embeddings), "encoder" (all but the head), or a number of layers from below, and the feature encoder.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    depths = layer_depths((name for name, _ in model.named_parameters()), encoder)
+    last = max(depths.values(), default=0)
+    if what == "encoder":
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(parameter.requires_grad and not in_encoder(name, encoder))
+        return
+    if what != "feature_encoder" and not (what.isdigit() and int(what) < last):
+        raise ValueError(
+            f"freeze is {what!r}, but must be 'feature_encoder', 'encoder', or a number of layers below {last}"
+        )
+    if what == "feature_encoder" and hasattr(model, "freeze_feature_encoder"):
+        cast(Any, model).freeze_feature_encoder()  # of speech: the convolutions alone, as in wav2vec 2.0
+        return
+    deepest = int(what) if what.isdigit() else 0
+    for name, parameter in model.named_parameters():
+        if depths[name] <= deepest:
+            parameter.requires_grad_(False)
+
+
+def in_encoder(name: str, encoder: str) -> bool:
+    """Whether a weight of this name belongs to the encoder, not to the head."""
+    return encoder in name.split(".")
+
+
+class HeadOnlyCallback(TrainerCallback):
+    """Trains the head alone for the first optimizer steps, as wav2vec 2.0 is fine-tuned [freeze_finetune_updates].
+
+    A function of the step, so a resumed run goes on as it was.
+
+    Args:
+        model: what is trained.
+        encoder: name of the encoder within the model, its `base_model_prefix`.
+        steps: how many.
+    """
+
+    def __init__(self, model: nn.Module, encoder: str, steps: int) -> None:
+        self.steps = steps
+        self.held = [
+            parameter
+            for name, parameter in model.named_parameters()
+            if in_encoder(name, encoder) and parameter.requires_grad
+        ]
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._hold(state)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._hold(state)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        for parameter in self.held:
+            parameter.requires_grad_(True)
+
+    def _hold(self, state: TrainerState) -> None:
+        trained = state.global_step >= self.steps
+        for parameter in self.held:
+            parameter.requires_grad_(trained)

@@ -1,0 +1,218 @@
+"""Transcripts of speech by CTC: letters, their vocabulary, and what is recognised."""
+
+import json
+import tempfile
+from collections import Counter
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import datasets
+import numpy as np
+from torch import Tensor
+from transformers import (
+    AutoFeatureExtractor,
+    AutoModelForCTC,
+    Wav2Vec2CTCTokenizer,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2Processor,
+)
+from transformers.utils import logging
+
+from .audio import AUDIO, AudioReader, clip_lengths
+from .metrics import IGNORED, transcript_metrics
+from .samples import PretrainingSamples, SampleReader, UnreadableError
+from .sources import find_column, list_files, load_source, table_format
+from .tasks import Task, padded
+
+logger = logging.get_logger(__name__)
+
+TRANSCRIPT_COLUMNS = ("text", "transcript", "transcription", "sentence", "normalized_text")
+BLANK, UNKNOWN, DELIMITER = "<pad>", "<unk>", "|"
+
+
+def vocabulary(transcripts: list[str]) -> dict[str, int]:
+    """Letters and their numbers: CTC's blank, which is the padding, is 0, then unknown letters, the space and letters.
+
+    Example:
+        >>> vocabulary(["ab ba", "c"])
+        {'<pad>': 0, '<unk>': 1, '|': 2, 'a': 3, 'b': 4, 'c': 5}
+    """
+    letters = sorted({letter for text in transcripts for letter in text} - {" ", DELIMITER})
+    return {symbol: index for index, symbol in enumerate([BLANK, UNKNOWN, DELIMITER, *letters])}
+
+
+def letter_tokenizer(letters: dict[str, int]) -> Wav2Vec2CTCTokenizer:
+    """The tokenizer of a vocabulary."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "vocab.json"
+        path.write_text(json.dumps(letters, ensure_ascii=False), encoding="utf-8")
+        return Wav2Vec2CTCTokenizer(
+            str(path),
+            pad_token=BLANK,
+            unk_token=UNKNOWN,
+            bos_token=None,
+            eos_token=None,
+            word_delimiter_token=DELIMITER,
+        )
+
+
+def num_frames(config: Any, samples: Any) -> Any:
+    """Frames that a model's convolutions make of so many samples: an int, or a tensor of them."""
+    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+        samples = (samples - kernel) // stride + 1
+    return samples
+
+
+class CTC(Task):
+    """The letters that are spoken."""
+
+    name, auto_class, main_input = "ctc", AutoModelForCTC, "input_values"
+    metric, label_smoothing = "wer", None
+    column: str
+    text_column: str
+
+    @classmethod
+    def load_processor(cls, name: str) -> Any:
+        return AutoFeatureExtractor.from_pretrained(name)
+
+    def open(self, source: str, split: str) -> datasets.Dataset:
+        options = self.options
+        folder = Path(source)
+        # Only tables have transcripts, even where they lie among the recordings that they are about.
+        medium = AUDIO
+        if folder.is_dir() and any(table_format(file) for file in list_files(folder)):
+            medium = replace(AUDIO, suffixes=frozenset())
+        dataset, self.column = load_source(source, medium, split=split, column=options.column)
+        self.text_column = find_column(
+            dataset,
+            source,
+            "transcript",
+            column=options.label_column,
+            names=TRANSCRIPT_COLUMNS,
+            advice="name the column with what is said with --label_column",
+        )
+        return dataset
+
+    def transcript(self, example: dict[str, Any]) -> str:
+        """What is said, in the vocabulary's spelling: words with single spaces between them."""
+        text = " ".join(str(example[self.text_column] or "").split())
+        text = "".join(letter for letter in text if letter not in self.options.drop_letters)
+        text = " ".join(text.split())
+        return text.lower() if self.options.lowercase else text
+
+    def transcripts(self, dataset: datasets.Dataset) -> list[str]:
+        return [self.transcript({self.text_column: text}) for text in dataset[self.text_column]]
+
+    def fit(self, train: datasets.Dataset) -> None:
+        said = self.transcripts(train)
+        if not any(said):
+            raise ValueError(f"all {len(said)} transcripts in column {self.text_column!r} are empty")
+        if self.options.tokenizer is not None:
+            tokenizer = Wav2Vec2CTCTokenizer.from_pretrained(self.options.tokenizer)
+            self._require_letters(said, tokenizer)
+        else:
+            tokenizer = letter_tokenizer(vocabulary(said))
+        self.tokenizer = tokenizer
+        extractor = self.processor
+        assert isinstance(extractor, Wav2Vec2FeatureExtractor)
+        self.processor = Wav2Vec2Processor(extractor, tokenizer)
+        self.config.vocab_size, self.config.pad_token_id = len(tokenizer), tokenizer.pad_token_id
+        self.config.bos_token_id = self.config.eos_token_id = None
+        # A transcript that doesn't fit would otherwise end the run (docs/finetuning.md).
+        self.config.ctc_zero_infinity = True
+        self.config.ctc_loss_reduction = "mean"  # so that the loss doesn't grow with the batch
+
+    def _require_letters(self, said: list[str], tokenizer: Any) -> None:
+        unknown = self._unknown(said, tokenizer)
+        if unknown:
+            raise ValueError(
+                f"the vocabulary of --tokenizer {self.options.tokenizer} lacks letters of the transcripts: {unknown}. "
+                "Leave --tokenizer out to make a new one, or use --lowercase or --drop_letters"
+            )
+
+    @staticmethod
+    def _unknown(said: list[str], tokenizer: Any) -> str:
+        known = {*tokenizer.get_vocab(), " "}
+        found = Counter(letter for text in said for letter in text if letter not in known)
+        return ", ".join(f"{letter!r} ({count}x)" for letter, count in found.most_common(10))
+
+    def check(self, dataset: datasets.Dataset, split: str) -> None:
+        if unknown := self._unknown(self.transcripts(dataset), self.tokenizer):
+            logger.warning(
+                f"Split {split!r} has letters that the vocabulary lacks: {unknown}. They can't be recognised, and "
+                "count as errors; --lowercase and --drop_letters change what is compared."
+            )
+
+    def reader(self, dataset: datasets.Dataset, *, training: bool) -> SampleReader:
+        clips = AudioReader(self.processor.feature_extractor, self.column, min_duration=self.options.min_seconds)
+        return TranscriptReader(clips, self)
+
+    def training_samples(self, dataset: datasets.Dataset) -> PretrainingSamples:
+        """As elsewhere, without clips that are too long to train on, and with lengths for batches of similar ones."""
+        reader = self.reader(dataset, training=True)
+        if self.options.max_seconds is None and not self.args.max_batch_length:
+            return PretrainingSamples(dataset, reader, seed=self.args.seed)
+        clips = AudioReader(self.processor.feature_extractor, self.column)
+        lengths = clip_lengths(dataset, clips)
+        longest = clips.num_samples(self.options.max_seconds or max(lengths, default=0) + 1)
+        kept = [index for index, length in enumerate(lengths) if 0 < length <= longest]
+        if not kept:
+            raise ValueError(f"none of {len(lengths)} clips is shorter than max_seconds, {self.options.max_seconds}")
+        if len(kept) < len(lengths):
+            logger.warning(f"Leaving out {len(lengths) - len(kept)} of {len(lengths)} clips: too long, or unreadable.")
+        return PretrainingSamples(
+            dataset.select(kept), reader, seed=self.args.seed, lengths=[lengths[index] for index in kept]
+        )
+
+    def collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        return padded(samples, self.processor.feature_extractor.pad)
+
+    def predictions(self, logits: Tensor, inputs: dict[str, Any]) -> Tensor:
+        """The likeliest letter of each frame [B, T]; the blank in frames that are padding."""
+        ids = logits.argmax(-1)
+        mask = inputs.get("attention_mask")
+        if mask is not None:
+            frames = num_frames(self.config, mask.long().sum(1))  # [B]
+            padding = np.arange(ids.shape[1])[None] >= frames.cpu().numpy()[:, None]
+            ids[ids.new_tensor(padding).bool()] = self.config.pad_token_id
+        return ids
+
+    def figures(self, predictions: Any, labels: np.ndarray) -> dict[str, float]:
+        blank = self.config.pad_token_id
+        said, heard = (np.where(ids == IGNORED, blank, ids) for ids in (labels, predictions))
+        transcripts = self.tokenizer.batch_decode(said, group_tokens=False)
+        return transcript_metrics(self.tokenizer.batch_decode(heard), transcripts)
+
+
+class TranscriptReader:
+    """Makes `input_values` of a clip and `labels`, the numbers of its letters.
+
+    Args:
+        reader: of the clips.
+        task: knows what is said, and its letters.
+    """
+
+    noun = "clip"
+
+    def __init__(self, reader: AudioReader, task: CTC) -> None:
+        self.reader, self.task = reader, task
+
+    def __call__(self, example: dict[str, Any], rng: Random | None = None) -> dict[str, Any]:
+        text = self.task.transcript(example)
+        if not text:
+            raise UnreadableError("its transcript is empty")
+        sample: dict[str, Any] = self.reader(example, rng)
+        letters = self.task.tokenizer(text).input_ids
+        frames = num_frames(self.task.config, len(sample["input_values"]))
+        needed = len(letters) + sum(one == other for one, other in pairwise(letters))
+        if frames < needed:
+            raise UnreadableError(
+                f"its transcript needs {needed} frames, but it has {frames}: does it belong to the clip?"
+            )
+        return sample | {"labels": letters}
+
+    def name(self, example: dict[str, Any]) -> str | None:
+        return self.reader.name(example)
