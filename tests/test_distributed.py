@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import KINDS
+from tiny_runs import JOINT, KINDS
 
 SCRIPT = str(Path(__file__).parent / "tiny_runs.py")
 OPTIONS = ["--steps", "20", "--save-steps", "20"]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, JOINT])
 def test_two_processes_equal_one(tmp_path, kind):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
     subprocess.run([*torchrun, SCRIPT, str(tmp_path / "two"), "--batch", "4", "--kind", kind, *OPTIONS], check=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import KINDS
+from tiny_runs import JOINT, KINDS
 
 SCRIPT = [sys.executable, str(Path(__file__).parent / "tiny_runs.py")]
 STEPS = 12
@@ -37,7 +37,7 @@ def assert_same_run(folder: Path, expected: Path) -> None:
     assert losses == expected_losses
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=[*KINDS, JOINT])
 def kind(request):
     return request.param
 

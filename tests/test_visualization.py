@@ -56,6 +56,19 @@ def test_curves_of_a_whole_run(tmp_path):
     assert array.shape[1] > array.shape[0]  # 2 rows of 3 panels
 
 
+def test_curves_of_a_joint_run_have_a_row_for_each_modality(tmp_path):
+    shared = ("learning_rate", "ema_decay", "step", "epoch")
+    log = []
+    for entry in history():
+        parts = {
+            f"{name}/{key}": value for name in ("audio", "text") for key, value in entry.items() if key not in shared
+        }
+        log.append({key: entry[key] for key in (*shared, "loss") if key in entry} | parts)
+        log[-1]["gradient_cosine/audio_text"] = -0.2
+    array = pixels(plot_curves(log, tmp_path / "curves.png"))
+    assert array.shape[:2] == (3 * 480, 5 * 630)  # what they share; two rows of loss, spread, rank, content, probes
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
     "log",

@@ -3,6 +3,7 @@
 import argparse
 import os
 import signal
+from collections.abc import Iterable
 from random import Random
 from typing import Any
 
@@ -12,6 +13,8 @@ from safetensors.torch import save_file
 
 from modeling_data2vec import (
     Data2Vec2AudioForPreTraining,
+    Data2Vec2Config,
+    Data2Vec2ForPreTraining,
     Data2Vec2TextForPreTraining,
     Data2Vec2VisionForPreTraining,
     Data2VecAudioForPreTraining,
@@ -20,6 +23,7 @@ from modeling_data2vec import (
 )
 from modeling_data2vec.trainers import Data2VecTrainer, Data2VecTrainingArguments, ImageTransform, load_images
 from modeling_data2vec.trainers.images import ImageReader
+from modeling_data2vec.trainers.mixed_samples import MixedSamples, Source
 from modeling_data2vec.trainers.samples import PretrainingSamples
 
 SIZES = {
@@ -59,6 +63,7 @@ KINDS: dict[str, tuple[type, dict]] = {
     "speech 1.0": (Data2VecAudioForPreTraining, SIZES | WAVE | NO_DROPOUT_SPEECH_1),
     "text 1.0": (Data2VecTextForPreTraining, SIZES | VOCABULARY | NO_DROPOUT_1),
 }
+JOINT = "joint"
 NUM_SAMPLES = 45  # in batches of 8 these make 5 steps an epoch: runs cross epochs
 
 
@@ -66,6 +71,30 @@ def tiny_model(kind: str = "images 2.0", **overrides: Any) -> Any:
     torch.manual_seed(0)
     model_class, fields = KINDS[kind]
     return model_class(model_class.config_class(**(fields | overrides)))
+
+
+# What the joint model's modalities must agree in: what a trunk is made of.
+TRUNK = {"norm_position": "post", "layer_norm_eps": 1e-5, "initializer_range": 0.02}
+OF_MODALITIES = {"audio": "speech 2.0", "vision": "images 2.0", "text": "text 2.0"}
+
+
+def tiny_joint_model(modalities: Iterable[str] = OF_MODALITIES, **fields: Any) -> Data2Vec2ForPreTraining:
+    """One trunk for tiny models of speech, images and text; `fields` are those of the joint config."""
+    torch.manual_seed(0)
+    configs = {}
+    for name in modalities:
+        model_class, own = KINDS[OF_MODALITIES[name]]
+        configs[f"{name}_config"] = model_class.config_class(**(own | NO_DROPOUT_2 | TRUNK))
+    return Data2Vec2ForPreTraining(Data2Vec2Config(**configs, **fields))
+
+
+def tiny_mix(model: Data2Vec2ForPreTraining, batch_size: int = 4, **options: Any) -> MixedSamples:
+    """Samples for all of its modalities, of unequal numbers."""
+    sources = {}
+    for number, name in enumerate(model.config.modalities):
+        single = tiny_model(OF_MODALITIES[name])
+        sources[name] = Source(tiny_samples(single, NUM_SAMPLES - 8 * number), batch_size=batch_size)
+    return MixedSamples(sources, **options)
 
 
 def digit_images(config: Any, split: str = "train", **kwargs: Any) -> PretrainingSamples:
@@ -139,7 +168,7 @@ def kill_in_save(trainer: Data2VecTrainer, step: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("output_dir")
-    parser.add_argument("--kind", choices=KINDS, default="images 2.0")
+    parser.add_argument("--kind", choices=[*KINDS, JOINT], default="images 2.0")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--save-steps", type=int, default=4)
     parser.add_argument("--batch", type=int, default=8)
@@ -147,16 +176,22 @@ def main() -> None:
     parser.add_argument("--slow", type=float, default=0.0, help="seconds to wait at each step, to be killed in time")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    model = tiny_model(options.kind)
+    if options.kind == JOINT:
+        model = tiny_joint_model()
+        samples = tiny_mix(model, options.batch)
+    else:
+        model = tiny_model(options.kind)
+        samples = tiny_samples(model)
     args = arguments(
         options.output_dir,
         max_steps=options.steps,
         per_device_train_batch_size=options.batch,
+        gradient_accumulation_steps=3 if options.kind == JOINT else 1,
         save_strategy="steps",
         save_steps=options.save_steps,
         ddp_backend="gloo" if "RANK" in os.environ else None,
     )
-    trainer = Data2VecTrainer(model, args, train_dataset=tiny_samples(model))
+    trainer = Data2VecTrainer(model, args, train_dataset=samples)
     if options.kill_in_save:
         kill_in_save(trainer, options.kill_in_save)
     if options.slow:

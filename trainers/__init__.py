@@ -5,6 +5,7 @@ from .collators import ImageMaskCollator
 from .health import CollapseError, diagnose, measure_health
 from .image_transform import ImageTransform
 from .images import ImageReader, load_images
+from .mixed_samples import MixedSamples, Source
 from .samples import PretrainingSamples, StreamedSamples
 from .trainer import Data2VecTrainer
 from .training_arguments import Data2VecTrainingArguments
@@ -17,7 +18,9 @@ __all__ = [
     "ImageMaskCollator",
     "ImageReader",
     "ImageTransform",
+    "MixedSamples",
     "PretrainingSamples",
+    "Source",
     "StreamedSamples",
     "diagnose",
     "load_audio",

@@ -1,4 +1,4 @@
-"""Batches of similar length: little padding, and a bound on what one batch holds."""
+"""Batches of a data set, in a new order each epoch: of a fixed size, or of similar length within a bound."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,17 +6,81 @@ import numpy as np
 from torch.utils.data import Sampler
 
 
-class LengthBatchSampler(Sampler[list[int]]):
-    """Batches of samples of similar length, bounded by their padded size, in a new order each epoch.
+class EpochBatches(Sampler[list[int]]):
+    """Batches as a pure function of (seed, epoch), of which each of several processes takes its share.
 
-    A pure function of (seed, epoch): a resumed run sees the same batches, and each of several processes takes its share
-    of them. Each process gets equally many batches; the few that are left over are not used in that epoch.
+    A resumed run sees the same batches. Each process gets equally many; the few that are left over are not used in that
+    epoch. A subclass draws the batches.
+
+    Args:
+        num_batches: of an epoch, of all processes together.
+        seed: decides the order.
+        num_processes, process: of how many processes this is which.
+    """
+
+    def __init__(self, num_batches: int, *, seed: int = 0, num_processes: int = 1, process: int = 0) -> None:
+        self.seed, self.num_processes, self.process = seed, num_processes, process
+        self.num_batches = num_batches // num_processes
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of epoch `epoch`."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.num_batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.of_epoch(self.epoch))
+
+    def of_epoch(self, epoch: int) -> list[list[int]]:
+        """This process's batches of an epoch, whichever is chosen."""
+        batches = self.draw(np.random.default_rng((self.seed, epoch)))
+        return batches[self.process : len(self) * self.num_processes : self.num_processes]
+
+    def draw(self, rng: np.random.Generator) -> list[list[int]]:
+        """All batches of an epoch, of all processes."""
+        raise NotImplementedError
+
+
+class FixedBatchSampler(EpochBatches):
+    """Batches of equally many samples; the few samples that are left over are not used in that epoch.
+
+    Args:
+        num_samples: of the data set.
+        batch_size: samples of a batch.
+        options: those of `EpochBatches`.
+
+    Raises:
+        ValueError: there are fewer batches than processes.
+
+    Example:
+        >>> batches = list(FixedBatchSampler(10, 4))
+        >>> len(batches), len(set(sum(batches, [])))
+        (2, 8)
+    """
+
+    def __init__(self, num_samples: int, batch_size: int, **options: int) -> None:
+        super().__init__(num_samples // batch_size, **options)
+        if not len(self):
+            raise ValueError(
+                f"{num_samples} samples make fewer batches of {batch_size} than there are processes "
+                f"({self.num_processes}): choose smaller batches, or more data"
+            )
+        self.num_samples, self.batch_size = num_samples, batch_size
+
+    def draw(self, rng: np.random.Generator) -> list[list[int]]:
+        used = self.num_samples // self.batch_size * self.batch_size
+        return rng.permutation(self.num_samples)[:used].reshape(-1, self.batch_size).tolist()
+
+
+class LengthBatchSampler(EpochBatches):
+    """Batches of samples of similar length, bounded by their padded size.
 
     Args:
         lengths: input length of each sample: samples of sound, or tokens.
         max_batch_length: the largest (number of samples) * (longest of them) of a batch.
-        seed: decides the order.
-        num_processes, process: of how many processes this is which.
+        options: those of `EpochBatches`.
 
     Raises:
         ValueError: a sample alone exceeds the bound, or there are fewer batches than processes.
@@ -27,9 +91,7 @@ class LengthBatchSampler(Sampler[list[int]]):
         [[0, 2, 4], [1, 3]]
     """
 
-    def __init__(
-        self, lengths: Sequence[int], max_batch_length: int, *, seed: int = 0, num_processes: int = 1, process: int = 0
-    ) -> None:
+    def __init__(self, lengths: Sequence[int], max_batch_length: int, **options: int) -> None:
         self.lengths = np.asarray(lengths, dtype=np.int64)
         if not len(self.lengths) or int(self.lengths.max()) > max_batch_length:
             longest = int(self.lengths.max(initial=0))
@@ -37,31 +99,20 @@ class LengthBatchSampler(Sampler[list[int]]):
                 f"max_batch_length is {max_batch_length}, but the longest of {len(self.lengths)} samples has length "
                 f"{longest}: raise the bound, or crop samples to it"
             )
-        self.max_batch_length, self.seed = max_batch_length, seed
-        self.num_processes, self.process = num_processes, process
-        self.epoch = 0
         self._starts = self._cut(np.sort(self.lengths), max_batch_length)
+        super().__init__(len(self._starts), **options)
         if not len(self):
             raise ValueError(
                 f"{len(self.lengths)} samples make fewer batches of length {max_batch_length} than there are processes "
-                f"({num_processes}): lower max_batch_length"
+                f"({self.num_processes}): lower max_batch_length"
             )
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order of epoch `epoch`."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self._starts) // self.num_processes
-
-    def __iter__(self) -> Iterator[list[int]]:
-        rng = np.random.default_rng((self.seed, self.epoch))
+    def draw(self, rng: np.random.Generator) -> list[list[int]]:
         shuffled = rng.permutation(len(self.lengths))
         order = shuffled[np.argsort(self.lengths[shuffled], kind="stable")]  # by length, equal ones shuffled
         batches = [batch.tolist() for batch in np.split(order, self._starts[1:])]
         rng.shuffle(batches)
-        used = len(self) * self.num_processes
-        return iter(batches[self.process : used : self.num_processes])
+        return batches
 
     @staticmethod
     def _cut(sorted_lengths: np.ndarray, max_batch_length: int) -> list[int]:

@@ -8,6 +8,7 @@ from transformers import ProgressCallback, TrainerCallback, TrainerControl, Trai
 from transformers.utils import logging
 
 from .health import diagnose
+from .modality_logs import by_modality
 from .training_arguments import Data2VecTrainingArguments
 
 logger = logging.get_logger(__name__)
@@ -56,7 +57,11 @@ class HealthCallback(TrainerCallback):
         start = args.health_start_step
         if start is None:
             start = max(50, args.get_warmup_steps(state.max_steps))
-        self.diagnosis = diagnose(state.log_history, start_step=start, patience=args.health_patience)
+        diagnoses = (
+            diagnose(history, start_step=start, patience=args.health_patience, modality=name)
+            for name, history in by_modality(state.log_history).items()
+        )
+        self.diagnosis = " ".join(filter(None, diagnoses)) or None
         if self.diagnosis and args.stop_on_collapse:
             control.should_save = True
             control.should_training_stop = True

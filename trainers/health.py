@@ -139,21 +139,26 @@ REMEDIES = (
 )
 
 
-def diagnose(history: Sequence[Mapping[str, float]], *, start_step: int, patience: int) -> str | None:
+def diagnose(
+    history: Sequence[Mapping[str, float]], *, start_step: int, patience: int, modality: str = ""
+) -> str | None:
     """Judge a run from its log: None while it is healthy, otherwise what is wrong and what to do.
 
     Args:
-        history: `TrainerState.log_history`; entries without health figures are passed over.
+        history: `TrainerState.log_history`, of a joint model a part of `by_modality`; entries without health figures
+            are passed over.
         start_step: entries before this optimizer step are not judged (warm-up looks odd without being ill).
         patience: how many of the last entries must all agree. NaN or infinity is believed at once.
+        modality: whose log it is, to be named; empty for all there is.
     """
+    run = f"The run's {modality} part" if modality else "The run"
     entries = [entry for entry in history if "target_spread" in entry]
     if not entries:
         return None
     last = entries[-1]
     for name in ("loss", "regression_loss", "grad_norm"):
         if name in last and not math.isfinite(last[name]) and (name != "grad_norm" or not math.isfinite(last["loss"])):
-            return f"The run diverged: {name} is {last[name]} at step {last['step']}. {REMEDIES}"
+            return f"{run} diverged: {name} is {last[name]} at step {last['step']}. {REMEDIES}"
 
     recent = entries[-patience:]
     if len(entries) <= patience or recent[0]["step"] < start_step:
@@ -161,7 +166,7 @@ def diagnose(history: Sequence[Mapping[str, float]], *, start_step: int, patienc
     findings = _findings(entries, recent)
     if not findings:
         return None
-    return f"The run collapsed at or before step {last['step']}: {'; '.join(findings)}. {REMEDIES}"
+    return f"{run} collapsed at or before step {last['step']}: {'; '.join(findings)}. {REMEDIES}"
 
 
 def _findings(entries: Sequence[Mapping[str, float]], recent: Sequence[Mapping[str, float]]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
-from transformers.trainer_utils import get_last_checkpoint, rotate_checkpoints
+from transformers.trainer_utils import get_last_checkpoint, has_length, rotate_checkpoints
 
 from .batching import LengthBatchSampler
 from .callbacks import EpochCallback
@@ -51,11 +51,11 @@ class RunTrainer(HubTrainer):
 
     def __init__(self, model: Any, args: RunArguments, *arguments: Any, **kwargs: Any) -> None:
         super().__init__(model, args, *arguments, **kwargs)
-        if self.train_dataset is not None and hasattr(self.train_dataset, "__len__") and not len(self.train_dataset):
+        if has_length(self.train_dataset) and not len(self.train_dataset):
             raise ValueError("train_dataset is empty: there is nothing to train on. Check the path and the split.")
-        self._batch_sampler = self._length_batches() if args.max_batch_length else None
-        listeners = [one for one in (self.train_dataset, self._batch_sampler) if hasattr(one, "set_epoch")]
-        self.add_callback(EpochCallback(*listeners))
+        self._loader = self.own_loader()
+        listeners = [self.train_dataset, getattr(self._loader, "batch_sampler", None)]
+        self.add_callback(EpochCallback(*(one for one in listeners if hasattr(one, "set_epoch"))))
         self._staging: Path | None = None
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
@@ -67,35 +67,38 @@ class RunTrainer(HubTrainer):
 
     # ---- batches, schedule, weight decay ----
 
-    def _length_batches(self) -> LengthBatchSampler:
+    def own_loader(self) -> DataLoader | None:
+        """With `max_batch_length`, a loader of batches of similar lengths; each process draws its own share."""
+        if not self.args.max_batch_length:
+            return None
         lengths = getattr(self.train_dataset, "lengths", None)
         if lengths is None:
             raise ValueError(
                 "max_batch_length needs a train_dataset with `lengths`, the input length of each sample, which streams "
                 "don't have: use per_device_train_batch_size instead"
             )
+        sampler = LengthBatchSampler(lengths, self.args.max_batch_length, **self.share_of_process())
+        return DataLoader(self.train_dataset, batch_sampler=sampler, **self.loader_options())
+
+    def share_of_process(self) -> dict[str, int]:
+        """Which share of the batches is this process's: options of `EpochBatches`."""
         args = self.args
-        return LengthBatchSampler(
-            lengths,
-            int(args.max_batch_length or 0),
-            seed=args.data_seed if args.data_seed is not None else args.seed,
-            num_processes=args.world_size,
-            process=args.process_index,
-        )
+        seed = args.data_seed if args.data_seed is not None else args.seed
+        return {"seed": seed, "num_processes": args.world_size, "process": args.process_index}
+
+    def loader_options(self) -> dict[str, Any]:
+        """What the arguments say about loaders of training data."""
+        args = self.args
+        return {
+            "collate_fn": self.data_collator,
+            "num_workers": args.dataloader_num_workers,
+            "pin_memory": args.dataloader_pin_memory,
+            "persistent_workers": args.dataloader_persistent_workers,
+        }
 
     def get_train_dataloader(self) -> DataLoader:
-        """As `Trainer`'s, or batches of similar lengths with `max_batch_length`; each process draws its own share."""
-        if self._batch_sampler is None:
-            return super().get_train_dataloader()
-        args = self.args
-        return DataLoader(
-            self.train_dataset,
-            batch_sampler=self._batch_sampler,
-            collate_fn=self.data_collator,
-            num_workers=args.dataloader_num_workers,
-            pin_memory=args.dataloader_pin_memory,
-            persistent_workers=args.dataloader_persistent_workers,
-        )
+        """As `Trainer`'s, or `own_loader`'s."""
+        return super().get_train_dataloader() if self._loader is None else self._loader
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """As `Trainer`'s, or the three stages of `args.tri_stage`."""

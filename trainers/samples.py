@@ -1,6 +1,8 @@
 """Training samples from any dataset: what is drawn for one depends on its place alone, and bad ones are passed over."""
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from itertools import count
 from random import Random
 from typing import Any, Protocol
 
@@ -50,9 +52,9 @@ class _Samples:
     def set_epoch(self, epoch: int) -> None:
         self._epoch.fill_(epoch)
 
-    def sample(self, example: dict[str, Any], *place: int) -> dict[str, Any]:
+    def sample(self, example: dict[str, Any], epoch: int, *place: int) -> dict[str, Any]:
         """The reader's inputs of an example, and the `key` that its masks are drawn from."""
-        rng = Random(" ".join(map(str, (self.seed, int(self._epoch), *place))))
+        rng = Random(" ".join(map(str, (self.seed, epoch, *place))))
         key = rng.getrandbits(31)
         return {**self.reader(example, rng if self.augment else None), "key": key}
 
@@ -87,12 +89,16 @@ class PretrainingSamples(_Samples, Dataset):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.of_epoch(int(self._epoch), index)
+
+    def of_epoch(self, epoch: int, index: int) -> dict[str, Any]:
+        """The sample as it is in an epoch, whichever is set."""
         for step in range(len(self)):
             position = (int(index) + step) % len(self)
             if self._unreadable[position]:
                 continue
             try:
-                return self.sample(self.dataset[position], int(index))
+                return self.sample(self.dataset[position], epoch, int(index))
             except UnreadableError as error:
                 self._unreadable[position] = True
                 logger.warning(f"Passing over {self.name(position)}: {error}")
@@ -122,10 +128,32 @@ class StreamedSamples(_Samples, IterableDataset):
         self.dataset.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
+        return self._read(self.dataset, int(self._epoch))
+
+    def endless(self) -> Iterator[dict[str, Any]]:
+        """The stream again and again, each time in a new epoch, from 0; whichever is set.
+
+        Raises:
+            ValueError: nothing in it can be read.
+        """
+        dataset = deepcopy(self.dataset)  # its epoch is shared by all worker processes, which are not in step
+        for epoch in count():
+            dataset.set_epoch(epoch)
+            empty = True
+            for sample in self._read(dataset, epoch):
+                empty = False
+                yield sample
+            if empty:
+                raise ValueError(
+                    f"none of the {self.reader.noun}s of a stream can be read, or it has fewer shards than there are "
+                    "worker processes: check the data, or lower dataloader_num_workers"
+                )
+
+    def _read(self, dataset: Any, epoch: int) -> Iterator[dict[str, Any]]:
         worker = get_worker_info()
-        for index, example in enumerate(self.dataset):
+        for index, example in enumerate(dataset):
             try:
-                yield self.sample(example, worker.id if worker else 0, index)
+                yield self.sample(example, epoch, worker.id if worker else 0, index)
             except UnreadableError as error:
                 self._num_unreadable += 1
                 logger.warning(f"Passing over {self.reader.noun} {index} of the stream: {error}")

@@ -5,12 +5,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback
 
 from .callbacks import EMATeacherCallback, HealthCallback, HealthProgressCallback
-from .collators import mask_collator
-from .health import CollapseError, measure_health
+from .gradient_cosine import GradientCosine
+from .health import CollapseError
+from .mixed_samples import MixCollator, MixedSamples
+from .modality_logs import ModalityFigures
+from .modality_names import config_of, loss_weight_of, modality_of
+from .modality_order import MixingOrder
 from .run_trainer import RunTrainer
+from .step_loss import StepLoss
 from .training_arguments import Data2VecTrainingArguments
 
 
@@ -27,7 +33,8 @@ class Data2VecTrainer(RunTrainer):
         args: `Data2VecTrainingArguments`.
         data_collator: by default one that draws the masks of `model.config`.
         train_dataset: e.g. `PretrainingSamples`; items hold the model's main input and, for runs that repeat exactly,
-            `key`. With `args.max_batch_length` it has `lengths`, the input length of each item.
+            `key`. With `args.max_batch_length` it has `lengths`, the input length of each item. `MixedSamples` for
+            several modalities: it brings its own sizes of micro-batches.
 
     The other arguments are `Trainer`'s.
 
@@ -39,11 +46,14 @@ class Data2VecTrainer(RunTrainer):
     args: Data2VecTrainingArguments
 
     def __init__(self, model: Any, args: Data2VecTrainingArguments, data_collator: Any = None, **kwargs: Any) -> None:
+        self._figures = ModalityFigures(model.config)
+        self._order: MixingOrder | None = None  # of a mix
         if args.ddp_find_unused_parameters is None:
-            # Without layerdrop every weight is used in each step.
+            # Without layerdrop every weight of a modality is used in each step; of several modalities the micro-batch
+            # that gradients are averaged after uses one's, and DDP must know that the others' are complete.
             layerdrops = (getattr(model.config, name, 0.0) for name in ("layerdrop", "prenet_layerdrop"))
-            args.ddp_find_unused_parameters = any(layerdrops)
-        super().__init__(model, args, data_collator or mask_collator(model.config), **kwargs)
+            args.ddp_find_unused_parameters = any(layerdrops) or len(self._figures.names) > 1
+        super().__init__(model, args, data_collator or MixCollator(model.config), **kwargs)
         self.teacher_callback = EMATeacherCallback()
         self.health_callback = HealthCallback()
         # First, so that whatever other callbacks see is the teacher of this step.
@@ -52,9 +62,31 @@ class Data2VecTrainer(RunTrainer):
         self.remove_callback(PrinterCallback)
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(HealthProgressCallback())
-        self._health: dict[str, Tensor] = {}
+        self._cosine = self._gradient_cosine()
+        self._to_come: list[str] = []  # modalities of the step's micro-batches that are still to come
         self._samples_since_log = 0
         self._last_log_time = 0.0
+
+    def own_loader(self) -> DataLoader | None:
+        """A loader of a mix, or what fine-tuning has as well."""
+        mix, args = self.train_dataset, self.args
+        if not isinstance(mix, MixedSamples):
+            return super().own_loader()
+        for name in mix.sources:
+            config_of(self.model.config, name)  # says which modalities there are
+        self._order = MixingOrder(mix.shares, args.gradient_accumulation_steps, args.mixing, exact=mix.exact)
+        return mix.loader(self._order, self.share_of_process(), **self.loader_options())
+
+    def _gradient_cosine(self) -> GradientCosine | None:
+        args = self.args
+        if not args.gradient_cosine_steps:
+            return None
+        if self._order is None or len(self._order.shares) < 2 or args.mixing != "accumulate":
+            raise ValueError(
+                f"gradient_cosine_steps is {args.gradient_cosine_steps}, but gradients are compared between the "
+                'modalities of one optimizer step: train on several, with mixing "accumulate", or set it to 0'
+            )
+        return GradientCosine(self.model.base_model.trunk.parameters(), self._mean_over_processes)
 
     # ---- training ----
 
@@ -67,6 +99,7 @@ class Data2VecTrainer(RunTrainer):
             CollapseError: the run collapsed or diverged; a checkpoint of its last step has been written.
             PublishError: the model is saved, but could not be pushed.
         """
+        self._figures.clear()
         self._samples_since_log, self._last_log_time = 0, time.perf_counter()
         result = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
         if self.health_callback.diagnosis and self.args.stop_on_collapse:
@@ -74,17 +107,26 @@ class Data2VecTrainer(RunTrainer):
         self.after_training()
         return result
 
-    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
-        """The micro-batches of an optimizer step, and how many positions each hides on average, over all processes.
+    # ---- an optimizer step ----
 
-        With that, `compute_loss` gives all hidden positions of a step the same weight, however unequally they are
-        spread over micro-batches and processes: the step is that of one big batch, as in the authors' code.
-        """
+    def _mean_over_processes(self, values: Tensor) -> Tensor:
+        return self.accelerator.reduce(values, reduction="mean")
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
+        """The micro-batches of an optimizer step, and how much each counts in its loss (`StepLoss`)."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._to_come = [modality_of(batch) for batch in batches]
         if not batches or not all("mask" in batch for batch in batches):
             return batches, None
-        hidden = torch.stack([batch["mask"].sum().to(device) for batch in batches]).float().mean()
-        return batches, self.accelerator.reduce(hidden, reduction="mean")
+        weights = {name: loss_weight_of(self.model.config, name) for name in self._figures.names}
+        return batches, StepLoss.of_batches(batches, weights, device, self._mean_over_processes)
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        name = modality_of(inputs)
+        if self._cosine and name not in self._to_come and self._is_cosine_step():
+            self._cosine.record(name)
+        return loss
 
     def compute_loss(
         self,
@@ -94,30 +136,43 @@ class Data2VecTrainer(RunTrainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
-        if num_items_in_batch is not None:
-            loss = loss * (inputs["mask"].sum() / num_items_in_batch)
         if model.training:
+            name = self._to_come.pop(0)
+            completes = name not in self._to_come  # the modality's part of this optimizer step
+            if num_items_in_batch is not None:
+                mean_part = num_items_in_batch.mean_part(loss, inputs)
+                loss = num_items_in_batch.weighted(mean_part, name)
+                self._figures.add_loss(
+                    name, mean_part / self.current_gradient_accumulation_steps, completes_step=completes
+                )
+            if completes and self._is_last_before_log(name):
+                self._figures.measure(name, outputs)
             self._samples_since_log += len(outputs.targets)
-        if model.training and self._is_last_before_log():
-            self._health = measure_health(outputs, self.model.config)
         return (loss, outputs) if return_outputs else loss
 
-    def _is_last_before_log(self) -> bool:
-        """Whether this micro-batch completes an optimizer step that will be logged."""
-        if not self.accelerator.sync_gradients:
-            return False
+    def _logged_step(self) -> int:
+        """The optimizer step, this one or a later one, that is logged next."""
         step = self.state.global_step + 1
-        first = step == 1 and self.args.logging_first_step
-        return first or step % max(1, self.state.logging_steps or 1) == 0
+        every = max(1, self.state.logging_steps or 1)
+        return step if step == 1 and self.args.logging_first_step else -(-step // every) * every
+
+    def _is_last_before_log(self, name: str) -> bool:
+        """Whether no later optimizer step with this modality comes before the next log."""
+        if self._order is None:
+            return self._logged_step() == self.state.global_step + 1
+        later = range(self.state.global_step + 1, self._logged_step())  # counted from 0
+        return not any(name in self._order.step(number) for number in later)
+
+    def _is_cosine_step(self) -> bool:
+        step = self.state.global_step + 1
+        return step == self._logged_step() and step % self.args.gradient_cosine_steps == 0
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, with the health figures (mean over processes), the teacher's decay and the speed."""
-        if "loss" in logs and self._health:
-            values = torch.stack([value.float() for value in self._health.values()])
-            values = self.accelerator.reduce(values, reduction="mean")
-            logs |= dict(zip(self._health, values.tolist(), strict=True))
-            self._health = {}
+        """Log, with the figures of each modality (mean over processes), the teacher's decay and the speed."""
         if "loss" in logs:
+            logs |= self._figures.take(self._mean_over_processes)
+            if self._cosine:
+                logs |= self._cosine.take()
             if self.teacher_callback.decay is not None:
                 logs["ema_decay"] = self.teacher_callback.decay
             now = time.perf_counter()

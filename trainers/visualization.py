@@ -1,7 +1,7 @@
 """The curves of a run as a picture."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -11,8 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
+from .gradient_cosine import COSINE
+from .modality_logs import by_modality
+
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7F7F7F"
+OF_MODALITIES = {"audio": BLUE, "text": ORANGE, "vision": GREEN}
 INK = "#333333"
 
 History = Sequence[Mapping[str, float]]
@@ -31,6 +35,8 @@ def save_figure(figure: Figure, path: str | PathLike[str]) -> Path:
 def plot_curves(log_history: History, path: str | PathLike[str]) -> Path:
     """Draw a run's curves as small panels; a panel or line without data is left out.
 
+    Of a joint model each modality has a row of its own, below what concerns all of them.
+
     | panel | keys of the log |
     |---|---|
     | loss | `loss`, `regression_loss` (where `cls_loss` is a part of the loss, too), `constant_loss`, `eval_loss` |
@@ -38,6 +44,7 @@ def plot_curves(log_history: History, path: str | PathLike[str]) -> Path:
     | effective rank | `student_rank`, `feature_encoder_rank` |
     | content or position | `teacher_student_cosine`, `position_explained` |
     | schedules | `learning_rate`, `ema_decay` |
+    | modalities | `audio/loss`, ... in a panel; `gradient_cosine/audio_text`, ... in another |
     | probes | `probe_linear`, `probe_knn`, with baselines `probe_linear_random`, `probe_linear_raw`, ... dashed |
 
     Args:
@@ -51,35 +58,45 @@ def plot_curves(log_history: History, path: str | PathLike[str]) -> Path:
         >>> plot_curves([{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.5}], "/tmp/curves.png").name
         'curves.png'
     """
-    panels = [
-        draw
-        for keys, draw in (
-            (("loss", "eval_loss", "constant_loss"), _draw_loss),
-            (("target_std", "prediction_std", "target_spread", "feature_encoder_std"), _draw_spread),
-            (("student_rank", "feature_encoder_rank"), _draw_rank),
-            (("teacher_student_cosine", "position_explained"), _draw_content),
-            (("learning_rate", "ema_decay"), _draw_schedules),
-            (("probe_linear", "probe_knn"), _draw_probes),
-        )
-        if any(key in entry and "step" in entry for entry in log_history for key in keys)
-    ]
-    if not panels:
+    parts = by_modality(log_history)
+    rows = [_panels("", log_history), *(_panels(name, part) for name, part in parts.items() if name)]
+    rows = [row for row in rows if row]
+    if not rows:
         raise ValueError(
             f"log_history has {len(log_history)} entries, but none with a step and a figure to draw: pass "
             "trainer.state.log_history after training"
         )
-    columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(4.2 * columns, 3.2 * rows), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
+    if len(rows) == 1:  # a single modality: at most three panels side by side
+        rows = [rows[0][start : start + 3] for start in range(0, len(rows[0]), 3)]
+    columns = max(map(len, rows))
+    figure = Figure(figsize=(4.2 * columns, 3.2 * len(rows)), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
     last_step = max(1, *(entry["step"] for entry in log_history if "step" in entry))
-    for number, draw in enumerate(panels, start=1):
-        axis = figure.add_subplot(rows, columns, number)
-        axis.set_xlim(-0.02 * last_step, 1.02 * last_step)
-        axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        if number + columns > len(panels):
-            axis.set_xlabel("optimizer step", fontsize=9, color=INK)
-        draw(axis, log_history)
+    for number, row in enumerate(rows):
+        for column, (title, history, draw) in enumerate(row):
+            axis = figure.add_subplot(len(rows), columns, number * columns + column + 1)
+            axis.set_xlim(-0.02 * last_step, 1.02 * last_step)
+            axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            if number + 1 == len(rows) or column >= len(rows[number + 1]):
+                axis.set_xlabel("optimizer step", fontsize=9, color=INK)
+            axis.set_label(title)  # which goes before the panel's title
+            draw(axis, history)
     return save_figure(figure, path)
+
+
+def _panels(title: str, history: History) -> list[tuple[str, History, Callable[[Axes, History], None]]]:
+    """What there is to draw of a log, in order: (title of the log, log, how to draw)."""
+    found = {key for entry in history if "step" in entry for key in entry}
+    cosines = any(key.startswith(COSINE) for key in found)
+    choices: tuple[tuple[bool, Callable[[Axes, History], None]], ...] = (
+        (not found.isdisjoint(("loss", "eval_loss", "constant_loss")), _draw_loss),
+        (not found.isdisjoint(("target_std", "prediction_std", "target_spread", "feature_encoder_std")), _draw_spread),
+        (not found.isdisjoint(("student_rank", "feature_encoder_rank")), _draw_rank),
+        (not found.isdisjoint(("teacher_student_cosine", "position_explained")), _draw_content),
+        (not found.isdisjoint(("learning_rate", "ema_decay")), _draw_schedules),
+        (cosines, _draw_gradient_cosines),
+        (not found.isdisjoint(("probe_linear", "probe_knn")), _draw_probes),
+    )
+    return [(title, history, draw) for shown, draw in choices if shown]
 
 
 def _series(history: History, key: str) -> tuple[list[float], list[float]]:
@@ -97,6 +114,7 @@ def _line(axis: Axes, history: History, key: str, label: str, color: str, style:
 
 def _dress(axis: Axes, title: str, ylabel: str, columns: int = 1) -> None:
     """Title, then a legend of at most two lines, then the plot, so that a legend never covers data."""
+    title = f"{axis.get_label()}: {title}" if axis.get_label() else title
     axis.set_title(title, loc="left", y=1.0, pad=32, fontsize=10.5, fontweight="bold", color=INK)
     axis.set_ylabel(ylabel, fontsize=9, color=INK)
     axis.tick_params(labelsize=8, colors=INK, length=0)
@@ -122,7 +140,10 @@ def _dress(axis: Axes, title: str, ylabel: str, columns: int = 1) -> None:
 
 
 def _draw_loss(axis: Axes, history: History) -> None:
-    _line(axis, history, "loss", "training", BLUE)
+    for name, color in OF_MODALITIES.items():
+        _line(axis, history, f"{name}/loss", name, color)
+    joint = bool(axis.lines)
+    _line(axis, history, "loss", "weighted mean" if joint else "training", INK if joint else BLUE)
     _line(axis, history, "eval_loss", "validation", ORANGE)
     if any("cls_loss" in entry for entry in history):
         _line(axis, history, "regression_loss", "training, regression only", GREEN)
@@ -175,6 +196,14 @@ def _draw_schedules(axis: Axes, history: History) -> None:
     if span > 0:  # what matters of a decay is its distance from 1
         right.set_ylim(1 - 1.1 * span, 1 + 0.05 * span)
     right.grid(not axis.lines)
+
+
+def _draw_gradient_cosines(axis: Axes, history: History) -> None:
+    pairs = dict.fromkeys(key for entry in history for key in entry if key.startswith(COSINE))
+    for pair, color in zip(pairs, (BLUE, ORANGE, GREEN), strict=False):
+        _line(axis, history, pair, pair.removeprefix(COSINE).replace("_", " and "), color)
+    axis.axhline(0.0, color=GREY, linewidth=1.0, linestyle="--")
+    _dress(axis, "Gradients on the trunk (below 0: they fight)", "cosine", columns=3)
 
 
 def _draw_probes(axis: Axes, history: History) -> None:
