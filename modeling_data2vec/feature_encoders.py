@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import initialization as init
 from transformers.masking_utils import create_bidirectional_mask
+from transformers.utils import is_torchdynamo_exporting
 
 from .configuration_data2vec2 import (
     Data2Vec2AudioConfig,
@@ -163,9 +164,10 @@ class FeatureEncoder(nn.Module):
             )
         ids = torch.arange(math.prod(grid), device=tokens.device)[None] if ids_keep is None else ids_keep.flatten(0, 1)
         coordinates = []
-        for size in reversed(grid):
+        for size in reversed(grid[1:]):
             coordinates.append(ids % size)
             ids = ids // size
+        coordinates.append(ids)
         bias = alibi_bias(torch.stack(coordinates, dim=-1), self.config.num_attention_heads)  # [R or 1, H, V, V]
         return F.pad(bias, (self.config.num_extra_tokens, 0) * 2)
 
@@ -207,7 +209,7 @@ class ImageFeatureEncoder(FeatureEncoder):
         check_images(inputs, self.num_channels, self.patch_size)
         assert self.patch_embed is not None, "a teacher without its own patch embedding can't embed images"
         features = self.patch_embed(inputs.to(self.patch_embed.weight.dtype))  # [B, D, h, w]
-        grid = (int(features.shape[2]), int(features.shape[3]))
+        grid = (features.shape[2], features.shape[3])
         features = features.flatten(2).transpose(1, 2)  # [B, T, D]
         return Embedding(features, features + self.positions(grid, features), grid)
 
@@ -238,7 +240,11 @@ class WaveformConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, C] to [B, T', C']."""
-        return F.gelu(self.norm(strided_conv(self.conv, x)))
+        if is_torchdynamo_exporting():  # slices of strided_conv ask more of lengths than an exporter can prove
+            x = self.conv(x.transpose(1, 2)).transpose(1, 2)
+        else:
+            x = strided_conv(self.conv, x)
+        return F.gelu(self.norm(x))
 
 
 class AudioFeatureEncoder(FeatureEncoder):
@@ -289,7 +295,7 @@ class AudioFeatureEncoder(FeatureEncoder):
         for conv in self.convs:
             x = conv(x)
         features = self.feature_projection(self.feature_norm(x))  # [B, T, D]
-        length = int(features.shape[1])
+        length = features.shape[1]
         valid = None
         if attention_mask is not None:
             num_frames = config.num_frames(attention_mask.long().sum(1))  # [B]
@@ -353,7 +359,7 @@ class TextFeatureEncoder(FeatureEncoder):
         """
         config = self.config
         check_tokens(inputs, config.vocab_size, config.max_tokens)
-        length = int(inputs.shape[1])
+        length = inputs.shape[1]
         assert self.embed_tokens is not None and self.embed_norm is not None
         valid = None if attention_mask is None else attention_mask.bool()
         x = self.embed_tokens(inputs)  # [B, T, D]

@@ -30,8 +30,8 @@ def sincos_positions_2d(
         raise ValueError(f"dim is {dim}, but 2-D sin-cos positions need a multiple of 4")
     exponents = torch.arange(dim // 4, dtype=torch.float64, device=device) / (dim / 4)
     frequencies = 10000**-exponents  # [D/4]
-    rows = torch.arange(height, dtype=torch.float64, device=device).repeat_interleave(width)  # [h*w]
-    columns = torch.arange(width, dtype=torch.float64, device=device).repeat(height)  # [h*w]
+    rows = torch.arange(height, dtype=torch.float64, device=device)[:, None].expand(-1, width).flatten()  # [h*w]
+    columns = torch.arange(width, dtype=torch.float64, device=device)[None].expand(height, -1).flatten()  # [h*w]
     angles = [coordinate[:, None] * frequencies for coordinate in (columns, rows)]  # 2 x [h*w, D/4]
     return torch.cat([half for angle in angles for half in (angle.sin(), angle.cos())], dim=1).to(dtype)
 
