@@ -12,6 +12,7 @@ COMMANDS = {
     "recipe-check": "epochs and parameters of recipes, computed again, and where paper and file disagree",
     "merge": "one model for several modalities of models for one",
     "convert": "a checkpoint file of the authors' code (fairseq) to a model folder, or back",
+    "export": "a model as one file for onnxruntime or torch.export, checked, on request in int8",
     "push": "publish a model folder on the Hub, with a card",
     "inspect": "parameters, FLOPs, memory and epochs of a recipe or model",
 }

@@ -16,6 +16,7 @@ from modeling_data2vec.hub_configs import recipe_names
 
 from .converting import ConvertOptions, convert
 from .evaluation import probe_table
+from .exporting import ExportOptions, export
 from .finetuning import FinetuneOptions, finetune
 from .finetuning_arguments import FinetuneArguments
 from .health import CollapseError
@@ -250,6 +251,20 @@ def run_convert(argv: list[str]) -> None:
     print(f"Wrote {rest.destination}: {what}.")
 
 
+# ---- export ----
+
+
+def run_export(argv: list[str]) -> None:
+    parser = HfArgumentParser(ExportOptions, prog="data2vec export", allow_abbrev=False)
+    parser.add_argument("model", help="model folder or Hub id")
+    parser.add_argument("destination", help="a folder that does not exist yet")
+    options, rest = parser.parse_args_into_dataclasses(argv)
+    for name in ("torch.onnx", "onnx_ir", "onnxscript", "root"):  # what they say is for those who work on them
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for name, difference in export(rest.model, rest.destination, options).items():
+        print(f"Wrote {rest.destination}/{name}: differs from PyTorch by {difference:.1e} of its largest output.")
+
+
 # ---- push ----
 
 
@@ -271,5 +286,6 @@ COMMANDS = {
     "recipe-check": run_recipe_check,
     "merge": run_merge,
     "convert": run_convert,
+    "export": run_export,
     "push": run_push,
 }
