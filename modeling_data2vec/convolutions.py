@@ -56,5 +56,5 @@ def strided_conv(conv: nn.Conv1d, x: Tensor) -> Tensor:
     last = (x.shape[1] - kernel) // stride * stride + 1  # where the last window begins, plus one
     y = F.linear(x[:, 0:last:stride], conv.weight[:, :, 0], conv.bias)
     for i in range(1, kernel):
-        y = y + F.linear(x[:, i : i + last : stride], conv.weight[:, :, i])
+        y += F.linear(x[:, i : i + last : stride], conv.weight[:, :, i])
     return y

@@ -14,6 +14,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 # Encodes raw input and its attention mask.
 Encode = Callable[[Tensor, Tensor | None], BaseModelOutputWithPooling]
+# Wishes for records of all layers, as arguments or in a config.
+RECORDS = ("output_hidden_states", "output_attentions")
 
 
 def length_groups(lengths: Sequence[int], group_cost: float) -> list[list[int]]:
@@ -68,7 +70,6 @@ def can_group(inputs: Tensor, attention_mask: Tensor | None, config: Any, traini
     or exported for other lengths, `padding="reference"`, or several processes, which may have to go through sharded
     weights equally often. Not on a GPU, which would have to wait for the lengths and be kept busy by smaller groups.
     """
-    recorded = ("output_hidden_states", "output_attentions")
     return not (
         attention_mask is None
         or attention_mask.shape != inputs.shape
@@ -78,7 +79,7 @@ def can_group(inputs: Tensor, attention_mask: Tensor | None, config: Any, traini
         or torch.is_grad_enabled()
         or torch.compiler.is_compiling()
         or torch.jit.is_tracing()
-        or any(kwargs.get(name, getattr(config, name, False)) for name in recorded)
+        or any(kwargs.get(name, getattr(config, name, False)) for name in RECORDS)
         or (torch.distributed.is_available() and torch.distributed.is_initialized())
     )
 

@@ -100,10 +100,12 @@ def _encode_together(
     config = feature_encoder.config
     embedding = feature_encoder.embed(inputs, attention_mask)
     tokens, attention_masks = feature_encoder.contextualize(embedding, **kwargs)
+    valid = embedding.valid
+    del embedding  # its features would fill memory beside the trunk
     hidden_states = trunk(tokens, attention_masks, weights=weights, **kwargs)
-    pooled = mean_over_positions(hidden_states[:, config.num_extra_tokens :], embedding.valid)
-    if embedding.valid is not None and config.padding == "exact":
-        real = F.pad(embedding.valid, (config.num_extra_tokens, 0), value=True)  # [B, E + T]
+    pooled = mean_over_positions(hidden_states[:, config.num_extra_tokens :], valid)
+    if valid is not None and config.padding == "exact":
+        real = F.pad(valid, (config.num_extra_tokens, 0), value=True)  # [B, E + T]
         hidden_states = hidden_states.masked_fill(~real[..., None], 0)
     return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
 

@@ -8,6 +8,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_data2vec2_joint import Data2Vec2Config
 from .core import Data2VecCore, Data2VecPreTrainingOutput, StudentTeacher
+from .length_groups import RECORDS
 from .modeling_data2vec import Data2Vec2PreTrainedModel, encode, teacher_encoder
 from .modeling_data2vec_audio import Data2Vec2AudioForPreTraining, Data2Vec2AudioModel
 from .modeling_data2vec_text import Data2Vec2TextForPreTraining, Data2Vec2TextModel
@@ -144,6 +145,8 @@ class Data2Vec2Model(Data2Vec2JointPreTrainedModel):
         name, inputs = only_input(input_values=input_values, input_ids=input_ids, pixel_values=pixel_values)
         self.config.of(name)  # says which modalities there are
         weights = own_weights(self, name)
+        for record in RECORDS:  # the modality's config does not say it
+            kwargs.setdefault(record, getattr(self.config, record))
         return encode(self.feature_encoders[name], self.trunk, inputs, attention_mask, weights=weights, **kwargs)
 
 

@@ -140,10 +140,14 @@ class Data2Vec2Layer(GradientCheckpointingLayer):
     def compute(self, hidden_states: Tensor, attention_mask: Tensor | None, **kwargs: object) -> tuple[Tensor, Tensor]:
         """`forward` with the weights that the layer has at this moment."""
         post = self.norm_position == "post"
-        residual = hidden_states
-        branch, _ = self.attention(hidden_states if post else self.norm1(hidden_states), attention_mask, **kwargs)
-        branch = drop_path(self.attention_branch_dropout(branch), self.drop_path_rate, self.training)
-        hidden_states = residual + branch
+        # Without a name of its own the branch is gone before the feed-forward part needs memory.
+        hidden_states = hidden_states + drop_path(
+            self.attention_branch_dropout(
+                self.attention(hidden_states if post else self.norm1(hidden_states), attention_mask, **kwargs)[0]
+            ),
+            self.drop_path_rate,
+            self.training,
+        )
         if post:
             hidden_states = self.norm1(hidden_states)
 
@@ -215,5 +219,6 @@ class Data2Vec2Trunk(nn.Module):
             hidden_states, ffn_output = layer(hidden_states, attention_mask, weights=own, **kwargs)
             if target_layers is not None:
                 target_layers.append(hidden_states if block_targets else ffn_output)
+            del ffn_output  # else it would stay until the next layer has run
         last = dict(weights_below(weights, "norm.")) if weights else None
         return functional_call(self.norm, last, (hidden_states,)) if last else self.norm(hidden_states)

@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_padding import VARIANTS, build, samples
 
-from modeling_data2vec import Data2Vec2AudioForCTC, Data2Vec2TextForSequenceClassification
+from modeling_data2vec import (
+    Data2Vec2AudioForCTC,
+    Data2Vec2Config,
+    Data2Vec2Model,
+    Data2Vec2TextForSequenceClassification,
+)
 from modeling_data2vec.length_groups import group_cost
 from modeling_data2vec.length_groups import length_groups as cut
 from modeling_data2vec.trainers.collators import pad_inputs
@@ -189,3 +194,17 @@ def test_a_compiled_encoder_is_one_program(passes, monkeypatch):
     with torch.no_grad():
         compiled = torch.compile(model.encode, backend="eager", fullgraph=True)(*batch.values())
         torch.testing.assert_close(compiled.last_hidden_state, model(**batch).last_hidden_state, atol=1e-4, rtol=0)
+
+
+def test_a_joint_model_does_the_same(passes, monkeypatch):
+    narrow_groups(monkeypatch)
+    text = build("text").base_model
+    model = Data2Vec2Model(Data2Vec2Config(text_config=text.config, attn_implementation="eager")).eval()
+    shapes = passes(model)
+    batch = batch_of(text, LENGTHS)
+    padded = model(**batch).last_hidden_state.detach()
+    with torch.no_grad():
+        torch.testing.assert_close(model(**batch).last_hidden_state, padded, atol=1e-4, rtol=0)
+        assert len(shapes) == 4
+        model.config.output_hidden_states = True
+        assert model(**batch).hidden_states[0].shape[0] == len(LENGTHS)
