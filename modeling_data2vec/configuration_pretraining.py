@@ -1,6 +1,7 @@
 """What every pretraining config has, of 1.0 and 2.0: masks, targets, loss and teacher, and the shapes of raw input."""
 
 from dataclasses import fields
+from math import prod
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -155,3 +156,8 @@ class WaveformShape:
         for kernel, stride in zip(reversed(self.conv_kernel), reversed(self.conv_stride), strict=True):
             samples = (samples - 1) * stride + kernel
         return samples
+
+    @property
+    def inputs_to_logits_ratio(self) -> int:
+        """Samples from one frame to the next; transformers' speech pipeline cuts long recordings by this name."""
+        return prod(self.conv_stride)

@@ -1,6 +1,8 @@
-"""From what a data set holds to a waveform: decoding a recording or a part of it, one channel, one sampling rate."""
+"""From what a data set holds to a waveform: a recording, whole, in part or as a stream; one channel, one rate."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ SOUNDFILE_MAGIC = (b"RIFF", b"RF64", b"FORM", b"fLaC", b".snd", b"caff", b"NIST"
 OGG_MAGIC = b"OggS"
 # Seconds that ffmpeg decodes before a segment: codecs need some, for a sample depends on those before it.
 PREROLL = 1.0
+# Seconds of sound that a stream hands out at a time, about.
+BLOCK = 1.0
 
 
 def decode_audio(
@@ -51,11 +55,47 @@ def decode_audio(
         samples, rate = _file_segment(value, start, end)
     if not samples.size:
         raise UnreadableError(f"it ends before {start} seconds, where the segment starts" if start else "it is empty")
-    waveform = samples.mean(axis=1, dtype=np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):
-        if not np.isfinite(np.square(waveform).sum()):
-            raise UnreadableError("it holds NaN, infinite or absurdly large values")
+    waveform = _one_channel(samples)
     return waveform if rate == sampling_rate else soxr.resample(waveform, rate, sampling_rate)
+
+
+def stream_audio(value: Any, sampling_rate: int = 16_000) -> Iterator[np.ndarray]:
+    """Decode a recording piece by piece, in memory that does not grow with its length.
+
+    Args:
+        value: as for `decode_audio`; an array is taken whole.
+        sampling_rate: of the result, in Hz.
+
+    Yields:
+        fp32 [samples], never empty: pieces whose concatenation is what `decode_audio` returns, but for rounding where
+        the rate changes.
+
+    Raises:
+        UnreadableError, ValueError: as `decode_audio`, at the place of the fault.
+
+    Example:
+        >>> [piece.shape for piece in stream_audio({"array": np.zeros(8_000), "sampling_rate": 8_000})]
+        [(16000,)]
+    """
+    if isinstance(value, dict) and value.get("array") is not None:
+        yield decode_audio(value, sampling_rate)
+        return
+    resampler, empty = None, True
+    for samples, rate in _file_blocks(value):
+        piece = _one_channel(samples)
+        if rate != sampling_rate:
+            resampler = resampler or soxr.ResampleStream(rate, sampling_rate, 1, dtype="float32")
+            piece = resampler.resample_chunk(piece)
+        if piece.size:
+            empty = False
+            yield piece
+    if resampler:
+        piece = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+        if piece.size:
+            empty = False
+            yield piece
+    if empty:
+        raise UnreadableError("it is empty")
 
 
 def audio_duration(value: Any) -> float:
@@ -100,15 +140,37 @@ def _array_segment(value: dict[str, Any], start: float, end: float | None) -> tu
 def _file_segment(value: Any, start: float, end: float | None) -> tuple[np.ndarray, int]:
     """[samples, channels] of a file, and its sampling rate."""
     file, suffix = _file(value)
-    try:
+    with _faults_in_words():
         by_soundfile = _is_for_soundfile(file, start)
         return _by_soundfile(file, start, end) if by_soundfile else _by_ffmpeg(file, suffix, start, end)
+
+
+def _file_blocks(value: Any) -> Iterator[tuple[np.ndarray, int]]:
+    """[samples, channels] of a file, about a second at a time, and its sampling rate."""
+    file, suffix = _file(value)
+    with _faults_in_words():
+        yield from _blocks_by_soundfile(file) if _is_for_soundfile(file, 0.0) else _blocks_by_ffmpeg(file, suffix)
+
+
+@contextmanager
+def _faults_in_words() -> Iterator[None]:
+    try:
+        yield
     except UnreadableError:
         raise
     except OSError as error:
         raise UnreadableError(f"it cannot be opened: {error.strerror}") from error
     except Exception as error:  # decoders raise anything on broken data
         raise UnreadableError(f"it cannot be decoded: {error}") from error
+
+
+def _one_channel(samples: np.ndarray) -> np.ndarray:
+    """The mean of the channels of [samples, channels]."""
+    waveform = samples.mean(axis=1, dtype=np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not np.isfinite(np.square(waveform).sum()):
+            raise UnreadableError("it holds NaN, infinite or absurdly large values")
+    return waveform
 
 
 def _file(value: Any) -> tuple[str | io.BytesIO, str]:
@@ -147,11 +209,22 @@ def _by_soundfile(file: str | io.BytesIO, start: float, end: float | None) -> tu
         last = recording.frames if end is None else min(round(end * rate), recording.frames)
         recording.seek(first)
         samples = recording.read(last - first, dtype="float32", always_2d=True)
-    if len(samples) < last - first:
-        raise UnreadableError(
-            f"it is cut short: {(first + len(samples)) / rate:.2f} of {last / rate:.2f} seconds are left"
-        )
+    _check_whole(first + len(samples), last, rate)
     return samples, rate
+
+
+def _blocks_by_soundfile(file: str | io.BytesIO) -> Iterator[tuple[np.ndarray, int]]:
+    with soundfile.SoundFile(file) as recording:
+        rate, read = recording.samplerate, 0
+        for samples in recording.blocks(round(BLOCK * rate), dtype="float32", always_2d=True):
+            read += len(samples)
+            yield samples, rate
+        _check_whole(read, recording.frames, rate)
+
+
+def _check_whole(read: int, wanted: int, rate: int) -> None:
+    if read < wanted:
+        raise UnreadableError(f"it is cut short: {read / rate:.2f} of {wanted / rate:.2f} seconds are left")
 
 
 def _open_by_ffmpeg(file: str | io.BytesIO, suffix: str) -> Any:
@@ -159,11 +232,29 @@ def _open_by_ffmpeg(file: str | io.BytesIO, suffix: str) -> Any:
     return av.open(f"file:{file}" if isinstance(file, str) else file, format="g722" if suffix == ".g722" else None)
 
 
+def _sound(container: Any) -> Any:
+    if not container.streams.audio:
+        raise UnreadableError("it holds no sound")
+    return container.streams.audio[0]
+
+
+def _blocks_by_ffmpeg(file: str | io.BytesIO, suffix: str) -> Iterator[tuple[np.ndarray, int]]:
+    with _open_by_ffmpeg(file, suffix) as container:
+        stream = _sound(container)
+        to_float = av.AudioResampler(format="fltp")
+        pieces: list[np.ndarray] = []  # each [channels, samples]
+        for frame in container.decode(stream):
+            pieces += [piece.to_ndarray() for piece in to_float.resample(frame)]
+            if sum(piece.shape[1] for piece in pieces) >= BLOCK * stream.rate:
+                yield np.concatenate(pieces, axis=1).T, stream.rate
+                pieces = []
+        if pieces:
+            yield np.concatenate(pieces, axis=1).T, stream.rate
+
+
 def _by_ffmpeg(file: str | io.BytesIO, suffix: str, start: float, end: float | None) -> tuple[np.ndarray, int]:
     with _open_by_ffmpeg(file, suffix) as container:
-        if not container.streams.audio:
-            raise UnreadableError("it holds no sound")
-        stream = container.streams.audio[0]
+        stream = _sound(container)
         rate, begin = stream.rate, float((stream.start_time or 0) * stream.time_base)
         if start > PREROLL:
             container.seek(round((begin + start - PREROLL) * av.time_base))

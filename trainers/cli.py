@@ -30,6 +30,7 @@ from .publishing import PushOptions, publish
 from .recipes import load_recipe
 from .tokenization import TokenizerOptions, build_tokenizer
 from .training_arguments import Data2VecTrainingArguments
+from .transcription import TranscribeOptions, transcribe
 
 
 def run(command: str, argv: list[str]) -> int:
@@ -276,6 +277,24 @@ def run_push(argv: list[str]) -> None:
     print(f"Published: {publish(rest.folder, rest.repository, options)}")
 
 
+# ---- transcribe ----
+
+
+def run_transcribe(argv: list[str]) -> None:
+    parser = HfArgumentParser(TranscribeOptions, prog="data2vec transcribe", allow_abbrev=False)
+    parser.add_argument("model", help="a folder or Hub id of a recogniser: a fine-tuned model with a CTC head")
+    parser.add_argument("files", nargs="+", help="recordings of any format and length")
+    options, rest = parser.parse_args_into_dataclasses(argv)
+    for file, transcript in transcribe(rest.model, rest.files, options):
+        if options.json:
+            values = transcript.to_dict() if options.timestamps else {"text": transcript.text}
+            print(json.dumps({"file": file, **values}, ensure_ascii=False), flush=True)
+            continue
+        name = f"{file}\t" if len(rest.files) > 1 else ""
+        times = [f"{word.start:9.2f} {word.end:9.2f}  {word.text}" for word in transcript.words * options.timestamps]
+        print("\n".join([name + transcript.text, *times]), flush=True)
+
+
 COMMANDS = {
     "pretrain": run_pretrain,
     "finetune": run_finetune,
@@ -288,4 +307,5 @@ COMMANDS = {
     "convert": run_convert,
     "export": run_export,
     "push": run_push,
+    "transcribe": run_transcribe,
 }
