@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from recordings import ENCODERS, tone, voice, write
 
-from modeling_data2vec.trainers.audio_decoding import audio_duration, decode_audio
+from modeling_data2vec.trainers.audio_decoding import audio_duration, decode_audio, stream_audio
 from modeling_data2vec.trainers.samples import UnreadableError
 
 FORMATS = [".wav", ".flac", ".ogg", *ENCODERS]
@@ -222,3 +222,41 @@ def test_recorded_speech():
         assert len(waveform) == pytest.approx(audio_duration(path) * 16_000, abs=2)
         assert len(waveform) == pytest.approx(path.stat().st_size * 2, abs=2)  # 4 bits a sample
         assert 0.001 < np.std(waveform) < 0.5 and np.abs(waveform).max() <= 1
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_stream_is_the_whole_in_pieces(tmp_path, suffix):
+    rate = rate_of(suffix)
+    path = write(tmp_path / f"clip{suffix}", voice(4.3, rate), rate)
+    for value in (path, {"bytes": path.read_bytes(), "path": path.name}):
+        pieces = list(stream_audio(value))
+        assert len(pieces) >= 4 and max(map(len, pieces)) <= 2 * 16_000 and min(map(len, pieces)) > 0
+        np.testing.assert_allclose(np.concatenate(pieces), decode_audio(path), atol=2e-4)
+
+
+def test_a_stream_of_channels_and_of_an_array(tmp_path):
+    stereo = np.stack([voice(2), voice(2, seed=1)], axis=1)
+    whole = np.concatenate(list(stream_audio(write(tmp_path / "stereo.flac", stereo))))
+    np.testing.assert_allclose(whole, stereo.mean(1), atol=1e-4)
+    (piece,) = stream_audio({"array": voice(1, 8_000), "sampling_rate": 8_000})
+    assert np.array_equal(piece, decode_audio({"array": voice(1, 8_000), "sampling_rate": 8_000}))
+
+
+def test_faults_of_streams_are_those_of_files(tmp_path):
+    empty = write(tmp_path / "empty.wav", np.zeros(0, np.float32))
+    broken = tmp_path / "broken.mp3"
+    broken.write_bytes(b"no sound at all")
+    nan = tmp_path / "nan.wav"
+    soundfile.write(nan, np.array([0.0, np.nan, 0.0]), 16_000, subtype="FLOAT")
+    for path in (empty, broken, nan, tmp_path / "absent.wav"):
+        with pytest.raises(UnreadableError) as of_file:
+            decode_audio(path)
+        with pytest.raises(UnreadableError) as of_stream:
+            list(stream_audio(path))
+        assert str(of_stream.value) == str(of_file.value)
+
+
+@pytest.mark.skipif(not PROMPTS, reason="real prompts: apt-get install -y asterisk-core-sounds-en-g722")
+def test_real_prompts_as_streams():
+    for path in PROMPTS[:20]:
+        np.testing.assert_allclose(np.concatenate(list(stream_audio(path))), decode_audio(path), atol=1e-6)

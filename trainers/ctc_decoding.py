@@ -15,6 +15,16 @@ class Timed:
     start: float
     end: float
 
+    @classmethod
+    def of(cls, text: str, first: int, last: int, frame_seconds: float) -> "Timed":
+        """From its first frame and the one after its last.
+
+        Example:
+            >>> Timed.of("hi", 1, 5, 0.02)
+            Timed(text='hi', start=0.02, end=0.1)
+        """
+        return cls(text, round(float(first) * frame_seconds, 4), round(float(last) * frame_seconds, 4))
+
 
 @dataclass(frozen=True)
 class Transcript:
@@ -104,10 +114,9 @@ def greedy_transcript(logits: Tensor, letters: Letters, frame_seconds: float) ->
     )
 
     def timed(kind: str, offsets: list[dict[str, Any]]) -> list[Timed]:
-        seconds = (
-            (round(float(one[end]) * frame_seconds, 4) for end in ("start_offset", "end_offset")) for one in offsets
-        )
-        return [Timed(letters.heard(one[kind]), *times) for one, times in zip(offsets, seconds, strict=True)]
+        return [
+            Timed.of(letters.heard(one[kind]), one["start_offset"], one["end_offset"], frame_seconds) for one in offsets
+        ]
 
     space = letters.tokenizer.replace_word_delimiter_char
     sounding = [one for one in output.char_offsets if one["char"] != space]

@@ -11,6 +11,10 @@ from .ctc_decoding import Letters, Timed, Transcript
 
 KENLM_MAGIC = b"mmap lm http://kheafield.com/code"
 GZIP_MAGIC = b"\x1f\x8b"
+# The end of a sentence, as a word of its own. The library, like pyctcdecode before it, scores a text that ends with a
+# space as if an unknown word came before the end; so every text gets a space and this word for its end, which
+# costs what the language model says, and beyond that the same for all.
+END = "</s>"
 INSTALL = "pip install 'data2vec[lm]' (or pip install ctc-beam-decoder)"
 
 
@@ -28,7 +32,7 @@ class BeamDecoder:
         word_bonus: added for every word, since each one costs probability (beta).
         beam_width: beginnings of texts that are pursued.
         beam_prune, letter_prune: natural logarithms; beginnings that are so much less likely than the best, and letters
-            less likely than this in a frame, are dropped. -inf for none.
+            less likely than this in a frame, are dropped. -inf and -30, the least, for none that matter.
 
     Raises:
         ImportError: the library is missing.
@@ -56,15 +60,24 @@ class BeamDecoder:
             raise ImportError(f"beam search needs the library ctc-beam-decoder: {INSTALL}") from error
         if beam_width < 1:
             raise ValueError(f"beam_width is {beam_width}, but must be at least 1")
-        self.settings = {"beam_width": beam_width, "beam_prune_logp": beam_prune, "token_min_logp": letter_prune}
+        self.settings = {
+            "beam_width": beam_width,
+            "beam_prune_logp": beam_prune,
+            "token_min_logp": max(letter_prune, -30.0),
+        }
         self.columns = torch.tensor(sorted([letters.blank, *letters.spoken]))
         labels = [letters.heard(letters.spoken.get(int(index), "")) for index in self.columns]  # "" is the blank
         words = None if lm is None else lm_words(lm)
         if words is not None:
             check_spelling(words, labels, lm)
-        self.decoder: Any = build_ctcdecoder(
-            labels, None if lm is None else str(lm), words, alpha=lm_weight, beta=word_bonus
-        )
+            words.append(END)
+        self.space = labels.index(" ")
+        self.has_lm = lm is not None
+        labels += [END] * self.has_lm
+        try:
+            self.decoder: Any = build_ctcdecoder(labels, lm and str(lm), words, alpha=lm_weight, beta=word_bonus)
+        except ValueError as error:  # what KenLM says comes after a place in its source
+            raise ValueError(f"{str(lm)!r} can't be loaded: {str(error).rpartition('Exception. ')[-1]}") from error
 
     def __call__(self, logits: Tensor, frame_seconds: float) -> Transcript:
         """The best text, with the times of its words.
@@ -73,13 +86,31 @@ class BeamDecoder:
             logits: [T, V] of one recording, without padding.
             frame_seconds: from frame to frame.
         """
-        scores = logits.cpu().index_select(1, self.columns).float().log_softmax(-1)
-        beams = self.decoder.decode_beams(scores.numpy(), prune_history=True, **self.settings)
-        if not beams:  # nothing but silence
-            return Transcript("")
-        text, _, frames, _, _ = beams[0]
-        times = [(word, *(round(frame * frame_seconds, 4) for frame in span)) for word, span in frames]
-        return Transcript(text, [Timed(*one) for one in times])
+        for text, frames, _ in self.beams(logits, prune_history=True):
+            return Transcript(text, [Timed.of(word, *span, frame_seconds) for word, span in frames])
+        return Transcript("")  # nothing but silence
+
+    def beams(
+        self, logits: Tensor, *, prune_history: bool = False
+    ) -> list[tuple[str, list[tuple[str, tuple[int, int]]], float]]:
+        """The best texts, best first, with the frames of their words, and their scores but for a constant.
+
+        Args:
+            logits: [T, V].
+            prune_history: of beginnings that the language model can't tell apart, since their last words are the same,
+                pursue the best alone: the first text stays, and finds more room in the beam; others are lost.
+        """
+        scores = logits.cpu().index_select(1, self.columns).float().log_softmax(-1)  # [T, letters]
+        if self.has_lm:
+            end = scores.new_full((len(scores) + 2, scores.shape[1] + 1), -torch.inf)
+            end[:-2, :-1] = scores
+            end[-2, self.space] = end[-1, -1] = 0.0
+            scores = end  # [T + 2, letters + 1]
+        found = self.decoder.decode_beams(scores.numpy(), prune_history=prune_history, **self.settings)
+        return [
+            (text.removesuffix(END).rstrip(), [one for one in frames if one[0] != END], score)
+            for text, _, frames, _, score in found
+        ]
 
 
 def lm_words(path: str | Path) -> list[str] | None:
