@@ -25,23 +25,14 @@ import spoken_digits
 
 from modeling_data2vec.trainers.ctc_decoding import greedy_transcript
 from modeling_data2vec.trainers.lm_decoding import BeamDecoder
+from modeling_data2vec.trainers.metrics import transcript_metrics
 from modeling_data2vec.trainers.transcription import Recogniser
-
-
-def edit_distance(found: list, wanted: list) -> int:
-    row = list(range(len(wanted) + 1))
-    for i, one in enumerate(found, 1):
-        previous, row[0] = row[0], i
-        for j, other in enumerate(wanted, 1):
-            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (one != other))
-    return row[-1]
 
 
 def error_rates(text: str, wanted: str) -> str:
     """Word and character error rate in %."""
-    words = edit_distance(text.split(), wanted.split()) / len(wanted.split())
-    letters = edit_distance(list(text), list(wanted)) / len(wanted)
-    return f"{100 * words:.1f} | {100 * letters:.1f}"
+    rates = transcript_metrics([text], [wanted])
+    return f"{100 * rates['wer']:.1f} | {100 * rates['cer']:.1f}"
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import torch
 from transformers import Wav2Vec2CTCTokenizer
 
 from modeling_data2vec.trainers.ctc_decoding import Letters, Timed, greedy_transcript
+from modeling_data2vec.trainers.task_ctc import letter_tokenizer, vocabulary
 
 VOCABULARY = ["<pad>", "|", "a", "l", "<unk>"]
 
@@ -78,6 +79,13 @@ def test_outputs_without_a_token_are_not_heard(letters):
     assert wide.unheard == [4, 5, 6, 7]
     logits = torch.cat([path("a", "l"), torch.full((2, 3), 9.0)], dim=1)
     assert greedy_transcript(logits, wide, 0.02).text == "al"
+
+
+def test_the_vocabulary_of_a_fine_tuning(tmp_path):
+    names = list(vocabulary(["ab ba", "é"]))
+    letters = Letters(letter_tokenizer(vocabulary(["ab ba", "é"])), len(names))
+    logits = path("<unk>", "a", "b", "|", "<pad>", "é", vocabulary=names)
+    assert greedy_transcript(logits, letters, 0.02).text == "ab é"
 
 
 def test_a_tokenizer_of_another_model_is_refused(tmp_path, tokenizer, letters):
