@@ -7,6 +7,7 @@ COMMANDS = {
     "pretrain": "pretrain on images, speech or text: a folder, a table, a saved dataset or a Hub id",
     "finetune": "train a recogniser, classifier or tagger on labelled data, whole or by an adapter (LoRA)",
     "probe": "linear probe and kNN on a model's frozen features, beside random weights and raw features",
+    "evaluate": "a report on one or more encoders: probes, few labels, layers, similarity, with intervals and figures",
     "transcribe": "what recordings of any length say, by a fine-tuned speech model, with times",
     "tokenizer": "train a byte-level BPE tokenizer on one's own text",
     "recipes": "what the authors published: weights, licences, results",

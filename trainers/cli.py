@@ -9,20 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoModel, HfArgumentParser
+from transformers import HfArgumentParser
 from transformers.utils import logging as transformers_logging
 
 from modeling_data2vec.hub_configs import recipe_names
 
 from .converting import ConvertOptions, convert
-from .evaluation import probe_table
+from .evaluating import EvaluateOptions, ProbeOptions, evaluate, probe
 from .exporting import ExportOptions, export
 from .finetuning import FinetuneOptions, finetune
 from .finetuning_arguments import FinetuneArguments
 from .health import CollapseError
 from .inspection import inspect_target
 from .merging import MergeOptions, merge
-from .modalities import modality
 from .preflight import PublishError
 from .pretraining import PretrainOptions, pretrain
 from .published_models import check_recipe, listing
@@ -103,70 +102,20 @@ def run_finetune(argv: list[str]) -> None:
 # ---- probe ----
 
 
-@dataclass
-class ProbeOptions:
-    """Options of `data2vec probe`."""
-
-    model: str = field(metadata={"help": "Model folder or Hub id: any Hugging Face encoder of images, speech or text."})
-    dataset: str = field(
-        metadata={"help": "Labelled data: 'digits', a folder with a folder for each class, a table, or a Hub id."}
-    )
-    train_split: str = field(default="train", metadata={"help": "Split with the probe's training labels."})
-    test_split: str = field(default="test", metadata={"help": "Split that accuracies are measured on."})
-    column: str | None = field(default=None, metadata={"help": "Column with images, audio or text, if it isn't found."})
-    label_column: str | None = field(default=None, metadata={"help": "Column with labels, if it isn't found."})
-    labels: list[str] = field(
-        default_factory=lambda: ["100", "all"], metadata={"help": "Numbers of training labels; 'all' for all."}
-    )
-    tokenizer: str | None = field(default=None, metadata={"help": "Tokenizer, for text; default: the model's."})
-    pooling: str = field(default="mean", metadata={"help": "mean, cls, max or flatten."})
-    layers: list[int] = field(
-        default_factory=lambda: [-1],
-        metadata={"help": "Layer -1 is the encoder's output, 0 the first layer's input; several are concatenated."},
-    )
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Random label subsets."})
-    limit: int | None = field(default=None, metadata={"help": "Use at most so many samples of each split."})
-    output: str | None = field(default=None, metadata={"help": "Write the table as JSON to this file, too."})
-
-
 def run_probe(argv: list[str]) -> None:
     parser = HfArgumentParser(ProbeOptions, prog="data2vec probe", allow_abbrev=False)
     (options,) = parser.parse_args_into_dataclasses(argv)
-    counts = [None if text == "all" else _whole_number(text) for text in options.labels]
-    try:
-        model = AutoModel.from_pretrained(options.model)
-        kind = modality(model)
-        processor = kind.load_processor(options.tokenizer or options.model)
-    except OSError as error:
-        raise ValueError(
-            f"--model {options.model!r} can't be loaded: name a folder with config.json, model.safetensors and "
-            f"preprocessor_config.json or a tokenizer, or a Hub id ({error})"
-        ) from error
-    data = kind(model.config, processor)
-    train, test = (
-        data.labelled(
-            options.dataset,
-            split=split,
-            column=options.column,
-            label_column=options.label_column,
-            limit=options.limit,
-        )
-        for split in (options.train_split, options.test_split)
-    )
-    layer = options.layers[0] if len(options.layers) == 1 else options.layers
-    table = probe_table(
-        model, train, test, label_counts=counts, pooling=options.pooling, layer=layer, seeds=options.seeds
-    )
-    print(table.to_markdown())
-    if options.output:
-        Path(options.output).parent.mkdir(parents=True, exist_ok=True)
-        Path(options.output).write_text(json.dumps(table.to_dict(), indent=2))
+    print(probe(options).to_markdown())
 
 
-def _whole_number(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise ValueError(f"--labels takes whole numbers from 1 or 'all', not {text!r}")
-    return int(text)
+# ---- evaluate ----
+
+
+def run_evaluate(argv: list[str]) -> None:
+    parser = HfArgumentParser(EvaluateOptions, prog="data2vec evaluate", allow_abbrev=False)
+    (options,) = parser.parse_args_into_dataclasses(argv)
+    evaluate(options)
+    print(f"Wrote {Path(options.output_dir) / 'report.md'}, its figures and report.json.")
 
 
 # ---- tokenizer ----
@@ -299,6 +248,7 @@ COMMANDS = {
     "pretrain": run_pretrain,
     "finetune": run_finetune,
     "probe": run_probe,
+    "evaluate": run_evaluate,
     "tokenizer": run_tokenizer,
     "inspect": run_inspect,
     "recipes": run_recipes,

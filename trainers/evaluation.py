@@ -115,7 +115,7 @@ def probe_table(
     """
     (train_inputs, train_labels), (test_inputs, test_labels) = train, test
     train_y, test_y = check_labels(train_inputs, train_labels, test_inputs, test_labels)
-    subsets = _label_subsets(train_y, label_counts, seeds)  # first: a count that can't be had should not cost a forward
+    subsets = label_subsets(train_y, label_counts, seeds)  # first: a count that can't be had should not cost a forward
     raw = raw or raw_features(model)
     encode_both = partial(_encode_both, train_inputs, test_inputs, pooling=pooling, layer=layer, batch_size=batch_size)
     features = {
@@ -143,7 +143,7 @@ def _encode_both(train: Inputs, test: Inputs, encoder: PreTrainedModel, **option
     return encode(encoder, train, **options), encode(encoder, test, **options)
 
 
-def _label_subsets(labels: np.ndarray, counts: Sequence[int | None], seeds: Sequence[int]) -> list[list[np.ndarray]]:
+def label_subsets(labels: np.ndarray, counts: Sequence[int | None], seeds: Sequence[int]) -> list[list[np.ndarray]]:
     """For each count the indices of one subset for each seed; of all labels there is only one subset."""
     if not seeds:
         raise ValueError("seeds is empty: give at least one")

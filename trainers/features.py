@@ -63,7 +63,7 @@ def extract_features(
         raise ValueError(f"pooling is {pooling!r}, but must be one of {', '.join(map(repr, POOLINGS))}")
 
     def pool(states: Tensor, real: Tensor) -> Tensor:
-        return _pool(states, real, pooling, model.base_model)
+        return pool_states(states, real, pooling, model.base_model)
 
     features, _ = _reduced_states(model, batches, layer, pool)
     if len({batch.shape[1] for batch in features}) > 1:
@@ -91,8 +91,7 @@ def encode(
     Returns:
         fp32 [N, D'], in the order of the samples.
     """
-    order = _longest_first(inputs)
-    batches = _padded_batches(model, inputs, order, batch_size)
+    order, batches = padded_batches(model, inputs, batch_size)
     return extract_features(model, batches, pooling=pooling, layer=layer)[np.argsort(order)]
 
 
@@ -115,28 +114,33 @@ def frame_features(
         >>> features.shape, samples
         ((12, 32), array([0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]))
     """
-    order = _longest_first(inputs)
-    batches = _padded_batches(model, inputs, order, batch_size)
+    order, batches = padded_batches(model, inputs, batch_size)
 
     def keep_real(states: Tensor, real: Tensor) -> Tensor:
-        return _positions(states, real, model.base_model)[real]  # [real positions of the batch, D]
+        return without_extra_tokens(states, real, model.base_model)[real]  # [real positions of the batch, D]
 
     features, counts = _reduced_states(model, batches, layer, keep_real)
+    return in_order(features, counts, order)
+
+
+def in_order(features: list[np.ndarray], counts: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of samples that came in `order`, `counts` of each, put in the order of the samples: [F, D], [F]."""
     samples = np.split(np.concatenate(features), np.cumsum(counts)[:-1])
     places = np.argsort(order)
     return np.concatenate([samples[place] for place in places]), np.repeat(np.arange(len(order)), counts[places])
 
 
-def _longest_first(inputs: Inputs) -> np.ndarray:
-    """Order of samples for batches: if memory does not suffice, the first batch shows it."""
-    if isinstance(inputs, Tensor):
-        return np.arange(len(inputs))
-    return np.argsort([-sample.shape[0] for sample in inputs], kind="stable")
+def padded_batches(
+    model: PreTrainedModel, inputs: Inputs, batch_size: int
+) -> tuple[np.ndarray, Iterator[dict[str, Tensor]]]:
+    """The order of samples in batches, and the batches: the longest first, so that too large a one fails at once."""
+    order = np.arange(len(inputs))
+    if not isinstance(inputs, Tensor):
+        order = np.argsort([-sample.shape[0] for sample in inputs], kind="stable")
+    return order, _batches(model, inputs, order, batch_size)
 
 
-def _padded_batches(
-    model: PreTrainedModel, inputs: Inputs, order: np.ndarray, batch_size: int
-) -> Iterator[dict[str, Tensor]]:
+def _batches(model: PreTrainedModel, inputs: Inputs, order: np.ndarray, batch_size: int) -> Iterator[dict[str, Tensor]]:
     name, config = model.base_model.main_input_name, model.config
     padding = getattr(config, "pad_token_id", None) or 0 if name == "input_ids" else 0.0
     if getattr(config, "feat_extract_norm", None) == "group":  # wav2vec 2.0 base: padding would change the features
@@ -158,6 +162,24 @@ def _reduced_states(
     layers = [layer] if isinstance(layer, int) else list(layer)
     if not layers:
         raise ValueError("layer is empty: give a number, or a list of at least one")
+
+    def reduce_all(states: list[Tensor], real: Tensor) -> Tensor:
+        return torch.cat([reduce(state, real) for state in states], dim=1)
+
+    return visit_states(model, batches, layers, reduce_all)
+
+
+def visit_states(
+    model: PreTrainedModel,
+    batches: Iterable[Batch],
+    layers: list[int] | None,
+    reduce: Callable[[list[Tensor], Tensor], Tensor],
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """What `reduce` makes of each batch, fp32, and each sample's number of real positions.
+
+    `reduce` gets the fp32 states [B, E + T, D] of `layers`, or of all layers for None, and bool [B, T]. The model is in
+    eval mode meanwhile, and gets its modes back.
+    """
     encoder = model.base_model
     features, counts = [], []
     modes = [(module, module.training) for module in encoder.modules()]
@@ -169,8 +191,8 @@ def _reduced_states(
                 inputs: Any = {encoder.main_input_name: batch} if isinstance(batch, Tensor) else batch
                 real = real_positions(encoder, inputs)
                 states = _states(encoder, inputs, layers)
-                reduced = [reduce(state.float(), real.to(state.device)) for state in states]
-                features.append(torch.cat(reduced, dim=1).cpu().numpy())
+                reduced = reduce([state.float() for state in states], real.to(states[0].device))
+                features.append(reduced.cpu().numpy())
                 counts.append(real.sum(1).numpy())
     finally:
         for module, mode in modes:  # one by one: some may have been frozen in eval mode
@@ -182,13 +204,15 @@ def _reduced_states(
     return features, np.concatenate(counts)
 
 
-def _states(encoder: PreTrainedModel, inputs: Mapping[str, Tensor], layers: list[int]) -> list[Tensor]:
-    """[B, E + T, D] of each layer."""
+def _states(encoder: PreTrainedModel, inputs: Mapping[str, Tensor], layers: list[int] | None) -> list[Tensor]:
+    """[B, E + T, D] of each layer; of all for None, the last one being the encoder's output."""
     placed = {
         name: value.to(encoder.device, encoder.dtype if value.is_floating_point() else None)
         for name, value in inputs.items()
     }
-    outputs = encoder(**placed, output_hidden_states=any(index != -1 for index in layers))
+    outputs = encoder(**placed, output_hidden_states=layers is None or any(index != -1 for index in layers))
+    if layers is None:
+        return [*outputs.hidden_states[:-1], outputs.last_hidden_state]
     states = []
     for index in layers:
         if index == -1:
@@ -204,7 +228,7 @@ def _states(encoder: PreTrainedModel, inputs: Mapping[str, Tensor], layers: list
     return states
 
 
-def _positions(states: Tensor, real: Tensor, encoder: PreTrainedModel) -> Tensor:
+def without_extra_tokens(states: Tensor, real: Tensor, encoder: PreTrainedModel) -> Tensor:
     """[B, E + T, D] without the extra tokens: [B, T, D]."""
     num_extra = states.shape[1] - real.shape[1] if states.ndim == 3 else -1
     own = encoder.config.num_extra_tokens if isinstance(encoder.config, Data2Vec2PreTrainingConfig) else 0
@@ -218,9 +242,9 @@ def _positions(states: Tensor, real: Tensor, encoder: PreTrainedModel) -> Tensor
     return states[:, num_extra:]
 
 
-def _pool(states: Tensor, real: Tensor, pooling: str, encoder: PreTrainedModel) -> Tensor:
+def pool_states(states: Tensor, real: Tensor, pooling: str, encoder: PreTrainedModel) -> Tensor:
     """[B, E + T, D] to [B, D], or [B, T * D] for "flatten"."""
-    positions = _positions(states, real, encoder)  # [B, T, D]
+    positions = without_extra_tokens(states, real, encoder)  # [B, T, D]
     if pooling == "cls":
         return _cls_token(states, states.shape[1] - real.shape[1], encoder)
     if pooling == "flatten":

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import issparse
@@ -17,6 +17,19 @@ STRENGTHS = (0.01, 0.1, 1.0)  # inverse regularisation that the linear probe cho
 SPARSE_STRENGTHS = (1.0, 10.0, 100.0)  # the same for sparse features, which are not standardised
 Features = Any  # [N, D] array or sparse matrix
 Labels = np.ndarray | Tensor | Sequence[int]
+
+
+class Predictions(NamedTuple):
+    """What a linear probe says about test samples.
+
+    Attributes:
+        classes: [test samples].
+        held_out: accuracy on the quarter of the training labels that its regularisation was chosen by; None where some
+            class has fewer than 4 samples, and nothing could be held back. Choose layers by it, not by the test split.
+    """
+
+    classes: np.ndarray
+    held_out: float | None
 
 
 def linear_probe(train_x: Features, train_y: Labels, test_x: Features, test_y: Labels, seed: int = 0) -> float:
@@ -39,6 +52,11 @@ def linear_probe(train_x: Features, train_y: Labels, test_x: Features, test_y: L
         1.0
     """
     train_y, test_y = check_labels(train_x, train_y, test_x, test_y)
+    return float(np.mean(linear_predictions(train_x, train_y, test_x, seed).classes == test_y))
+
+
+def linear_predictions(train_x: Features, train_y: np.ndarray, test_x: Features, seed: int = 0) -> Predictions:
+    """What the probe of `linear_probe` predicts for each test sample; arguments as there, labels an array."""
     train_x, test_x = _standardise(train_x, test_x)
 
     def fit(strength: float, x: Features, y: np.ndarray) -> LogisticRegression:
@@ -48,11 +66,21 @@ def linear_probe(train_x: Features, train_y: Labels, test_x: Features, test_y: L
             return probe.fit(x, y)
 
     strengths = SPARSE_STRENGTHS if issparse(train_x) else STRENGTHS
-    strength = strengths[-1]
-    if np.unique(train_y, return_counts=True)[1].min() >= 4:  # enough of each class to hold some back
-        x, held_x, y, held_y = train_test_split(train_x, train_y, test_size=0.25, stratify=train_y, random_state=seed)
-        strength = max(strengths, key=lambda candidate: fit(candidate, x, y).score(held_x, held_y))
-    return float(fit(strength, train_x, train_y).score(test_x, test_y))
+    strength, held_out = strengths[-1], None
+    quarter = held_out_quarter(train_y, seed)
+    if quarter is not None:
+        kept, held = quarter
+        scores = {c: fit(c, train_x[kept], train_y[kept]).score(train_x[held], train_y[held]) for c in strengths}
+        strength = max(strengths, key=lambda candidate: scores[candidate])
+        held_out = float(scores[strength])
+    return Predictions(fit(strength, train_x, train_y).predict(test_x), held_out)
+
+
+def held_out_quarter(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Indices (kept, held back), classes in proportion; None where a class has fewer than 4 samples."""
+    if np.unique(labels, return_counts=True)[1].min() < 4:
+        return None
+    return tuple(train_test_split(np.arange(len(labels)), test_size=0.25, stratify=labels, random_state=seed))
 
 
 def knn(train_x: Features, train_y: Labels, test_x: Features, test_y: Labels, k: int = 5) -> float:
@@ -64,9 +92,13 @@ def knn(train_x: Features, train_y: Labels, test_x: Features, test_y: Labels, k:
     neighbours all vote.
     """
     train_y, test_y = check_labels(train_x, train_y, test_x, test_y)
+    return float(np.mean(knn_predictions(train_x, train_y, test_x, k) == test_y))
+
+
+def knn_predictions(train_x: Features, train_y: np.ndarray, test_x: Features, k: int = 5) -> np.ndarray:
+    """What the vote of `knn` predicts for each test sample; arguments as there, labels an array."""
     train_x, test_x = _standardise(train_x, test_x)
-    probe = KNeighborsClassifier(n_neighbors=min(k, len(train_y))).fit(train_x, train_y)
-    return float(probe.score(test_x, test_y))
+    return KNeighborsClassifier(n_neighbors=min(k, len(train_y))).fit(train_x, train_y).predict(test_x)
 
 
 def _standardise(train_x: Features, test_x: Features) -> tuple[Features, Features]:

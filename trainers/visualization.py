@@ -112,10 +112,10 @@ def _line(axis: Axes, history: History, key: str, label: str, color: str, style:
         axis.plot(steps, values, style, color=color, label=label, linewidth=1.6, marker=marker, markersize=3.5)
 
 
-def _dress(axis: Axes, title: str, ylabel: str, columns: int = 1) -> None:
+def dress(axis: Axes, title: str, ylabel: str, columns: int = 1, pad: float = 32) -> None:
     """Title, then a legend of at most two lines, then the plot, so that a legend never covers data."""
     title = f"{axis.get_label()}: {title}" if axis.get_label() else title
-    axis.set_title(title, loc="left", y=1.0, pad=32, fontsize=10.5, fontweight="bold", color=INK)
+    axis.set_title(title, loc="left", y=1.0, pad=pad, fontsize=10.5, fontweight="bold", color=INK)
     axis.set_ylabel(ylabel, fontsize=9, color=INK)
     axis.tick_params(labelsize=8, colors=INK, length=0)
     axis.grid(color="#E6E6E6", linewidth=0.8)
@@ -149,7 +149,7 @@ def _draw_loss(axis: Axes, history: History) -> None:
         _line(axis, history, "regression_loss", "training, regression only", GREEN)
     _line(axis, history, "constant_loss", "constant predictor", GREY, "--")
     axis.set_ylim(bottom=0)
-    _dress(axis, "Loss", "loss", columns=2)
+    dress(axis, "Loss", "loss", columns=2)
 
 
 def _draw_spread(axis: Axes, history: History) -> None:
@@ -162,21 +162,21 @@ def _draw_spread(axis: Axes, history: History) -> None:
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_minor_locator(NullLocator())
         axis.yaxis.set_major_formatter("{x:g}")
-    _dress(axis, "Spread (collapse: towards 0)", "standard deviation", columns=2)
+    dress(axis, "Spread (collapse: towards 0)", "standard deviation", columns=2)
 
 
 def _draw_rank(axis: Axes, history: History) -> None:
     _line(axis, history, "student_rank", "student", BLUE)
     _line(axis, history, "feature_encoder_rank", "feature encoder", PINK)
     axis.set_ylim(bottom=0)
-    _dress(axis, "Effective rank (collapse: towards 1)", "dimensions in use", columns=2)
+    dress(axis, "Effective rank (collapse: towards 1)", "dimensions in use", columns=2)
 
 
 def _draw_content(axis: Axes, history: History) -> None:
     _line(axis, history, "teacher_student_cosine", "cosine of predictions and targets", BLUE)
     _line(axis, history, "position_explained", "targets explained by position alone", ORANGE)
     axis.set_ylim(min(0.0, axis.get_ylim()[0]), 1.05)
-    _dress(axis, "Agreement, and how much is position", "cosine, share")
+    dress(axis, "Agreement, and how much is position", "cosine, share")
 
 
 def _draw_schedules(axis: Axes, history: History) -> None:
@@ -187,7 +187,7 @@ def _draw_schedules(axis: Axes, history: History) -> None:
         (right, "ema_decay", "EMA decay", ORANGE),
     ):
         _line(side, history, key, name, color)
-        _dress(side, "Schedules" if side is axis else "", name, columns=0)
+        dress(side, "Schedules" if side is axis else "", name, columns=0)
         side.yaxis.label.set_color(color)
         side.tick_params(axis="y", colors=color)
         side.yaxis.set_visible(bool(side.lines))
@@ -203,7 +203,7 @@ def _draw_gradient_cosines(axis: Axes, history: History) -> None:
     for pair, color in zip(pairs, (BLUE, ORANGE, GREEN), strict=False):
         _line(axis, history, pair, pair.removeprefix(COSINE).replace("_", " and "), color)
     axis.axhline(0.0, color=GREY, linewidth=1.0, linestyle="--")
-    _dress(axis, "Gradients on the trunk (below 0: they fight)", "cosine", columns=3)
+    dress(axis, "Gradients on the trunk (below 0: they fight)", "cosine", columns=3)
 
 
 def _draw_probes(axis: Axes, history: History) -> None:
@@ -216,4 +216,4 @@ def _draw_probes(axis: Axes, history: History) -> None:
             if values:
                 axis.axhline(values[-1], color=color, linestyle=style, linewidth=1.4, label=name)
     axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    _dress(axis, "Probes of the frozen encoder", "accuracy", columns=3)
+    dress(axis, "Probes of the frozen encoder", "accuracy", columns=3)

@@ -1,0 +1,93 @@
+"""Features of all layers, and of single positions, from one forward pass over a set of samples.
+
+Letters: N samples, L + 1 layers, F positions of all samples together, D channels.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool1d
+from transformers import PreTrainedModel
+
+from .features import Inputs, in_order, padded_batches, pool_states, visit_states, without_extra_tokens
+
+POOLINGS = ("mean", "cls", "max")
+MAX_POSITIONS = 256
+
+
+class LayerFeatures(NamedTuple):
+    """What `layer_features` gives.
+
+    Attributes:
+        pooled: fp32 [L + 1, N, D]: the first layer's input, the output of each but the last, and the encoder's output.
+        frames: (features [F, D'], samples [F]) of single positions, as from `frame_features`.
+    """
+
+    pooled: np.ndarray
+    frames: tuple[np.ndarray, np.ndarray]
+
+
+def layer_features(
+    model: PreTrainedModel,
+    inputs: Inputs,
+    *,
+    pooling: str = "mean",
+    frames_of: int | Sequence[int] = -1,
+    max_positions: int = MAX_POSITIONS,
+    batch_size: int = 32,
+) -> LayerFeatures:
+    """Pooled features of every layer, and features of single positions, in one pass over the samples.
+
+    Args:
+        model, inputs, batch_size: as in `encode`.
+        pooling: "mean", "cls" or "max", as in `encode`.
+        frames_of: layer whose positions are kept, -1 for the encoder's output; of several, side by side.
+        max_positions: a sample with more positions is averaged over so many equal stretches, which bounds memory.
+
+    Raises:
+        ValueError: for another pooling, a layer out of range, and as `encode`.
+
+    Example:
+        >>> from modeling_data2vec import Data2Vec2VisionConfig, Data2Vec2VisionModel
+        >>> config = Data2Vec2VisionConfig(hidden_size=32, num_hidden_layers=2, num_prenet_layers=1, image_size=16,
+        ...     num_attention_heads=2, intermediate_size=64, average_top_k_layers=2, patch_size=8, decoder_dim=32)
+        >>> features = layer_features(Data2Vec2VisionModel(config), torch.randn(3, 3, 16, 16))
+        >>> features.pooled.shape, features.frames[0].shape
+        ((4, 3, 32), (12, 32))
+    """
+    if pooling not in POOLINGS:
+        raise ValueError(f"pooling is {pooling!r}, but must be one of {', '.join(map(repr, POOLINGS))}")
+    encoder = model.base_model
+    layers = [frames_of] if isinstance(frames_of, int) else list(frames_of)
+    frames: list[np.ndarray] = []
+
+    def pool(states: list[Tensor], real: Tensor) -> Tensor:
+        _check_layers(layers, len(states))
+        kept = torch.cat([without_extra_tokens(states[layer], real, encoder) for layer in layers], dim=-1)  # [B, T, D']
+        for positions, own in zip(kept, real, strict=True):
+            frames.append(_at_most(positions[own], max_positions).cpu().numpy())
+        return torch.stack([pool_states(state, real, pooling, encoder) for state in states], dim=1)  # [B, L + 1, D]
+
+    order, batches = padded_batches(model, inputs, batch_size)
+    pooled, _ = visit_states(model, batches, None, pool)
+    by_layer = np.concatenate(pooled)[np.argsort(order)].transpose(1, 0, 2)  # [L + 1, N, D]
+    return LayerFeatures(
+        np.ascontiguousarray(by_layer), in_order(frames, np.array([len(sample) for sample in frames]), order)
+    )
+
+
+def _check_layers(layers: list[int], count: int) -> None:
+    wrong = [layer for layer in layers if not -count <= layer < count]
+    if wrong or not layers:
+        raise ValueError(
+            f"layer is {wrong[0] if wrong else layers}, but the encoder has layers 0 (input of the first one) to "
+            f"{count - 1} (its output): choose one of them, or -1 for the output"
+        )
+
+
+def _at_most(positions: Tensor, count: int) -> Tensor:
+    """[T, D], averaged to [count, D] where T is larger."""
+    return adaptive_avg_pool1d(positions.T[None], count)[0].T if len(positions) > count else positions
