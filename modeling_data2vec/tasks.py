@@ -82,9 +82,19 @@ class Data2Vec2ForTask(Data2Vec2PreTrainedModel):
         asked = kwargs.pop("output_hidden_states", None)
         outputs = self.base_model(*inputs, output_hidden_states=True, **kwargs)
         layers = [states[:, self.config.num_extra_tokens :] for states in outputs.hidden_states]
-        if not (self.config.output_hidden_states if asked is None else asked):
-            outputs.hidden_states = None
+        asked = self.config.output_hidden_states if asked is None else asked
+        outputs.hidden_states = hidden_states_asked_for(outputs.hidden_states, asked)
         return layers, outputs
+
+
+def hidden_states_asked_for(
+    hidden_states: tuple[Tensor, ...], asked: bool | int | list[int]
+) -> tuple[Tensor | None, ...] | None:
+    """What `output_hidden_states` asks for: all, none, or those with some numbers, with None in place of the others."""
+    if isinstance(asked, bool):
+        return hidden_states if asked else None
+    kept = {number % len(hidden_states) for number in ([asked] if isinstance(asked, int) else asked)}
+    return tuple(states if number in kept else None for number, states in enumerate(hidden_states))
 
 
 def check_no_layer_is_skipped(config: Any, reader: str) -> None:
