@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo demo-vision demo-speech demo-text test test-slow lint types clean
+.PHONY: demo demo-vision demo-speech demo-text test test-slow test-common lint types clean
 
 MODALITY ?= vision
 SOUNDS := /usr/share/asterisk/sounds
@@ -37,6 +37,9 @@ test: $(READY)  ## all tests but the slow ones
 
 test-slow: $(READY)  ## the slow tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+test-common: $(READY)  ## transformers' own tests of models, fetched once, on ours
+	OMP_NUM_THREADS=1 $(BIN)/python tests/common/run.py $(PYTEST_ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -1,106 +1,312 @@
-"""Heads of data2vec 2.0: from pretraining to a task, trained by the stock Trainer, and padding changes nothing."""
+"""Heads of 2.0: from pretraining to a task and back from disk, padding, frozen parts, losses, and the stock Trainer."""
+
+import copy
 
 import pytest
 import torch
+from task_models import PAD, TASKS
 from tiny_runs import tiny_model
-from transformers import (
-    AutoModelForCTC,
-    AutoModelForImageClassification,
-    AutoModelForSequenceClassification,
-    Trainer,
-    TrainingArguments,
-)
+from transformers import Trainer, TrainingArguments
 
-NUM_LABELS = 3
-AUTO_CLASSES = {
-    "images 2.0": AutoModelForImageClassification,
-    "speech 2.0": AutoModelForCTC,
-    "text 2.0": AutoModelForSequenceClassification,
+SPEECH = [name for name, task in TASKS.items() if task.modality == "speech"]
+SEQUENCES = [name for name, task in TASKS.items() if task.modality != "images"]
+LAYERED = ["classes of clips", "classes of frames", "voices"]
+HEADS = {  # names that begin the head's weights
+    "CTC": {"lm_head"},
+    "classes of clips": {"projector", "classifier"},
+    "classes of frames": {"classifier"},
+    "voices": {"projector", "tdnn", "feature_extractor", "classifier", "objective"},
+    "classes of images": {"fc_norm", "classifier"},
+    "classes of pixels": {"fpn1", "fpn2", "decode_head", "auxiliary_head"},
+    "classes of texts": {"classifier"},
+    "tags": {"classifier"},
+    "answers": {"qa_outputs"},
+    "words under masks": {"lm_head"},
+}
+SHAPES = {  # of the logits for 4 samples of 19 frames, 8 x 8 pixels or 12 tokens
+    "CTC": (4, 19, 28),
+    "classes of clips": (4, 3),
+    "classes of frames": (4, 19, 3),
+    "voices": (4, 16),
+    "classes of images": (4, 3),
+    "classes of pixels": (4, 3, 16, 16),
+    "classes of texts": (4, 3),
+    "tags": (4, 12, 3),
+    "words under masks": (4, 12, 60),
 }
 
 
-def task_model(kind: str, folder, **changes):
-    """A model with a fresh head on the encoder of a pretraining folder."""
-    tiny_model(kind).save_pretrained(folder)
-    outputs = {"vocab_size": 6} if kind.startswith("speech") else {"num_labels": NUM_LABELS}
-    return AUTO_CLASSES[kind].from_pretrained(folder, **(outputs | changes))
+def tensors(outputs) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in outputs.items() if isinstance(value, torch.Tensor)}
 
 
-def batch(kind: str, model, size: int = 4) -> dict[str, torch.Tensor]:
-    torch.manual_seed(0)
-    if kind.startswith("images"):
-        inputs = torch.randn(size, model.config.num_channels, *model.config.image_shape)
-    elif kind.startswith("speech"):
-        return {"input_values": torch.randn(size, 1600), "labels": torch.tensor([[1, 2, -100]] * size)}
-    else:
-        inputs = torch.randint(4, 58, (size, 12))
-    return {model.main_input_name: inputs, "labels": torch.arange(size) % NUM_LABELS}
+def assert_same(actual, expected, tolerance: float = 0.0) -> None:
+    assert actual.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(actual[name], value, rtol=0, atol=tolerance, msg=name)
 
 
-@pytest.mark.parametrize("kind", AUTO_CLASSES)
-def test_the_encoder_is_that_of_the_pretraining_folder(kind, tmp_path):
-    model = task_model(kind, tmp_path)
-    expected = tiny_model(kind).base_model.state_dict()
-    assert all(torch.equal(value, expected[name]) for name, value in model.base_model.state_dict().items())
+# ---- from pretraining, and from disk ----
 
 
-@pytest.mark.parametrize("kind", AUTO_CLASSES)
-def test_the_stock_trainer_lowers_the_loss(kind, tmp_path):
-    model = task_model(kind, tmp_path)
-    inputs = batch(kind, model)
-    data = [{name: value[i] for name, value in inputs.items()} for i in range(4)]
-    options = {"report_to": "none", "use_cpu": True, "save_strategy": "no", "disable_tqdm": True}
-    args = TrainingArguments(str(tmp_path), max_steps=30, learning_rate=5e-3, logging_steps=1, **options)
-    trainer = Trainer(model, args, train_dataset=data)
-    trainer.train()
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    assert losses[-1] < 0.7 * losses[0]
-    trainer.save_model()
-    again = AUTO_CLASSES[kind].from_pretrained(tmp_path)
-    assert all(torch.equal(value, model.state_dict()[name]) for name, value in again.state_dict().items())
+@pytest.mark.parametrize("name", TASKS)
+def test_a_pretraining_folder_lacks_the_head_alone(name, tmp_path):
+    model, report = TASKS[name].model(tmp_path, output_loading_info=True)
+    assert {key.split(".")[0] for key in report["missing_keys"]} == HEADS[name]
+    assert not report["unexpected_keys"] and not report["mismatched_keys"]
+    expected = tiny_model(f"{TASKS[name].modality} 2.0").base_model.state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in model.base_model.state_dict().items())
+    assert all(value.isfinite().all() for value in model.state_dict().values())
 
 
-@pytest.mark.parametrize("kind", ["speech 2.0", "text 2.0"])
-def test_padding_changes_nothing(kind, tmp_path):
-    model = task_model(kind, tmp_path).eval()
-    inputs = batch(kind, model, 2)
-    name = model.main_input_name
-    short = inputs[name][:1, : inputs[name].shape[1] // 2]
-    padded = inputs[name].clone()
-    padded[0, short.shape[1] :] = 0 if kind.startswith("speech") else model.config.pad_token_id
-    mask = torch.ones_like(padded, dtype=torch.long)
-    mask[0, short.shape[1] :] = 0
+@pytest.mark.parametrize("name", TASKS)
+def test_saved_and_loaded_it_is_bit_equal(name, tmp_path):
+    task = TASKS[name]
+    model = task.model(tmp_path / "pretrained").eval()
+    model.save_pretrained(tmp_path / "task")
+    again, report = task.auto_class.from_pretrained(tmp_path / "task", output_loading_info=True)
+    assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert_same(again.state_dict(), model.state_dict())
+    batch = task.batch(model)
     with torch.no_grad():
-        alone = model(short, labels=inputs["labels"][:1])
-        together = model(padded, attention_mask=mask, labels=inputs["labels"])
-    expected = alone.logits[0]
-    actual = together.logits[0, : len(expected)] if expected.ndim == 2 else together.logits[0]
-    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4)
-    if kind.startswith("speech"):  # the loss knows how long each clip is
-        with torch.no_grad():
-            second = model(inputs[name][1:], labels=inputs["labels"][1:])
-        assert float(together.loss) == pytest.approx(float(alone.loss + second.loss) / 2, abs=1e-4)
+        # Kernels round otherwise where weights lie otherwise in memory, as those of a mapped file do.
+        assert_same(tensors(again.eval()(**batch)), tensors(model(**batch)), 1e-6)
+
+
+# ---- what comes out ----
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_shapes_hidden_states_and_tuples(name, tmp_path):
+    model = TASKS[name].model(tmp_path, attn_implementation="eager").eval()
+    batch = TASKS[name].batch(model)
+    plain, whole = model(**batch), model(**batch, output_hidden_states=True, output_attentions=True)
+    if name in SHAPES:
+        assert tuple(plain.logits.shape) == SHAPES[name]
+    else:
+        assert plain.start_logits.shape == plain.end_logits.shape == (4, 12)
+    layers = model.config.num_prenet_layers + model.config.num_hidden_layers
+    assert plain.loss.ndim == 0 and plain.hidden_states is None and plain.attentions is None
+    assert len(whole.hidden_states) == layers + 1 and len(whole.attentions) == layers
+    some = model(**batch, output_hidden_states=[0, 1]).hidden_states
+    assert torch.equal(some[1], whole.hidden_states[1]) and some[2] is None
+    expected = [value for value in plain.values() if value is not None]
+    assert all(map(torch.equal, model(**batch, return_dict=False), expected))
+    assert "loss" not in model(**TASKS[name].inputs(model))
+
+
+@pytest.mark.parametrize("grad", [False, True], ids=["inference", "training"])
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_padding_changes_nothing(name, grad, tmp_path):
+    """Each sample by itself gives what it gives in a padded batch, and the batch's loss is their mean."""
+    task = TASKS[name]
+    model = task.model(tmp_path).eval()
+    batch = task.batch(model, 2)
+    main = model.main_input_name
+    length = batch[main].shape[1]
+    if task.modality == "text":
+        cut = 8  # positions that count
+    else:
+        length, cut = model.config.num_frames(length), 12
+    short = 12 * 160 + 10 if task.modality == "speech" else cut  # 12 frames, a few samples more
+    batch["attention_mask"] = torch.ones_like(batch[main], dtype=torch.long)
+    batch["attention_mask"][0, short:] = 0
+    batch[main][0, short:] = 0 if task.modality == "speech" else PAD
+    if "labels" in batch and batch["labels"].ndim == 2 and name != "CTC":
+        batch["labels"][0, cut:] = -100
+    singles = []
+    for i, end in enumerate((short, None)):
+        one = {key: value[i : i + 1] for key, value in batch.items() if key != "attention_mask"}
+        one[main] = one[main][:, :end]
+        if "labels" in one and one["labels"].shape[1:] == (length,):
+            one["labels"] = one["labels"][:, : cut if i == 0 else None]
+        with torch.set_grad_enabled(grad):
+            singles.append({key: value.detach() for key, value in tensors(model(**one)).items()})
+    with torch.set_grad_enabled(grad):
+        together = {key: value.detach() for key, value in tensors(model(**batch)).items()}
+    for i, single in enumerate(singles):
+        for key, value in single.items():
+            if key != "loss":
+                actual = together[key][i]
+                if value.ndim > 1 and value.shape[1] == cut:
+                    actual = actual[:cut]
+                torch.testing.assert_close(actual, value[0], rtol=0, atol=1e-4, msg=key)
+    counts = torch.ones(2)
+    if name in ("classes of frames", "tags", "words under masks"):
+        counts = (batch["labels"] >= 0).sum(1)
+    expected = sum(float(single["loss"]) * float(count) for single, count in zip(singles, counts, strict=True))
+    assert float(together["loss"]) == pytest.approx(expected / float(counts.sum()), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in TASKS if name not in ("CTC", "classes of pixels", "answers")])
+def test_samples_without_a_label_do_not_count(name, tmp_path):
+    model = TASKS[name].model(tmp_path).eval()
+    batch = TASKS[name].batch(model)
+    fewer = {key: value[:2] for key, value in batch.items()}
+    batch["labels"][2:] = -100
+    torch.testing.assert_close(model(**batch).loss, model(**fewer).loss, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["classes of clips", "classes of images", "classes of texts"])
+@pytest.mark.parametrize("problem", ["regression", "single_label_classification", "multi_label_classification"])
+def test_problem_types(name, problem, tmp_path):
+    num_labels = 1 if problem == "regression" else 3
+    model = TASKS[name].model(tmp_path, problem_type=problem, num_labels=num_labels)
+    labels = {
+        "regression": torch.tensor([0.5, 1.0, -1.0, 0.0]),
+        "single_label_classification": torch.tensor([0, 1, 2, 1]),
+        "multi_label_classification": torch.tensor([[1, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0]]),
+    }[problem]
+    outputs = model.eval()(**TASKS[name].inputs(model), labels=labels)
+    outputs.loss.backward()
+    expected = {
+        "regression": lambda: torch.nn.functional.mse_loss(outputs.logits[:, 0], labels),
+        "single_label_classification": lambda: torch.nn.functional.cross_entropy(outputs.logits, labels),
+        "multi_label_classification": lambda: torch.nn.functional.binary_cross_entropy_with_logits(
+            outputs.logits, labels.float()
+        ),
+    }[problem]()
+    torch.testing.assert_close(outputs.loss, expected)
+
+
+def test_frames_with_several_labels(tmp_path):
+    task = TASKS["classes of frames"]
+    model = task.model(tmp_path).eval()
+    labels = torch.zeros(4, 19, 3, dtype=torch.long)
+    labels[:, 3:9, 1] = labels[:, 5:12, 2] = 1
+    outputs = model(**task.inputs(model), labels=labels)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(outputs.logits, labels.float())
+    torch.testing.assert_close(outputs.loss, expected)
+
+
+# ---- training ----
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_frozen_parts_get_no_gradient(name, tmp_path):
+    model = TASKS[name].model(tmp_path)
+    batch = TASKS[name].batch(model)
+    model.freeze_feature_encoder()
+    model(**batch).loss.backward()
+    frozen = {key for key, value in model.named_parameters() if value.grad is None}
+    encoder = f"{model.base_model_prefix}.feature_encoder."
+    assert frozen and all(key.startswith(encoder) for key in frozen)
+    assert any(value.grad is not None for value in model.base_model.trunk.parameters())
+    model.zero_grad()
+    model.freeze_base_model()
+    model(**batch).loss.backward()
+    trained = {key.split(".")[0] for key, value in model.named_parameters() if value.grad is not None}
+    assert trained == HEADS[name]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_gradient_checkpointing_changes_no_gradient(name, tmp_path):
+    plain = TASKS[name].model(tmp_path).train()
+    saving = copy.deepcopy(plain)
+    getattr(saving, "activation_checkpointing_enable", saving.gradient_checkpointing_enable)()  # the name since 5.23
+    batch = TASKS[name].batch(plain)
+    for model in (plain, saving):
+        model(**batch).loss.backward()
+    for one, other in zip(plain.parameters(), saving.parameters(), strict=True):
+        torch.testing.assert_close(other.grad, one.grad, rtol=1e-4, atol=1e-6)
+
+
+def losses(model, inputs, folder, **options) -> list[float]:
+    """What the stock Trainer logs, a loss for each step."""
+    data = [{name: value[i] for name, value in inputs.items()} for i in range(len(inputs[model.main_input_name]))]
+    fixed = {"report_to": "none", "use_cpu": True, "save_strategy": "no", "disable_tqdm": True, "logging_steps": 1}
+    trainer = Trainer(model, TrainingArguments(str(folder), **(fixed | options)), train_dataset=data)
+    trainer.train()
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+@pytest.mark.parametrize("name", ["CTC", "classes of images", "classes of texts"])
+def test_the_stock_trainer_lowers_the_loss(name, tmp_path):
+    model = TASKS[name].model(tmp_path)
+    found = losses(model, TASKS[name].batch(model), tmp_path, max_steps=30, learning_rate=5e-3)
+    assert found[-1] < 0.7 * found[0]
+
+
+def test_accumulation_does_not_raise_the_loss(tmp_path):
+    task = TASKS["classes of texts"]
+    found = {}
+    for accumulate, size in ((1, 4), (2, 2)):
+        model = task.model(tmp_path)
+        options = {"gradient_accumulation_steps": accumulate, "per_device_train_batch_size": size}
+        found[accumulate] = losses(model, task.batch(model), tmp_path, max_steps=2, **options)
+    assert found[2] == pytest.approx(found[1], rel=1e-3)
+
+
+# ---- one head alone ----
 
 
 def test_letters_outside_the_vocabulary(tmp_path):
-    model = task_model("speech 2.0", tmp_path)
+    model = TASKS["CTC"].model(tmp_path, vocab_size=6)
     with pytest.raises(ValueError, match="labels go up to 9, but vocab_size is 6"):
         model(torch.randn(1, 1600), labels=torch.tensor([[9]]))
 
 
-def test_a_frozen_extractor_gets_no_gradient(tmp_path):
-    model = task_model("speech 2.0", tmp_path)
-    model.freeze_feature_encoder()
-    model(**batch("speech 2.0", model)).loss.backward()
-    convs = model.data2vec2_audio.feature_encoder.convs
-    assert all(parameter.grad is None for parameter in convs.parameters())
-    assert model.lm_head.weight.grad is not None
+@pytest.mark.parametrize("name", LAYERED)
+def test_weighted_layers(name, tmp_path):
+    model = TASKS[name].model(tmp_path, use_weighted_layer_sum=True)
+    assert torch.equal(model.layer_weights, torch.full((3,), 1 / 3))
+    batch = TASKS[name].batch(model)
+    model(**batch).loss.backward()
+    assert model.layer_weights.grad.abs().sum() > 0
+    with torch.no_grad():
+        model.layer_weights.copy_(torch.tensor([-1e4, -1e4, 0.0]))
+        expected = TASKS[name].model(tmp_path).eval()
+        expected.load_state_dict(model.state_dict(), strict=False)
+        assert_same(tensors(model.eval()(**batch)), tensors(expected(**batch)), 1e-6)
+    with pytest.raises(ValueError, match=r"layerdrop is 0.1, but use_weighted_layer_sum reads every layer.*to 0"):
+        TASKS[name].model(tmp_path, use_weighted_layer_sum=True, layerdrop=0.1)
 
 
-@pytest.mark.parametrize("kind", AUTO_CLASSES)
-def test_hidden_states_and_attentions_on_request(kind, tmp_path):
-    model = task_model(kind, tmp_path)
-    inputs = {name: value for name, value in batch(kind, model).items() if name != "labels"}
-    outputs = model(**inputs, output_hidden_states=True)
-    layers = model.config.num_prenet_layers + model.config.num_hidden_layers
-    assert outputs.loss is None and len(outputs.hidden_states) == layers + 1
+def test_clips_too_short_for_voices(tmp_path):
+    model = TASKS["voices"].model(tmp_path)
+    with pytest.raises(ValueError, match=r"a clip has 6 frames.*need at least 9: leave out"):
+        model(torch.randn(2, 170 + 5 * 160))
+    assert model(torch.randn(2, 170 + 8 * 160)).embeddings.isfinite().all()
+
+
+def test_pixels_of_images_of_any_size(tmp_path):
+    task = TASKS["classes of pixels"]
+    model = task.model(tmp_path).eval()
+    assert model.config.segmentation_layers == (1, 2, 3, 3)
+    assert model(torch.randn(1, 1, 8, 12)).logits.shape == (1, 3, 16, 24)
+    with pytest.raises(ValueError, match=r"at least 2 x 2 patches of 2 pixels"):
+        model(torch.randn(1, 1, 2, 8))
+    with pytest.raises(ValueError, match=r"at least 2 images.*dataloader_drop_last"):
+        model.train()(torch.randn(1, 1, 8, 8))
+    with pytest.raises(ValueError, match=r"layerdrop is 0.2, but Data2Vec2VisionForSemanticSegmentation"):
+        task.model(tmp_path, layerdrop=0.2)
+
+
+def test_ignored_pixels(tmp_path):
+    task = TASKS["classes of pixels"]
+    model = task.model(tmp_path).eval()
+    batch = task.batch(model)
+    other = batch | {"labels": batch["labels"].masked_fill(batch["labels"] < 0, 255)}
+    assert torch.equal(model(**batch).loss, model(**other).loss)
+    assert model.config.use_auxiliary_head and model.auxiliary_head is not None
+    alone = task.model(tmp_path, use_auxiliary_head=False).eval()
+    assert alone.auxiliary_head is None and alone(**batch).loss < model(**batch).loss
+
+
+@pytest.mark.parametrize("outside", [-100, -1, 12, 500])
+def test_answers_outside_the_tokens_do_not_count(outside, tmp_path):
+    model = TASKS["answers"].model(tmp_path).eval()
+    batch = TASKS["answers"].batch(model)
+    fewer = {key: value[:3] for key, value in batch.items()}
+    batch["start_positions"][3] = batch["end_positions"][3] = outside
+    torch.testing.assert_close(model(**batch).loss, model(**fewer).loss, rtol=0, atol=1e-5)
+
+
+def test_words_share_the_embeddings(tmp_path):
+    model = TASKS["words under masks"].model(tmp_path)
+    table = model.get_input_embeddings().weight
+    assert model.lm_head.decoder.weight is table and model.lm_head.decoder.bias is model.lm_head.bias
+    assert not model.lm_head.bias.any()
+    model.resize_token_embeddings(70)
+    assert model.lm_head.decoder.weight is model.get_input_embeddings().weight
+    assert model(torch.full((1, 4), 69)).logits.shape == (1, 4, 70)

@@ -1,0 +1,52 @@
+"""Heads published with their code: plain transformers loads them, without this package."""
+
+import json
+import os
+import subprocess
+import sys
+
+import torch
+from safetensors.torch import load_file, save_file
+from task_models import TASKS
+
+from modeling_data2vec.trainers.publishing import prepare
+
+CODE = """
+import json, sys
+sys.modules["modeling_data2vec"] = None
+import torch, transformers
+from safetensors.torch import load_file, save_file
+folder = sys.argv[1]
+for name, auto_class in json.load(open(folder + "/heads.json")).items():
+    model = getattr(transformers, auto_class).from_pretrained(folder + "/published/" + name, trust_remote_code=True)
+    assert type(model).__module__.startswith("transformers_modules."), type(model)
+    with torch.no_grad():
+        outputs = model.eval()(**load_file(folder + "/inputs/" + name))
+    save_file({"first": outputs[0].contiguous()}, folder + "/outputs/" + name)
+"""
+
+
+def test_every_head_with_its_code_needs_no_package(tmp_path):
+    for folder in ("inputs", "outputs"):
+        (tmp_path / folder).mkdir()
+    expected = {}
+    for number, (name, task) in enumerate(TASKS.items()):
+        model = task.model(tmp_path / "pretrained").eval()
+        model.save_pretrained(tmp_path / "task" / str(number))
+        prepare(tmp_path / "task" / str(number), tmp_path / "published" / str(number), with_code=True)
+        inputs = task.inputs(model)
+        save_file(inputs, tmp_path / "inputs" / str(number))
+        with torch.no_grad():
+            expected[name] = model(**inputs)[0]
+    heads = {str(number): task.auto_class.__name__ for number, task in enumerate(TASKS.values())}
+    (tmp_path / "heads.json").write_text(json.dumps(heads))
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"HF_HOME": str(tmp_path / "home")},
+    )
+    assert done.returncode == 0, done.stderr
+    for number, (name, value) in enumerate(expected.items()):
+        found = load_file(tmp_path / "outputs" / str(number))["first"]
+        torch.testing.assert_close(found, value, rtol=0, atol=1e-6, msg=name)
