@@ -14,6 +14,7 @@ from transformers.modeling_outputs import (
     XVectorOutput,
 )
 from transformers.models.data2vec.modeling_data2vec_audio import AMSoftmaxLoss, TDNNLayer
+from transformers.utils import is_torchdynamo_exporting
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_data2vec2 import Data2Vec2AudioConfig
@@ -31,7 +32,7 @@ class Data2Vec2AudioForTask(Data2Vec2AudioPreTrainedModel, Data2Vec2ForTask):
 
     def num_real_frames(self, input_values: Tensor, attention_mask: Tensor | None) -> Tensor:
         """Frames [B] that each clip of [B, samples] gives."""
-        samples = input_values.new_full((len(input_values),), input_values.shape[1], dtype=torch.long)
+        samples = input_values.new_full(input_values.shape[:1], input_values.shape[1], dtype=torch.long)
         if attention_mask is not None:
             samples = attention_mask.long().sum(1)
         return self.config.num_frames(samples)
@@ -256,7 +257,7 @@ class Data2Vec2AudioForXVector(Data2Vec2AudioForLabels):
         states, outputs = self.encode(input_values, attention_mask, **kwargs)
         lost = sum((k - 1) * d for k, d in zip(self.config.tdnn_kernel, self.config.tdnn_dilation, strict=True))
         counts = self.num_real_frames(input_values, attention_mask) - lost  # [B]
-        if int(counts.min()) < 1:
+        if not is_torchdynamo_exporting() and int(counts.min()) < 1:
             raise ValueError(
                 f"a clip has {int(counts.min()) + lost} frames, but the convolutions of tdnn_kernel "
                 f"{list(self.config.tdnn_kernel)} and tdnn_dilation {list(self.config.tdnn_dilation)} need at least "

@@ -56,13 +56,18 @@ class Exportable(nn.Module):
 
 
 class ExportableImages(Exportable):
-    """Images [B, channels, height, width]; transformers' 1.0 takes one size, ours any multiples of the patch."""
+    """Images [B, channels, height, width]: of any multiples of the patch size, but for two kinds of models.
+
+    transformers' 1.0 takes one size. So does a file of a model that pools to a fixed number of cells (segmentation),
+    which ONNX can do with a known size only.
+    """
 
     axes = {0: "batch", 2: "height", 3: "width"}  # noqa: RUF012
 
     @property
     def shapes_vary(self) -> bool:
-        return isinstance(self.model, Data2Vec2PreTrainedModel)
+        pools = any(isinstance(module, nn.AdaptiveAvgPool2d) for module in self.model.modules())
+        return isinstance(self.model, Data2Vec2PreTrainedModel) and not pools
 
     def examples(self, batch: int, size: int) -> dict[str, Tensor]:
         config = self.model.config
@@ -141,6 +146,6 @@ def _generator(seed: int) -> torch.Generator:
 
 
 def _padding(batch: int, length: int) -> Tensor:
-    """int64 [B, length], 1 at real places: each sample shorter than the one before it, none by more than a third."""
-    lengths = length - torch.arange(batch) * (length // 3) // max(1, batch - 1)
+    """int64 [B, length], 1 at real places: each sample shorter than the one before it, none by more than a fifth."""
+    lengths = length - torch.arange(batch) * (length // 5) // max(1, batch - 1)
     return (torch.arange(length) < lengths[:, None]).long()
