@@ -126,6 +126,8 @@ def test_faults_are_one_clear_line(tmp_path, capsys, monkeypatch):
     assert "no trained lm_head" in fails(pretrained, good)
     assert "can't be loaded: name a folder" in fails(tmp_path / "nothing", good)
     assert "can't be loaded" in fails(bare, good)
+    (bare / "adapter_config.json").write_text("{}")
+    assert "holds an adapter alone: merge it" in fails(bare, good)
     assert "is no language model" in fails(recogniser, good, "--lm", tmp_path / "no.arpa")
     assert "no language model" in fails(recogniser, good, "--lm", tmp_path / "absent.arpa")
     assert "less than half of chunk_seconds" in fails(recogniser, good, "--chunk_seconds", 5)

@@ -71,6 +71,8 @@ class Recogniser:
         Raises:
             ValueError: there is none, a file is missing, or it has no trained CTC head.
         """
+        if (Path(name) / "adapter_config.json").is_file():
+            raise ValueError(f"{name!r} holds an adapter alone: merge it into its model first")
         try:
             config = AutoConfig.from_pretrained(name)
             if type(config) not in AutoModelForCTC._model_mapping:
