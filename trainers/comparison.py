@@ -79,7 +79,8 @@ def compare(
     """
     train_y, test_y = _check(subjects)
     counts = few_label_counts(len(np.unique(train_y)), len(train_y)) if label_counts is None else label_counts
-    subsets = label_subsets(train_y, sorted({count or len(train_y) for count in [*counts, None]}), seeds)
+    numbers = {len(train_y)} | {count for count in counts if count is not None}
+    subsets = label_subsets(train_y, sorted(numbers), seeds)
     layers = [layer] if isinstance(layer, int) else list(layer)
     raw = raw or raw_features(subjects[0].model)
     measured = _Measured(train_y, test_y, subsets, seeds[0], pooling, layers, batch_size)
