@@ -95,6 +95,11 @@ class Data2Vec2PreTrainingConfig(Data2VecPreTrainingConfig):
     decoder_projection_layers: int = 1
     decoder_projection_ratio: Number = 2.0
 
+    @property
+    def depth(self) -> int:
+        """Layers in all: the prenet's and the trunk's."""
+        return self.num_prenet_layers + self.num_hidden_layers
+
     def validate_sizes(self) -> None:
         super().validate_sizes()
         self.at_least(1, "decoder_dim decoder_groups decoder_kernel decoder_layers decoder_projection_layers")
@@ -190,14 +195,12 @@ class Data2Vec2VisionConfig(ImageShape, Data2Vec2PreTrainingConfig):
     @property
     def segmentation_layers(self) -> tuple[int, ...]:
         """The four layers that segmentation reads, counted from 1."""
-        depth = self.num_prenet_layers + self.num_hidden_layers
-        return tuple(self.out_indices or (math.ceil(depth * quarter / 4) for quarter in (1, 2, 3, 4)))
+        return tuple(self.out_indices or (math.ceil(self.depth * quarter / 4) for quarter in (1, 2, 3, 4)))
 
     def validate_segmentation(self) -> None:
-        depth = self.num_prenet_layers + self.num_hidden_layers
         layers = self.segmentation_layers
-        if len(layers) != 4 or not all(1 <= layer <= depth for layer in layers):
-            raise ValueError(f"out_indices is {self.out_indices}, but must be four layers from 1 to {depth}")
+        if len(layers) != 4 or not all(1 <= layer <= self.depth for layer in layers):
+            raise ValueError(f"out_indices is {self.out_indices}, but must be four layers from 1 to {self.depth}")
         self.at_least(1, "auxiliary_channels")
         self.at_least(0, "auxiliary_num_convs")
 

@@ -49,7 +49,7 @@ class FeatureEncoder(nn.Module):
         )
         if config.use_alibi:
             shape = (
-                config.num_prenet_layers + config.num_hidden_layers if config.alibi_scale_per_layer else 1,
+                config.depth if config.alibi_scale_per_layer else 1,
                 config.num_attention_heads if config.alibi_scale_per_head else 1,
                 1,
                 1,
@@ -138,7 +138,7 @@ class FeatureEncoder(nn.Module):
     ) -> list:
         """Padding and ALiBi for each layer of prenet and trunk; tokens [R, S, D], valid [R, S]."""
         config = self.config
-        num_layers = config.num_prenet_layers + config.num_hidden_layers
+        num_layers = config.depth
         if not config.use_alibi:
             mask = None
             if valid is not None:

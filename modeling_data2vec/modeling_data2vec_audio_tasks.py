@@ -104,7 +104,7 @@ class Data2Vec2AudioForLabels(Data2Vec2AudioForTask):
         super().__init__(config)
         if config.use_weighted_layer_sum:
             check_no_layer_is_skipped(config, "use_weighted_layer_sum")
-            num_layers = config.num_prenet_layers + config.num_hidden_layers + 1  # with what enters the first one
+            num_layers = config.depth + 1  # with what enters the first one
             self.layer_weights = nn.Parameter(torch.ones(num_layers) / num_layers)
 
     @torch.no_grad()

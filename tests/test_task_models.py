@@ -85,7 +85,7 @@ def test_shapes_hidden_states_and_tuples(name, tmp_path):
         assert tuple(plain.logits.shape) == SHAPES[name]
     else:
         assert plain.start_logits.shape == plain.end_logits.shape == (4, 12)
-    layers = model.config.num_prenet_layers + model.config.num_hidden_layers
+    layers = model.config.depth
     assert plain.loss.ndim == 0 and plain.hidden_states is None and plain.attentions is None
     assert len(whole.hidden_states) == layers + 1 and len(whole.attentions) == layers
     some = model(**batch, output_hidden_states=[0, 1]).hidden_states

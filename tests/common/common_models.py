@@ -40,7 +40,7 @@ class Tester:
         model_class, fields = KINDS[kind]
         self.config_class, self.fields = model_class.config_class, fields | changes
         config = self.get_config()
-        self.num_hidden_layers = config.num_prenet_layers + config.num_hidden_layers
+        self.num_hidden_layers = config.depth
         self.expected_num_hidden_layers = self.num_hidden_layers + 1
         self.hidden_size = config.hidden_size
         self.num_attention_heads = config.num_attention_heads
@@ -62,8 +62,9 @@ class SpeechTester(Tester):
 
 
 class ImageTester(Tester):
-    def __init__(self):
-        super().__init__("images 2.0", num_prenet_layers=1, num_hidden_layers=1, average_top_k_layers=1)
+    def __init__(self, num_prenet_layers: int = 1, num_hidden_layers: int = 1):
+        layers = {"num_prenet_layers": num_prenet_layers, "num_hidden_layers": num_hidden_layers}
+        super().__init__("images 2.0", **layers, average_top_k_layers=1)
         config = self.get_config()
         self.seq_length = config.grid[0] * config.grid[1] + config.num_extra_tokens
 
@@ -124,6 +125,11 @@ class ImageTest(ModelTesterMixin, unittest.TestCase):
     @unittest.skip("patches are embedded by a convolution, not by a table")
     def test_model_get_set_embeddings(self):
         pass
+
+    def test_can_capture_specific_layers_hidden_states(self):
+        """Without a prenet, since transformers looks for layers by their numbers up to `num_hidden_layers` alone."""
+        self.model_tester = ImageTester(num_prenet_layers=0, num_hidden_layers=2)
+        super().test_can_capture_specific_layers_hidden_states()
 
 
 class TextTest(ModelTesterMixin, unittest.TestCase):
