@@ -8,7 +8,8 @@ times are medians, in CPU time (user + system, all threads) on a CPU, in elapsed
 forward pass above what stands once the model is there, in a process of its own.
 
 A second table is of batches of mixed lengths, of which 45% is padding: as the encoder takes them by itself (rows of
-similar length together), as one padded batch, and by `features.encode` in small batches of similar length.
+similar length together), as one padded batch, and by `features.encode` in small batches of similar length. A third one
+is what the choice of groups rests on.
 """
 
 import argparse
@@ -47,10 +48,12 @@ from modeling_data2vec import (
     Data2Vec2VisionConfig,
     Data2Vec2VisionModel,
 )
+from modeling_data2vec.length_groups import group_cost
 from modeling_data2vec.trainers.collators import pad_inputs
 from modeling_data2vec.trainers.features import encode
 
 PADDING = 0.45
+TABLES = ("equal", "mixed", "cost")
 BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 QUICK = {"hidden_size": 256, "num_hidden_layers": 6, "num_attention_heads": 4, "intermediate_size": 1024}
 TEXT = {"vocab_size": 50265, "max_position_embeddings": 514}
@@ -162,19 +165,20 @@ def print_rows(seconds: dict[str, float], peaks: dict[str, float]) -> None:
     first = next(iter(seconds))
     print("| | ms | times the first | peak memory of activations | times the first |\n|---|---:|---:|---:|---:|")
     for name, taken in seconds.items():
-        peak = f"{peaks[name]:.0f} MiB | {peaks[name] / peaks[first]:.2f}" if name in peaks else "|"
-        print(f"| {name} | {1e3 * taken:.0f} | {taken / seconds[first]:.3f} | {peak} |")
+        peak = f" {peaks[name]:.0f} MiB | {peaks[name] / peaks[first]:.2f} " if name in peaks else " | "
+        print(f"| {name} | {1e3 * taken:.0f} | {taken / seconds[first]:.2f} |{peak}|")
 
 
-def side_by_side(modality: str, size: dict, count: int, length: float, repetitions: int) -> None:
+def side_by_side(modality: str, size: dict, count: int, length: float, repetitions: int, measure_memory: bool) -> None:
     print(f"\n{modality}, {count} x {length:g} {UNIT[modality]}\n")
     batch = batch_of(modality, random_samples(modality, [length] * count))
     models = {name: build(modality, name, size) for name in builders(modality, size)}
     seconds = in_turns({name: lambda m=model: forward(m, batch) for name, model in models.items()}, repetitions)
-    print_rows(seconds, {name: memory(modality, name, size, [length] * count, True) for name in models})
+    measured = models if measure_memory else {}
+    print_rows(seconds, {name: memory(modality, name, size, [length] * count, True) for name in measured})
 
 
-def mixed(modality: str, size: dict, count: int, longest: float, repetitions: int) -> None:
+def mixed(modality: str, size: dict, count: int, longest: float, repetitions: int, measure_memory: bool) -> None:
     lengths = mixed_lengths(count, longest)
     examples = random_samples(modality, lengths)
     batch = batch_of(modality, examples)
@@ -190,17 +194,32 @@ def mixed(modality: str, size: dict, count: int, longest: float, repetitions: in
     }
     functions |= {name: lambda m=models[name]: forward(m, batch) for name in others}
     seconds = in_turns(functions, repetitions)
-    peaks = {
-        f"{ours}, as it is": memory(modality, ours, size, lengths, True),
-        f"{ours}, one padded batch": memory(modality, ours, size, lengths, False),
-    }
-    print_rows(seconds, peaks | {name: memory(modality, name, size, lengths, True) for name in others})
+    peaks = {}
+    if measure_memory:
+        peaks = {name: memory(modality, name, size, lengths, True) for name in others}
+        peaks[f"{ours}, as it is"] = memory(modality, ours, size, lengths, True)
+        peaks[f"{ours}, one padded batch"] = memory(modality, ours, size, lengths, False)
+    print_rows(seconds, peaks)
+
+
+def pass_costs(repetitions: int) -> None:
+    """The time of a pass through 4 layers that does not grow with the length, in positions."""
+    print("\n| width | cost of one more pass, positions | as `group_cost` has it |\n|---|---:|---:|")
+    for width in (64, 192, 768):
+        size = QUICK | {"hidden_size": width, "num_attention_heads": width // 64, "intermediate_size": 4 * width}
+        model = build("text", "data2vec 2.0", size | {"num_hidden_layers": 4})
+        batches = {str(n): batch_of("text", random_samples("text", [n])) for n in (16, 128)}
+        functions = {name: lambda m=model, b=batch: forward(m, b) for name, batch in batches.items()}
+        short, long = in_turns(functions, repetitions).values()
+        print(f"| {width} | {short * (128 - 16) / (long - short) - 16:.0f} | {group_cost(width):.0f} |")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--modality", choices=SHAPES, nargs="+", default=list(SHAPES))
+    parser.add_argument("--tables", choices=TABLES, nargs="+", default=TABLES)
+    parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -210,10 +229,12 @@ def main() -> None:
     print(f"{DEVICE}, {torch.get_num_threads()} thread(s), torch {torch.__version__}", end=", ")
     print(f"width {size['hidden_size']}, {size['num_hidden_layers']} layers, {options.repetitions} repetitions")
     for modality in options.modality:
-        for count, length in SHAPES[modality]:
-            side_by_side(modality, size, count, length, options.repetitions)
-        if modality in MIXED:
-            mixed(modality, size, *MIXED[modality], options.repetitions)
+        for count, length in SHAPES[modality] if "equal" in options.tables else []:
+            side_by_side(modality, size, count, length, options.repetitions, not options.no_memory)
+        if modality in MIXED and "mixed" in options.tables:
+            mixed(modality, size, *MIXED[modality], options.repetitions, not options.no_memory)
+    if "cost" in options.tables:
+        pass_costs(5 * options.repetitions)
 
 
 if __name__ == "__main__":
