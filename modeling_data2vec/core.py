@@ -32,6 +32,8 @@ class Data2VecPreTrainingOutput(ModelOutput):
         loss: scalar, the sum of the parts below; None where `return_loss` is False.
         regression_loss: scalar, mean over masked positions of the loss summed over channels.
         cls_loss: scalar, weighted loss of the CLS token; None without one.
+        cross_modal_loss: scalar, of paired samples alone, which have none of the above (`cross_modal.py`).
+        constant_loss: scalar, what it would be if the same were predicted for all samples.
         predictions: [B, M, T, D], the student's prediction of every position.
         targets: [B, T, D] fp32, what the teacher computed.
         mask: bool [B, M, T], the positions that count.
@@ -47,6 +49,8 @@ class Data2VecPreTrainingOutput(ModelOutput):
     loss: Tensor | None = None
     regression_loss: Tensor | None = None
     cls_loss: Tensor | None = None
+    cross_modal_loss: Tensor | None = None
+    constant_loss: Tensor | None = None
     predictions: Tensor | None = None
     targets: Tensor | None = None
     mask: Tensor | None = None

@@ -1,5 +1,6 @@
 """One trunk for several modalities: the joint model of data2vec 2.0, and its pretraining class."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from transformers.utils.output_capturing import capture_outputs
 from .configuration_data2vec2_joint import Data2Vec2Config
 from .core import Data2VecCore, Data2VecPreTrainingOutput, StudentTeacher
 from .length_groups import RECORDS
+from .cross_modal import CrossModalHeads, pretrain_on_pairs
 from .modeling_data2vec import Data2Vec2PreTrainedModel, encode, teacher_encoder
 from .modeling_data2vec_audio import Data2Vec2AudioForPreTraining, Data2Vec2AudioModel
 from .modeling_data2vec_text import Data2Vec2TextForPreTraining, Data2Vec2TextModel
@@ -190,6 +192,8 @@ class Data2Vec2ForPreTraining(Data2VecCore, Data2Vec2JointPreTrainedModel):
             {name: single.decoder_class(config.of(name), single.num_axes) for name, single in singles.items()}
         )
         self.teacher = JointTeacher(config)
+        if config.cross_modal_layers:
+            self.cross_modal = CrossModalHeads(config)
         self.post_init()
         self.sync_teacher()
 
@@ -219,12 +223,16 @@ class Data2Vec2ForPreTraining(Data2VecCore, Data2Vec2JointPreTrainedModel):
         ids_keep: Tensor | None = None,
         noise_keys: Tensor | None = None,
         mask_noise: Tensor | None = None,
+        pairs: Mapping[str, Mapping[str, Tensor | None]] | None = None,
         return_loss: bool = True,
     ) -> Data2VecPreTrainingOutput:
-        """Compute the loss of one batch of clips, texts or images; exactly one of the three is given.
+        """Compute the loss of one batch of clips, texts or images; exactly one of the three is given, or `pairs`.
 
         The arguments are those of the modality's single model, e.g. `Data2Vec2AudioForPreTraining`; `mask` is required.
+        Instead of all of them, `pairs` has samples of several modalities each (`cross_modal.pretrain_on_pairs`).
         """
+        if pairs is not None:
+            return pretrain_on_pairs(self, pairs, return_loss)
         name, inputs = only_input(input_values=input_values, input_ids=input_ids, pixel_values=pixel_values)
         if mask is None:
             raise ValueError("mask is missing: give a bool [batch, masks, positions], as the modality's collator draws")

@@ -1,0 +1,137 @@
+"""Paired samples, such as a picture and its spoken name: one modality's pooled latents predicted from another's."""
+
+from collections.abc import Mapping, Sequence
+from itertools import permutations
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .configuration_data2vec2_joint import Data2Vec2Config
+from .core import Data2VecPreTrainingOutput
+from .embedding import Embedding
+from .heads import RegressionHead
+from .losses import mean_over_positions, regression_loss
+from .student_teacher import Data2Vec2StudentTeacher
+
+PAIRS = "pairs"  # what a batch of paired samples is called, beside the modalities
+
+
+def direction(source: str, target: str) -> str:
+    """What a head is called that predicts `target` from `source`."""
+    return f"{source}_to_{target}"
+
+
+class CrossModalHeads(nn.ModuleDict):
+    """A head for each ordered pair of modalities, "audio_to_text" and so on.
+
+    Each predicts the other modality's pooled target from the mean of this modality's states, both of whole inputs.
+
+    Args:
+        config: reads `modalities`, `hidden_size` and `cross_modal_layers`.
+
+    Example:
+        >>> from .configuration_data2vec2 import Data2Vec2AudioConfig, Data2Vec2TextConfig
+        >>> sizes = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, average_top_k_layers=1,
+        ...     layerdrop=0.0, ema_decay=0.9999, ema_anneal_end_step=100_000)
+        >>> config = Data2Vec2Config(audio_config=Data2Vec2AudioConfig(**sizes),
+        ...     text_config=Data2Vec2TextConfig(decoder_groups=1, **sizes), cross_modal_layers=1)
+        >>> list(CrossModalHeads(config))
+        ['audio_to_text', 'text_to_audio']
+    """
+
+    def __init__(self, config: Data2Vec2Config):
+        names = [direction(*pair) for pair in permutations(config.modalities, 2)]
+        super().__init__({name: RegressionHead(config.hidden_size, config.cross_modal_layers) for name in names})
+
+    def forward(self, states: Mapping[str, Tensor]) -> dict[tuple[str, str], Tensor]:
+        """Predictions [B, D] of (source, target), of states [B, D] of each modality that the samples have."""
+        return {pair: self[direction(*pair)](states[pair[0]]) for pair in permutations(states, 2)}
+
+
+def pooled_states(side: Data2Vec2StudentTeacher, embedding: Embedding) -> Tensor:
+    """The student's states of the whole input, nothing hidden, averaged over its real positions: [B, D]."""
+    tokens, attention_masks = side.feature_encoder.contextualize(embedding)
+    states = side.trunk(tokens, attention_masks, weights=side.weights)  # [B, E + T, D]
+    return mean_over_positions(states[:, side.config.num_extra_tokens :], embedding.valid)
+
+
+def pooled_layers(layers: Sequence[Tensor], average_top_k_layers: int, valid: Tensor | None = None) -> Tensor:
+    """Each of the teacher's top K layers, averaged over the real positions: K x [B, T, D] to fp32 [B, K, D]."""
+    means = [mean_over_positions(layer.float(), valid) for layer in layers[-average_top_k_layers:]]
+    return torch.stack(means, dim=1)
+
+
+def pooled_targets(pooled: Tensor, eps: float = 1e-5) -> Tensor:
+    """What is predicted of a sample as a whole: each layer standardised over the *batch*, then their mean.
+
+    Not the mean of the targets of pretraining: these are standardised over the positions of each sample, so that their
+    mean over positions is zero by construction. A norm over samples leaves what distinguishes a sample from the others,
+    and can't be met by a constant.
+
+    Args:
+        pooled: [B, K, D] from `pooled_layers`, B >= 2.
+        eps: added to the variance.
+
+    Returns:
+        [B, D].
+
+    Example:
+        >>> pooled_targets(torch.randn(8, 2, 16)).mean(0).abs().max() < 1e-5
+        tensor(True)
+    """
+    variance, mean = torch.var_mean(pooled, dim=0, correction=0)  # [K, D]
+    return ((pooled - mean) * torch.rsqrt(variance + eps)).mean(1)
+
+
+def pretrain_on_pairs(
+    model: Any, pairs: Mapping[str, Mapping[str, Tensor | None]], return_loss: bool = True
+) -> Data2VecPreTrainingOutput:
+    """Loss of a batch of B paired samples, in which each has all the modalities that are given.
+
+    Args:
+        model: a `Data2Vec2ForPreTraining` with `cross_modal_layers`.
+        pairs: `inputs` [B, ...] and, where something is padded, `attention_mask` of two or more modalities.
+        return_loss: whether to compute the loss.
+
+    Returns:
+        `loss` and `cross_modal_loss`, the mean over all ordered pairs of modalities of the loss summed over channels;
+        `constant_loss`, the same for the best constant; `target_spread`, of the pooled layers over the batch before
+        they are normalised.
+
+    Raises:
+        ValueError: the model has no such heads; the batch has fewer than two modalities or samples, or unequally many.
+    """
+    _check_pairs(model.config, pairs)
+    states, targets, spreads = {}, {}, []
+    for name, part in pairs.items():
+        inputs, attention_mask = part["inputs"], part.get("attention_mask")
+        side = model.side(name)
+        embedding = side.embed(inputs, attention_mask)
+        states[name] = pooled_states(side, embedding)
+        layers = model.teacher_layers(inputs, embedding, attention_mask, modality=name)
+        pooled = pooled_layers(layers, side.config.average_top_k_layers, embedding.valid)
+        targets[name] = pooled_targets(pooled)
+        spreads.append(pooled.std(dim=0).mean())
+    output = Data2VecPreTrainingOutput(target_spread=torch.stack(spreads).mean())
+    if return_loss:
+        losses, constants = [], []
+        for (_, target), prediction in model.cross_modal(states).items():
+            losses.append(regression_loss(prediction, targets[target]).mean())
+            constants.append(regression_loss(torch.zeros_like(prediction), targets[target]).mean())
+        output.loss = output.cross_modal_loss = torch.stack(losses).mean()
+        output.constant_loss = torch.stack(constants).mean()
+    return output
+
+
+def _check_pairs(config: Data2Vec2Config, pairs: Mapping[str, Mapping[str, Tensor | None]]) -> None:
+    if not config.cross_modal_layers:
+        raise ValueError(
+            "pairs are given, but the model has no heads for them: build it with cross_modal_layers of at least 1"
+        )
+    sizes = {name: len(part["inputs"]) for name, part in pairs.items()}  # type: ignore[arg-type]
+    if len(sizes) < 2 or len(set(sizes.values())) > 1 or min(sizes.values()) < 2:
+        raise ValueError(
+            f"pairs hold {sizes or 'nothing'} (samples of each modality), but must hold two or more modalities, and "
+            "equally many samples of each, at least 2: their targets are normalised over the batch"
+        )
