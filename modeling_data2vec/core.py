@@ -35,7 +35,7 @@ class Data2VecPreTrainingOutput(ModelOutput):
         cross_modal_loss: scalar, of paired samples alone, which have none of the above (`cross_modal.py`).
         constant_loss: scalar, what it would be if the same were predicted for all samples.
         predictions: [B, M, T, D], the student's prediction of every position.
-        targets: [B, T, D] fp32, what the teacher computed.
+        targets: [B, T, D] fp32, what the teacher computed; of paired samples [B, modalities, D].
         mask: bool [B, M, T], the positions that count.
         student_states: the student's encoder output: [R, S, D] at the tokens it saw in 2.0, [R, T, D] at all positions
             in 1.0.

@@ -96,8 +96,8 @@ def pretrain_on_pairs(
 
     Returns:
         `loss` and `cross_modal_loss`, the mean over all ordered pairs of modalities of the loss summed over channels;
-        `constant_loss`, the same for the best constant; `target_spread`, of the pooled layers over the batch before
-        they are normalised.
+        `constant_loss`, the same for the best constant; `targets` [B, modalities, D]; `target_spread`, of the pooled
+        layers over the batch before they are normalised.
 
     Raises:
         ValueError: the model has no such heads; the batch has fewer than two modalities or samples, or unequally many.
@@ -113,7 +113,9 @@ def pretrain_on_pairs(
         pooled = pooled_layers(layers, side.config.average_top_k_layers, embedding.valid)
         targets[name] = pooled_targets(pooled)
         spreads.append(pooled.std(dim=0).mean())
-    output = Data2VecPreTrainingOutput(target_spread=torch.stack(spreads).mean())
+    output = Data2VecPreTrainingOutput(
+        targets=torch.stack(list(targets.values()), dim=1), target_spread=torch.stack(spreads).mean()
+    )
     if return_loss:
         losses, constants = [], []
         for (_, target), prediction in model.cross_modal(states).items():

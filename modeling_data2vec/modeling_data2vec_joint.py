@@ -9,8 +9,8 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_data2vec2_joint import Data2Vec2Config
 from .core import Data2VecCore, Data2VecPreTrainingOutput, StudentTeacher
-from .length_groups import RECORDS
 from .cross_modal import CrossModalHeads, pretrain_on_pairs
+from .length_groups import RECORDS
 from .modeling_data2vec import Data2Vec2PreTrainedModel, encode, teacher_encoder
 from .modeling_data2vec_audio import Data2Vec2AudioForPreTraining, Data2Vec2AudioModel
 from .modeling_data2vec_text import Data2Vec2TextForPreTraining, Data2Vec2TextModel

@@ -132,6 +132,21 @@ def measure_health(output: Data2VecPreTrainingOutput, config: Data2VecPreTrainin
     return figures
 
 
+@torch.no_grad()
+def measure_pairs(output: Data2VecPreTrainingOutput) -> dict[str, Tensor]:
+    """Figures of a batch of paired samples: `constant_loss`, `loss_below_constant` and `pooled_spread`.
+
+    The first two mean the same as in `measure_health`. The last is the std over the batch of the teacher's layers,
+    averaged over positions, *before* normalisation: pooled targets that hardly vary are noise when they are normalised.
+    """
+    assert output.loss is not None and output.constant_loss is not None and output.target_spread is not None
+    return {
+        "constant_loss": output.constant_loss,
+        "loss_below_constant": 1 - output.loss / output.constant_loss,
+        "pooled_spread": output.target_spread,
+    }
+
+
 REMEDIES = (
     "Try, in this order: a lower learning_rate, more warmup_steps, an ema_decay nearer to 1, a larger batch or more "
     "masks, instance_norm_target_layer or layer_norm_targets if both are off. "

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from itertools import chain, count, islice
 from typing import Any
 
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
+
+from modeling_data2vec.cross_modal import PAIRS
 
 from .batching import EpochBatches, FixedBatchSampler, LengthBatchSampler
 from .collators import Examples, MaskCollator, mask_collator
 from .modality_names import config_of, modality_of
 from .modality_order import MixingOrder
+from .pairs import PairsCollator
 from .samples import PretrainingSamples, StreamedSamples
 
 Place = tuple[str, int, int]  # (modality, epoch of its data, index)
@@ -69,7 +71,7 @@ class MixedSamples(Dataset):
     stream among the samples there are no epochs: the run needs `max_steps`.
 
     Args:
-        sources: by modality: "audio", "vision", "text".
+        sources: by modality: "audio", "vision", "text"; "pairs" for samples of several (`pairs.py`).
         shares: how often each modality's micro-batches come; default: equally often.
         exact: whether the shares must be met exactly; see `MixingOrder`.
 
@@ -190,11 +192,12 @@ class MixCollator:
         collators: by modality, instead of the default `mask_collator` of its config.
     """
 
-    def __init__(self, config: Any, collators: Mapping[str, MaskCollator] | None = None) -> None:
+    def __init__(self, config: Any, collators: Mapping[str, MaskCollator | PairsCollator] | None = None) -> None:
         self.config, self.collators = config, dict(collators or {})
 
-    def __call__(self, examples: Examples) -> dict[str, Tensor]:
+    def __call__(self, examples: Examples) -> dict[str, Any]:
         name = modality_of(examples[0])
         if name not in self.collators:
-            self.collators[name] = mask_collator(config_of(self.config, name))
+            own = config_of(self.config, name)
+            self.collators[name] = PairsCollator.of(own) if name == PAIRS else mask_collator(own)
         return self.collators[name](examples)

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .health import measure_health
-from .modality_names import config_of, modalities_of
+from .health import measure_health, measure_pairs
+from .modality_names import config_of, members_of
 
 
 class ModalityFigures:
@@ -19,7 +19,7 @@ class ModalityFigures:
 
     def __init__(self, config: Any) -> None:
         self.config = config
-        self.names = modalities_of(config)
+        self.names = members_of(config)
         self.clear()
 
     def clear(self) -> None:
@@ -35,7 +35,10 @@ class ModalityFigures:
 
     def measure(self, name: str, outputs: Any) -> None:
         """Measure the health of a modality by a batch of it."""
-        self._health[name] = measure_health(outputs, config_of(self.config, name))
+        if outputs.cross_modal_loss is not None:
+            self._health[name] = measure_pairs(outputs)
+        else:
+            self._health[name] = measure_health(outputs, config_of(self.config, name))
 
     def take(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """All figures since the last time, as they are logged; `reduce` is the mean over processes."""

@@ -1,10 +1,14 @@
-"""Which modality is meant: of a batch, by the name of its raw input, and of a model, joint or single."""
+"""Which modality is meant: of a batch, by the name of its raw input, and of a model, joint or single.
+
+Batches of paired samples are a member of their own, "pairs".
+"""
 
 from collections.abc import Iterable
 from typing import Any
 
 from modeling_data2vec import Data2Vec2Config
 from modeling_data2vec.auto import pretraining_class
+from modeling_data2vec.cross_modal import PAIRS
 from modeling_data2vec.modeling_data2vec_joint import MODALITY_OF_INPUT
 
 
@@ -19,9 +23,10 @@ def modality_of(inputs: Iterable[str]) -> str:
         'vision'
     """
     names = list(inputs)
-    found = [modality for name, modality in MODALITY_OF_INPUT.items() if name in names]
+    members = MODALITY_OF_INPUT | {PAIRS: PAIRS}
+    found = [modality for name, modality in members.items() if name in names]
     if len(found) != 1:
-        raise ValueError(f"a batch has {', '.join(names)}, but must have exactly one of {', '.join(MODALITY_OF_INPUT)}")
+        raise ValueError(f"a batch has {', '.join(names)}, but must have exactly one of {', '.join(members)}")
     return found[0]
 
 
@@ -38,15 +43,24 @@ def modalities_of(config: Any) -> tuple[str, ...]:
     return (MODALITY_OF_INPUT[pretraining_class(config.model_type).main_input_name],)
 
 
-def config_of(config: Any, modality: str) -> Any:
+def members_of(config: Any) -> tuple[str, ...]:
+    """What a model can be trained on: its modalities and, with heads for them, "pairs"."""
+    pairs = (PAIRS,) if getattr(config, "cross_modal_layers", 0) else ()
+    return (*modalities_of(config), *pairs)
+
+
+def config_of(config: Any, member: str) -> Any:
     """The config of one modality of a model: its own part, or the whole of a model that has only this one.
+
+    Of "pairs", which all modalities take part in, it is the whole, too.
 
     Raises:
         ValueError: the model does not have it.
     """
-    if modality not in modalities_of(config):
-        raise ValueError(f"the model has the modalities {', '.join(modalities_of(config))}, but not {modality!r}")
-    return config.of(modality) if isinstance(config, Data2Vec2Config) else config
+    if member not in members_of(config):
+        hint = ": set cross_modal_layers" if member == PAIRS else ""
+        raise ValueError(f"the model can be trained on {', '.join(members_of(config))}, but not on {member!r}{hint}")
+    return config.of(member) if isinstance(config, Data2Vec2Config) and member != PAIRS else config
 
 
 def loss_weight_of(config: Any, modality: str) -> float:

@@ -8,11 +8,12 @@ import datasets
 import torch
 from torch import Tensor
 
+from modeling_data2vec import Data2Vec2Config
 from modeling_data2vec.cross_modal import PAIRS
 from modeling_data2vec.modeling_data2vec_joint import MODALITY_OF_INPUT
 
 from .audio import AUDIO
-from .collators import Examples, MaskCollator
+from .collators import Examples, MaskCollator, mask_collator
 from .images import IMAGES
 from .packing import Tokenize
 from .samples import SampleReader, UnreadableError
@@ -129,6 +130,11 @@ class PairsCollator:
 
     def __init__(self, collators: Mapping[str, MaskCollator]) -> None:
         self.collators = dict(collators)
+
+    @classmethod
+    def of(cls, config: Data2Vec2Config) -> "PairsCollator":
+        """That of a joint model, in which nothing is cropped."""
+        return cls({name: mask_collator(config.of(name)) for name in config.modalities})
 
     def __call__(self, examples: Examples) -> dict[str, dict[str, dict[str, Tensor]]]:
         keys = torch.tensor([int(example.get("key", 0)) for example in examples], dtype=torch.int32)

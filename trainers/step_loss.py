@@ -1,4 +1,7 @@
-"""The loss of an optimizer step: all hidden positions of a modality weigh the same, and each modality as it should."""
+"""The loss of an optimizer step: all hidden positions of a modality weigh the same, and each modality as it should.
+
+Of paired samples, in which nothing is hidden, all samples weigh the same.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from modeling_data2vec.cross_modal import PAIRS
+
 from .modality_names import modality_of
+
+
+def loss_size(batch: Mapping[str, Any]) -> Tensor | None:
+    """How many hidden positions, or paired samples, the loss of a micro-batch is a mean over; None without a mask."""
+    if PAIRS in batch:
+        first = next(iter(batch[PAIRS].values()))["inputs"]
+        return torch.tensor(len(first), device=first.device)
+    return batch["mask"].sum() if "mask" in batch else None
 
 
 @dataclass
@@ -45,7 +58,8 @@ class StepLoss:
             reduce: the mean over processes.
         """
         names = [modality_of(batch) for batch in batches]
-        counts = torch.stack([batch["mask"].sum().to(device) for batch in batches]).float()  # [micro-batches]
+        sizes = [loss_size(batch) for batch in batches]
+        counts = torch.stack([size.to(device) for size in sizes if size is not None]).float()  # [micro-batches]
         present = [name for name in weights if name in names]
         own = torch.tensor([[name == other for other in names] for name in present], device=device)
         hidden = reduce((counts * own).mean(1))  # [modalities]
@@ -57,7 +71,7 @@ class StepLoss:
 
         The Trainer divides by that number, and gradients are averaged over processes.
         """
-        return loss * (inputs["mask"].sum() / self.hidden[modality_of(inputs)])
+        return loss * (loss_size(inputs) / self.hidden[modality_of(inputs)])
 
     def weighted(self, mean_part: Tensor, modality: str) -> Tensor:
         """The same, as part of the whole step's loss."""

@@ -16,7 +16,7 @@ from .modality_logs import by_modality
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7F7F7F"
-OF_MODALITIES = {"audio": BLUE, "text": ORANGE, "vision": GREEN}
+OF_MODALITIES = {"audio": BLUE, "text": ORANGE, "vision": GREEN, "pairs": PINK}
 INK = "#333333"
 
 History = Sequence[Mapping[str, float]]

@@ -1,0 +1,247 @@
+"""One network: a trunk that speech, images and text share, against three of their own.
+
+    nice python benchmarks/one_network.py --folder one_network      # 5 variants x 3 seeds, goes on where it was stopped
+    python benchmarks/one_network.py --folder one_network --table   # what there is so far, as Markdown
+
+Variants: "separate" is three models, each of one modality; the others are one model of all three, whose modalities have
+nothing of their own in the trunk, or norms and biases, or low-rank differences, or heads that predict one modality's
+pooled latents from another's for Tux Paint's stamps. Every run is `Data2VecTrainer` on one thread with the settings of
+`benchmarks/one_network/settings.yaml`. A modality has as many updates, micro-batches and hidden positions in its run of
+its own as in a joint one, so what is computed is the same; only the cross-modal variant computes more, for its pairs.
+
+Probed are the last layer's features, beside random weights: Fashion-MNIST and nouns' glosses with 1,000 labels, and the
+initials and finals of Mandarin syllables. Retrieval between pictures, words and speech of the 128 test stamps is by a
+ridge regression on the training stamps, the same for all variants, and by the heads where there are some.
+
+The data come with Debian's packages dataset-fashion-mnist, asterisk-core-sounds-{en,es,fr,it,ru}-g722, gcin-voice,
+wordnet-base and tuxpaint-stamps-default.
+"""
+
+import argparse
+import copy
+import json
+import logging
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import datasets
+import stamps
+import torch
+import yaml
+from one_network_table import RANDOM, SEPARATE, report
+from three_sets import MISSING, Probes, collators, image_transform, prepare, sources, tokenizer
+from transformers import Wav2Vec2FeatureExtractor
+from transformers.utils import logging as transformers_logging
+
+from modeling_data2vec import Data2Vec2Config, Data2Vec2ForPreTraining, Data2Vec2Model
+from modeling_data2vec.configuration_data2vec2_joint import CONFIGS
+from modeling_data2vec.trainers import Data2VecTrainer, Data2VecTrainingArguments
+from modeling_data2vec.trainers.audio import AudioReader
+from modeling_data2vec.trainers.images import ImageReader
+from modeling_data2vec.trainers.mixed_samples import MixCollator, MixedSamples, Source
+from modeling_data2vec.trainers.pairs import PairsCollator, PairsReader, SentenceReader, load_pairs
+from modeling_data2vec.trainers.retrieval import pooled_features, retrieve
+from modeling_data2vec.trainers.samples import PretrainingSamples
+
+SETTINGS = Path(__file__).parent / "one_network" / "settings.yaml"
+MODALITIES = ("audio", "vision", "text")
+VARIANTS: dict[str, dict] = {
+    SEPARATE: {},
+    "shared": {},
+    "shared + norms": {"modality_norms": True},
+    "shared + LoRA": {"modality_lora_rank": 8},
+    "shared + cross-modal": {},  # what it adds is in the settings
+}
+
+
+# ---- pairs ----
+
+
+class Stamps:
+    """Tux Paint's stamps, read once and in memory.
+
+    Args:
+        folder: of `prepare`; the manifests are written below it.
+        settings: of the whole experiment.
+    """
+
+    noun = "pair"
+
+    def __init__(self, folder: Path, settings: dict) -> None:
+        if not (folder / "stamps" / "train.jsonl").exists():
+            stamps.write(folder / "stamps", ["es"])
+        seconds = settings["pairs"]["max_seconds"]
+        self.batch_size = settings["pairs"]["batch_size"]
+        reader = PairsReader(
+            {
+                "audio": AudioReader(Wav2Vec2FeatureExtractor(), max_duration=seconds),
+                "text": SentenceReader(tokenizer(folder), max_length=settings["text"]["max_position_embeddings"]),
+                "vision": ImageReader(image_transform(settings["data"]["vision"])),
+            }
+        )
+        self.samples = {
+            split: [reader(example) for example in load_pairs(str(folder / "stamps"), split=split)[0]]
+            for split in ("train", "test")
+        }
+
+    def __call__(self, example: dict, rng: Any) -> dict:
+        """Samples are read already: as a reader of `PretrainingSamples`."""
+        return example
+
+    def name(self, example: dict) -> None:
+        return None
+
+    def source(self, seed: int) -> Source:
+        """The training pairs, for a mix."""
+        return Source(PretrainingSamples(self.samples["train"], self, seed=seed), self.batch_size)
+
+    def retrieval(self, models: dict[str, Any], heads: Any = None) -> dict[str, dict]:
+        """Retrieval among the test pairs, with the model of each modality."""
+        features: dict[str, dict] = {}
+        for split, samples in self.samples.items():
+            groups = [samples[start : start + 16] for start in range(0, len(samples), 16)]
+            for name, model in models.items():
+                collator = PairsCollator.of(model.config)
+                batches = [collator([{"pairs": {name: one["pairs"][name]}} for one in group]) for group in groups]
+                batches = [batch["pairs"][name] for batch in batches]
+                features.setdefault(split, {})[name] = pooled_features(model, name, batches)
+        found = retrieve(features["train"], features["test"], heads)
+        return {f"{given} to {sought}": asdict(one) for (given, sought), one in found.items()}
+
+
+# ---- one run ----
+
+
+def make_model(settings: dict, modalities: tuple[str, ...], steps: int, seed: int, fields: dict) -> Any:
+    """A fresh model of some modalities."""
+    trunk = settings["trunk"] | {"ema_anneal_end_step": max(1, int(0.7 * steps))}
+    configs = {f"{name}_config": CONFIGS[name](**(trunk | settings[name])) for name in modalities}
+    torch.manual_seed(seed)
+    return Data2Vec2ForPreTraining(Data2Vec2Config(**configs, **fields))
+
+
+def train(model: Any, mix: MixedSamples, settings: dict, steps: int, seed: int) -> dict:
+    """Train a model; returns what it cost, and the last log."""
+    with tempfile.TemporaryDirectory() as folder:
+        args = Data2VecTrainingArguments(
+            folder,
+            **settings["training"],
+            max_steps=steps,
+            warmup_steps=max(1, steps // 10),
+            seed=seed,
+            gradient_accumulation_steps=len(mix.sources),
+            logging_steps=max(1, steps // 10),
+            save_strategy="no",
+            report_to="none",
+            use_cpu=True,
+            disable_tqdm=True,
+            stop_on_collapse=False,
+        )
+        collator = MixCollator(model.config, collators(model.config, settings["data"]))
+        trainer = Data2VecTrainer(model, args, collator, train_dataset=mix)
+        start = time.process_time()
+        trainer.train()
+        seconds = time.process_time() - start
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    return {"cpu_minutes": seconds / 60, "first_log": logs[0], "last_log": logs[-1]}
+
+
+def slices(model: Any) -> dict[str, Any]:
+    """Each modality's part of a model, as a single encoder."""
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        return {name: Data2Vec2Model.from_pretrained(folder, modality=name) for name in model.config.modalities}
+
+
+def parameters(model: Any) -> dict[str, int]:
+    """Weights of what is used after pretraining, and of the trunk alone."""
+    encoder = model.base_model
+    return {
+        "encoders": sum(weight.numel() for weight in encoder.parameters()),
+        "trunks": sum(weight.numel() for weight in encoder.trunk.parameters()),
+        "own in the trunk": sum(weight.numel() for weight in encoder.differences.parameters()),
+    }
+
+
+def cell(variant: str, seed: int, steps: int, settings: dict, folder: Path, probes: Probes, pairs: Stamps) -> dict:
+    """One variant with one seed: train, probe, retrieve; of "shared", random weights as well."""
+    groups = [(name,) for name in MODALITIES] if variant == SEPARATE else [MODALITIES]
+    fields = dict(VARIANTS[variant])
+    cross_modal = variant == "shared + cross-modal"
+    if cross_modal:
+        own = settings["pairs"]
+        fields |= {"cross_modal_layers": own["cross_modal_layers"], "loss_weights": {"pairs": own["loss_weight"]}}
+    result: dict[str, Any] = {"steps": steps, "cpu_minutes": 0.0, "logs": [], "probes": {}, "parameters": []}
+    models = {}
+    for modalities in groups:
+        model = make_model(settings, modalities, steps, seed, fields)
+        untrained = copy.deepcopy(model) if variant == "shared" else None
+        mix = sources(folder, settings["data"], modalities, seed)
+        if cross_modal:
+            mix["pairs"] = pairs.source(seed)
+        run = train(model, MixedSamples(mix), settings, steps, seed)
+        result["cpu_minutes"] += run["cpu_minutes"]
+        result["logs"].append([run["first_log"], run["last_log"]])
+        result["parameters"].append(parameters(model))
+        for name, encoder in slices(model).items():
+            result["probes"][name] = probes.score(encoder, name)
+            models[name] = model
+    result["retrieval"] = {"ridge": pairs.retrieval(models)}
+    if cross_modal:
+        result["retrieval"]["heads"] = pairs.retrieval(models, model)
+    if untrained is not None:
+        scores = {name: probes.score(encoder, name) for name, encoder in slices(untrained).items()}
+        found = {"ridge": pairs.retrieval(dict.fromkeys(MODALITIES, untrained))}
+        result[RANDOM] = {"probes": scores, "retrieval": found}
+    return result
+
+
+# ---- all runs ----
+
+
+def run_all(options: argparse.Namespace, settings: dict) -> None:
+    """Fill in what is missing of the results, seed after seed."""
+    prepare(options.folder)
+    pairs = Stamps(options.folder, settings)
+    file = options.folder / "results.json"
+    for seed in options.seeds:
+        probes = None
+        for variant in options.variants:
+            results = json.loads(file.read_text()) if file.exists() else {}
+            key = f"{variant}, {seed}"
+            if key in results:
+                continue
+            probes = probes or Probes(options.folder, settings["data"], seed)
+            results[key] = cell(variant, seed, options.steps, settings, options.folder, probes, pairs)
+            unfinished = file.with_suffix(".tmp")
+            unfinished.write_text(json.dumps(results, indent=1))
+            unfinished.replace(file)
+            print(f"done: {key}, {results[key]['cpu_minutes']:.1f} CPU-minutes: {results[key]['probes']}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True, help="for prepared data and results.json")
+    parser.add_argument("--steps", type=int, default=700, help="updates of each modality")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--table", action="store_true", help="print the results so far")
+    options = parser.parse_args()
+    if options.table:
+        return report(json.loads((options.folder / "results.json").read_text()))
+    for path, package in (MISSING | {stamps.STAMPS: "tuxpaint-stamps-default"}).items():
+        if not path.exists():
+            sys.exit(f"{path} is missing: apt-get install -y {package}")
+    torch.set_num_threads(1)
+    transformers_logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    logging.disable(logging.WARNING)
+    run_all(options, yaml.safe_load(SETTINGS.read_text()))
+
+
+if __name__ == "__main__":
+    main()
