@@ -226,7 +226,7 @@ def run_all(options: argparse.Namespace, settings: dict) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="for prepared data and results.json")
-    parser.add_argument("--steps", type=int, default=700, help="updates of each modality")
+    parser.add_argument("--steps", type=int, default=1_000, help="updates of each modality")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--table", action="store_true", help="print the results so far")

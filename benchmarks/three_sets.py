@@ -117,14 +117,11 @@ class Probes:
             self.sets.setdefault("text", []).append(([torch.tensor(one) for one in ids], np.asarray(classes)))
 
     def score(self, encoder: Any, modality: str) -> dict[str, float]:
-        """Accuracies of linear probes of a single encoder's last layer, and of all its layers."""
+        """Accuracies of linear probes of a single encoder's last layer and, but for speech, of all its layers."""
         if modality == "audio":
-            layers = learning_speech.encode(encoder, self.clips)
-            found = {}
-            for name, features in layers.items():
-                for task, score in learning_speech.probe(features, self.syllables, strengths=(0.1,)).items():
-                    found[f"{task}, {name}"] = score
-            return found
+            features = learning_speech.encode(encoder, self.clips)["last layer"]
+            scores = learning_speech.probe(features, self.syllables, strengths=(0.1,))
+            return {f"{task}, last layer": score for task, score in scores.items()}
         depth = encoder.config.num_hidden_layers
         width = encoder.config.hidden_size
         (train, labels), (test, test_labels) = self.sets[modality]
