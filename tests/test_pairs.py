@@ -154,7 +154,7 @@ def test_the_gradient_of_pairs_is_the_mean_over_samples(folder, tmp_path):
 
 def test_a_model_without_heads_refuses_pairs(folder, tmp_path):
     mix = MixedSamples({"pairs": Source(samples(folder), batch_size=5)})
-    with pytest.raises(ValueError, match=r"not on 'pairs': set cross_modal_layers"):
+    with pytest.raises(ValueError, match=r"not 'pairs': set cross_modal_layers"):
         Data2VecTrainer(tiny_joint_model(), arguments(tmp_path), train_dataset=mix)
 
 

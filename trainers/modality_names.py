@@ -59,7 +59,7 @@ def config_of(config: Any, member: str) -> Any:
     """
     if member not in members_of(config):
         hint = ": set cross_modal_layers" if member == PAIRS else ""
-        raise ValueError(f"the model can be trained on {', '.join(members_of(config))}, but not on {member!r}{hint}")
+        raise ValueError(f"the model has the modalities {', '.join(members_of(config))}, but not {member!r}{hint}")
     return config.of(member) if isinstance(config, Data2Vec2Config) and member != PAIRS else config
 
 

@@ -15,12 +15,17 @@ from modeling_data2vec.cross_modal import PAIRS
 from .modality_names import modality_of
 
 
-def loss_size(batch: Mapping[str, Any]) -> Tensor | None:
-    """How many hidden positions, or paired samples, the loss of a micro-batch is a mean over; None without a mask."""
-    if PAIRS in batch:
-        first = next(iter(batch[PAIRS].values()))["inputs"]
-        return torch.tensor(len(first), device=first.device)
-    return batch["mask"].sum() if "mask" in batch else None
+def has_loss(batch: Mapping[str, Any]) -> bool:
+    """Whether a micro-batch has what its loss is computed of: a mask, or pairs."""
+    return "mask" in batch or PAIRS in batch
+
+
+def loss_size(batch: Mapping[str, Any]) -> Tensor:
+    """How many hidden positions, or paired samples, the loss of a micro-batch is a mean over."""
+    if PAIRS not in batch:
+        return batch["mask"].sum()
+    first = next(iter(batch[PAIRS].values()))["inputs"]
+    return torch.tensor(len(first), device=first.device)
 
 
 @dataclass
@@ -58,8 +63,7 @@ class StepLoss:
             reduce: the mean over processes.
         """
         names = [modality_of(batch) for batch in batches]
-        sizes = [loss_size(batch) for batch in batches]
-        counts = torch.stack([size.to(device) for size in sizes if size is not None]).float()  # [micro-batches]
+        counts = torch.stack([loss_size(batch).to(device) for batch in batches]).float()  # [micro-batches]
         present = [name for name in weights if name in names]
         own = torch.tensor([[name == other for other in names] for name in present], device=device)
         hidden = reduce((counts * own).mean(1))  # [modalities]

@@ -16,7 +16,7 @@ from .modality_logs import ModalityFigures
 from .modality_names import config_of, loss_weight_of, modality_of
 from .modality_order import MixingOrder
 from .run_trainer import RunTrainer
-from .step_loss import StepLoss, loss_size
+from .step_loss import StepLoss, has_loss
 from .training_arguments import Data2VecTrainingArguments
 
 
@@ -116,7 +116,7 @@ class Data2VecTrainer(RunTrainer):
         """The micro-batches of an optimizer step, and how much each counts in its loss (`StepLoss`)."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._to_come = [modality_of(batch) for batch in batches]
-        if not batches or any(loss_size(batch) is None for batch in batches):
+        if not batches or not all(map(has_loss, batches)):
             return batches, None
         weights = {name: loss_weight_of(self.model.config, name) for name in self._figures.names}
         return batches, StepLoss.of_batches(batches, weights, device, self._mean_over_processes)
