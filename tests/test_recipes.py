@@ -8,7 +8,8 @@ import yaml
 from modeling_data2vec import Data2Vec2AudioConfig, Data2Vec2TextConfig
 from modeling_data2vec.hub_configs import recipe_folder, recipe_names
 from modeling_data2vec.trainers.image_transform import ImageTransform
-from modeling_data2vec.trainers.recipes import AUGMENTATION_KEYS, load_recipe
+from modeling_data2vec.trainers.recipe_parts import AUGMENTATION_KEYS
+from modeling_data2vec.trainers.recipes import load_recipe
 from modeling_data2vec.trainers.training_arguments import Data2VecTrainingArguments
 
 VALID = {

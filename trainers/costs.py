@@ -16,7 +16,7 @@ from modeling_data2vec.auto import pretraining_class
 from modeling_data2vec.configuration_pretraining import ImageShape, WaveformShape
 
 from .collators import mask_collator
-from .recipes import SAMPLING_RATE
+from .recipe_parts import SAMPLING_RATE
 
 
 @dataclass(frozen=True)

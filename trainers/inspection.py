@@ -18,7 +18,9 @@ from .costs import (
     step_memory,
     step_shape,
 )
-from .recipes import SAMPLES, Recipe, load_recipe
+from .modality_names import MODALITY_OF_INPUT, config_of, modalities_of
+from .recipe_parts import SAMPLES
+from .recipes import Recipe, load_recipe
 
 DEFAULT_SECONDS = 10.0  # of a clip
 POSITIONS = {"pixel_values": "patches", "input_values": "frames", "input_ids": "tokens"}  # by the main input
@@ -53,6 +55,11 @@ class Inspection:
         """The name of the model's main input, e.g. "pixel_values"."""
         return pretraining_class(self.model_type).main_input_name
 
+    @property
+    def modality(self) -> str:
+        """What the model, or this part of it, is for: "audio", "text" or "vision"."""
+        return MODALITY_OF_INPUT[self.main_input]
+
     def rows(self) -> list[tuple[str, str]]:
         """What is shown: (quantity, value)."""
         shape, counts, flops, memory = self.shape, self.parameters, self.flops, self.memory
@@ -70,7 +77,7 @@ class Inspection:
             ("a mask leaves", f"{shape.num_visible} visible, {shape.num_hidden} hidden"),
             (
                 "student's batch",
-                f"{shape.batch_size} {SAMPLES[self.main_input]} x {shape.num_masks} masks = {shape.rows} rows of "
+                f"{shape.batch_size} {SAMPLES[self.modality]} x {shape.num_masks} masks = {shape.rows} rows of "
                 f"{shape.tokens} tokens",
             ),
             ("one forward and backward", _flops(flops.total)),
@@ -89,13 +96,15 @@ class Inspection:
 
     def _run(self, recipe: Recipe) -> list[tuple[str, str]]:
         """The rows about the whole run."""
-        updates, unit = recipe.training["max_steps"], recipe.unit
-        rows = [("updates", f"{updates:,}"), (f"  {unit} an update", f"{recipe.global_batch:,.10g}")]
-        if recipe.data_size is not None and recipe.epochs is not None:
+        part = recipe.modalities[self.modality]
+        updates, unit = recipe.training["max_steps"], part.unit
+        rows = [("updates", f"{updates:,}"), (f"  {unit} an update", f"{part.global_batch:,.10g}")]
+        epochs = part.epochs(updates)
+        if part.data_size is not None and epochs is not None:
             most = "at most " if unit == "seconds" else ""
-            rows += [(f"  {unit} in the data", f"{recipe.data_size:,.10g}"), ("  epochs", f"{most}{recipe.epochs:.1f}")]
+            rows += [(f"  {unit} in the data", f"{part.data_size:,.10g}"), ("  epochs", f"{most}{epochs:.1f}")]
         micro_batch = self.shape.batch_size * (self.seconds if self.seconds and unit == "seconds" else 1)
-        rows.append(("the whole run", _flops(updates * recipe.global_batch / micro_batch * self.flops.total)))
+        rows.append(("the whole run", _flops(updates * part.global_batch / micro_batch * self.flops.total)))
         return rows
 
     def to_text(self) -> str:
@@ -118,6 +127,7 @@ def inspect_target(
     dtype_bytes: int = 2,
     seconds: float | None = None,
     tokens: int | None = None,
+    modality: str | None = None,
 ) -> Inspection:
     """Inspect a recipe or a model by name.
 
@@ -127,9 +137,11 @@ def inspect_target(
             of audio; 16 without a recipe.
         dtype_bytes, seconds, tokens: as for `inspect`; sequences are by default the recipe's blocks, and clips not
             longer than its longest.
+        modality: which part of a joint model, as if it were a model of its own.
 
     Raises:
-        ValueError: if there is nothing of that name, it is not a data2vec model, or lengths don't suit it.
+        ValueError: if there is nothing of that name, it is not a data2vec model, lengths don't suit it, or it has
+            several modalities and none is named.
 
     Example:
         >>> inspection = inspect_target("data2vec2-vision-base")
@@ -139,17 +151,18 @@ def inspect_target(
     path = Path(name)
     if name in recipe_names() or path.suffix in (".yaml", ".yml") or (path / "recipe.yaml").is_file():
         recipe = load_recipe(name)
-        config = recipe.model_config()
+        modality, config = _part(recipe.model_config(), modality, name)
+        part = recipe.modalities[modality]
         if isinstance(config, WaveformShape):
-            seconds = seconds or min(DEFAULT_SECONDS, recipe.data.get("max_seconds", DEFAULT_SECONDS))
+            seconds = seconds or min(DEFAULT_SECONDS, part.data.get("max_seconds", DEFAULT_SECONDS))
         if batch_size is None:
-            batch_size = max(1, int(recipe.micro_batch / (seconds if seconds and recipe.unit == "seconds" else 1)))
+            batch_size = max(1, int(part.micro_batch / (seconds if seconds and part.unit == "seconds" else 1)))
         return inspect(
             config,
             batch_size=batch_size,
             dtype_bytes=dtype_bytes,
             seconds=seconds,
-            tokens=tokens or recipe.data.get("block_length"),
+            tokens=tokens or part.data.get("block_length"),
             name=recipe.name,
             recipe=recipe,
         )
@@ -161,13 +174,22 @@ def inspect_target(
             f"{str(error).splitlines()[0]}"
         ) from error
     return inspect(
-        model_class.config_class.from_pretrained(name),
+        _part(model_class.config_class.from_pretrained(name), modality, name)[1],
         batch_size=batch_size or 16,
         dtype_bytes=dtype_bytes,
         seconds=seconds,
         tokens=tokens,
         name=name,
     )
+
+
+def _part(config: Any, modality: str | None, name: str) -> tuple[str, Any]:
+    """The modality of a model, or that which is asked for, and its config."""
+    names = modalities_of(config)
+    if modality is None and len(names) > 1:
+        raise ValueError(f"{name} has several modalities: name one with --modality ({', '.join(names)})")
+    modality = modality or names[0]
+    return modality, config_of(config, modality)
 
 
 def inspect(

@@ -92,11 +92,13 @@ def listing() -> str:
 def check_recipe(recipe: Recipe) -> list[str]:
     """What a recipe says, computed again, and where the paper says something else: a line each."""
     lines = []
-    if recipe.epochs is not None:
-        lines.append(
-            f"epochs: {recipe.training['max_steps']:,} updates x {recipe.global_batch:,.10g} {recipe.unit} / "
-            f"{recipe.data_size:,.10g} = {recipe.epochs:.2f}"
-        )
+    updates = recipe.training["max_steps"]
+    for part in recipe.modalities.values():
+        if (epochs := part.epochs(updates)) is not None:
+            lines.append(
+                f"epochs: {updates:,} updates x {part.global_batch:,.10g} {part.unit} / {part.data_size:,.10g} = "
+                f"{epochs:.2f}"
+            )
     for model in published_models():
         if model.recipe == recipe.name:
             counted = model.count_parameters()

@@ -4,40 +4,22 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Collection, Iterable
 from dataclasses import MISSING, dataclass, field, fields
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import yaml
 from huggingface_hub.errors import StrictDataclassError
-from transformers import PreTrainedConfig
 
-from modeling_data2vec import Data2VecPreTrainingConfig
 from modeling_data2vec.auto import pretraining_class
 from modeling_data2vec.hub_configs import recipe_folder, recipe_names
 
+from .modality_names import config_of, modalities_of
+from .recipe_configs import build_config
+from .recipe_parts import SAMPLING_RATE, RecipePart, check_data, check_figures, check_keys
 from .training_arguments import Data2VecTrainingArguments
 
 TRAINING_KEYS = {entry.name for entry in fields(Data2VecTrainingArguments)}
-# What a sample is called, and what `data` may hold beside `dataset` and `num_examples`, by the model's main input.
-SAMPLES = {"pixel_values": "images", "input_values": "clips", "input_ids": "sequences"}
-DATA_KEYS = {
-    "pixel_values": {"augmentation"},
-    "input_values": {"num_seconds", "max_batch_seconds", "min_seconds", "max_seconds", "crop"},
-    "input_ids": {"block_length", "tokenizer"},
-}
-CROPS = ("shortest", "none")
-SAMPLING_RATE = 16_000  # of all speech models
-AUGMENTATION_KEYS = {
-    "crop_scale",
-    "crop_ratio",
-    "horizontal_flip",
-    "color_jitter",
-    "mean",
-    "std",
-}  # of `images.ImageTransform`
 EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
@@ -45,21 +27,17 @@ EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 class Recipe:
     """One training run, as a `recipe.yaml` states it; made by `load_recipe`.
 
-    Batches are counted in samples (images, clips, sequences), or in seconds of audio where `data.max_batch_seconds`
-    bounds them; the size of the data and the global batch are in the same unit.
+    A recipe for several modalities has `modalities`; that for one has the same, made of what the file says about the
+    only one: `data`, `global_batch` and `training.per_device_train_batch_size`. Such a recipe answers for it.
 
     Attributes:
         name: what the recipe is called.
-        config: folder with `config.json` and, but for text, `preprocessor_config.json`. In the file: a recipe's name,
-            or a folder relative to the file.
+        config: folder with `config.json` and, but for text, `preprocessor_config.json`; those of a joint model are in
+            sub-folders called like its modalities. In the file: a recipe's name, or a folder relative to the file.
         source: where the values come from.
-        data: `dataset` and its size, `num_examples` or `num_seconds`, if that is known; for images `augmentation`;
-            for speech `min_seconds` and `max_seconds` of a clip, `crop` ("shortest": all clips of a micro-batch to its
-            shortest, "none": they are padded) and `max_batch_seconds` (padded seconds in a device's micro-batch, which
-            has as many clips as fit); for text `block_length` in tokens and `tokenizer`.
         training: fields of `Data2VecTrainingArguments`.
         num_gpus: devices that the run was made for.
-        global_batch: samples or seconds in an optimizer step: devices x micro-batch x accumulation.
+        modalities: by name, what the recipe says about each modality.
         config_overrides: fields of the model's config that this recipe changes.
         licence_of_published_weights: licence of the weights that the authors released, if they did.
         published: what the authors claim (`epochs`, `imagenet_top1`), None where unknown.
@@ -71,10 +49,9 @@ class Recipe:
     name: str
     config: Path
     source: str
-    data: dict[str, Any]
     training: dict[str, Any]
     num_gpus: int
-    global_batch: float
+    modalities: dict[str, RecipePart]
     config_overrides: dict[str, Any] = field(default_factory=dict)
     licence_of_published_weights: str | None = None
     published: dict[str, Any] = field(default_factory=dict)
@@ -82,32 +59,47 @@ class Recipe:
     notes: list[str] = field(default_factory=list)
 
     @property
+    def only(self) -> RecipePart:
+        """What the recipe says about its modality, if it has only one.
+
+        Raises:
+            ValueError: it has several.
+        """
+        if len(self.modalities) > 1:
+            raise ValueError(
+                f"{self.name} is a recipe for several modalities, {', '.join(self.modalities)}: ask one of them, "
+                "recipe.modalities[...]"
+            )
+        return next(iter(self.modalities.values()))
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The only modality's; see `RecipePart`, also for the properties below."""
+        return self.only.data
+
+    @property
+    def global_batch(self) -> float:
+        return self.only.global_batch
+
+    @property
     def unit(self) -> str:
-        """What batches are counted in: "images", "clips", "sequences" or "seconds" of audio."""
-        return "seconds" if "max_batch_seconds" in self.data else SAMPLES[self.model_class.main_input_name]
+        return self.only.unit
 
     @property
     def micro_batch(self) -> float:
-        """Samples or seconds of one device's micro-batch."""
-        return self.data.get("max_batch_seconds") or self.training["per_device_train_batch_size"]
+        return self.only.micro_batch
 
     @property
     def data_size(self) -> float | None:
-        """Samples or seconds in the data; None if unknown."""
-        return self.data.get("num_seconds" if "max_batch_seconds" in self.data else "num_examples")
+        return self.only.data_size
 
     @property
     def epochs(self) -> float | None:
-        """Passes over the data: updates x global batch / size of the data; None where that is unknown.
-
-        Micro-batches that are bounded in seconds are seldom full, so with them this is the most that there can be.
-        """
-        return self.training["max_steps"] * self.global_batch / self.data_size if self.data_size else None
+        return self.only.epochs(self.training["max_steps"])
 
     @property
     def augmentation(self) -> dict[str, Any]:
-        """Arguments for `ImageTransform`, beside size and channels."""
-        return self.data.get("augmentation", {})
+        return self.only.augmentation
 
     def training_arguments(self, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
         """Arguments for `Data2VecTrainingArguments`: the recipe's, with changes.
@@ -126,13 +118,13 @@ class Recipe:
         overrides = _numbers(overrides or {})
         check_keys(overrides, TRAINING_KEYS, "the training arguments")
         bound = {}
-        if "max_batch_seconds" in self.data:
+        if len(self.modalities) == 1 and "max_batch_seconds" in self.data:
             bound["max_batch_length"] = round(SAMPLING_RATE * self.data["max_batch_seconds"])
         return self.training | bound | overrides
 
-    def model_config(self, overrides: dict[str, Any] | None = None) -> Data2VecPreTrainingConfig:
+    def model_config(self, overrides: dict[str, Any] | None = None) -> Any:
         """The model's config, of the class that its `model_type` names: the folder's, with the recipe's and the given
-        changes.
+        changes. Of a joint model `audio.num_masks` is a field of one modality, `num_masks` that of all.
 
         Raises:
             ValueError: for a name that is no field of the config, or values that don't go together.
@@ -141,15 +133,10 @@ class Recipe:
             >>> load_recipe("data2vec2-vision-base").model_config({"image_size": 64}).grid
             (4, 4)
         """
-        config_class = self.model_class.config_class
         values = {name: value for name, value in self._config_values().items() if name != "model_type"}
-        known = {entry.name for entry in fields(config_class)}
-        # transformers' own configs also save what they compute.
-        check_keys(values, known | config_class().to_dict().keys(), str(self.config / "config.json"))
         changes = _numbers(self.config_overrides | (overrides or {}))
-        check_keys(changes, known - {entry.name for entry in fields(PreTrainedConfig)}, f"{config_class.__name__}")
         try:
-            return config_class(**(values | changes))
+            return build_config(self.model_class.config_class, values, changes, str(self.config / "config.json"))
         except StrictDataclassError as error:  # what a config's own checks end in is no ValueError
             raise ValueError(f"{self.name}: {error}") from error
 
@@ -220,30 +207,27 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     return _checked(values, path)
 
 
-def check_keys(given: Iterable[Any], allowed: Collection[str], where: str) -> None:
-    """Raise a ValueError for the first key that is not allowed, with its nearest relatives and all that are."""
-    for key in given:
-        if key not in allowed:
-            close = difflib.get_close_matches(str(key), allowed)
-            hint = f"; did you mean {' or '.join(close)}?" if close else "."
-            raise ValueError(f"{where}: unknown key {key!r}{hint} Allowed are {', '.join(sorted(allowed))}")
-
-
 def _checked(values: Any, path: Path) -> Recipe:
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold keys and values, but holds {type(values).__name__}")
     sections = {entry.name: entry for entry in fields(Recipe)}
-    check_keys(values, {*sections, "epochs"}, str(path))
-    _require(values, [name for name, entry in sections.items() if _is_required(entry)], str(path))
-    for name in ("data", "training", "published", "paper", "config_overrides"):
+    check_keys(values, {*sections, "data", "global_batch", "epochs"}, str(path))
+    of_parts = [] if "modalities" in values else ["data", "global_batch"]
+    required = [name for name, entry in sections.items() if _is_required(entry) and name != "modalities"]
+    _require(values, [*required, *of_parts], str(path))
+    for name in ("data", "training", "published", "paper", "config_overrides", "modalities"):
         if not isinstance(values.get(name, {}), dict):
             raise ValueError(f"{path}: {name} must hold keys and values, but is {values[name]!r}")
 
-    values["data"], training = _numbers(values["data"]), _numbers(values["training"])
-    values["training"] = training
+    training = values["training"] = _numbers(values["training"])
     check_keys(training, TRAINING_KEYS, f"{path}, training")
-    batch_key = [] if "max_batch_seconds" in values["data"] else ["per_device_train_batch_size"]
-    _require(training, ["max_steps", *batch_key], f"{path}, training")
+    counted = of_parts and "max_batch_seconds" not in values["data"]
+    _require(training, ["max_steps", *(["per_device_train_batch_size"] if counted else [])], f"{path}, training")
+    if "max_batch_length" in training:
+        raise ValueError(
+            f"{path}: training.max_batch_length is what data.max_batch_seconds is turned into: give that, or "
+            "training.per_device_train_batch_size"
+        )
 
     stated_epochs = values.pop("epochs", None)
     config = str(values["config"])
@@ -253,71 +237,52 @@ def _checked(values: Any, path: Path) -> Recipe:
             f"{path}: config is {config!r}, but {values['config']} has no config.json: name a folder, relative to the "
             f"recipe, that has one, or one of {', '.join(recipe_names())}"
         )
-    recipe = Recipe(**values)
-    _check_data(recipe, path)
-    if recipe.augmentation:  # as `ImageTransform` has them: yaml knows no tuples
-        given = recipe.augmentation.items()
-        recipe.data["augmentation"] = {key: tuple(value) if isinstance(value, list) else value for key, value in given}
-    _check_figures(recipe, stated_epochs, path)
+    parts = values.pop("modalities", None)
+    single = {name: values.pop(name) for name in ("data", "global_batch") if name in values}
+    recipe = Recipe(**values, modalities={})
+    config = recipe.model_config()
+    names = modalities_of(config)
+    if parts is None:
+        if len(names) > 1:
+            raise ValueError(f"{path}: the model has {', '.join(names)}, so modalities must say what each has")
+        size = {"per_device_train_batch_size": training.get("per_device_train_batch_size")}
+        parts = {names[0]: single | size}
+    elif single or "per_device_train_batch_size" in training:
+        raise ValueError(
+            f"{path}: with modalities, {', '.join(single) or 'per_device_train_batch_size'} belongs to each of them"
+        )
+    check_keys(parts, names, f"{path}, modalities")
+    for name, part in parts.items():
+        recipe.modalities[name] = _part(name, part, path if len(names) == 1 else f"{path}, {name}")
+    _check_parts(recipe, config, stated_epochs, path)
     return recipe
 
 
-def _check_data(recipe: Recipe, path: Path) -> None:
-    config, data = recipe.model_config(), recipe.data
-    check_keys(data, {"dataset", "num_examples"} | DATA_KEYS[recipe.model_class.main_input_name], f"{path}, data")
-    check_keys(data.get("augmentation", {}), AUGMENTATION_KEYS, f"{path}, augmentation")
-    if data.get("crop", "none") not in CROPS:
-        raise ValueError(f"{path}: data.crop is {data['crop']!r}, but must be one of {', '.join(CROPS)}")
-    limits = [name for name in ("min_seconds", "max_seconds", "max_batch_seconds") if name in data]
-    for low, high in pairwise(limits):
-        if not 0 <= data[low] <= data[high]:
-            raise ValueError(
-                f"{path}: data.{low} is {data[low]} and {high} {data[high]}, but neither may be negative, and the "
-                "first not larger than the second"
-            )
-    positions = getattr(config, "max_tokens", math.inf)
-    if data.get("block_length", 0) > positions:
-        raise ValueError(
-            f"{path}: data.block_length is {data['block_length']}, but the model takes {positions} tokens: lower it, "
-            "or raise max_position_embeddings in config_overrides"
-        )
+def _part(name: str, values: Any, where: str | Path) -> RecipePart:
+    """What a file says about a modality."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{where} must hold keys and values, but is {values!r}")
+    check_keys(values, {entry.name for entry in fields(RecipePart)} - {"modality"}, str(where))
+    _require(values, ["data", "global_batch"], str(where))
+    part = RecipePart(name, **(values | {"data": _numbers(values["data"])}))
+    if "max_batch_seconds" not in part.data and part.per_device_train_batch_size is None:
+        raise ValueError(f"{where}: per_device_train_batch_size is missing")
+    if part.augmentation:  # as `ImageTransform` has them: yaml knows no tuples
+        given = part.augmentation.items()
+        part.data["augmentation"] = {key: tuple(value) if isinstance(value, list) else value for key, value in given}
+    return part
 
 
-def _check_figures(recipe: Recipe, stated_epochs: float | None, path: Path) -> None:
-    in_seconds = "max_batch_seconds" in recipe.data
-    batch_name, size_name, other_size = (
-        ("max_batch_seconds", "num_seconds", "num_examples")
-        if in_seconds
-        else ("per_device_train_batch_size", "num_examples", "num_seconds")
-    )
-    if in_seconds and "per_device_train_batch_size" in recipe.training:
-        raise ValueError(
-            f"{path}: data.max_batch_seconds and training.per_device_train_batch_size both bound a micro-batch: leave "
-            "one of them out"
-        )
-    if "max_batch_length" in recipe.training:
-        raise ValueError(
-            f"{path}: training.max_batch_length is what data.max_batch_seconds is turned into: give that, or "
-            "training.per_device_train_batch_size"
-        )
-    if other_size in recipe.data:
-        raise ValueError(f"{path}: batches are counted in {recipe.unit}: give {size_name} instead of {other_size}")
+def _check_parts(recipe: Recipe, config: Any, epochs: Any, path: Path) -> None:
+    """Each modality's data and figures; `epochs` of a recipe for several are by modality."""
     accumulation = recipe.training.get("gradient_accumulation_steps", 1)
-    product = recipe.num_gpus * recipe.micro_batch * accumulation
-    if not math.isclose(product, recipe.global_batch):
-        raise ValueError(
-            f"{path}: global_batch is {recipe.global_batch}, but num_gpus {recipe.num_gpus} x {batch_name} "
-            f"{recipe.micro_batch} x gradient_accumulation_steps {accumulation} is {product:.10g}"
-        )
-    if stated_epochs is None:
-        return
-    if recipe.epochs is None:
-        raise ValueError(f"{path}: epochs is {stated_epochs}, which needs data.{size_name} to be checked: give both")
-    if abs(stated_epochs - recipe.epochs) > 0.005 * recipe.epochs:
-        raise ValueError(
-            f"{path}: epochs is {stated_epochs}, but max_steps {recipe.training['max_steps']} x global_batch "
-            f"{recipe.global_batch} / {size_name} {recipe.data_size} is {recipe.epochs:.2f}"
-        )
+    ratios = sum(part.ratio for part in recipe.modalities.values())
+    for name, part in recipe.modalities.items():
+        where = str(path) if len(recipe.modalities) == 1 else f"{path}, {name}"
+        check_data(part, config_of(config, name), where)
+        stated = epochs.get(name) if isinstance(epochs, dict) else epochs
+        micro_batches = accumulation * part.ratio / ratios
+        check_figures(part, recipe.num_gpus, micro_batches, stated, recipe.training["max_steps"], where)
 
 
 def _is_required(entry: Any) -> bool:

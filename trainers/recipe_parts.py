@@ -1,0 +1,151 @@
+"""What a recipe says about one modality: its data, the micro-batches made of them, and figures that must agree."""
+
+import difflib
+import math
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+# What a sample is called, and what `data` may hold beside `dataset` and `num_examples`, by the modality.
+SAMPLES = {"vision": "images", "audio": "clips", "text": "sequences"}
+DATA_KEYS = {
+    "vision": {"augmentation"},
+    "audio": {"num_seconds", "max_batch_seconds", "min_seconds", "max_seconds", "crop"},
+    "text": {"block_length", "tokenizer"},
+}
+CROPS = ("shortest", "none")
+SAMPLING_RATE = 16_000  # of all speech models
+AUGMENTATION_KEYS = {
+    "crop_scale",
+    "crop_ratio",
+    "horizontal_flip",
+    "color_jitter",
+    "mean",
+    "std",
+}  # of `images.ImageTransform`
+
+
+@dataclass(frozen=True)
+class RecipePart:
+    """One modality of a recipe; a recipe for a single modality has one.
+
+    Batches are counted in samples (images, clips, sequences), or in seconds of audio where `data.max_batch_seconds`
+    bounds them; the size of the data and the global batch are in the same unit.
+
+    Attributes:
+        modality: "audio", "text" or "vision".
+        data: `dataset` and its size, `num_examples` or `num_seconds`, if that is known; for images `augmentation`;
+            for speech `min_seconds` and `max_seconds` of a clip, `crop` ("shortest": all clips of a micro-batch to its
+            shortest, "none": they are padded) and `max_batch_seconds` (padded seconds in a device's micro-batch, which
+            has as many clips as fit); for text `block_length` in tokens and `tokenizer`.
+        global_batch: samples or seconds of this modality in an optimizer step: devices x micro-batch x micro-batches.
+        per_device_train_batch_size: samples of a device's micro-batch; None where it is bounded in seconds.
+        ratio: how often its micro-batches come, relative to those of the other modalities.
+    """
+
+    modality: str
+    data: dict[str, Any]
+    global_batch: float
+    per_device_train_batch_size: int | None = None
+    ratio: float = 1.0
+
+    @property
+    def unit(self) -> str:
+        """What batches are counted in: "images", "clips", "sequences" or "seconds" of audio."""
+        return "seconds" if "max_batch_seconds" in self.data else SAMPLES[self.modality]
+
+    @property
+    def micro_batch(self) -> float:
+        """Samples or seconds of one device's micro-batch."""
+        return self.data.get("max_batch_seconds") or self.per_device_train_batch_size or 0
+
+    @property
+    def data_size(self) -> float | None:
+        """Samples or seconds in the data; None if unknown."""
+        return self.data.get("num_seconds" if "max_batch_seconds" in self.data else "num_examples")
+
+    @property
+    def augmentation(self) -> dict[str, Any]:
+        """Arguments for `ImageTransform`, beside size and channels."""
+        return self.data.get("augmentation", {})
+
+    def epochs(self, max_steps: int) -> float | None:
+        """Passes over the data: updates x global batch / size of the data; None where that is unknown.
+
+        Micro-batches that are bounded in seconds are seldom full, so with them this is the most that there can be.
+        """
+        return max_steps * self.global_batch / self.data_size if self.data_size else None
+
+
+def check_keys(given: Iterable[Any], allowed: Collection[str], where: str) -> None:
+    """Raise a ValueError for the first key that is not allowed, with its nearest relatives and all that are."""
+    for key in given:
+        if key not in allowed:
+            close = difflib.get_close_matches(str(key), allowed)
+            hint = f"; did you mean {' or '.join(close)}?" if close else "."
+            raise ValueError(f"{where}: unknown key {key!r}{hint} Allowed are {', '.join(sorted(allowed))}")
+
+
+def check_data(part: RecipePart, config: Any, where: str) -> None:
+    """Raise a ValueError for data that can't be meant so, or don't suit the modality's config."""
+    data = part.data
+    check_keys(data, {"dataset", "num_examples"} | DATA_KEYS[part.modality], f"{where}, data")
+    check_keys(data.get("augmentation", {}), AUGMENTATION_KEYS, f"{where}, augmentation")
+    if data.get("crop", "none") not in CROPS:
+        raise ValueError(f"{where}: data.crop is {data['crop']!r}, but must be one of {', '.join(CROPS)}")
+    limits = [name for name in ("min_seconds", "max_seconds", "max_batch_seconds") if name in data]
+    for low, high in pairwise(limits):
+        if not 0 <= data[low] <= data[high]:
+            raise ValueError(
+                f"{where}: data.{low} is {data[low]} and {high} {data[high]}, but neither may be negative, and the "
+                "first not larger than the second"
+            )
+    positions = getattr(config, "max_tokens", math.inf)
+    if data.get("block_length", 0) > positions:
+        raise ValueError(
+            f"{where}: data.block_length is {data['block_length']}, but the model takes {positions} tokens: lower it, "
+            "or raise max_position_embeddings in config_overrides"
+        )
+
+
+def check_figures(part: RecipePart, devices: int, micro_batches: float, epochs: float | None, updates: int, where: str):
+    """Raise a ValueError for figures that contradict each other.
+
+    Args:
+        part: what is checked.
+        devices: that it was made for.
+        micro_batches: of this modality in an optimizer step, on each device.
+        epochs: as the file has them; None if it has none.
+        updates: optimizer steps.
+        where: beginning of the message.
+    """
+    in_seconds = "max_batch_seconds" in part.data
+    batch_name, size_name, other_size = (
+        ("max_batch_seconds", "num_seconds", "num_examples")
+        if in_seconds
+        else ("per_device_train_batch_size", "num_examples", "num_seconds")
+    )
+    if in_seconds and part.per_device_train_batch_size is not None:
+        raise ValueError(
+            f"{where}: data.max_batch_seconds and per_device_train_batch_size both bound a micro-batch: leave one of "
+            "them out"
+        )
+    if other_size in part.data:
+        raise ValueError(f"{where}: batches are counted in {part.unit}: give {size_name} instead of {other_size}")
+    product = devices * part.micro_batch * micro_batches
+    if not math.isclose(product, part.global_batch):
+        raise ValueError(
+            f"{where}: global_batch is {part.global_batch}, but num_gpus {devices} x {batch_name} {part.micro_batch} x "
+            f"{micro_batches:g} micro-batches is {product:.10g}"
+        )
+    if epochs is None:
+        return
+    expected = part.epochs(updates)
+    if expected is None:
+        raise ValueError(f"{where}: epochs is {epochs}, which needs data.{size_name} to be checked: give both")
+    if abs(epochs - expected) > 0.005 * expected:
+        raise ValueError(
+            f"{where}: epochs is {epochs}, but max_steps {updates} x global_batch {part.global_batch} / {size_name} "
+            f"{part.data_size} is {expected:.2f}"
+        )
