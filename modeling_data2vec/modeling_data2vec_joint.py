@@ -1,6 +1,7 @@
 """One trunk for several modalities: the joint model of data2vec 2.0, and its pretraining class."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from .modeling_data2vec import Data2Vec2PreTrainedModel, encode, teacher_encoder
 from .modeling_data2vec_audio import Data2Vec2AudioForPreTraining, Data2Vec2AudioModel
 from .modeling_data2vec_text import Data2Vec2TextForPreTraining, Data2Vec2TextModel
 from .modeling_data2vec_vision import Data2Vec2VisionForPreTraining, Data2Vec2VisionModel
+from .slices import take_slice
 from .specialisation import TrunkDifferences, specialised
 from .student_teacher import Data2Vec2StudentTeacher
 from .trunk import Data2Vec2Trunk, Weights
@@ -122,6 +124,19 @@ class Data2Vec2Model(Data2Vec2JointPreTrainedModel):
         if modality not in SINGLE_MODELS:
             raise ValueError(f"modality is {modality!r}, but must be one of {', '.join(SINGLE_MODELS)}")
         return SINGLE_MODELS[modality].from_pretrained(*args, **kwargs)
+
+    def slice(self, modality: str) -> Any:
+        """A copy of one modality's part, as `from_pretrained` with `modality` gives it, in eval mode.
+
+        Raises:
+            ValueError: the model does not have the modality.
+        """
+        single = SINGLE_MODELS[modality](deepcopy(self.config.of(modality)))
+        owner, base = self.base_model_prefix, single.base_model_prefix
+        tensors = ((f"{owner}.{key}", value.detach().float().cpu) for key, value in self.state_dict().items())
+        weights = take_slice(tensors, self.config, modality, base)
+        single.load_state_dict({key.removeprefix(f"{base}."): value for key, value in weights.items()})
+        return single.to(self.device, self.dtype).eval()
 
     @capture_outputs(tie_last_hidden_states=False)
     def forward(

@@ -1,6 +1,8 @@
 """One modality's part of a joint checkpoint, as weights of its single model."""
 
 import json
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,17 +75,35 @@ def read_slice(name: str, config: Data2Vec2Config, modality: str, base: str, hub
         base: the single model's `base_model_prefix`.
         hub: how to reach the Hub: `revision`, `token` and so on.
     """
+
+    def stored() -> Iterator[tuple[str, Callable[[], Tensor]]]:
+        for file in checkpoint_files(name, hub):
+            with safe_open(file, framework="pt") as tensors:
+                for key in tensors.keys():  # noqa: SIM118 (it is no dict)
+                    yield key, partial(tensors.get_tensor, key)
+
+    return take_slice(stored(), config, modality, base)
+
+
+def take_slice(
+    tensors: Iterable[tuple[str, Callable[[], Tensor]]], config: Data2Vec2Config, modality: str, base: str
+) -> dict[str, Tensor]:
+    """A modality's weights out of those of a joint model, under the names of its single model.
+
+    Args:
+        tensors: names in the joint model, and what gives the weight.
+        config: the joint model's.
+        modality, base: as in `read_slice`.
+    """
     weights: dict[str, Tensor] = {}
     differences: dict[str, dict[str, Tensor]] = {}
-    for file in checkpoint_files(name, hub):
-        with safe_open(file, framework="pt") as tensors:
-            for key in tensors.keys():  # noqa: SIM118 (it is no dict)
-                part, target = sliced_name(key, modality, base)
-                if part == "differences":
-                    owner, _, own = target.partition(" ")
-                    differences.setdefault(owner, {})[own] = tensors.get_tensor(key)
-                elif target:
-                    weights[target] = tensors.get_tensor(key)
+    for key, get in tensors:
+        part, target = sliced_name(key, modality, base)
+        if part == "differences":
+            owner, _, own = target.partition(" ")
+            differences.setdefault(owner, {})[own] = get()
+        elif target:
+            weights[target] = get()
     for owner, values in differences.items():
         add_differences(config, values, weights, f"{owner}.trunk.")
     return weights

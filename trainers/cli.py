@@ -23,7 +23,8 @@ from .health import CollapseError
 from .inspection import inspect_target
 from .merging import MergeOptions, merge
 from .preflight import PublishError
-from .pretraining import PretrainOptions, pretrain
+from .pretraining import pretrain
+from .pretraining_options import PretrainOptions
 from .published_models import check_recipe, listing
 from .publishing import PushOptions, publish
 from .recipes import load_recipe

@@ -5,10 +5,13 @@ by the name of a model's main input.
 """
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import datasets
 from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoTokenizer
+
+from modeling_data2vec import Data2Vec2Config
 
 from .audio import AudioReader, clip_lengths, load_audio, load_labelled_audio
 from .collators import AudioMaskCollator, ImageMaskCollator, MaskCollator, TextMaskCollator
@@ -39,8 +42,8 @@ class Modality:
         self.config, self.processor, self.data = config, processor, data or {}
 
     @classmethod
-    def load_processor(cls, name: str) -> Any:
-        """The processor of a model folder or Hub id."""
+    def load_processor(cls, name: str, subfolder: str = "") -> Any:
+        """The processor of a model folder or Hub id; that of a joint model's modality is in its sub-folder."""
         raise NotImplementedError
 
     def fit(self, *, new_model: bool) -> None:
@@ -64,13 +67,17 @@ class Modality:
         """What makes batches and masks of the samples."""
         raise NotImplementedError
 
+    def num_positions(self, samples: Samples) -> int | None:
+        """Patches, frames or tokens in all samples together, about; None where that is not known."""
+        raise NotImplementedError
+
 
 class ImageModality(Modality):
     """Images: resized and cropped to the model's size, flipped, normalised."""
 
     @classmethod
-    def load_processor(cls, name: str) -> Any:
-        return AutoImageProcessor.from_pretrained(name)
+    def load_processor(cls, name: str, subfolder: str = "") -> Any:
+        return AutoImageProcessor.from_pretrained(name, subfolder=subfolder)
 
     def fit(self, *, new_model: bool) -> None:
         config, processor = self.config, self.processor
@@ -105,13 +112,16 @@ class ImageModality(Modality):
     def collator(self) -> MaskCollator:
         return ImageMaskCollator(self.config)
 
+    def num_positions(self, samples: Samples) -> int | None:
+        return len(samples) * prod(self.config.grid) if isinstance(samples, PretrainingSamples) else None
+
 
 class AudioModality(Modality):
     """Speech: mono at the feature extractor's rate, each clip normalised, crops of at most `max_seconds`."""
 
     @classmethod
-    def load_processor(cls, name: str) -> Any:
-        return AutoFeatureExtractor.from_pretrained(name)
+    def load_processor(cls, name: str, subfolder: str = "") -> Any:
+        return AutoFeatureExtractor.from_pretrained(name, subfolder=subfolder)
 
     def samples(self, source: str, *, split: str, column: str | None, streaming: bool, seed: int) -> Samples:
         dataset, column = load_audio(source, split=split, audio_column=column, streaming=streaming)
@@ -146,13 +156,17 @@ class AudioModality(Modality):
     def collator(self) -> MaskCollator:
         return AudioMaskCollator(self.config, self.data.get("crop", "none"))
 
+    def num_positions(self, samples: Samples) -> int | None:
+        lengths = getattr(samples, "lengths", None)
+        return None if lengths is None else int(self.config.num_frames(sum(lengths)))
+
 
 class TextModality(Modality):
     """Text: documents tokenised, joined and cut into blocks."""
 
     @classmethod
-    def load_processor(cls, name: str) -> Any:
-        return AutoTokenizer.from_pretrained(name)
+    def load_processor(cls, name: str, subfolder: str = "") -> Any:
+        return AutoTokenizer.from_pretrained(name, subfolder=subfolder)
 
     @property
     def block_length(self) -> int:
@@ -196,6 +210,9 @@ class TextModality(Modality):
     def collator(self) -> MaskCollator:
         return TextMaskCollator(self.config)
 
+    def num_positions(self, samples: Samples) -> int | None:
+        return len(samples) * self.block_length if isinstance(samples, PretrainingSamples) else None
+
 
 MODALITIES: dict[str, type[Modality]] = {
     "pixel_values": ImageModality,
@@ -205,10 +222,10 @@ MODALITIES: dict[str, type[Modality]] = {
 
 
 def modality(model_class: Any) -> type[Modality]:
-    """The kind of data of a model or model class, by the name of its main input.
+    """The kind of data of a model or model class for one modality, by the name of its main input.
 
     Raises:
-        ValueError: it takes another kind of data.
+        ValueError: it takes another kind of data, or several.
 
     Example:
         >>> from modeling_data2vec import Data2Vec2TextModel
@@ -216,6 +233,8 @@ def modality(model_class: Any) -> type[Modality]:
         'TextModality'
     """
     name = model_class.main_input_name
+    if model_class.config_class is Data2Vec2Config:
+        raise ValueError("the model has several modalities: name one of them (--modality of the commands)")
     if name not in MODALITIES:
         raise ValueError(f"the model's main input is {name!r}, but only {', '.join(MODALITIES)} can be read here")
     return MODALITIES[name]

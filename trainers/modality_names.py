@@ -11,6 +11,8 @@ from modeling_data2vec.auto import pretraining_class
 from modeling_data2vec.cross_modal import PAIRS
 from modeling_data2vec.modeling_data2vec_joint import MODALITY_OF_INPUT
 
+INPUT_OF_MODALITY = {modality: name for name, modality in MODALITY_OF_INPUT.items()}
+
 
 def modality_of(inputs: Iterable[str]) -> str:
     """The modality of a sample or batch, by the names of its inputs.

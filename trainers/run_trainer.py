@@ -191,6 +191,8 @@ class RunTrainer(HubTrainer):
             shutil.rmtree(staging, ignore_errors=True)
             raise OSError(f"the model could not be saved to {final}: {error} Free some space and try again.") from error
         if self.args.should_save:
-            for file in staging.iterdir():
-                os.replace(file, final / file.name)
-            staging.rmdir()
+            for file in [path for path in staging.rglob("*") if path.is_file()]:
+                target = final / file.relative_to(staging)
+                target.parent.mkdir(exist_ok=True)
+                os.replace(file, target)
+            shutil.rmtree(staging)

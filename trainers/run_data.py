@@ -1,0 +1,95 @@
+"""What a pretraining run reads: the samples of its modality, or the mix of several; what its recipe would have."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from transformers.utils import logging
+
+from .mixed_samples import MixedSamples, Source
+from .modality_order import temperature_shares
+from .pretraining_options import PretrainOptions
+from .recipe_parts import SAMPLING_RATE
+from .recipes import Recipe
+from .run_parts import RunPart, by_modality_name
+from .trainer import Data2VecTrainer
+from .training_arguments import Data2VecTrainingArguments
+
+logger = logging.get_logger(__name__)
+
+
+def train_dataset(
+    options: PretrainOptions, args: Data2VecTrainingArguments, recipe: Recipe, parts: Mapping[str, RunPart]
+) -> Any:
+    """The samples of the only modality, or a mix."""
+    if not any(part.label for part in parts.values()):
+        (part,) = parts.values()
+        if args.max_batch_length and getattr(part.samples, "lengths", None) is None:
+            _say_lengths_are_unknown(args)
+            args.max_batch_length = None
+        return part.samples
+    given = by_modality_name(options.micro_batch or [], list(parts), "--micro_batch")
+    sizes = {name: float(value) for name, value in given.items()}
+    sources = {}
+    for name, part in parts.items():
+        size = sizes.get(name, recipe.modalities[name].micro_batch)
+        in_seconds = recipe.modalities[name].unit == "seconds"
+        if in_seconds and getattr(part.samples, "lengths", None) is not None:
+            sources[name] = Source(part.samples, max_batch_length=round(SAMPLING_RATE * size))
+            continue
+        if in_seconds:
+            _say_lengths_are_unknown(args)
+        sources[name] = Source(part.samples, batch_size=args.per_device_train_batch_size if in_seconds else int(size))
+    exact = options.mixing_temperature is None
+    return MixedSamples(sources, _shares(options, recipe, parts), exact=exact)
+
+
+def _say_lengths_are_unknown(args: Data2VecTrainingArguments) -> None:
+    logger.warning(
+        "The lengths of the samples are not known, as of a stream, or of clips whose recipe has no max_batch_seconds: "
+        f"batches hold --per_device_train_batch_size {args.per_device_train_batch_size} samples instead of a length."
+    )
+
+
+def _shares(options: PretrainOptions, recipe: Recipe, parts: Mapping[str, RunPart]) -> dict[str, float]:
+    """How often the modalities' micro-batches come."""
+    ratios = {name: recipe.modalities[name].ratio for name in parts}
+    given = by_modality_name(options.mixing_ratio or [], list(parts), "--mixing_ratio")
+    ratios |= {name: float(value) for name, value in given.items()}
+    if options.mixing_temperature is None:
+        return ratios
+    if given:
+        raise ValueError("--mixing_ratio and --mixing_temperature both say how often modalities come: leave one out")
+    tokens = {name: part.data.num_positions(part.samples) for name, part in parts.items()}
+    known = {name: count for name, count in tokens.items() if count is not None}
+    if unknown := tokens.keys() - known.keys():
+        raise ValueError(
+            f"--mixing_temperature needs the sizes of the data, but that of {', '.join(sorted(unknown))} is not known: "
+            "give a --mixing_ratio"
+        )
+    return temperature_shares(known, options.mixing_temperature)
+
+
+def say_what_differs(trainer: Data2VecTrainer, recipe: Recipe) -> None:
+    args, mix = trainer.args, trainer.train_dataset
+    steps = max(1, args.world_size) * args.gradient_accumulation_steps  # micro-batches of an optimizer step
+    if isinstance(mix, MixedSamples):
+        total = sum(mix.shares.values())
+        batches = {
+            name: source.batch_size and source.batch_size * steps * mix.shares[name] / total
+            for name, source in mix.sources.items()
+        }
+    else:
+        (name,) = recipe.modalities
+        batches = {name: None if args.max_batch_length else args.per_device_train_batch_size * steps}
+    for name, batch in batches.items():
+        part = recipe.modalities[name]
+        if batch and batch != part.global_batch:
+            logger.warning(
+                f"{recipe.name} was made for {part.global_batch} {part.unit} in an optimizer step; this run has "
+                f"{batch:g}. --gradient_accumulation_steps brings them together."
+            )
+    if args.max_steps > 0 and args.get_warmup_steps(args.max_steps) >= args.max_steps:
+        raise ValueError(
+            f"warmup_steps is {args.get_warmup_steps(args.max_steps)}, but the run ends at max_steps "
+            f"{args.max_steps}: lower warmup_steps, too"
+        )
