@@ -58,19 +58,29 @@ def card_facts(folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise ValueError(f"{folder} has no config.json: it is no model folder") from error
     family, _, modality = str(config.get("model_type")).partition("-")
-    if family not in ("data2vec", "data2vec2") or modality not in KINDS:
+    joint = config.get("model_type") == "data2vec2"
+    modalities = [name for name in KINDS if config.get(f"{name}_config")] if joint else [modality]
+    if family not in ("data2vec", "data2vec2") or not set(modalities) <= KINDS.keys():
         raise ValueError(f"{folder} holds a model of type {config.get('model_type')!r}, not one of data2vec")
     architecture = (config.get("architectures") or [""])[0]
     task = next((value for ending, value in PIPELINES.items() if architecture.endswith(ending)), None)
     return {
         "config": config,
         "version": "2.0" if family == "data2vec2" else "1.0",
-        "modality": modality,
+        "modalities": modalities,
+        "joint": joint,
+        "trunk": config[f"{modalities[0]}_config"] if joint else config,
         "architecture": architecture,
         "task": task,
         "provenance": Provenance.load(folder),
-        "probe": json.loads((folder / PROBE_FILE).read_text()) if (folder / PROBE_FILE).is_file() else None,
+        "probes": _probes(folder, modalities),
     }
+
+
+def _probes(folder: Path, modalities: list[str]) -> dict[str, dict[str, Any]]:
+    """The tables of probes by what they are called in the card, which is nothing for the only one."""
+    files = {"": folder / PROBE_FILE} | {name: folder / f"probe_{name}.json" for name in modalities}
+    return {name: json.loads(file.read_text()) for name, file in files.items() if file.is_file()}
 
 
 def card_text(folder: Path, facts: dict[str, Any]) -> str:
@@ -89,12 +99,14 @@ def card_text(folder: Path, facts: dict[str, Any]) -> str:
 
 
 def _introduction(folder: Path, facts: dict[str, Any]) -> str:
-    config, version = facts["config"], facts["version"]
+    config, version = facts["trunk"], facts["version"]
+    kinds = [KINDS[name] for name in facts["modalities"]]
     paper, title = PAPERS[version]
     layers = config["num_hidden_layers"] + config.get("num_prenet_layers", 0)
     lines = [
-        f"A data2vec {version} model for {KINDS[facts['modality']]} (`{facts['architecture']}`): {layers} layers, "
-        f"width {config['hidden_size']}, {config['num_attention_heads']} heads. "
+        f"A data2vec {version} model for {' and '.join(kinds)} (`{facts['architecture']}`): {layers} layers, "
+        f"width {config['hidden_size']}, {config['num_attention_heads']} heads"
+        f"{', shared by the modalities' if facts['joint'] else ''}. "
         f"Method: [{title}](https://arxiv.org/abs/{paper})."
     ]
     converted = facts["provenance"].converted_from
@@ -111,12 +123,19 @@ def _usage(folder: Path, facts: dict[str, Any]) -> str:
     with_code = "auto_map" in facts["config"]
     package = "" if facts["version"] == "1.0" or with_code else "import modeling_data2vec  # pip install data2vec\n"
     trust = ", trust_remote_code=True" if with_code else ""
-    processor = PROCESSORS[facts["modality"]]
+    processors = [PROCESSORS[name] for name in facts["modalities"]]
+    loaded = [f'processor = {processors[0]}.from_pretrained("REPOSITORY")']
+    if facts["joint"]:
+        loaded = [
+            f'{name} = {PROCESSORS[name]}.from_pretrained("REPOSITORY", subfolder="{name}")'
+            for name in facts["modalities"]
+        ]
+    lines = "\n".join(loaded)
     return (
         "## Use\n\n```python\n"
-        f"{package}from transformers import {', '.join(sorted((auto_class, processor)))}\n\n"
+        f"{package}from transformers import {', '.join(sorted((auto_class, *processors)))}\n\n"
         f'model = {auto_class}.from_pretrained("REPOSITORY"{trust})\n'
-        f'processor = {processor}.from_pretrained("REPOSITORY")\n```\n\n'
+        f"{lines}\n```\n\n"
         "`REPOSITORY` is this repository's id, or the folder it was downloaded to."
     )
 
@@ -156,11 +175,16 @@ def _duration(seconds: float) -> str:
 
 def _health(folder: Path, facts: dict[str, Any]) -> str:
     health = facts["provenance"].health
-    rows = [f"| {label} | {form.format(health[name])} |" for name, label, form in SHOWN_HEALTH if name in health]
+    rows = [
+        f"| {f'{part}: ' if part else ''}{label} | {form.format(health[key])} |"
+        for part in ("", *facts["modalities"])
+        for name, label, form in SHOWN_HEALTH
+        if (key := f"{part}/{name}" if part else name) in health
+    ]
     pictures = [
-        f"![{label}]({name})"
-        for name, label in (("curves.png", "Loss and health over the run"), ("pca.png", "Features, as colours"))
-        if (folder / name).is_file()
+        f"![{label}]({file.name})"
+        for name, label in (("curves*.png", "Loss and health over the run"), ("pca*.png", "Features, as colours"))
+        for file in sorted(folder.glob(name))
     ]
     if not rows and not pictures:
         return ""
@@ -169,18 +193,20 @@ def _health(folder: Path, facts: dict[str, Any]) -> str:
 
 
 def _evaluation(facts: dict[str, Any]) -> str:
-    if not facts["probe"]:
+    if not facts["probes"]:
         return "## Evaluation\n\nNot evaluated: `data2vec probe` measures a model beside its baselines."
-    probe = dict(facts["probe"])
-    table = ProbeTable(**probe | {"rows": [ProbeRow(**row) for row in probe["rows"]]})
-    return f"## Evaluation\n\n{table.to_markdown()}"
+    parts = ["## Evaluation"]
+    for name, probe in facts["probes"].items():
+        table = ProbeTable(**probe | {"rows": [ProbeRow(**row) for row in probe["rows"]]})
+        parts += [*([f"### {KINDS[name].capitalize()}"] if name else []), table.to_markdown()]
+    return "\n\n".join(parts)
 
 
 def _limits(facts: dict[str, Any]) -> str:
     lines = ["The model knows what its data show, with their gaps and biases."]
     if facts["task"] is None:
         lines.append("It gives features and no answers: a task needs a head that is fine-tuned for it.")
-    if facts["modality"] == "audio":
+    if "audio" in facts["modalities"]:
         lines.append("It takes sound at 16 kHz, each clip normalised to mean 0 and variance 1.")
     if facts["config"].get("padding") == "reference":
         lines.append(

@@ -76,11 +76,16 @@ def outside_of_marks(text: str) -> str:
 
 def _metadata(folder: Path, facts: dict[str, Any], name: str | None) -> ModelCardData:
     provenance: Provenance = facts["provenance"]
-    modality = facts["modality"]
+    features = {FEATURES[name] for name in facts["modalities"]}
+    kinds = [KINDS[name] for name in facts["modalities"]]
     data = ModelCardData(
         library_name="transformers",
-        pipeline_tag=facts["task"][0] if facts["task"] else FEATURES[modality],
-        tags=["data2vec", f"data2vec-{facts['version']}", "self-supervised", KINDS[modality]],
+        pipeline_tag=facts["task"][0]
+        if facts["task"]
+        else features.pop()
+        if len(features) == 1
+        else "feature-extraction",
+        tags=["data2vec", f"data2vec-{facts['version']}", "self-supervised", *kinds],
         license=provenance.license,
         base_model=provenance.base_model if _is_hub_id(provenance.base_model) else None,
         datasets=[provenance.dataset] if provenance.dataset and _is_hub_id(provenance.dataset) else None,
@@ -101,22 +106,25 @@ def _is_hub_id(name: str | None) -> bool:
 
 def _results(facts: dict[str, Any]) -> list[EvalResult]:
     """Probes of the model's own features, not of the baselines."""
-    probe, provenance = facts["probe"], facts["provenance"]
-    if not probe:
-        return []
-    dataset = provenance.dataset or "labelled data"
-    return [
-        EvalResult(
-            task_type=FEATURES[facts["modality"]],
-            dataset_type=dataset.rsplit("/", 1)[-1] or "data",
-            dataset_name=dataset,
-            metric_type="accuracy",
-            metric_name=f"{row['probe']} probe, {row['labels']} labels",
-            metric_value=round(row["mean"], 4),
-        )
-        for row in probe["rows"]
-        if row["features"] == "model"
-    ]
+    data = facts["provenance"].dataset or "labelled data"
+    results = []
+    for modality, probe in facts["probes"].items():
+        # Of a joint model the data are named as on the command line, audio=... vision=...
+        own = [word.partition("=")[2] for word in data.split() if modality and word.startswith(f"{modality}=")]
+        dataset = own[0] if own else data
+        results += [
+            EvalResult(
+                task_type=FEATURES[modality or facts["modalities"][0]],
+                dataset_type=dataset.rsplit("/", 1)[-1] or "data",
+                dataset_name=dataset,
+                metric_type="accuracy",
+                metric_name=f"{row['probe']} probe, {row['labels']} labels",
+                metric_value=round(row["mean"], 4),
+            )
+            for row in probe["rows"]
+            if row["features"] == "model"
+        ]
+    return results
 
 
 def _merge(data: Any, ours: ModelCardData) -> None:

@@ -86,8 +86,9 @@ def run_provenance(trainer: Trainer) -> Provenance:
     args, state, config = trainer.args, trainer.state, trainer.model.config
     history = state.log_history
     last: dict[str, float] = {}
+    shown = {name for name, _, _ in SHOWN_HEALTH}
     for entry in history:
-        last |= {name: entry[name] for name, _, _ in SHOWN_HEALTH if name in entry}
+        last |= {key: value for key, value in entry.items() if key.split("/")[-1] in shown}
     settings: dict[str, Any] = {name: getattr(args, name, None) for name in SHOWN_ARGUMENTS}
     settings |= {name: getattr(config, name, None) for name in SHOWN_SETTINGS}
     seconds = [entry["train_runtime"] for entry in history if "train_runtime" in entry]

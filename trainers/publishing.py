@@ -34,8 +34,9 @@ logger = logging.get_logger(__name__)
 PUBLISHED = (
     *("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json"),
-    *("vocab.txt", "merges.txt", "README.md", "LICENSE*", "provenance.json", "probe.json", "*.png"),
+    *("vocab.txt", "merges.txt", "README.md", "LICENSE*", "provenance.json", "probe*.json", "*.png"),
 )
+PARTS = ("audio", "text", "vision")  # sub-folders of a joint model, with the processor of each modality
 WEIGHTS = ("model*.safetensors", "model.safetensors.index.json")
 WITH_TEACHER = ("fairseq.json", "fairseq.safetensors")  # what makes a converted file whole again
 CARD_STATE = ".card-pushed"  # a hash of what a person had written when the card was last pushed
@@ -153,9 +154,11 @@ def prepare(folder: Path, staging: Path, *, with_teacher: bool = False, with_cod
     """
     staging.mkdir(parents=True, exist_ok=True)
     patterns = PUBLISHED + (WITH_TEACHER if with_teacher else ())
-    for file in folder.iterdir():
+    for file in (*folder.iterdir(), *(file for part in PARTS for file in (folder / part).glob("*"))):
         if file.is_file() and any(fnmatch.fnmatch(file.name, pattern) for pattern in patterns):
-            shutil.copy(file, staging / file.name)
+            target = staging / file.relative_to(folder)
+            target.parent.mkdir(exist_ok=True)
+            shutil.copy(file, target)
     weights = weight_files(folder)
     if with_teacher:
         for file in folder.iterdir():
