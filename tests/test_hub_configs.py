@@ -15,7 +15,8 @@ from modeling_data2vec.masking import beit_block_mask
 from modeling_data2vec.trainers.costs import count_parameters
 from modeling_data2vec.trainers.recipes import load_recipe
 
-NAMES = recipe_names()
+JOINT = "data2vec2-tiny"  # several modalities
+NAMES = [name for name in recipe_names() if name != JOINT]
 CONFIGS = {"vision": Data2Vec2VisionConfig, "audio": Data2Vec2AudioConfig, "text": Data2Vec2TextConfig}
 VERSION_2 = [name for name in NAMES if name.startswith("data2vec2-")]
 VISION, AUDIO = ([name for name in NAMES if f"-{modality}-" in name] for modality in ("vision", "audio"))
@@ -123,7 +124,20 @@ def test_every_folder_is_complete():
         files = {"config.json", "recipe.yaml"}
         if "-text-" not in folder.name:
             files.add("preprocessor_config.json")
+        if folder.name == JOINT:
+            files = {"config.json", "recipe.yaml", "audio", "vision"}
         assert {path.name for path in folder.iterdir()} == files
+
+
+def test_the_joint_config_loads_and_saves_with_its_processors(tmp_path):
+    folder = recipe_folder(JOINT)
+    config = load_recipe(JOINT).model_config()
+    assert config.modalities == ("audio", "text", "vision")
+    assert config.to_dict() == AutoConfig.from_pretrained(folder).to_dict()
+    pixels = np.zeros((8, 8), dtype=np.uint8)
+    output = AutoImageProcessor.from_pretrained(folder, subfolder="vision")(pixels, return_tensors="pt")
+    assert output.pixel_values.shape == (1, 1, *config.of("vision").image_shape)
+    assert AutoFeatureExtractor.from_pretrained(folder, subfolder="audio").sampling_rate == 16_000
 
 
 def test_unknown_name():

@@ -7,6 +7,7 @@ import pytest
 from modeling_data2vec import Data2Vec2AudioConfig, Data2Vec2TextConfig, Data2Vec2VisionConfig
 from modeling_data2vec.hub_configs import recipe_folder, recipe_names
 from modeling_data2vec.trainers.inspection import inspect, inspect_target
+from modeling_data2vec.trainers.recipes import load_recipe
 
 SMALL = {
     "hidden_size": 64,
@@ -72,10 +73,17 @@ def test_model_folder(config, tmp_path):
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_can_be_inspected(name):
-    inspection = inspect_target(name)
-    shape = inspection.shape
-    assert inspection.name in inspection.to_text() and name in inspection.to_markdown()
-    assert 0 < shape.num_visible < shape.num_positions and shape.batch_size >= 1
+    for modality in load_recipe(name).modalities:
+        inspection = inspect_target(name, modality=modality)
+        shape = inspection.shape
+        assert inspection.name in inspection.to_text() and name in inspection.to_markdown()
+        assert 0 < shape.num_visible < shape.num_positions and shape.batch_size >= 1
+
+
+def test_of_several_modalities_one_is_inspected():
+    with pytest.raises(ValueError, match=r"several modalities: name one with --modality \(audio, text, vision\)"):
+        inspect_target("data2vec2-tiny")
+    assert inspect_target("data2vec2-tiny", modality="vision").shape.batch_size == 8
 
 
 def test_recipe_by_folder_and_file():

@@ -8,6 +8,7 @@ import yaml
 from modeling_data2vec import Data2Vec2AudioConfig, Data2Vec2TextConfig
 from modeling_data2vec.hub_configs import recipe_folder, recipe_names
 from modeling_data2vec.trainers.image_transform import ImageTransform
+from modeling_data2vec.trainers.modality_names import config_of
 from modeling_data2vec.trainers.recipe_parts import AUGMENTATION_KEYS
 from modeling_data2vec.trainers.recipes import load_recipe
 from modeling_data2vec.trainers.training_arguments import Data2VecTrainingArguments
@@ -112,12 +113,13 @@ def test_training_arguments_are_accepted(name, tmp_path):
 @pytest.mark.parametrize("name", recipe_names())
 def test_augmentation_is_accepted(name):
     recipe = load_recipe(name)
-    config = recipe.model_config()
-    if recipe.model_class.main_input_name != "pixel_values":
-        assert recipe.augmentation == {}
-        return
     assert {entry.name for entry in fields(ImageTransform)} >= AUGMENTATION_KEYS
-    ImageTransform(config.image_shape, config.num_channels, **recipe.augmentation)
+    for modality, part in recipe.modalities.items():
+        if modality != "vision":
+            assert part.augmentation == {}
+            continue
+        config = config_of(recipe.model_config(), modality)
+        ImageTransform(config.image_shape, config.num_channels, **part.augmentation)
 
 
 def test_numbers_that_yaml_reads_as_text(tmp_path):
@@ -190,6 +192,61 @@ def test_config_with_an_unknown_key(write, tmp_path):
     (tmp_path / "config.json").write_text(text.replace('"mask_prob":', '"mask_ratio":'))
     with pytest.raises(ValueError, match=r"'mask_ratio'.*Allowed are"):
         load_recipe(write(config="."))
+
+
+# ---- several modalities ----
+
+PARTS = {
+    "audio": {"data": {"max_batch_seconds": 6}, "global_batch": 12},
+    "text": {"data": {"block_length": 64}, "per_device_train_batch_size": 4, "global_batch": 16, "ratio": 2},
+    "vision": {"data": {"num_examples": 80}, "per_device_train_batch_size": 4, "global_batch": 8},
+}
+JOINT = {
+    "config": "data2vec2-tiny",
+    "data": None,
+    "global_batch": None,
+    "modalities": PARTS,
+    "training": {"max_steps": 100, "gradient_accumulation_steps": 4},
+}
+
+
+def test_several_modalities(write):
+    recipe = load_recipe(write(**JOINT, epochs={"vision": 10}))
+    units = {name: (part.unit, part.micro_batch) for name, part in recipe.modalities.items()}
+    assert units == {"audio": ("seconds", 6), "text": ("sequences", 4), "vision": ("images", 4)}
+    assert recipe.modalities["vision"].epochs(100) == 10
+    assert "max_batch_length" not in recipe.training_arguments()
+    with pytest.raises(ValueError, match="mine is a recipe for several modalities, audio, text, vision"):
+        recipe.global_batch  # noqa: B018
+    config = recipe.model_config({"num_masks": 3, "text.num_masks": 2, "modality_norms": True, "hidden_size": 64})
+    assert [config.of(name).num_masks for name in config.modalities] == [3, 2, 3]
+    assert config.modality_norms and config.hidden_size == 64
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"modalities": PARTS | {"touch": {}}}, ["'touch'", "audio, text, vision"]),
+        ({"modalities": PARTS | {"text": PARTS["text"] | {"ratio": 1}}}, ["audio: global_batch is 12", "is 16"]),
+        ({"modalities": PARTS | {"vision": PARTS["vision"] | {"global_batch": 9}}}, ["vision: global_batch is 9"]),
+        ({"modalities": PARTS | {"vision": {"data": {}}}}, ["vision: global_batch is missing"]),
+        ({"data": VALID["data"]}, ["with modalities, data belongs to each"]),
+        ({"config_overrides": {"text.num_mask": 2}}, ["'num_mask'", "num_masks"]),
+        ({"config_overrides": {"vocab_size": 9}}, ["'vocab_size'", "audio.NAME"]),
+        ({"config_overrides": {"text.hidden_size": 64}}, ["hidden_size is", "they share a trunk"]),
+        ({"epochs": {"vision": 9}}, ["vision: epochs is 9", "is 10.00"]),
+    ],
+)
+def test_wrong_recipe_for_several(write, changes, words):
+    with pytest.raises(ValueError) as error:
+        load_recipe(write(**(JOINT | changes)))
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_a_joint_config_needs_modalities(write):
+    with pytest.raises(ValueError, match="the model has audio, text, vision, so modalities must say"):
+        load_recipe(write(config="data2vec2-tiny"))
 
 
 @pytest.mark.parametrize("text", ["a: [", "- a\n- b\n"])

@@ -18,6 +18,7 @@ from .mixed_samples import MixCollator
 from .modalities import MODALITIES, Modality
 from .modality_names import INPUT_OF_MODALITY, config_of, modalities_of
 from .pretraining_options import PretrainOptions
+from .recipe_configs import build_config
 from .recipes import Recipe
 from .run_data import say_what_differs, train_dataset
 from .run_parts import RunPart, by_modality_name
@@ -173,6 +174,11 @@ def _checkpoint_config(name: str, recipe: Recipe, changes: dict[str, Any]) -> An
         )
     own, _ = PreTrainedConfig.get_config_dict(name)
     config_class = found.config_class
+    if config_class is Data2Vec2Config:
+        config = config_class.from_pretrained(name)
+        values = {entry.name: getattr(config, entry.name) for entry in fields(config_class)}
+        values |= {f"{part}_config": config.of(part).to_dict() for part in config.modalities}
+        return build_config(config_class, values, changes, name)
     natives = [base for base in config_class.__mro__ if base.__module__.startswith("transformers.")]
     native = {entry.name for base in natives if is_dataclass(base) for entry in fields(base)}
     of_the_tokenizer = {"mask_token_id"}

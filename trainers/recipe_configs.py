@@ -32,7 +32,9 @@ def build_config(config_class: Any, values: Values, changes: Values, where: str)
     """
     if config_class is not Data2Vec2Config:
         return config_class(**_merged(config_class, values, changes, where))
-    parts = {key.removesuffix("_config"): value for key, value in values.items() if key in config_class.sub_configs}
+    parts = {
+        key.removesuffix("_config"): value for key, value in values.items() if value and key in config_class.sub_configs
+    }
     own_names = changeable(config_class) - config_class.sub_configs.keys()
     own = {name: value for name, value in changes.items() if name in own_names}
     for_parts: dict[str, dict[str, Any]] = {name: {} for name in parts}
