@@ -131,7 +131,8 @@ class Data2Vec2Model(Data2Vec2JointPreTrainedModel):
         Raises:
             ValueError: the model does not have the modality.
         """
-        single = SINGLE_MODELS[modality](deepcopy(self.config.of(modality)))
+        config = deepcopy(self.config.of(modality))  # says which modalities there are
+        single = SINGLE_MODELS[modality](config)
         owner, base = self.base_model_prefix, single.base_model_prefix
         tensors = ((f"{owner}.{key}", value.detach().float().cpu) for key, value in self.state_dict().items())
         weights = take_slice(tensors, self.config, modality, base)

@@ -59,6 +59,14 @@ def test_a_slice_in_memory_is_that_of_the_file(joint_run):
         assert torch.equal(model.slice("text")(inputs).last_hidden_state, expected)
 
 
+def test_a_part_is_probed_as_a_model_of_its_own(joint_run, capsys):
+    argv = ["probe", "--model", str(joint_run), "--dataset", "digits", "--labels", "all", "--limit", "60"]
+    assert data2vec_cli.main(argv) == 2
+    assert "several modalities: name one" in capsys.readouterr().err
+    assert data2vec_cli.main([*argv, "--modality", "vision"]) == 0
+    assert "raw pixels" in capsys.readouterr().out
+
+
 def test_going_on_with_two_modalities_by_temperature(joint_run, tmp_path, capsys):
     options = ["--model", joint_run, "--dataset", "vision=digits", "text=python-docs", "--micro_batch", "vision=4"]
     options += ["--mixing_temperature", "3", "--gradient_accumulation_steps", "4", "--gradient_cosine_steps", "0"]

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from transformers import AutoModel, PreTrainedModel
 
+from modeling_data2vec import Data2Vec2Model
+
 from .comparison import Subject, compare
 from .comparison_figures import save_figures
 from .comparison_report import report
@@ -28,6 +30,9 @@ class LabelledDataOptions:
     test_split: str = field(default="test", metadata={"help": "Split that accuracies are measured on."})
     column: str | None = field(default=None, metadata={"help": "Column with images, audio or text, if it isn't found."})
     label_column: str | None = field(default=None, metadata={"help": "Column with labels, if it isn't found."})
+    modality: str | None = field(
+        default=None, metadata={"help": "Of a model with several modalities: audio, text or vision."}
+    )
     layers: list[int] = field(
         default_factory=lambda: [-1],
         metadata={"help": "Layer -1 is the encoder's output, 0 the first layer's input; several are concatenated."},
@@ -45,16 +50,24 @@ class LabelledDataOptions:
         return train, test
 
 
-def load_encoder(name: str, tokenizer: str | None = None) -> tuple[PreTrainedModel, Modality]:
+def load_encoder(name: str, tokenizer: str | None = None, part: str | None = None) -> tuple[PreTrainedModel, Modality]:
     """A model folder or Hub id as an encoder, on the accelerator if there is one, and the reader of its data.
 
+    Args:
+        name: folder or Hub id.
+        tokenizer: for text; default: the model's.
+        part: which modality of a joint model; others have only one.
+
     Raises:
-        ValueError: there is no such model, or it has no processor.
+        ValueError: there is no such model, it has no processor, or it has several modalities and no `part` is named.
     """
     try:
         model = AutoModel.from_pretrained(name)
+        subfolder = ""
+        if part is not None and isinstance(model, Data2Vec2Model):
+            model, subfolder = model.slice(part), part
         kind = modality(model)
-        processor = kind.load_processor(tokenizer or name)
+        processor = kind.load_processor(tokenizer) if tokenizer else kind.load_processor(name, subfolder)
     except OSError as error:
         raise ValueError(
             f"--model {name!r} can't be loaded: name a folder with config.json, model.safetensors and "
@@ -94,7 +107,7 @@ class ProbeOptions(LabelledDataOptions):
 def probe(options: ProbeOptions) -> ProbeTable:
     """The table of `data2vec probe`; written to `options.output` as well."""
     counts = label_counts(options.labels)
-    model, data = load_encoder(options.model, options.tokenizer)
+    model, data = load_encoder(options.model, options.tokenizer, options.modality)
     train, test = options.read(data, options.limit)
     settings: dict[str, Any] = {"pooling": options.pooling, "layer": options.layer(), "seeds": options.seeds}
     table = probe_table(model, train, test, label_counts=counts, **settings)
@@ -144,7 +157,7 @@ def evaluate(options: EvaluateOptions) -> Comparison:
         raise ValueError(f"--limit is {options.limit}, but must be at least 1")
     subjects = []
     for name, source in zip(names, options.model, strict=True):
-        model, data = load_encoder(source)
+        model, data = load_encoder(source, part=options.modality)
         subjects.append(Subject(name, model, *options.read(data, options.limit)))
     comparison = compare(
         subjects,
