@@ -136,7 +136,9 @@ def test_the_joint_config_loads_and_saves_with_its_processors(tmp_path):
     loaded = AutoConfig.from_pretrained(folder)
     assert all(config.of(name).to_dict() == loaded.of(name).to_dict() for name in config.modalities)
     pixels = np.zeros((8, 8), dtype=np.uint8)
-    output = AutoImageProcessor.from_pretrained(folder, subfolder="vision")(pixels, return_tensors="pt")
+    output = AutoImageProcessor.from_pretrained(folder, subfolder="vision")(
+        Image.fromarray(pixels), return_tensors="pt"
+    )
     assert output.pixel_values.shape == (1, 1, *config.of("vision").image_shape)
     assert AutoFeatureExtractor.from_pretrained(folder, subfolder="audio").sampling_rate == 16_000
 
