@@ -223,6 +223,9 @@ class Data2Vec2AudioConfig(WaveformShape, Data2Vec2PreTrainingConfig):
         vocab_size, pad_token_id: of `Data2Vec2AudioForCTC`: its letters, and the one that is CTC's blank.
         final_dropout: dropout before its last layer.
         ctc_loss_reduction, ctc_zero_infinity: as `torch.nn.functional.ctc_loss` has them.
+        mask_time_prob, mask_time_length: share of frames that are set to 0 in the training of a model for a task, in
+            spans of so many frames [mask_prob, mask_length of fine-tuning]; pretraining has its own masks.
+        mask_feature_prob, mask_feature_length: the same of channels [mask_channel_prob, mask_channel_length].
         use_weighted_layer_sum: heads for classes and speakers read all layers, weighted, instead of the last one.
         classifier_proj_size: width before the mean in `Data2Vec2AudioForSequenceClassification`.
         tdnn_dim, tdnn_kernel, tdnn_dilation: channels, kernel and dilation of each convolution over frames in
@@ -262,6 +265,10 @@ class Data2Vec2AudioConfig(WaveformShape, Data2Vec2PreTrainingConfig):
     final_dropout: Number = 0.0
     ctc_loss_reduction: Literal["sum", "mean"] = "mean"
     ctc_zero_infinity: bool = False
+    mask_time_prob: Number = 0.0
+    mask_time_length: int = 10
+    mask_feature_prob: Number = 0.0
+    mask_feature_length: int = 64
     use_weighted_layer_sum: bool = False
     classifier_proj_size: int = 256
     tdnn_dim: list[int] | tuple[int, ...] = (512, 512, 512, 512, 1500)
@@ -275,7 +282,10 @@ class Data2Vec2AudioConfig(WaveformShape, Data2Vec2PreTrainingConfig):
         return math.prod(self.conv_stride)
 
     def validate_heads(self) -> None:
-        self.at_least(1, "vocab_size classifier_proj_size xvector_output_dim")
+        self.at_least(1, "vocab_size classifier_proj_size xvector_output_dim mask_time_length mask_feature_length")
+        for name in ("mask_time_prob", "mask_feature_prob"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 0 and less than 1")
         sizes = (self.tdnn_dim, self.tdnn_kernel, self.tdnn_dilation)
         if len({len(values) for values in sizes}) != 1 or not self.tdnn_dim or min(map(min, sizes)) < 1:
             raise ValueError(

@@ -1,6 +1,7 @@
 """From raw input to the trunk's tokens: the part of data2vec 2.0 that differs between modalities."""
 
 import math
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ from .embedding import Embedding, real_positions
 from .initial_weights import init_as_pytorch
 from .positions import alibi_bias, sincos_positions_2d
 from .raw_inputs import check_images, check_tokens, check_waveforms
+from .spec_augment import random_keys, spec_augment
 from .trunk import Data2Vec2Layer
 
 
@@ -304,6 +306,24 @@ class AudioFeatureEncoder(FeatureEncoder):
 
     def num_positions(self, length: int) -> int:
         return self.config.num_frames(length)
+
+    def contextualize(
+        self, embedding: Embedding, mask: Tensor | None = None, ids_keep: Tensor | None = None, **kwargs: object
+    ) -> tuple[Tensor, list]:
+        """As the base class; in training without a mask, which is that for a task, after `spec_augment`."""
+        config = self.config
+        if self.training and mask is None and (config.mask_time_prob or config.mask_feature_prob):
+            tokens = spec_augment(
+                embedding.tokens,
+                embedding.valid,
+                keys=random_keys(len(embedding.tokens), embedding.tokens.device),
+                mask_time_prob=config.mask_time_prob,
+                mask_time_length=config.mask_time_length,
+                mask_feature_prob=config.mask_feature_prob,
+                mask_feature_length=config.mask_feature_length,
+            )
+            embedding = replace(embedding, tokens=tokens)
+        return super().contextualize(embedding, mask, ids_keep, **kwargs)
 
     def drop_local_encoder(self) -> None:
         self.convs = self.feature_norm = self.feature_projection = None

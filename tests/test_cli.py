@@ -62,7 +62,11 @@ def test_unknown_command(capsys):
 
 
 @pytest.mark.parametrize(
-    "command", ["pretrain", "probe", "evaluate", "tokenizer", "recipes", "recipe-check", "convert", "push", "inspect"]
+    "command",
+    [
+        *("pretrain", "finetune", "probe", "evaluate", "tokenizer"),
+        *("recipes", "recipe-check", "convert", "push", "inspect"),
+    ],
 )
 def test_each_command_has_help(capsys, command):
     with pytest.raises(SystemExit) as end:

@@ -1,13 +1,20 @@
 """Adapters of peft (LoRA and others) on an encoder, with a head that is trained and saved whole."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import peft
+import transformers
 from torch import nn
+from transformers import AutoConfig
 
+import modeling_data2vec
+
+from .freezing import in_encoder
 from .layer_decay import LAYER, POSITIONS
-from .recipes import check_keys
+from .quiet import errors_only
+from .recipe_parts import check_keys
 
 # Configs that say which layers they act on; prompts and the like, which don't, change the input's length.
 KINDS = {
@@ -53,20 +60,54 @@ def with_adapter(
         adapted = peft.get_peft_model(model, config_class(**(values | (changes or {}))))
     except (TypeError, ValueError) as error:
         raise ValueError(f"peft refuses --peft {kind} with {changes}: {error}") from error
+    # peft would otherwise save embeddings, which speech doesn't have, wherever the size of a vocabulary changes.
+    adapted.save_pretrained = partial(adapted.save_pretrained, save_embedding_layers=False)
     untrained = [name for name in values["modules_to_save"] if not _trained(adapted, name)]
     if untrained:
         raise RuntimeError(f"{', '.join(untrained)} would not be trained: please report this")
     return adapted
 
 
+def load_adapter(folder: str, *, merge: bool = False) -> Any:
+    """The model that `data2vec finetune --peft` saved: its base, with head and adapter.
+
+    Args:
+        folder: or Hub id, with the adapter and the config of the whole model.
+        merge: merge the adapter's weights into the model's, so that it is a plain model again.
+
+    Raises:
+        ValueError: there is no adapter.
+
+    Example:
+        >>> model = load_adapter("runs/lora", merge=True)  # doctest: +SKIP
+        >>> pipeline("image-classification", model=model, image_processor="runs/lora")  # doctest: +SKIP
+    """
+    try:
+        adapter: Any = peft.PeftConfig.from_pretrained(folder)
+    except ValueError as error:
+        raise ValueError(f"{folder} holds no adapter (adapter_config.json): was it saved with --merge?") from error
+    config = AutoConfig.from_pretrained(folder)
+    name = config.architectures[0]
+    base_class = getattr(transformers, name, None) or getattr(modeling_data2vec, name)
+    with errors_only():  # the head is new, until it is loaded with the adapter
+        base = base_class.from_pretrained(adapter.base_model_name_or_path, config=config, ignore_mismatched_sizes=True)
+    model = peft.PeftModel.from_pretrained(base, folder).eval()
+    return model.merge_and_unload() if merge else model
+
+
 def head_modules(model: Any, fresh: Iterable[str] = ()) -> list[str]:
-    """Modules outside of the encoder that have weights, and those inside of it that hold a new weight."""
+    """Layers outside of the encoder that have weights, and those inside of it that hold a new weight.
+
+    Raises:
+        ValueError: a weight of the head belongs to no layer, so that an adapter would not save it.
+    """
     encoder = model.base_model_prefix
-    heads = [
-        name for name, child in model.named_children() if name != encoder and any(True for _ in child.parameters())
-    ]
-    inside = {name.rpartition(".")[0] for name in fresh if name.startswith(f"{encoder}.")}
-    return heads + sorted(name for name in inside if name.count("."))
+    trained = {name for name, _ in model.named_parameters() if not in_encoder(name, encoder)} | set(fresh)
+    if loose := sorted(name for name in trained if "." not in name):
+        raise ValueError(
+            f"{', '.join(loose)} can't be trained beside an adapter: train the whole model, without --peft"
+        )
+    return sorted({name.rpartition(".")[0] for name in trained})
 
 
 def linear_layers(model: nn.Module) -> list[str]:
@@ -86,5 +127,5 @@ def _within_layers(names: list[str]) -> str:
 
 
 def _trained(model: nn.Module, module: str) -> bool:
-    copies = [p for name, p in model.named_parameters() if f".{module}.modules_to_save." in f".{name}"]
+    copies = [weight for name, weight in model.named_parameters() if f".{module}.modules_to_save." in f".{name}"]
     return bool(copies) and all(parameter.requires_grad for parameter in copies)

@@ -8,6 +8,14 @@ from .evaluation import ProbeRow, ProbeTable
 from .provenance import SHOWN_HEALTH, Provenance
 
 PROBE_FILE = "probe.json"
+ADAPTER_FILE = "adapter_config.json"
+# Of models of other families, which were fine-tuned here; all other tasks read text.
+TASK_KINDS = {
+    "ctc": "audio",
+    "audio-classification": "audio",
+    "image-classification": "vision",
+    "semantic-segmentation": "vision",
+}
 KINDS = {"audio": "speech", "vision": "images", "text": "text"}
 FEATURES = {"audio": "feature-extraction", "vision": "image-feature-extraction", "text": "feature-extraction"}
 PIPELINES = {  # by the end of the class's name: the Hub's name of the task, the Auto class
@@ -57,22 +65,27 @@ def card_facts(folder: Path) -> dict[str, Any]:
         config = json.loads((folder / "config.json").read_text())
     except OSError as error:
         raise ValueError(f"{folder} has no config.json: it is no model folder") from error
+    provenance = Provenance.load(folder)
     family, _, modality = str(config.get("model_type")).partition("-")
     joint = config.get("model_type") == "data2vec2"
     modalities = [name for name in KINDS if config.get(f"{name}_config")] if joint else [modality]
-    if family not in ("data2vec", "data2vec2") or not set(modalities) <= KINDS.keys():
-        raise ValueError(f"{folder} holds a model of type {config.get('model_type')!r}, not one of data2vec")
+    version = {"data2vec": "1.0", "data2vec2": "2.0"}.get(family) if set(modalities) <= KINDS.keys() else None
+    if version is None:
+        if provenance.task is None:
+            raise ValueError(f"{folder} holds a model of type {config.get('model_type')!r}, not one of data2vec")
+        modalities = [TASK_KINDS.get(provenance.task, "text")]
     architecture = (config.get("architectures") or [""])[0]
     task = next((value for ending, value in PIPELINES.items() if architecture.endswith(ending)), None)
     return {
         "config": config,
-        "version": "2.0" if family == "data2vec2" else "1.0",
+        "version": version,
         "modalities": modalities,
         "joint": joint,
         "trunk": config[f"{modalities[0]}_config"] if joint else config,
         "architecture": architecture,
         "task": task,
-        "provenance": Provenance.load(folder),
+        "adapter": json.loads((folder / ADAPTER_FILE).read_text()) if (folder / ADAPTER_FILE).is_file() else None,
+        "provenance": provenance,
         "probes": _probes(folder, modalities),
     }
 
@@ -93,14 +106,16 @@ def card_text(folder: Path, facts: dict[str, Any]) -> str:
         _evaluation(facts),
         _limits(facts),
         _licence(facts),
-        f"## Citation\n\n```bibtex\n{CITATIONS}\n```",
+        f"## Citation\n\n```bibtex\n{CITATIONS}\n```" if facts["version"] else "",
     )
     return "\n\n".join(section for section in sections if section)
 
 
 def _introduction(folder: Path, facts: dict[str, Any]) -> str:
-    config, version = facts["trunk"], facts["version"]
+    config, version, provenance = facts["trunk"], facts["version"], facts["provenance"]
     kinds = [KINDS[name] for name in facts["modalities"]]
+    if version is None:
+        return f"A model for {kinds[0]} (`{facts['architecture']}`), fine-tuned for {provenance.task}."
     paper, title = PAPERS[version]
     layers = config["num_hidden_layers"] + config.get("num_prenet_layers", 0)
     lines = [
@@ -109,7 +124,9 @@ def _introduction(folder: Path, facts: dict[str, Any]) -> str:
         f"{', shared by the modalities' if facts['joint'] else ''}. "
         f"Method: [{title}](https://arxiv.org/abs/{paper})."
     ]
-    converted = facts["provenance"].converted_from
+    if provenance.task:
+        lines.append(f"Fine-tuned for {provenance.task}.")
+    converted = provenance.converted_from
     if converted:
         lines.append(
             f"Converted with `data2vec convert` from `{converted['file']}` (SHA-256 `{converted['sha256'][:16]}…`), "
@@ -119,9 +136,17 @@ def _introduction(folder: Path, facts: dict[str, Any]) -> str:
 
 
 def _usage(folder: Path, facts: dict[str, Any]) -> str:
+    if facts["adapter"]:
+        return (
+            f"## Use\n\nThese are an adapter ({facts['adapter']['peft_type']}) and a head for "
+            f"`{facts['adapter']['base_model_name_or_path']}`, which they are loaded with:\n\n```python\n"
+            "from modeling_data2vec.trainers.adapters import load_adapter  # pip install data2vec\n\n"
+            'model = load_adapter("REPOSITORY")\n```\n\n'
+            "`REPOSITORY` is this repository's id, or the folder it was downloaded to."
+        )
     auto_class = facts["task"][1] if facts["task"] else "AutoModel"
     with_code = "auto_map" in facts["config"]
-    package = "" if facts["version"] == "1.0" or with_code else "import modeling_data2vec  # pip install data2vec\n"
+    package = "" if facts["version"] != "2.0" or with_code else "import modeling_data2vec  # pip install data2vec\n"
     trust = ", trust_remote_code=True" if with_code else ""
     processors = [PROCESSORS[name] for name in facts["modalities"]]
     loaded = [f'processor = {processors[0]}.from_pretrained("REPOSITORY")']
@@ -193,6 +218,10 @@ def _health(folder: Path, facts: dict[str, Any]) -> str:
 
 
 def _evaluation(facts: dict[str, Any]) -> str:
+    if measured := facts["provenance"].metrics:
+        figures = [(role, name, value) for role in measured for name, value in measured[role].items()]
+        rows = [f"| {role} | {name} | {value:.4g} |" for role, name, value in figures]
+        return "## Evaluation\n\n| split | figure | |\n|---|---|---:|\n" + "\n".join(rows)
     if not facts["probes"]:
         return "## Evaluation\n\nNot evaluated: `data2vec probe` measures a model beside its baselines."
     parts = ["## Evaluation"]

@@ -17,8 +17,10 @@ from modeling_data2vec.hub_configs import recipe_names
 from .converting import ConvertOptions, convert
 from .evaluating import EvaluateOptions, ProbeOptions, evaluate, probe
 from .exporting import ExportOptions, export
-from .finetuning import FinetuneOptions, finetune
+from .finetune_recipes import load_finetune_recipe
+from .finetuning import finetune
 from .finetuning_arguments import FinetuneArguments
+from .finetuning_options import FinetuneOptions
 from .health import CollapseError
 from .inspection import inspect_target
 from .merging import MergeOptions, merge
@@ -71,16 +73,21 @@ def assignments(texts: list[str]) -> dict[str, Any]:
     return values
 
 
+def _chosen_recipe(argv: list[str]) -> str | None:
+    """What --recipe names: its values are defaults of the other options."""
+    chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    chooser.add_argument("--recipe")
+    return chooser.parse_known_args(argv)[0].recipe
+
+
 # ---- pretrain ----
 
 
 def run_pretrain(argv: list[str]) -> None:
-    chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    chooser.add_argument("--recipe")
     parser = HfArgumentParser(
         (PretrainOptions, Data2VecTrainingArguments), prog="data2vec pretrain", allow_abbrev=False
     )
-    chosen = chooser.parse_known_args(argv)[0].recipe
+    chosen = _chosen_recipe(argv)
     if chosen is None:  # the whole parser shows the help, or says that a recipe is required
         return parser.parse_args_into_dataclasses(argv)
     recipe = load_recipe(chosen)
@@ -93,11 +100,18 @@ def run_pretrain(argv: list[str]) -> None:
 
 
 def run_finetune(argv: list[str]) -> None:
+    chosen = _chosen_recipe(argv)
+    recipe = load_finetune_recipe(chosen) if chosen else None
     parser = HfArgumentParser((FinetuneOptions, FinetuneArguments), prog="data2vec finetune", allow_abbrev=False)
-    parser.set_defaults(output_dir="runs/finetuned")
+    parser.set_defaults(output_dir="runs/finetuned", **(recipe.defaults() if recipe else {}))
     options, args = parser.parse_args_into_dataclasses(argv)
-    changes = {"config_changes": assignments(options.config), "peft_changes": assignments(options.peft_config)}
-    finetune(options, args, **changes)
+    finetune(
+        options,
+        args,
+        config_changes=(recipe.config_overrides if recipe else {}) | assignments(options.config),
+        peft_changes=assignments(options.peft_config),
+        recipe=recipe,
+    )
 
 
 # ---- probe ----

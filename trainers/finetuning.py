@@ -1,8 +1,6 @@
 """One fine-tuning run, from a model and labelled data to a model for `pipeline()`: what `data2vec finetune` does."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,73 +9,25 @@ import torch
 from transformers import AutoConfig, set_seed
 from transformers.utils import logging
 
+from .finetune_recipes import FinetuneRecipe
 from .finetuning_arguments import FinetuneArguments
+from .finetuning_options import TASKS, FinetuneOptions
 from .finetuning_trainer import FinetuneTrainer
 from .freezing import freeze, in_encoder
 from .metrics import greater_is_better
-from .recipes import check_keys
+from .quiet import errors_only
+from .recipe_parts import check_keys
+from .run_data import say_other_batch
 from .run_trainer import check_output
 from .samples import PretrainingSamples
-from .task_classification import AudioClassification, ImageClassification, TextClassification
-from .task_ctc import CTC
 from .tasks import Task
 
 logger = logging.get_logger(__name__)
 
-TASKS: dict[str, type[Task]] = {
-    task.name: task for task in (CTC, AudioClassification, ImageClassification, TextClassification)
-}
 RELOADED = 1e-4  # how far logits may be off: where weights lie in memory decides about the order of sums
 NOT_FIGURES = ("epoch", "_runtime", "_per_second", "_preparation_time")
-PIPELINES = {"ctc": "automatic-speech-recognition"}  # where a pipeline has another name than the task
-
-
-@dataclass
-class FinetuneOptions:
-    """Options of `data2vec finetune`, beside the training arguments."""
-
-    task: str = field(metadata={"help": f"What to learn: {', '.join(TASKS)}."})
-    model: str = field(metadata={"help": "Model folder or Hub id: pretrained, converted or fine-tuned before."})
-    dataset: str = field(
-        metadata={
-            "help": "Labelled data: a folder with a folder for each class, table, saved dataset, Hub id, 'digits'."
-        }
-    )
-    split: str = field(default="train", metadata={"help": "Split to train on."})
-    eval_split: str | None = field(
-        default=None, metadata={"help": "Split that decides which checkpoint is the best; default: none."}
-    )
-    eval_fraction: float = field(
-        default=0.0, metadata={"help": "Share of the training split to hold out instead of an eval_split."}
-    )
-    test_split: str | None = field(default=None, metadata={"help": "Split that the result is measured on, once."})
-    eval_dataset: str | None = field(default=None, metadata={"help": "Other data with the eval_split."})
-    test_dataset: str | None = field(default=None, metadata={"help": "Other data with the test_split."})
-    column: str | None = field(default=None, metadata={"help": "Column with images, audio or text, if it isn't found."})
-    pair_column: str | None = field(default=None, metadata={"help": "Column with the second of two texts."})
-    label_column: str | None = field(default=None, metadata={"help": "Column with labels, if it isn't found."})
-    regression: bool = field(default=False, metadata={"help": "Predict numbers; the default where labels are floats."})
-    limit: int | None = field(
-        default=None, metadata={"help": "Train on so many samples, chosen at random by the seed."}
-    )
-    min_seconds: float = field(default=0.1, metadata={"help": "Shorter clips are left out."})
-    max_seconds: float | None = field(
-        default=None, metadata={"help": "Longer clips are left out of training (ctc), or cut (audio-classification)."}
-    )
-    max_length: int | None = field(
-        default=None, metadata={"help": "Tokens that texts are cut at; default: at most 512."}
-    )
-    tokenizer: str | None = field(
-        default=None, metadata={"help": "Tokenizer (folder or Hub id); for ctc, one whose letters are kept."}
-    )
-    lowercase: bool = field(default=False, metadata={"help": "ctc: write all transcripts in small letters."})
-    drop_letters: str = field(default="", metadata={"help": "ctc: letters to leave out of transcripts, e.g. ',.?!'."})
-    config: list[str] = field(default_factory=list, metadata={"help": "Changes of the model's config: NAME=VALUE ..."})
-    peft: str | None = field(default=None, metadata={"help": "Train an adapter of peft, e.g. lora, and the head."})
-    peft_config: list[str] = field(default_factory=list, metadata={"help": "Changes of its config: NAME=VALUE ..."})
-    merge: bool = field(default=False, metadata={"help": "Merge the adapter into the model that is saved."})
-    license: str | None = field(default=None, metadata={"help": "Licence of the weights, for the model card."})
-    resume: bool = field(default=False, metadata={"help": "Go on from the last checkpoint in output_dir."})
+# Where a pipeline has another name than the task.
+PIPELINES = {"ctc": "automatic-speech-recognition", "semantic-segmentation": "image-segmentation"}
 
 
 @dataclass
@@ -105,7 +55,7 @@ def finetune(
     *,
     config_changes: dict[str, Any] | None = None,
     peft_changes: dict[str, Any] | None = None,
-    recipe: dict[str, str] | None = None,
+    recipe: FinetuneRecipe | None = None,
 ) -> FineTuned:
     """Train a model on a task, keep the best checkpoint, measure and save it.
 
@@ -114,7 +64,7 @@ def finetune(
         args: how.
         config_changes: fields of the model's config, e.g. {"drop_path_rate": 0.1}.
         peft_changes: fields of the adapter's config, e.g. {"r": 8}.
-        recipe: name and source of the recipe that `args` come from, for the card.
+        recipe: that options, arguments and changes come from: is checked against the model, and named in the card.
 
     Raises:
         ValueError: options, model and data don't go together.
@@ -124,6 +74,11 @@ def finetune(
     _check_options(options, args)
     set_seed(args.seed)
     task = _task(options, args, config_changes or {})
+    if recipe is not None:
+        recipe.check_model(task.config.model_type)
+        steps = max(1, args.world_size) * args.gradient_accumulation_steps
+        batch = None if args.max_batch_length else args.per_device_train_batch_size * steps
+        say_other_batch(recipe.name, recipe.part, batch)
     splits = _splits(options, task, args)
     task.fit(splits["train"])
     for role, split in splits.items():
@@ -150,7 +105,7 @@ def finetune(
         "license": options.license,
         "base_model": options.model,
         "dataset": options.dataset,
-        "recipe": recipe or {},
+        "recipe": {"name": recipe.name, "source": recipe.source} if recipe else {},
         "task": options.task,
     }
     trainer.push_at_end = False
@@ -163,7 +118,7 @@ def finetune(
 
 def _check_options(options: FinetuneOptions, args: FinetuneArguments) -> None:
     if options.task not in TASKS:
-        raise ValueError(f"--task is {options.task!r}, but must be one of {', '.join(TASKS)}")
+        raise ValueError(f"--task is {options.task!r}, but must be one of {', '.join(TASKS)}, or a --recipe's")
     if not 0 <= options.eval_fraction < 1:
         raise ValueError(f"--eval_fraction is {options.eval_fraction}, but must be at least 0 and less than 1")
     if options.eval_fraction and (options.eval_split or options.eval_dataset):
@@ -238,24 +193,13 @@ def _fit_arguments(args: FinetuneArguments, task: Task, splits: dict[str, Any]) 
     args.greater_is_better = greater_is_better(args.metric_for_best_model)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' report of new and unused weights, which are as they should be."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-
-
 def _model(name: str, task: Task) -> tuple[Any, list[str]]:
     """The model, and the names of its weights that are new.
 
     Raises:
         ValueError: it has none of the encoder's weights, or they have other shapes.
     """
-    with _quiet():
+    with errors_only():
         model, info = task.auto_class.from_pretrained(
             name, config=task.config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
         )
@@ -269,7 +213,8 @@ def _model(name: str, task: Task) -> tuple[Any, list[str]]:
     own = [weight for weight, _ in model.named_parameters() if in_encoder(weight, encoder)]
     if own and all(weight in fresh for weight in own):
         raise ValueError(f"--model {name!r} holds none of the weights of {type(model).__name__}'s encoder")
-    print(f"{type(model).__name__} of {name}; new: {', '.join(fresh) or 'nothing'}.")
+    new = {weight.rpartition(".")[0] if in_encoder(weight, encoder) else weight.split(".")[0] for weight in fresh}
+    print(f"{type(model).__name__} of {name}; new: {', '.join(sorted(new)) or 'nothing'}.")
     return model, fresh
 
 
@@ -297,10 +242,11 @@ def _finish(trainer: FinetuneTrainer, options: FinetuneOptions, samples: dict[st
             base = model.get_base_model()
             base.config.architectures = [type(base).__name__]
             base.config.save_pretrained(folder)
+            print(f'Saved to {folder}: load_adapter("{folder}") puts it on {options.model} (docs/finetuning.md).')
         else:
             _check_reload(model, task, folder, samples["train"])
+            print(f'Saved to {folder}: pipeline("{PIPELINES.get(task.name, task.name)}", model="{folder}") runs it.')
         trainer.create_model_card()
-        print(f'Saved to {folder}: pipeline("{PIPELINES.get(task.name, task.name)}", model="{folder}") runs it.')
     if trainer.args.push_to_hub:
         print(f"Published: {trainer.push_to_hub()}")
     return FineTuned(trainer.model, task, trainer, metrics, folder)
@@ -308,12 +254,12 @@ def _finish(trainer: FinetuneTrainer, options: FinetuneOptions, samples: dict[st
 
 def _check_reload(model: Any, task: Task, folder: Path, samples: PretrainingSamples) -> None:
     """Require that what was saved gives the trained model's logits."""
-    with _quiet():
+    with errors_only():
         again = task.auto_class.from_pretrained(folder, dtype=model.dtype).to(model.device).eval()
     plain = PretrainingSamples(samples.dataset, samples.reader, augment=False)
     batch = task.collate([plain[0]])
     inputs = {name: value.to(model.device) for name, value in batch.items() if name != "labels"}
     with torch.no_grad():
         expected, actual = model.eval()(**inputs).logits, again(**inputs).logits
-    if not torch.allclose(expected, actual, rtol=0, atol=RELOADED):
+    if not torch.allclose(expected, actual, rtol=10 * RELOADED, atol=RELOADED):
         raise RuntimeError(f"{folder} does not give the trained model's outputs when it is loaded: please report this")

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers import EarlyStoppingCallback
@@ -53,6 +52,12 @@ class FinetuneTrainer(RunTrainer):
         model = self.accelerator.unwrap_model(self.model)
         return (model.get_base_model() if hasattr(model, "get_base_model") else model).base_model_prefix
 
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+        """As `RunTrainer`'s; what is evaluated afterwards stops nothing."""
+        result = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        self.remove_callback(EarlyStoppingCallback)
+        return result
+
     def create_optimizer(self, model: nn.Module | None = None) -> Any:
         """As `Trainer`'s, with a group of weights for each depth if `layer_decay` asks for it."""
         args = self.args
@@ -102,4 +107,6 @@ class FinetuneTrainer(RunTrainer):
         loss, logits, labels = super().prediction_step(model, dict(inputs), prediction_loss_only, ignore_keys)
         if logits is not None:
             logits = self.task.predictions(logits[0] if isinstance(logits, tuple) else logits, inputs)
-        return loss, logits if logits is None else torch.as_tensor(logits), labels
+        if labels is not None and self.task.counts_labels:
+            labels = labels.flatten(1)[:, :1]  # whole maps of all images would take much room
+        return loss, logits, labels

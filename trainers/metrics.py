@@ -22,7 +22,8 @@ def greater_is_better(metric: str) -> bool:
 
 
 def classification_metrics(predicted: np.ndarray, labels: np.ndarray, num_labels: int) -> dict[str, float]:
-    """Accuracy, F1 as a mean over classes, Matthews' correlation; of two classes, F1 of the second (GLUE's).
+    """Accuracy, F1 as a mean over classes, Matthews' correlation; of two classes, F1 of the second (GLUE's) and the
+    mean of it and accuracy.
 
     Args:
         predicted, labels: [N] classes.
@@ -35,6 +36,7 @@ def classification_metrics(predicted: np.ndarray, labels: np.ndarray, num_labels
     }
     if num_labels == 2:
         figures["f1"] = f1_score(labels, predicted, pos_label=1, zero_division=0.0)
+        figures["accuracy_f1"] = (figures["accuracy"] + figures["f1"]) / 2
     return {name: float(value) for name, value in figures.items()}
 
 
@@ -96,7 +98,7 @@ def segmentation_metrics(confusion: np.ndarray) -> dict[str, float]:
 
 def pixel_confusion(predicted: np.ndarray, labels: np.ndarray, num_labels: int) -> np.ndarray:
     """[C, C] numbers of pixels by true and by predicted class, where the label counts; see `segmentation_metrics`."""
-    counted = (labels != IGNORED) & (labels < num_labels)
+    counted = (labels >= 0) & (labels < num_labels)
     return confusion_matrix(labels[counted], predicted[counted], labels=range(num_labels))
 
 

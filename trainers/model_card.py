@@ -77,7 +77,6 @@ def outside_of_marks(text: str) -> str:
 def _metadata(folder: Path, facts: dict[str, Any], name: str | None) -> ModelCardData:
     provenance: Provenance = facts["provenance"]
     features = {FEATURES[name] for name in facts["modalities"]}
-    kinds = [KINDS[name] for name in facts["modalities"]]
     data = ModelCardData(
         library_name="transformers",
         pipeline_tag=facts["task"][0]
@@ -85,7 +84,7 @@ def _metadata(folder: Path, facts: dict[str, Any], name: str | None) -> ModelCar
         else features.pop()
         if len(features) == 1
         else "feature-extraction",
-        tags=["data2vec", f"data2vec-{facts['version']}", "self-supervised", *kinds],
+        tags=_tags(facts),
         license=provenance.license,
         base_model=provenance.base_model if _is_hub_id(provenance.base_model) else None,
         datasets=[provenance.dataset] if provenance.dataset and _is_hub_id(provenance.dataset) else None,
@@ -93,6 +92,11 @@ def _metadata(folder: Path, facts: dict[str, Any], name: str | None) -> ModelCar
     if results := _results(facts):
         data.model_name, data.eval_results = name or folder.resolve().name, results
     return data
+
+
+def _tags(facts: dict[str, Any]) -> list[str]:
+    method = ["data2vec", f"data2vec-{facts['version']}", "self-supervised"] if facts["version"] else []
+    return [*method, *(KINDS[name] for name in facts["modalities"]), *(["peft"] if facts["adapter"] else [])]
 
 
 def _is_hub_id(name: str | None) -> bool:
@@ -105,9 +109,21 @@ def _is_hub_id(name: str | None) -> bool:
 
 
 def _results(facts: dict[str, Any]) -> list[EvalResult]:
-    """Probes of the model's own features, not of the baselines."""
+    """Figures of a fine-tuned model; probes of the model's own features, not of the baselines."""
     data = facts["provenance"].dataset or "labelled data"
-    results = []
+    task = facts["task"][0] if facts["task"] else FEATURES[facts["modalities"][0]]
+    results = [
+        EvalResult(
+            task_type=task,
+            dataset_type=data.rsplit("/", 1)[-1] or "data",
+            dataset_name=data,
+            dataset_split=role,
+            metric_type=name,
+            metric_value=round(value, 4),
+        )
+        for role, figures in facts["provenance"].metrics.items()
+        for name, value in figures.items()
+    ]
     for modality, probe in facts["probes"].items():
         # Of a joint model the data are named as on the command line, audio=... vision=...
         own = [word.partition("=")[2] for word in data.split() if modality and word.startswith(f"{modality}=")]

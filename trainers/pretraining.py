@@ -18,6 +18,7 @@ from .mixed_samples import MixCollator
 from .modalities import MODALITIES, Modality
 from .modality_names import INPUT_OF_MODALITY, config_of, modalities_of
 from .pretraining_options import PretrainOptions
+from .quiet import errors_only
 from .recipe_configs import build_config
 from .recipes import Recipe
 from .run_data import say_what_differs, train_dataset
@@ -92,12 +93,8 @@ def check_reload(model: Any, folder: Path, parts: Mapping[str, RunPart]) -> Any:
     Raises:
         RuntimeError: features differ.
     """
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # transformers' own encoders list the teacher's weights as unexpected
-    try:
+    with errors_only():  # transformers' own encoders list the teacher's weights as unexpected
         reloaded = AutoModel.from_pretrained(folder, dtype=model.dtype).to(model.device).eval()
-    finally:
-        logging.set_verbosity(verbosity)
     for part in parts.values():
         part.check_features(model, reloaded, folder)
     print(f"Saved to {folder}; AutoModel.from_pretrained loads it with equal features.")

@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import yaml
 from huggingface_hub.errors import StrictDataclassError
@@ -115,7 +115,7 @@ class Recipe:
             >>> load_recipe("data2vec2-audio-base").training_arguments()["max_batch_length"]
             1000000
         """
-        overrides = _numbers(overrides or {})
+        overrides = numbers(overrides or {})
         check_keys(overrides, TRAINING_KEYS, "the training arguments")
         bound = {}
         if len(self.modalities) == 1 and "max_batch_seconds" in self.data:
@@ -134,7 +134,7 @@ class Recipe:
             (4, 4)
         """
         values = {name: value for name, value in self._config_values().items() if name != "model_type"}
-        changes = _numbers(self.config_overrides | (overrides or {}))
+        changes = numbers(self.config_overrides | (overrides or {}))
         try:
             return build_config(self.model_class.config_class, values, changes, str(self.config / "config.json"))
         except StrictDataclassError as error:  # what a config's own checks end in is no ValueError
@@ -194,35 +194,46 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     path = recipe_folder(str(name_or_path)) if str(name_or_path) in recipe_names() else Path(name_or_path)
     path = path / "recipe.yaml" if path.is_dir() else path
     if not path.is_file():
-        close = difflib.get_close_matches(str(name_or_path), recipe_names(), n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise ValueError(
-            f"there is no recipe {str(name_or_path)!r}: {hint}Name one of {', '.join(recipe_names())}, a yaml file, or "
-            "a folder with a recipe.yaml"
-        )
+        raise no_such_recipe(name_or_path, recipe_names(), "a yaml file, or a folder with a recipe.yaml")
+    return _checked(read_sections(path, Recipe), path)
+
+
+def no_such_recipe(name: str | Path, names: list[str], others: str) -> ValueError:
+    """The error for a name that is none of `names`, and nothing else that could be given."""
+    close = difflib.get_close_matches(str(name), names, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return ValueError(f"there is no recipe {str(name)!r}: {hint}Name one of {', '.join(names)}, {others}")
+
+
+def read_sections(path: Path, kind: type) -> dict[str, Any]:
+    """What a recipe's file holds; what is a dict in the dataclass `kind` must hold keys and values.
+
+    Raises:
+        ValueError: it is not yaml, or a section is none.
+    """
     try:
         values = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not valid yaml: {error}") from error
-    return _checked(values, path)
-
-
-def _checked(values: Any, path: Path) -> Recipe:
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold keys and values, but holds {type(values).__name__}")
+    for name in ["data", *(entry.name for entry in fields(kind) if get_origin(entry.type) is dict)]:
+        if not isinstance(values.get(name, {}), dict):
+            raise ValueError(f"{path}: {name} must hold keys and values, but is {values[name]!r}")
+    return values
+
+
+def _checked(values: dict[str, Any], path: Path) -> Recipe:
     sections = {entry.name: entry for entry in fields(Recipe)}
     check_keys(values, {*sections, "data", "global_batch", "epochs"}, str(path))
     of_parts = [] if "modalities" in values else ["data", "global_batch"]
-    required = [name for name, entry in sections.items() if _is_required(entry) and name != "modalities"]
-    _require(values, [*required, *of_parts], str(path))
-    for name in ("data", "training", "published", "paper", "config_overrides", "modalities"):
-        if not isinstance(values.get(name, {}), dict):
-            raise ValueError(f"{path}: {name} must hold keys and values, but is {values[name]!r}")
+    required = [name for name in required_fields(Recipe) if name != "modalities"]
+    require(values, [*required, *of_parts], str(path))
 
-    training = values["training"] = _numbers(values["training"])
+    training = values["training"] = numbers(values["training"])
     check_keys(training, TRAINING_KEYS, f"{path}, training")
     counted = of_parts and "max_batch_seconds" not in values["data"]
-    _require(training, ["max_steps", *(["per_device_train_batch_size"] if counted else [])], f"{path}, training")
+    require(training, ["max_steps", *(["per_device_train_batch_size"] if counted else [])], f"{path}, training")
     if "max_batch_length" in training:
         raise ValueError(
             f"{path}: training.max_batch_length is what data.max_batch_seconds is turned into: give that, or "
@@ -263,8 +274,8 @@ def _part(name: str, values: Any, where: str | Path) -> RecipePart:
     if not isinstance(values, dict):
         raise ValueError(f"{where} must hold keys and values, but is {values!r}")
     check_keys(values, {entry.name for entry in fields(RecipePart)} - {"modality"}, str(where))
-    _require(values, ["data", "global_batch"], str(where))
-    part = RecipePart(name, **(values | {"data": _numbers(values["data"])}))
+    require(values, ["data", "global_batch"], str(where))
+    part = RecipePart(name, **(values | {"data": numbers(values["data"])}))
     if "max_batch_seconds" not in part.data and part.per_device_train_batch_size is None:
         raise ValueError(f"{where}: per_device_train_batch_size is missing")
     if part.augmentation:  # as `ImageTransform` has them: yaml knows no tuples
@@ -285,17 +296,19 @@ def _check_parts(recipe: Recipe, config: Any, epochs: Any, path: Path) -> None:
         check_figures(part, recipe.num_gpus, micro_batches, stated, recipe.training["max_steps"], where)
 
 
-def _is_required(entry: Any) -> bool:
-    return entry.default is MISSING and entry.default_factory is MISSING
+def required_fields(kind: Any) -> list[str]:
+    """Names of the fields of a dataclass that have no default."""
+    return [one.name for one in fields(kind) if one.default is MISSING and one.default_factory is MISSING]
 
 
-def _require(given: dict[str, Any], names: list[str], where: str) -> None:
+def require(given: dict[str, Any], names: list[str], where: str) -> None:
+    """Raise a ValueError that lists the keys that are missing."""
     missing = [name for name in names if name not in given]
     if missing:
         raise ValueError(f"{where}: {', '.join(missing)} is missing")
 
 
-def _numbers(values: dict[str, Any]) -> dict[str, Any]:
+def numbers(values: dict[str, Any]) -> dict[str, Any]:
     """`values`, in which `1e-3` and the like are numbers: yaml reads them as text without a point and a sign."""
 
     def convert(value: Any) -> Any:

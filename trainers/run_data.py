@@ -8,7 +8,7 @@ from transformers.utils import logging
 from .mixed_samples import MixedSamples, Source
 from .modality_order import temperature_shares
 from .pretraining_options import PretrainOptions
-from .recipe_parts import SAMPLING_RATE
+from .recipe_parts import SAMPLING_RATE, RecipePart
 from .recipes import Recipe
 from .run_parts import RunPart, by_modality_name
 from .trainer import Data2VecTrainer
@@ -69,6 +69,15 @@ def _shares(options: PretrainOptions, recipe: Recipe, parts: Mapping[str, RunPar
     return temperature_shares(known, options.mixing_temperature)
 
 
+def say_other_batch(name: str, part: RecipePart, batch: float | None) -> None:
+    """Warn if an optimizer step holds another number of samples than a recipe's; `batch` is None if it varies."""
+    if batch and batch != part.global_batch:
+        logger.warning(
+            f"{name} was made for {part.global_batch} {part.unit} in an optimizer step; this run has "
+            f"{batch:g}. --gradient_accumulation_steps brings them together."
+        )
+
+
 def say_what_differs(trainer: Data2VecTrainer, recipe: Recipe) -> None:
     args, mix = trainer.args, trainer.train_dataset
     steps = max(1, args.world_size) * args.gradient_accumulation_steps  # micro-batches of an optimizer step
@@ -83,11 +92,7 @@ def say_what_differs(trainer: Data2VecTrainer, recipe: Recipe) -> None:
         batches = {name: None if args.max_batch_length else args.per_device_train_batch_size * steps}
     for name, batch in batches.items():
         part = recipe.modalities[name]
-        if batch and batch != part.global_batch:
-            logger.warning(
-                f"{recipe.name} was made for {part.global_batch} {part.unit} in an optimizer step; this run has "
-                f"{batch:g}. --gradient_accumulation_steps brings them together."
-            )
+        say_other_batch(recipe.name, part, batch)
     if args.max_steps > 0 and args.get_warmup_steps(args.max_steps) >= args.max_steps:
         raise ValueError(
             f"warmup_steps is {args.get_warmup_steps(args.max_steps)}, but the run ends at max_steps "

@@ -1,0 +1,75 @@
+"""Options of `data2vec finetune`, and the tasks that there are."""
+
+from dataclasses import dataclass, field
+
+from .task_classification import AudioClassification, ImageClassification, TextClassification
+from .task_ctc import CTC
+from .task_segmentation import SemanticSegmentation
+from .task_tokens import TokenClassification
+from .tasks import Task
+
+TASKS: dict[str, type[Task]] = {
+    task.name: task
+    for task in (
+        CTC,
+        AudioClassification,
+        ImageClassification,
+        SemanticSegmentation,
+        TextClassification,
+        TokenClassification,
+    )
+}
+
+
+@dataclass
+class FinetuneOptions:
+    """Options of `data2vec finetune`, beside the training arguments."""
+
+    model: str = field(metadata={"help": "Model folder or Hub id: pretrained, converted or fine-tuned before."})
+    dataset: str = field(
+        metadata={
+            "help": "Labelled data: a folder with a folder for each class, table, saved dataset, Hub id, 'digits'."
+        }
+    )
+    task: str = field(default="", metadata={"help": f"What to learn: {', '.join(TASKS)}; default: the recipe's."})
+    recipe: str | None = field(
+        default=None, metadata={"help": "Recipe of a published fine-tuning: a name or a yaml file; other options win."}
+    )
+    split: str = field(default="train", metadata={"help": "Split to train on."})
+    eval_split: str | None = field(
+        default=None, metadata={"help": "Split that decides which checkpoint is the best; default: none."}
+    )
+    eval_fraction: float = field(
+        default=0.0, metadata={"help": "Share of the training split to hold out instead of an eval_split."}
+    )
+    test_split: str | None = field(default=None, metadata={"help": "Split that the result is measured on, once."})
+    eval_dataset: str | None = field(default=None, metadata={"help": "Other data with the eval_split."})
+    test_dataset: str | None = field(default=None, metadata={"help": "Other data with the test_split."})
+    column: str | None = field(default=None, metadata={"help": "Column with images, audio or text, if it isn't found."})
+    pair_column: str | None = field(default=None, metadata={"help": "Column with the second of two texts."})
+    label_column: str | None = field(default=None, metadata={"help": "Column with labels, if it isn't found."})
+    regression: bool = field(default=False, metadata={"help": "Predict numbers; the default where labels are floats."})
+    num_labels: int | None = field(
+        default=None, metadata={"help": "semantic-segmentation: classes; default: what the first 200 maps have."}
+    )
+    limit: int | None = field(
+        default=None, metadata={"help": "Train on so many samples, chosen at random by the seed."}
+    )
+    min_seconds: float = field(default=0.1, metadata={"help": "Shorter clips are left out."})
+    max_seconds: float | None = field(
+        default=None, metadata={"help": "Longer clips are left out of training (ctc), or cut (audio-classification)."}
+    )
+    max_length: int | None = field(
+        default=None, metadata={"help": "Tokens that texts are cut at; default: at most 512."}
+    )
+    tokenizer: str | None = field(
+        default=None, metadata={"help": "Tokenizer (folder or Hub id); for ctc, one whose letters are kept."}
+    )
+    lowercase: bool = field(default=False, metadata={"help": "ctc: write all transcripts in small letters."})
+    drop_letters: str = field(default="", metadata={"help": "ctc: letters to leave out of transcripts, e.g. ',.?!'."})
+    config: list[str] = field(default_factory=list, metadata={"help": "Changes of the model's config: NAME=VALUE ..."})
+    peft: str | None = field(default=None, metadata={"help": "Train an adapter of peft, e.g. lora, and the head."})
+    peft_config: list[str] = field(default_factory=list, metadata={"help": "Changes of its config: NAME=VALUE ..."})
+    merge: bool = field(default=False, metadata={"help": "Merge the adapter into the model that is saved."})
+    license: str | None = field(default=None, metadata={"help": "Licence of the weights, for the model card."})
+    resume: bool = field(default=False, metadata={"help": "Go on from the last checkpoint in output_dir."})
