@@ -245,7 +245,10 @@ def _finish(trainer: FinetuneTrainer, options: FinetuneOptions, samples: dict[st
             print(f'Saved to {folder}: load_adapter("{folder}") puts it on {options.model} (docs/finetuning.md).')
         else:
             _check_reload(model, task, folder, samples["train"])
-            print(f'Saved to {folder}: pipeline("{PIPELINES.get(task.name, task.name)}", model="{folder}") runs it.')
+            how = f'pipeline("{PIPELINES.get(task.name, task.name)}", model="{folder}") runs it.'
+            if getattr(model.config, "num_channels", 3) != 3:  # pipelines turn every image into colour
+                how = f'{task.auto_class.__name__}.from_pretrained("{folder}") loads it.'
+            print(f"Saved to {folder}: {how}")
         trainer.create_model_card()
     if trainer.args.push_to_hub:
         print(f"Published: {trainer.push_to_hub()}")
