@@ -190,6 +190,7 @@ def cell(variant: str, seed: int, steps: int, settings: dict, folder: Path, prob
         for name, encoder in slices(model).items():
             result["probes"][name] = probes.score(encoder, name)
             models[name] = model
+            print(f"{variant}, seed {seed}: {name} {result['probes'][name]}", flush=True)
     result["retrieval"] = {"ridge": pairs.retrieval(models)}
     if cross_modal:
         result["retrieval"]["heads"] = pairs.retrieval(models, model)
