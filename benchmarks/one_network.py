@@ -21,6 +21,7 @@ import argparse
 import copy
 import json
 import logging
+import statistics
 import sys
 import tempfile
 import time
@@ -33,7 +34,7 @@ import stamps
 import torch
 import yaml
 from one_network_table import RANDOM, SEPARATE, report
-from three_sets import MISSING, Probes, collators, image_transform, prepare, sources, tokenizer
+from three_sets import MISSING, Probes, collators, prepare, sources, tokenizer
 from transformers import Wav2Vec2FeatureExtractor
 from transformers.utils import logging as transformers_logging
 
@@ -41,6 +42,8 @@ from modeling_data2vec import Data2Vec2Config, Data2Vec2ForPreTraining, Data2Vec
 from modeling_data2vec.configuration_data2vec2_joint import CONFIGS
 from modeling_data2vec.trainers import Data2VecTrainer, Data2VecTrainingArguments
 from modeling_data2vec.trainers.audio import AudioReader
+from modeling_data2vec.trainers.gradient_cosine import COSINE
+from modeling_data2vec.trainers.image_transform import ImageTransform
 from modeling_data2vec.trainers.images import ImageReader
 from modeling_data2vec.trainers.mixed_samples import MixCollator, MixedSamples, Source
 from modeling_data2vec.trainers.pairs import PairsCollator, PairsReader, SentenceReader, load_pairs
@@ -62,47 +65,36 @@ VARIANTS: dict[str, dict] = {
 
 
 class Stamps:
-    """Tux Paint's stamps, read once and in memory.
+    """Tux Paint's stamps as pairs.
 
     Args:
         folder: of `prepare`; the manifests are written below it.
         settings: of the whole experiment.
     """
 
-    noun = "pair"
-
     def __init__(self, folder: Path, settings: dict) -> None:
         if not (folder / "stamps" / "train.jsonl").exists():
             stamps.write(folder / "stamps", ["es"])
-        seconds = settings["pairs"]["max_seconds"]
-        self.batch_size = settings["pairs"]["batch_size"]
-        reader = PairsReader(
+        own, images = settings["pairs"], settings["data"]["vision"]
+        self.batch_size = own["batch_size"]
+        self.reader = PairsReader(
             {
-                "audio": AudioReader(Wav2Vec2FeatureExtractor(), max_duration=seconds),
+                "audio": AudioReader(Wav2Vec2FeatureExtractor(), max_duration=own["max_seconds"]),
                 "text": SentenceReader(tokenizer(folder), max_length=settings["text"]["max_position_embeddings"]),
-                "vision": ImageReader(image_transform(settings["data"]["vision"])),
+                "vision": ImageReader(ImageTransform((28, 28), 1, images["mean"], images["std"], own["crop_scale"])),
             }
         )
-        self.samples = {
-            split: [reader(example) for example in load_pairs(str(folder / "stamps"), split=split)[0]]
-            for split in ("train", "test")
-        }
-
-    def __call__(self, example: dict, rng: Any) -> dict:
-        """Samples are read already: as a reader of `PretrainingSamples`."""
-        return example
-
-    def name(self, example: dict) -> None:
-        return None
+        self.data = {split: load_pairs(str(folder / "stamps"), split=split)[0] for split in ("train", "test")}
 
     def source(self, seed: int) -> Source:
         """The training pairs, for a mix."""
-        return Source(PretrainingSamples(self.samples["train"], self, seed=seed), self.batch_size)
+        return Source(PretrainingSamples(self.data["train"], self.reader, seed=seed), self.batch_size)
 
     def retrieval(self, models: dict[str, Any], heads: Any = None) -> dict[str, dict]:
         """Retrieval among the test pairs, with the model of each modality."""
         features: dict[str, dict] = {}
-        for split, samples in self.samples.items():
+        for split, data in self.data.items():
+            samples = [self.reader(example) for example in data]  # without augmentation
             groups = [samples[start : start + 16] for start in range(0, len(samples), 16)]
             for name, model in models.items():
                 collator = PairsCollator.of(model.config)
@@ -125,7 +117,8 @@ def make_model(settings: dict, modalities: tuple[str, ...], steps: int, seed: in
 
 
 def train(model: Any, mix: MixedSamples, settings: dict, steps: int, seed: int) -> dict:
-    """Train a model; returns what it cost, and the last log."""
+    """Train a model; returns what it cost, the first and the last log, and the mean cosines between gradients."""
+    every = max(1, steps // 10)
     with tempfile.TemporaryDirectory() as folder:
         args = Data2VecTrainingArguments(
             folder,
@@ -134,7 +127,8 @@ def train(model: Any, mix: MixedSamples, settings: dict, steps: int, seed: int) 
             warmup_steps=max(1, steps // 10),
             seed=seed,
             gradient_accumulation_steps=len(mix.sources),
-            logging_steps=max(1, steps // 10),
+            logging_steps=every,
+            gradient_cosine_steps=every if len(mix.sources) > 1 else 0,
             save_strategy="no",
             report_to="none",
             use_cpu=True,
@@ -147,7 +141,9 @@ def train(model: Any, mix: MixedSamples, settings: dict, steps: int, seed: int) 
         trainer.train()
         seconds = time.process_time() - start
     logs = [entry for entry in trainer.state.log_history if "loss" in entry]
-    return {"cpu_minutes": seconds / 60, "first_log": logs[0], "last_log": logs[-1]}
+    pairs = [key for key in logs[0] if key.startswith(COSINE)]
+    cosines = {pair.removeprefix(COSINE): statistics.mean(log[pair] for log in logs) for pair in pairs}
+    return {"cpu_minutes": seconds / 60, "logs": [logs[0], logs[-1]], "cosines": cosines}
 
 
 def slices(model: Any) -> dict[str, Any]:
@@ -185,7 +181,8 @@ def cell(variant: str, seed: int, steps: int, settings: dict, folder: Path, prob
             mix["pairs"] = pairs.source(seed)
         run = train(model, MixedSamples(mix), settings, steps, seed)
         result["cpu_minutes"] += run["cpu_minutes"]
-        result["logs"].append([run["first_log"], run["last_log"]])
+        result["logs"].append(run["logs"])
+        result["cosines"] = run["cosines"]
         result["parameters"].append(parameters(model))
         for name, encoder in slices(model).items():
             result["probes"][name] = probes.score(encoder, name)
@@ -227,7 +224,7 @@ def run_all(options: argparse.Namespace, settings: dict) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="for prepared data and results.json")
-    parser.add_argument("--steps", type=int, default=1_000, help="updates of each modality")
+    parser.add_argument("--steps", type=int, default=1_200, help="updates of each modality")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--table", action="store_true", help="print the results so far")

@@ -58,6 +58,21 @@ def parameter_rows(variants: dict[str, Runs]) -> list[str]:
     return lines
 
 
+def cosine_rows(variants: dict[str, Runs]) -> list[str]:
+    """Mean cosine between the gradients of two members of the mix on the trunk's weights."""
+    rows: dict[str, dict[str, list[float]]] = {}
+    for variant, runs in variants.items():
+        for run in runs.values():
+            for pair, cosine in run.get("cosines", {}).items():
+                rows.setdefault(variant, {}).setdefault(pair, []).append(cosine)
+    pairs = list(dict.fromkeys(pair for row in rows.values() for pair in row))
+    lines = [f"| variant | {' | '.join(pairs)} |", "|---|" + "---:|" * len(pairs)]
+    for variant, row in rows.items():
+        cells = [summary(row[pair]) if pair in row else "" for pair in pairs]
+        lines.append(f"| {variant} | {' | '.join(cells)} |")
+    return lines
+
+
 def mean_retrieval(runs: list[dict]) -> Retrieval:
     """Means over seeds."""
     recalls = {int(k): statistics.mean(run["recalls"][k] for run in runs) for k in runs[0]["recalls"]}
@@ -82,5 +97,5 @@ def report(results: dict[str, dict]) -> None:
     seeds = "; ".join(f"{variant}: {', '.join(map(str, sorted(runs)))}" for variant, runs in variants.items())
     steps = sorted({run["steps"] for run in results.values()})
     print(f"Updates of each modality: {', '.join(map(str, steps))}. Seeds so far: {seeds}.\n")
-    print("\n".join([*probe_rows(variants), "", *parameter_rows(variants), ""]))
+    print("\n".join([*probe_rows(variants), "", *parameter_rows(variants), "", *cosine_rows(variants), ""]))
     print(retrieval_rows(variants))

@@ -120,7 +120,7 @@ class Probes:
         """Accuracies of linear probes of a single encoder's last layer and, but for speech, of all its layers."""
         if modality == "audio":
             features = learning_speech.encode(encoder, self.clips)["last layer"]
-            scores = learning_speech.probe(features, self.syllables, strengths=(0.1,))
+            scores = learning_speech.probe(features, self.syllables)
             return {f"{task}, last layer": score for task, score in scores.items()}
         depth = encoder.config.num_hidden_layers
         width = encoder.config.hidden_size
