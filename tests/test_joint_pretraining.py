@@ -1,7 +1,9 @@
 """`data2vec pretrain` of a joint model: options by modality, and what a run leaves."""
 
 import json
+from collections.abc import Sequence
 
+import example_images
 import pytest
 import torch
 from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoTokenizer
@@ -17,8 +19,8 @@ SHORT = ["--warmup_steps", "1", "--use_cpu", "--disable_tqdm", "true", "--loggin
 NAMES = ("audio", "text", "vision")
 
 
-def pretrain(*argv: object) -> int:
-    words = ["pretrain", "--recipe", "data2vec2-tiny", *SHORT, *map(str, argv), "--config", *TINY]
+def pretrain(*argv: object, changes: Sequence[str] = ()) -> int:
+    words = ["pretrain", "--recipe", "data2vec2-tiny", *SHORT, *map(str, argv), "--config", *TINY, *changes]
     return data2vec_cli.main(words)
 
 
@@ -74,9 +76,24 @@ def test_going_on_with_two_modalities_by_temperature(joint_run, tmp_path, capsys
     assert (tmp_path / "more" / "masks_text.png").exists() and not (tmp_path / "more" / "masks_audio.png").exists()
 
 
+def test_paired_samples_beside_two_modalities(tokenizer, tmp_path, capsys):
+    images = sorted(example_images.save(tmp_path / "pictures").rglob("*.png"))
+    rows = [{"image": str(image), "text": f"the digit {number}"} for number, image in enumerate(images)]
+    rows.append({"image": str(tmp_path / "lost.png"), "text": "no digit"})
+    table = tmp_path / "pairs.jsonl"
+    table.write_text("\n".join(map(json.dumps, rows)))
+    options = ["--dataset", "vision=digits", "text=python-docs", "--tokenizer", tokenizer, "--pairs", table]
+    options += ["--pairs_batch_size", "4", "--gradient_accumulation_steps", "3", "--output_dir", tmp_path / "run"]
+    assert pretrain(*options, changes=["cross_modal_layers=1"]) == 0
+    state = json.loads((tmp_path / "run" / "checkpoint-4" / "trainer_state.json").read_text())
+    assert all("pairs/loss" in entry for entry in state["log_history"] if "loss" in entry)
+    assert "lost.png" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
+        (["--dataset", "vision=digits", "--pairs", "pairs.jsonl"], "the run has only vision"),
         (["--dataset", "digits"], "say what each modality has"),
         (["--dataset", "vision=digits", "python-docs"], "among several values"),
         (["--dataset", "vision=digits", "--gradient_cosine_steps", "0", "--mixing_ratio", "vision=0"], "must be a num"),

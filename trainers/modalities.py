@@ -19,6 +19,7 @@ from .evaluation import LabelledSet
 from .image_transform import ImageTransform
 from .images import ImageReader, load_images, load_labelled_images
 from .packing import pack_documents
+from .pairs import SentenceReader
 from .samples import PretrainingSamples, SampleReader, StreamedSamples
 from .text import TextReader, check_tokenizer, load_labelled_text, load_text, vocabulary_size
 
@@ -55,6 +56,10 @@ class Modality:
 
     def samples(self, source: str, *, split: str, column: str | None, streaming: bool, seed: int) -> Samples:
         """Training samples of a source."""
+        raise NotImplementedError
+
+    def reader(self, column: str) -> SampleReader:
+        """What reads an example's `column` as a sample of its own, as paired samples are read."""
         raise NotImplementedError
 
     def labelled(
@@ -100,7 +105,10 @@ class ImageModality(Modality):
 
     def samples(self, source: str, *, split: str, column: str | None, streaming: bool, seed: int) -> Samples:
         dataset, column = load_images(source, split=split, image_column=column, streaming=streaming)
-        return _samples(_shuffled(dataset, seed), ImageReader(self.transform(), column), seed)
+        return _samples(_shuffled(dataset, seed), self.reader(column), seed)
+
+    def reader(self, column: str) -> SampleReader:
+        return ImageReader(self.transform(), column)
 
     def labelled(
         self, source: str, *, split: str, column: str | None, label_column: str | None = None, limit: int | None = None
@@ -125,8 +133,7 @@ class AudioModality(Modality):
 
     def samples(self, source: str, *, split: str, column: str | None, streaming: bool, seed: int) -> Samples:
         dataset, column = load_audio(source, split=split, audio_column=column, streaming=streaming)
-        limits = {"min_duration": self.data.get("min_seconds", 0.1), "max_duration": self.data.get("max_seconds")}
-        reader = AudioReader(self.processor, column, **limits)
+        reader = self.reader(column)
         if streaming or "max_batch_seconds" not in self.data:
             return _samples(_shuffled(dataset, seed), reader, seed)
         lengths = clip_lengths(dataset, reader)
@@ -139,6 +146,10 @@ class AudioModality(Modality):
                 "read: lower min_seconds in the recipe, or check the files"
             )
         return PretrainingSamples(dataset.select(kept), reader, seed=seed, lengths=[lengths[index] for index in kept])
+
+    def reader(self, column: str) -> AudioReader:
+        limits = {"min_duration": self.data.get("min_seconds", 0.1), "max_duration": self.data.get("max_seconds")}
+        return AudioReader(self.processor, column, **limits)
 
     def labelled(
         self, source: str, *, split: str, column: str | None, label_column: str | None = None, limit: int | None = None
@@ -193,6 +204,9 @@ class TextModality(Modality):
         documents = _shuffled(dataset, seed)  # before they are cut
         blocks = pack_documents(documents, self.processor, self.block_length, text_column=column)
         return _samples(blocks, TextReader(self.processor), seed)
+
+    def reader(self, column: str) -> SampleReader:
+        return SentenceReader(self.processor, column, self.block_length)
 
     def labelled(
         self, source: str, *, split: str, column: str | None, label_column: str | None = None, limit: int | None = None

@@ -226,7 +226,7 @@ def _finish(trainer: Data2VecTrainer, parts: Mapping[str, RunPart], output: Path
         for part in parts.values():
             part.draw_features(trainer.model, output)
         print("Pictures: " + ", ".join(str(path) for path in sorted(output.glob("*.png"))))
-    if broken := [name for part in parts.values() for name in part.samples.unreadable()]:
+    if broken := trainer.train_dataset.unreadable():
         shown = "".join(f"\n  {name}" for name in broken[:20])
         more = f"\n  and {len(broken) - 20} more" if len(broken) > 20 else ""
         print(f"Unreadable and passed over:{shown}{more}")

@@ -40,6 +40,14 @@ class PretrainOptions:
         default=None,
         metadata={"help": "Of several modalities: a device's micro-batch, in the recipe's unit: vision=8 audio=6 ..."},
     )
+    pairs: str | None = field(
+        default=None,
+        metadata={
+            "help": "Table of paired samples, with columns image, audio and text, to train on as well; the model needs "
+            "--config cross_modal_layers=1."
+        },
+    )
+    pairs_batch_size: int = field(default=8, metadata={"help": "Pairs in a device's micro-batch of them."})
     mixing_ratio: list[str] | None = field(
         default=None, metadata={"help": "How often micro-batches of a modality come: audio=2 vision=1 ..."}
     )

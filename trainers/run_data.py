@@ -5,12 +5,16 @@ from typing import Any
 
 from transformers.utils import logging
 
+from modeling_data2vec.cross_modal import PAIRS
+
 from .mixed_samples import MixedSamples, Source
 from .modality_order import temperature_shares
+from .pairs import PairsReader, load_pairs
 from .pretraining_options import PretrainOptions
 from .recipe_parts import SAMPLING_RATE, RecipePart
 from .recipes import Recipe
 from .run_parts import RunPart, by_modality_name
+from .samples import PretrainingSamples
 from .trainer import Data2VecTrainer
 from .training_arguments import Data2VecTrainingArguments
 
@@ -21,6 +25,8 @@ def train_dataset(
     options: PretrainOptions, args: Data2VecTrainingArguments, recipe: Recipe, parts: Mapping[str, RunPart]
 ) -> Any:
     """The samples of the only modality, or a mix."""
+    if options.pairs and len(parts) < 2:
+        raise ValueError(f"--pairs is {options.pairs!r}, but the run has only {', '.join(parts)}: leave it out")
     if not any(part.label for part in parts.values()):
         (part,) = parts.values()
         if args.max_batch_length and getattr(part.samples, "lengths", None) is None:
@@ -39,8 +45,23 @@ def train_dataset(
         if in_seconds:
             _say_lengths_are_unknown(args)
         sources[name] = Source(part.samples, batch_size=args.per_device_train_batch_size if in_seconds else int(size))
-    exact = options.mixing_temperature is None
-    return MixedSamples(sources, _shares(options, recipe, parts), exact=exact)
+    shares = _shares(options, recipe, parts)
+    if options.pairs:
+        sources[PAIRS] = _pairs(options.pairs, options.pairs_batch_size, args.seed, parts)
+        shares[PAIRS] = min(shares.values())
+    return MixedSamples(sources, shares, exact=options.mixing_temperature is None)
+
+
+def _pairs(table: str, batch_size: int, seed: int, parts: Mapping[str, RunPart]) -> Source:
+    """Paired samples of those of the run's modalities that a table has, read as the modalities' own are."""
+    dataset, columns = load_pairs(table)
+    readers = {name: parts[name].data.reader(column) for name, column in columns.items() if name in parts}
+    if len(readers) < 2:
+        raise ValueError(
+            f"--pairs {table} has {', '.join(columns)}, and the run {', '.join(parts)}: pairs need two or more "
+            "modalities that both have"
+        )
+    return Source(PretrainingSamples(dataset, PairsReader(readers), seed=seed), batch_size)
 
 
 def _say_lengths_are_unknown(args: Data2VecTrainingArguments) -> None:
@@ -90,9 +111,8 @@ def say_what_differs(trainer: Data2VecTrainer, recipe: Recipe) -> None:
     else:
         (name,) = recipe.modalities
         batches = {name: None if args.max_batch_length else args.per_device_train_batch_size * steps}
-    for name, batch in batches.items():
-        part = recipe.modalities[name]
-        say_other_batch(recipe.name, part, batch)
+    for name, part in recipe.modalities.items():
+        say_other_batch(recipe.name, part, batches.get(name))
     if args.max_steps > 0 and args.get_warmup_steps(args.max_steps) >= args.max_steps:
         raise ValueError(
             f"warmup_steps is {args.get_warmup_steps(args.max_steps)}, but the run ends at max_steps "
