@@ -1,4 +1,4 @@
-"""Loading weights from safetensors alone: pickles can run code."""
+"""Loading weights from safetensors alone, since pickles can run code; initial ones for what is not loaded."""
 
 import os
 from typing import Any
@@ -6,6 +6,15 @@ from typing import Any
 
 class SafeLoading:
     """A mixin of every model class: `from_pretrained` takes safetensors, or pickles by `use_safetensors=False`."""
+
+    def _initialize_weights(self, module: Any, is_custom_code: bool = False) -> None:
+        """As transformers' for its own models, whose `_init_weights` sees every module.
+
+        Of other packages' models it takes a module without weights of its own, such as a decoder of several layers, for
+        one whose weights were loaded, and passes it over. Ours needs no such care: it sets weights by functions that
+        leave loaded ones alone.
+        """
+        super()._initialize_weights(module)  # type: ignore[misc]
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
