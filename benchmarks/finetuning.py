@@ -8,7 +8,7 @@ folder). Then `finetune` trains
 
 - all weights, from random and from pretrained ones,
 - LoRA and a head on pretrained weights,
-- a head alone on both.
+- a head alone on both (not for phrases).
 
 A seed decides which samples are labelled, the head, the order and, without pretraining, the weights. Every run is a
 process of its own with the same steps and settings for random and pretrained weights; results are kept in
@@ -45,10 +45,11 @@ METHODS = {
 # (kind of data, task of `data2vec finetune`, figure, {labelled samples, or None for all: training steps}, batch)
 TASKS = {
     "fashion": ("vision", "image-classification", "accuracy", {600: 400, 6_000: 1_000}, 16),
-    "phrases": ("audio", "ctc", "cer", {None: 1_000}, 8),
+    "phrases": ("audio", "ctc", "cer", {None: 500}, 8),
     "glosses": ("text", "text-classification", "accuracy", {100: 150, 1_000: 400, 10_000: 1_200}, 16),
     "reviews": ("text", "text-classification", "accuracy", {100: 150, 1_000: 400, None: 1_000}, 16),
 }
+TOO_LITTLE = {("phrases", "head, pretrained"), ("phrases", "head, random")}  # one linear layer can't spell
 RATES = {"all weights": 1e-3, "LoRA": 3e-3, "head": 1e-2}
 
 
@@ -197,7 +198,7 @@ def main() -> None:
             for labels in TASKS[task][3]:
                 for method in METHODS:
                     key = name_of(task, labels, method, seed)
-                    if key not in results:
+                    if key not in results and (task, method) not in TOO_LITTLE:
                         one = [str(options.folder), task, labels, method, seed]
                         results[key] = run_apart("--one", json.dumps(one))
                         file.write_text(json.dumps(results, indent=2))
