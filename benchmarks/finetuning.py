@@ -45,9 +45,9 @@ METHODS = {
 # (kind of data, task of `data2vec finetune`, figure, {labelled samples, or None for all: training steps}, batch)
 TASKS = {
     "fashion": ("vision", "image-classification", "accuracy", {600: 400, 6_000: 1_000}, 16),
-    "phrases": ("audio", "ctc", "cer", {None: 500}, 8),
     "glosses": ("text", "text-classification", "accuracy", {100: 150, 1_000: 400, 10_000: 1_200}, 16),
     "reviews": ("text", "text-classification", "accuracy", {100: 150, 1_000: 400, None: 1_000}, 16),
+    "phrases": ("audio", "ctc", "cer", {None: 1_200}, 4),
 }
 TOO_LITTLE = {("phrases", "head, pretrained"), ("phrases", "head, random")}  # one linear layer can't spell
 RATES = {"all weights": 1e-3, "LoRA": 3e-3, "head": 1e-2}
