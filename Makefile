@@ -4,14 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo demo-vision demo-speech demo-text test test-slow test-common lint types clean
+.PHONY: demo demo-vision demo-speech demo-text demo-all test test-slow test-common lint types clean
 
 MODALITY ?= vision
 SOUNDS := /usr/share/asterisk/sounds
 PRETRAIN := OMP_NUM_THREADS=1 $(BIN)/data2vec pretrain
 
 # One thread each: more of them only get in each other's way in models this small.
-demo: demo-$(MODALITY)  ## pretrain a tiny model in minutes on a CPU; MODALITY=vision, speech or text
+demo: demo-$(MODALITY)  ## pretrain a tiny model in minutes on a CPU; MODALITY=vision, speech, text or all
 
 demo-vision: $(READY)  # scikit-learn's digits
 	rm -rf demo
@@ -26,11 +26,17 @@ demo-text: $(READY)  # the language reference that comes with Python
 	$(BIN)/data2vec tokenizer --dataset python-docs --vocab_size 2000 --output_dir demo/tokenizer
 	$(PRETRAIN) --recipe data2vec2-text-tiny --dataset python-docs --tokenizer demo/tokenizer --output_dir demo
 
+demo-all: $(SOUNDS) $(READY)  # all three of them around one trunk
+	rm -rf demo
+	$(BIN)/data2vec tokenizer --dataset python-docs --vocab_size 2000 --output_dir demo/tokenizer
+	$(PRETRAIN) --recipe data2vec2-tiny --dataset audio=$(SOUNDS) text=python-docs vision=digits \
+		--tokenizer demo/tokenizer --probe_split vision=test --output_dir demo
+
 $(SOUNDS):
 	@echo "$@ is missing: apt-get install -y asterisk-core-sounds-en-g722" >&2; exit 2
 
 demo-%:
-	@echo "MODALITY is '$*', but must be vision, speech or text" >&2; exit 2
+	@echo "MODALITY is '$*', but must be vision, speech, text or all" >&2; exit 2
 
 test: $(READY)  ## all tests but the slow ones
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)

@@ -45,9 +45,9 @@ METHODS = {
 # (kind of data, task of `data2vec finetune`, figure, {labelled samples, or None for all: training steps}, batch)
 TASKS = {
     "fashion": ("vision", "image-classification", "accuracy", {600: 400, 6_000: 1_000}, 16),
-    "phrases": ("audio", "ctc", "cer", {None: 500}, 8),
     "glosses": ("text", "text-classification", "accuracy", {100: 150, 1_000: 400, 10_000: 1_200}, 16),
     "reviews": ("text", "text-classification", "accuracy", {100: 150, 1_000: 400, None: 1_000}, 16),
+    "phrases": ("audio", "ctc", "cer", {None: 1_200}, 4),
 }
 TOO_LITTLE = {("phrases", "head, pretrained"), ("phrases", "head, random")}  # one linear layer can't spell
 RATES = {"all weights": 1e-3, "LoRA": 3e-3, "head": 1e-2}
@@ -90,8 +90,9 @@ def finetune_once(folder: str, task: str, labels: int | None, method: str, seed:
     from transformers import AutoConfig, AutoModel, AutoProcessor, set_seed
     from transformers.utils import logging
 
-    from modeling_data2vec.trainers.finetuning import FinetuneOptions, finetune
+    from modeling_data2vec.trainers.finetuning import finetune
     from modeling_data2vec.trainers.finetuning_arguments import FinetuneArguments
+    from modeling_data2vec.trainers.finetuning_options import FinetuneOptions
 
     torch.set_num_threads(1)
     logging.set_verbosity_error()

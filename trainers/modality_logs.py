@@ -74,6 +74,42 @@ def by_modality(history: Sequence[Mapping[str, float]]) -> dict[str, list[dict[s
     return {name: [part for entry in history if (part := _part(entry, f"{name}/"))] for name in prefixes}
 
 
+SUMMARY = {
+    "loss": ("loss", "{:.2f}"),
+    "loss_below_constant": ("below a constant predictor", "{:.0%}"),
+    "position_explained": ("explained by position", "{:.0%}"),
+    "student_rank": ("rank of student", "{:.0f}"),
+    "feature_encoder_rank": ("of feature encoder", "{:.0f}"),
+}
+
+
+def summary_table(history: Sequence[Mapping[str, float]]) -> str:
+    """What a run has come to, as Markdown: a row for each modality, figures at its first and last log.
+
+    Args:
+        history: `trainer.state.log_history`.
+
+    Example:
+        >>> print(summary_table([{"step": 1, "loss": 2.0}, {"step": 9, "loss": 1.0}]).splitlines()[-1])
+        | model | 1 to 9 | 2.00 to 1.00 | | | | |
+    """
+    lines = [
+        f"| | steps | {' | '.join(head for head, _ in SUMMARY.values())} |",
+        f"|---|---:|{'---:|' * len(SUMMARY)}",
+    ]
+    for name, entries in by_modality(history).items():
+        logs = [entry for entry in entries if "loss" in entry]
+        if not logs:
+            continue
+        first, last = logs[0], logs[-1]
+        cells = [
+            f" {form.format(first[key])} to {form.format(last[key])} " if key in first and key in last else " "
+            for key, (_, form) in SUMMARY.items()
+        ]
+        lines.append(f"| {name or 'model'} | {first['step']:.0f} to {last['step']:.0f} |{'|'.join(cells)}|")
+    return "\n".join(lines)
+
+
 def _part(entry: Mapping[str, float], prefix: str) -> dict[str, float]:
     figures = {key.removeprefix(prefix): value for key, value in entry.items() if key.startswith(prefix)}
     return {"step": entry["step"], **figures} if figures and "step" in entry else {}

@@ -16,6 +16,7 @@ from .callbacks import ProbeCallback
 from .joint_processor import JointProcessor
 from .mixed_samples import MixCollator
 from .modalities import MODALITIES, Modality
+from .modality_logs import summary_table
 from .modality_names import INPUT_OF_MODALITY, config_of, modalities_of
 from .pretraining_options import PretrainOptions
 from .quiet import errors_only
@@ -225,6 +226,7 @@ def _finish(trainer: Data2VecTrainer, parts: Mapping[str, RunPart], output: Path
         plot_curves(history, output / "curves.png")
         for part in parts.values():
             part.draw_features(trainer.model, output)
+        print("\n" + summary_table(history) + "\n")
         print("Pictures: " + ", ".join(str(path) for path in sorted(output.glob("*.png"))))
     if broken := trainer.train_dataset.unreadable():
         shown = "".join(f"\n  {name}" for name in broken[:20])
