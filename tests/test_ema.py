@@ -8,7 +8,7 @@ from torch import nn
 from transformers import get_cosine_schedule_with_warmup
 
 from modeling_data2vec.ema import copy_weights, ema_decay_at, update_ema
-from modeling_data2vec.trainers.schedules import TRI_STAGE_SCALE, tri_stage
+from modeling_data2vec.trainers.schedules import TRI_STAGE_START, tri_stage
 
 
 def entries(part: str) -> list[tuple[str, str]]:
@@ -39,7 +39,7 @@ def test_reference_schedules_ema(name, entry):
 def test_reference_schedules_lr(name, entry):
     schedule = reference_cases.load(name).info["lr"][entry]
     if schedule["type"] == "tri_stage":
-        assert schedule["other"]["init_lr_scale"] == schedule["other"]["final_lr_scale"] == TRI_STAGE_SCALE
+        assert schedule["other"]["init_lr_scale"] == schedule["other"]["final_lr_scale"] == TRI_STAGE_START
         factor = tri_stage(schedule["max_update"], schedule["phase_ratio"])
         for step, expected in schedule["step_lr"]:
             assert schedule["peak_lr"] * factor(step) == pytest.approx(expected, rel=1e-6), step
