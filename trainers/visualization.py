@@ -176,7 +176,7 @@ def _draw_content(axis: Axes, history: History) -> None:
     _line(axis, history, "teacher_student_cosine", "cosine of predictions and targets", BLUE)
     _line(axis, history, "position_explained", "targets explained by position alone", ORANGE)
     axis.set_ylim(min(0.0, axis.get_ylim()[0]), 1.05)
-    dress(axis, "Agreement, and how much is position", "cosine, share")
+    dress(axis, "Agreement; share of position", "cosine, share")
 
 
 def _draw_schedules(axis: Axes, history: History) -> None:
