@@ -21,6 +21,8 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from modeling_data2vec.configuration_pretraining import WaveformShape
+
 from .audio import AUDIO, AudioReader, clip_lengths
 from .metrics import IGNORED, transcript_metrics
 from .samples import PretrainingSamples, SampleReader, UnreadableError
@@ -57,13 +59,6 @@ def letter_tokenizer(letters: dict[str, int]) -> Wav2Vec2CTCTokenizer:
             eos_token=None,
             word_delimiter_token=DELIMITER,
         )
-
-
-def num_frames(config: Any, samples: Any) -> Any:
-    """Frames that a model's convolutions make of so many samples: an int, or a tensor of them."""
-    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
-        samples = (samples - kernel) // stride + 1
-    return samples
 
 
 class CTC(Task):
@@ -175,7 +170,8 @@ class CTC(Task):
         ids = logits.argmax(-1)
         mask = inputs.get("attention_mask")
         if mask is not None:
-            frames = num_frames(self.config, mask.long().sum(1))  # [B]
+            # Called as a function, since transformers' own configs have the fields but not the method.
+            frames = WaveformShape.num_frames(self.config, mask.long().sum(1))  # [B]
             padding = np.arange(ids.shape[1])[None] >= frames.cpu().numpy()[:, None]
             ids[ids.new_tensor(padding).bool()] = self.config.pad_token_id
         return ids
@@ -206,7 +202,7 @@ class TranscriptReader:
             raise UnreadableError("its transcript is empty")
         sample: dict[str, Any] = self.reader(example, rng)
         letters = self.task.tokenizer(text).input_ids
-        frames = num_frames(self.task.config, len(sample["input_values"]))
+        frames = WaveformShape.num_frames(self.task.config, len(sample["input_values"]))
         needed = len(letters) + sum(one == other for one, other in pairwise(letters))
         if frames < needed:
             raise UnreadableError(
