@@ -4,8 +4,8 @@
     python benchmarks/inference.py --quick    # small models
 
 Random weights, sdpa attention, fp32, eval mode, no gradients, the same threads. All models of a table take turns;
-times are medians, in CPU time (user + system, all threads) on a CPU, in elapsed time on a GPU. Memory is the peak of a
-forward pass above what stands once the model is there, in a process of its own.
+times are medians, in CPU time (user + system, all threads) on a CPU, in elapsed time on a GPU. Memory is the peak of
+what PyTorch allocates in a forward pass, so without what libraries below it take for themselves.
 
 A second table is of batches of mixed lengths, of which 45% is padding: as the encoder takes them by itself (rows of
 similar length together), as one padded batch, and by `features.encode` in small batches of similar length. A third one
@@ -13,17 +13,14 @@ is what the choice of groups rests on.
 """
 
 import argparse
-import json
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
+from itertools import accumulate
 from unittest.mock import patch
 
 import torch
-from step import DEVICE, clock, resident_memory
+from step import DEVICE, clock
 from torch import Tensor
 from transformers import (
     Data2VecAudioConfig,
@@ -137,27 +134,19 @@ def forward(model: torch.nn.Module, batch: dict[str, Tensor], groups: bool = Tru
         model(**batch)
 
 
-def alone(modality: str, name: str, size: dict, lengths: list[float], groups: bool) -> None:
-    """Print the peak memory of one forward pass in bytes, above what stands before it."""
-    model = build(modality, name, size)
-    forward(model, batch_of(modality, random_samples(modality, lengths[:1])))  # libraries allocate once
-    batch = batch_of(modality, random_samples(modality, lengths))
+def peak(model: torch.nn.Module, batch: dict[str, Tensor], groups: bool = True) -> float:
+    """MiB that one forward pass allocates at its peak, above what stands before it."""
     if DEVICE.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         forward(model, batch, groups)
-        print(torch.cuda.max_memory_allocated() - before)
-        return
-    Path("/proc/self/clear_refs").write_text("5")  # the peak is now what there is
-    before = resident_memory("VmRSS")
-    forward(model, batch, groups)
-    print(resident_memory("VmHWM") - before)
-
-
-def memory(*run: object) -> float:
-    """MiB that `alone` measures in a process of its own."""
-    command = [sys.executable, __file__, "--alone", json.dumps(run)]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]) / 2**20
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        forward(model, batch, groups)
+    assert profile.profiler is not None
+    changes = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    changes.sort(key=lambda event: event.start_ns())
+    return max(accumulate(event.nbytes() for event in changes)) / 2**20
 
 
 def print_rows(seconds: dict[str, float], peaks: dict[str, float]) -> None:
@@ -165,8 +154,8 @@ def print_rows(seconds: dict[str, float], peaks: dict[str, float]) -> None:
     first = next(iter(seconds))
     print("| | ms | times the first | peak memory of activations | times the first |\n|---|---:|---:|---:|---:|")
     for name, taken in seconds.items():
-        peak = f" {peaks[name]:.0f} MiB | {peaks[name] / peaks[first]:.2f} " if name in peaks else " | "
-        print(f"| {name} | {1e3 * taken:.0f} | {taken / seconds[first]:.2f} |{peak}|")
+        memory = f" {peaks[name]:.0f} MiB | {peaks[name] / peaks[first]:.2f} " if name in peaks else " | "
+        print(f"| {name} | {1e3 * taken:.0f} | {taken / seconds[first]:.2f} |{memory}|")
 
 
 def side_by_side(modality: str, size: dict, count: int, length: float, repetitions: int, measure_memory: bool) -> None:
@@ -175,7 +164,7 @@ def side_by_side(modality: str, size: dict, count: int, length: float, repetitio
     models = {name: build(modality, name, size) for name in builders(modality, size)}
     seconds = in_turns({name: lambda m=model: forward(m, batch) for name, model in models.items()}, repetitions)
     measured = models if measure_memory else {}
-    print_rows(seconds, {name: memory(modality, name, size, [length] * count, True) for name in measured})
+    print_rows(seconds, {name: peak(model, batch) for name, model in measured.items()})
 
 
 def mixed(modality: str, size: dict, count: int, longest: float, repetitions: int, measure_memory: bool) -> None:
@@ -196,9 +185,9 @@ def mixed(modality: str, size: dict, count: int, longest: float, repetitions: in
     seconds = in_turns(functions, repetitions)
     peaks = {}
     if measure_memory:
-        peaks = {name: memory(modality, name, size, lengths, True) for name in others}
-        peaks[f"{ours}, as it is"] = memory(modality, ours, size, lengths, True)
-        peaks[f"{ours}, one padded batch"] = memory(modality, ours, size, lengths, False)
+        peaks = {name: peak(models[name], batch) for name in others}
+        peaks[f"{ours}, as it is"] = peak(own, batch)
+        peaks[f"{ours}, one padded batch"] = peak(own, batch, groups=False)
     print_rows(seconds, peaks)
 
 
@@ -221,10 +210,7 @@ def main() -> None:
     parser.add_argument("--tables", choices=TABLES, nargs="+", default=TABLES)
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--alone", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.alone:
-        return alone(*json.loads(options.alone))
     size = QUICK if options.quick else BASE
     print(f"{DEVICE}, {torch.get_num_threads()} thread(s), torch {torch.__version__}", end=", ")
     print(f"width {size['hidden_size']}, {size['num_hidden_layers']} layers, {options.repetitions} repetitions")

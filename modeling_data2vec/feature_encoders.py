@@ -102,7 +102,7 @@ class FeatureEncoder(nn.Module):
     def contextualize(
         self, embedding: Embedding, mask: Tensor | None = None, ids_keep: Tensor | None = None, **kwargs: object
     ) -> tuple[Tensor, list]:
-        """Add positions, prepend the extra tokens, run norm and prenet.
+        """Add positions, prepend the extra tokens, run norm and prenet: `arrange`, then `run_prenet`.
 
         Args:
             embedding: B samples of T positions.
@@ -112,6 +112,12 @@ class FeatureEncoder(nn.Module):
         Returns:
             tokens [R, E + V, D], and an attention mask for each layer of the trunk.
         """
+        return self.run_prenet(*self.arrange(embedding, mask, ids_keep), **kwargs)
+
+    def arrange(
+        self, embedding: Embedding, mask: Tensor | None = None, ids_keep: Tensor | None = None
+    ) -> tuple[Tensor, list]:
+        """The prenet's input [R, E + V, D], and an attention mask for each layer of prenet and trunk."""
         positions = self.relative_positions(embedding, mask)
         if ids_keep is None:
             visible, visible_valid = embedding.tokens, embedding.valid
@@ -126,8 +132,10 @@ class FeatureEncoder(nn.Module):
             if visible_valid is not None:
                 visible_valid = F.pad(visible_valid, (self.config.num_extra_tokens, 0), value=True)
         attention_masks = self._attention_masks(visible, visible_valid, embedding.grid, ids_keep)
+        return self.dropout(self.norm(visible)), attention_masks
 
-        hidden_states = self.dropout(self.norm(visible))
+    def run_prenet(self, hidden_states: Tensor, attention_masks: list, **kwargs: object) -> tuple[Tensor, list]:
+        """What `arrange` made, through the prenet's layers: tokens [R, E + V, D], and the trunk's attention masks."""
         layerdrop = self.config.prenet_layerdrop if self.training else 0.0
         for layer, attention_mask in zip(self.prenet, attention_masks, strict=False):
             if layerdrop > 0.0 and float(torch.rand(())) < layerdrop:
@@ -246,7 +254,8 @@ class WaveformConv(nn.Module):
             x = self.conv(x.transpose(1, 2)).transpose(1, 2)
         else:
             x = strided_conv(self.conv, x)
-        return F.gelu(self.norm(x))
+        x = self.norm(x)  # by the same name: the largest tensors of all are gone as soon as they may
+        return F.gelu(x)
 
 
 class AudioFeatureEncoder(FeatureEncoder):
@@ -307,8 +316,8 @@ class AudioFeatureEncoder(FeatureEncoder):
     def num_positions(self, length: int) -> int:
         return self.config.num_frames(length)
 
-    def contextualize(
-        self, embedding: Embedding, mask: Tensor | None = None, ids_keep: Tensor | None = None, **kwargs: object
+    def arrange(
+        self, embedding: Embedding, mask: Tensor | None = None, ids_keep: Tensor | None = None
     ) -> tuple[Tensor, list]:
         """As the base class; in training without a mask, which is that for a task, after `spec_augment`."""
         config = self.config
@@ -323,7 +332,7 @@ class AudioFeatureEncoder(FeatureEncoder):
                 mask_feature_length=config.mask_feature_length,
             )
             embedding = replace(embedding, tokens=tokens)
-        return super().contextualize(embedding, mask, ids_keep, **kwargs)
+        return super().arrange(embedding, mask, ids_keep)
 
     def drop_local_encoder(self) -> None:
         self.convs = self.feature_norm = self.feature_projection = None

@@ -99,9 +99,10 @@ def _encode_together(
 ) -> BaseModelOutputWithPooling:
     config = feature_encoder.config
     embedding = feature_encoder.embed(inputs, attention_mask)
-    tokens, attention_masks = feature_encoder.contextualize(embedding, **kwargs)
+    tokens, attention_masks = feature_encoder.arrange(embedding)
     valid = embedding.valid
-    del embedding  # its features would fill memory beside the trunk
+    del embedding  # its features would fill memory beside the layers
+    tokens, attention_masks = feature_encoder.run_prenet(tokens, attention_masks, **kwargs)
     hidden_states = trunk(tokens, attention_masks, weights=weights, **kwargs)
     pooled = mean_over_positions(hidden_states[:, config.num_extra_tokens :], valid)
     if valid is not None and config.padding == "exact":
