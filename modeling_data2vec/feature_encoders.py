@@ -112,7 +112,8 @@ class FeatureEncoder(nn.Module):
         Returns:
             tokens [R, E + V, D], and an attention mask for each layer of the trunk.
         """
-        return self.run_prenet(*self.arrange(embedding, mask, ids_keep), **kwargs)
+        tokens, attention_masks = self.arrange(embedding, mask, ids_keep)
+        return self.run_prenet(tokens, attention_masks, **kwargs)
 
     def arrange(
         self, embedding: Embedding, mask: Tensor | None = None, ids_keep: Tensor | None = None

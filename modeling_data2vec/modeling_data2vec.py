@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.utils.output_capturing import OutputRecorder
 
 from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
 from .core import Data2VecCore, StudentTeacher
@@ -23,6 +24,13 @@ from .slices import SliceLoading
 from .specialisation import TrunkDifferences
 from .student_teacher import Data2Vec2StudentTeacher
 from .trunk import Data2Vec2Attention, Data2Vec2Layer, Data2Vec2Trunk, Weights
+
+
+def recorded_layers() -> OutputRecorder:
+    """Where transformers finds hidden states: it counts the prenet's layers, too, so that -1 is the trunk's last."""
+    recorder = OutputRecorder(Data2Vec2Layer)
+    recorder.num_hidden_layers_key = "depth"  # not an argument in the oldest transformers, which finds none by number
+    return recorder
 
 
 class Data2Vec2PreTrainedModel(SliceLoading, PreTrainedModel):
@@ -38,7 +46,7 @@ class Data2Vec2PreTrainedModel(SliceLoading, PreTrainedModel):
     _supports_flex_attn = True
     _supports_flash_attn = True
     _supports_attention_backend = True
-    _can_record_outputs = {"hidden_states": Data2Vec2Layer, "attentions": Data2Vec2Attention}  # noqa: RUF012
+    _can_record_outputs = {"hidden_states": recorded_layers(), "attentions": Data2Vec2Attention}  # noqa: RUF012
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

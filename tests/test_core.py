@@ -12,6 +12,7 @@ from transformers import (
     ViTImageProcessorPil,
     ViTModel,
 )
+from transformers.utils import output_capturing
 
 from modeling_data2vec import Data2Vec2VisionConfig, Data2Vec2VisionForPreTraining, Data2Vec2VisionModel
 from modeling_data2vec.trainers import ImageMaskCollator
@@ -323,3 +324,12 @@ def test_hidden_states_of_every_layer():
     output = model(torch.randn(2, 1, 8, 8), output_hidden_states=True)
     assert len(output.hidden_states) >= TINY["num_hidden_layers"] + TINY["num_prenet_layers"]
     assert torch.equal(output.hidden_states[-1], output.last_hidden_state)
+
+
+@pytest.mark.skipif(not hasattr(output_capturing, "selected_hidden_states"), reason="came with transformers 5.23")
+def test_hidden_states_by_number_count_the_prenet():
+    model, images = tiny_model().base_model.eval(), torch.randn(2, 1, 8, 8)
+    every = model(images, output_hidden_states=True).hidden_states
+    some = model(images, output_hidden_states=[1, -1]).hidden_states
+    assert [number for number, states in enumerate(some) if states is not None] == [1, len(every) - 1]
+    assert torch.equal(some[1], every[1]) and torch.equal(some[-1], every[-1])

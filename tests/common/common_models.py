@@ -126,11 +126,6 @@ class ImageTest(ModelTesterMixin, unittest.TestCase):
     def test_model_get_set_embeddings(self):
         pass
 
-    def test_can_capture_specific_layers_hidden_states(self):
-        """Without a prenet, since transformers looks for layers by their numbers up to `num_hidden_layers` alone."""
-        self.model_tester = ImageTester(num_prenet_layers=0, num_hidden_layers=2)
-        super().test_can_capture_specific_layers_hidden_states()
-
 
 class TextTest(ModelTesterMixin, unittest.TestCase):
     all_model_classes = (
