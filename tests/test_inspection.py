@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from modeling_data2vec import Data2Vec2AudioConfig, Data2Vec2TextConfig, Data2Vec2VisionConfig
+from modeling_data2vec import Data2Vec2AudioConfig, Data2Vec2Config, Data2Vec2TextConfig, Data2Vec2VisionConfig
 from modeling_data2vec.hub_configs import recipe_folder, recipe_names
 from modeling_data2vec.trainers.inspection import inspect, inspect_target
 from modeling_data2vec.trainers.recipes import load_recipe
@@ -80,10 +80,26 @@ def test_every_recipe_can_be_inspected(name):
         assert 0 < shape.num_visible < shape.num_positions and shape.batch_size >= 1
 
 
-def test_of_several_modalities_one_is_inspected():
-    with pytest.raises(ValueError, match=r"several modalities: name one with --modality \(audio, text, vision\)"):
-        inspect_target("data2vec2-tiny")
-    assert inspect_target("data2vec2-tiny", modality="vision").shape.batch_size == 8
+def test_several_modalities_and_one_of_them(tmp_path):
+    joint, vision = inspect_target("data2vec2-tiny"), inspect_target("data2vec2-tiny", modality="vision")
+    assert vision.shape.batch_size == 8 and joint.parts["vision"] == vision
+    separate = [part.parameters for part in joint.parts.values()]
+    assert max(one.encoder for one in separate) < joint.parameters.encoder < sum(one.encoder for one in separate)
+    assert joint.memory.total > max(part.memory.total for part in joint.parts.values()), "it holds all weights"
+    shown = dict(joint.rows())
+    assert shown["  audio an update"] == "8 seconds" and shown["more of each"] == "--modality audio, text, vision"
+    assert "| updates | 500 |" in joint.to_markdown() and "mixed precision" in joint.to_text()
+    longer = inspect_target("data2vec2-tiny", seconds=1, tokens=64)
+    assert longer.parts["audio"].seconds == 1 and longer.parts["text"].shape.num_positions == 64
+
+    config = load_recipe("data2vec2-tiny").model_config()
+    config.save_pretrained(tmp_path)
+    assert inspect_target(str(tmp_path)).parameters == joint.parameters
+    Data2Vec2Config(audio_config=config.of("audio"), vision_config=config.of("vision")).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"tokens is 9, but .* has no text: leave tokens out"):
+        inspect_target(str(tmp_path), tokens=9)
+    with pytest.raises(ValueError, match="has the modalities audio, vision, but not 'text'"):
+        inspect_target(str(tmp_path), modality="text")
 
 
 def test_recipe_by_folder_and_file():

@@ -154,7 +154,9 @@ class InspectOptions:
     dtype_bytes: int = field(default=2, metadata={"help": "2 for half precision, 4 for fp32."})
     seconds: float | None = field(default=None, metadata={"help": "Length of a clip; default: 10, or the recipe's."})
     tokens: int | None = field(default=None, metadata={"help": "Length of a sequence; default: the recipe's."})
-    modality: str | None = field(default=None, metadata={"help": "Part of a joint model: audio, text or vision."})
+    modality: str | None = field(
+        default=None, metadata={"help": "Part of a joint model: audio, text or vision; default: the whole."}
+    )
 
 
 def run_inspect(argv: list[str]) -> None:

@@ -60,6 +60,11 @@ class Inspection:
         """What the model, or this part of it, is for: "audio", "text" or "vision"."""
         return MODALITY_OF_INPUT[self.main_input]
 
+    @property
+    def precision(self) -> str:
+        """In words."""
+        return "fp32" if self.dtype_bytes == 4 else "mixed precision"
+
     def rows(self) -> list[tuple[str, str]]:
         """What is shown: (quantity, value)."""
         shape, counts, flops, memory = self.shape, self.parameters, self.flops, self.memory
@@ -86,13 +91,21 @@ class Inspection:
             ("  teacher", f"{flops.teacher / flops.total:.0%}"),
             (
                 "memory, an estimate",
-                f"{_bytes(memory.total)} in {'fp32' if self.dtype_bytes == 4 else 'mixed precision'}",
+                f"{_bytes(memory.total)} in {self.precision}",
             ),
             ("  weights, gradients, Adam", _bytes(memory.weights + memory.gradients + memory.optimizer)),
             ("  teacher", _bytes(memory.teacher)),
             ("  activations", _bytes(memory.activations)),
         ]
         return rows if self.recipe is None else rows + self._run(self.recipe)
+
+    def to_text(self) -> str:
+        """Plain text, one quantity a line."""
+        return _text(self.name, self.rows())
+
+    def to_markdown(self) -> str:
+        """A markdown table."""
+        return _markdown(self.name, self.rows())
 
     def _run(self, recipe: Recipe) -> list[tuple[str, str]]:
         """The rows about the whole run."""
@@ -107,17 +120,53 @@ class Inspection:
         rows.append(("the whole run", _flops(updates * part.global_batch / micro_batch * self.flops.total)))
         return rows
 
+
+@dataclass(frozen=True)
+class JointInspection:
+    """What `inspect_target` found of a model with several modalities; shown as an `Inspection` is.
+
+    Attributes:
+        name: recipe, folder or Hub id.
+        parts: each modality, as if it were a model of its own.
+        parameters: of the joint model.
+        memory: of a micro-batch of that modality which needs most.
+    """
+
+    name: str
+    parts: dict[str, Inspection]
+    parameters: Parameters
+    memory: StepMemory
+
+    def rows(self) -> list[tuple[str, str]]:
+        """What is shown: (quantity, value)."""
+        counts, parts = self.parameters, self.parts
+        separate = sum(part.parameters.encoder for part in parts.values())
+        flops = sum(part.flops.total for part in parts.values())
+        precision = next(iter(parts.values())).precision
+        rows = [
+            ("encoder", f"{_count(counts.encoder)} parameters; as separate models {_count(separate)}"),
+            *((f"  {name}, a slice of it", _count(part.parameters.encoder)) for name, part in parts.items()),
+            ("decoders", f"{_count(counts.decoder)} parameters"),
+            ("teacher", f"{_count(counts.teacher)} parameters, not trained"),
+            ("in all", f"{_count(counts.total)} parameters, {_count(counts.trainable)} trained"),
+            ("a micro-batch of each", f"{_flops(flops)} forward and backward"),
+            *((f"  {name}", f"{part.flops.total / flops:.0%}") for name, part in parts.items()),
+            ("memory, an estimate", f"{_bytes(self.memory.total)} in {precision}"),
+        ]
+        recipe = next(iter(parts.values())).recipe
+        if recipe is not None:
+            rows.append(("updates", f"{recipe.training['max_steps']:,}"))
+            for name, part in recipe.modalities.items():
+                rows.append((f"  {name} an update", f"{part.global_batch:,.10g} {part.unit}"))
+        return [*rows, ("more of each", f"--modality {', '.join(parts)}")]
+
     def to_text(self) -> str:
         """Plain text, one quantity a line."""
-        rows = self.rows()
-        width = max(len(label) for label, _ in rows)
-        return "\n".join([self.name, *(f"  {label:<{width}}  {value}" for label, value in rows), MEMORY_NOTE])
+        return _text(self.name, self.rows())
 
     def to_markdown(self) -> str:
         """A markdown table."""
-        lines = [f"| {self.name} | |", "|---|---|"]
-        lines += [f"| {label.strip()} | {value} |" for label, value in self.rows()]
-        return "\n".join([*lines, "", MEMORY_NOTE])
+        return _markdown(self.name, self.rows())
 
 
 def inspect_target(
@@ -128,7 +177,7 @@ def inspect_target(
     seconds: float | None = None,
     tokens: int | None = None,
     modality: str | None = None,
-) -> Inspection:
+) -> Inspection | JointInspection:
     """Inspect a recipe or a model by name.
 
     Args:
@@ -137,35 +186,40 @@ def inspect_target(
             of audio; 16 without a recipe.
         dtype_bytes, seconds, tokens: as for `inspect`; sequences are by default the recipe's blocks, and clips not
             longer than its longest.
-        modality: which part of a joint model, as if it were a model of its own.
+        modality: which part of a joint model, as if it were a model of its own; None for the whole.
 
     Raises:
-        ValueError: if there is nothing of that name, it is not a data2vec model, lengths don't suit it, or it has
-            several modalities and none is named.
+        ValueError: if there is nothing of that name, it is not a data2vec model, or lengths don't suit it.
 
     Example:
         >>> inspection = inspect_target("data2vec2-vision-base")
         >>> inspection.shape.num_visible, round(inspection.parameters.encoder / 1e6)
         (39, 86)
     """
+    config, recipe = _load(name)
+    names = modalities_of(config)
+    sizes: dict[str, Any] = {"batch_size": batch_size, "dtype_bytes": dtype_bytes}
+    if modality is not None or len(names) == 1:
+        return _inspect_part(name, config, recipe, modality or names[0], seconds=seconds, tokens=tokens, **sizes)
+    for option, value, needed in (("seconds", seconds, "audio"), ("tokens", tokens, "text")):
+        if value is not None and needed not in names:
+            raise ValueError(f"{option} is {value}, but {name} has no {needed}: leave {option} out")
+    lengths: dict[str, dict[str, Any]] = {"audio": {"seconds": seconds}, "text": {"tokens": tokens}}
+    parts = {one: _inspect_part(name, config, recipe, one, **lengths.get(one, {}), **sizes) for one in names}
+    parameters = count_parameters(config)
+    memory = max(
+        (step_memory(config_of(config, one), part.shape, parameters, dtype_bytes) for one, part in parts.items()),
+        key=lambda estimate: estimate.total,
+    )
+    return JointInspection(next(iter(parts.values())).name, parts, parameters, memory)
+
+
+def _load(name: str) -> tuple[Any, Recipe | None]:
+    """The config of a recipe or a model, and the recipe."""
     path = Path(name)
     if name in recipe_names() or path.suffix in (".yaml", ".yml") or (path / "recipe.yaml").is_file():
         recipe = load_recipe(name)
-        modality, config = _part(recipe.model_config(), modality, name)
-        part = recipe.modalities[modality]
-        if isinstance(config, WaveformShape):
-            seconds = seconds or min(DEFAULT_SECONDS, part.data.get("max_seconds", DEFAULT_SECONDS))
-        if batch_size is None:
-            batch_size = max(1, int(part.micro_batch / (seconds if seconds and part.unit == "seconds" else 1)))
-        return inspect(
-            config,
-            batch_size=batch_size,
-            dtype_bytes=dtype_bytes,
-            seconds=seconds,
-            tokens=tokens or part.data.get("block_length"),
-            name=recipe.name,
-            recipe=recipe,
-        )
+        return recipe.model_config(), recipe
     try:
         model_class = pretraining_class_of(name)  # a ValueError says by itself which models can be inspected
     except OSError as error:
@@ -173,23 +227,38 @@ def inspect_target(
             f"{name!r} is no recipe ({', '.join(recipe_names())}), and no config could be loaded from it: "
             f"{str(error).splitlines()[0]}"
         ) from error
+    return model_class.config_class.from_pretrained(name), None
+
+
+def _inspect_part(
+    name: str,
+    whole: Any,
+    recipe: Recipe | None,
+    modality: str,
+    *,
+    batch_size: int | None,
+    dtype_bytes: int,
+    seconds: float | None = None,
+    tokens: int | None = None,
+) -> Inspection:
+    """One modality of a model; what isn't given is the recipe's."""
+    config = config_of(whole, modality)
+    if recipe is not None:
+        part = recipe.modalities[modality]
+        if isinstance(config, WaveformShape):
+            seconds = seconds or min(DEFAULT_SECONDS, part.data.get("max_seconds", DEFAULT_SECONDS))
+        if batch_size is None:
+            batch_size = max(1, int(part.micro_batch / (seconds if seconds and part.unit == "seconds" else 1)))
+        tokens = tokens or part.data.get("block_length")
     return inspect(
-        _part(model_class.config_class.from_pretrained(name), modality, name)[1],
+        config,
         batch_size=batch_size or 16,
         dtype_bytes=dtype_bytes,
         seconds=seconds,
         tokens=tokens,
-        name=name,
+        name=recipe.name if recipe else name,
+        recipe=recipe,
     )
-
-
-def _part(config: Any, modality: str | None, name: str) -> tuple[str, Any]:
-    """The modality of a model, or that which is asked for, and its config."""
-    names = modalities_of(config)
-    if modality is None and len(names) > 1:
-        raise ValueError(f"{name} has several modalities: name one with --modality ({', '.join(names)})")
-    modality = modality or names[0]
-    return modality, config_of(config, modality)
 
 
 def inspect(
@@ -245,7 +314,17 @@ def inspect(
     )
 
 
-# ---- how numbers are shown ----
+# ---- how all is shown ----
+
+
+def _text(name: str, rows: list[tuple[str, str]]) -> str:
+    width = max(len(label) for label, _ in rows)
+    return "\n".join([name, *(f"  {label:<{width}}  {value}" for label, value in rows), MEMORY_NOTE])
+
+
+def _markdown(name: str, rows: list[tuple[str, str]]) -> str:
+    lines = [f"| {name} | |", "|---|---|", *(f"| {label.strip()} | {value} |" for label, value in rows)]
+    return "\n".join([*lines, "", MEMORY_NOTE])
 
 
 def _scaled(value: float, units: tuple[str, ...], base: int = 1000) -> str:
