@@ -18,9 +18,9 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
 
 import torch
+from budgeted_runs import resident_memory
 from transformers import AutoModelForPreTraining
 
 from modeling_data2vec import Data2Vec2AudioConfig, Data2Vec2TextConfig, Data2Vec2VisionConfig
@@ -236,12 +236,6 @@ def measure_alone(repetitions: int, *step: object) -> dict[str, float]:
     command = [sys.executable, __file__, "--alone", json.dumps([repetitions, *step])]
     result = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(result.stdout.splitlines()[-1])
-
-
-def resident_memory(name: str) -> int:
-    """Bytes of this process now ("VmRSS") or at its peak ("VmHWM"); `ru_maxrss` would start at the parent's peak."""
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(next(line for line in status.splitlines() if line.startswith(name)).split()[1])
 
 
 def alone(repetitions: int, modality: str, settings: dict, batch: int, length: float, autocast: bool, padding: float):
