@@ -203,7 +203,8 @@ def _block_mask(
         positions = (positions[..., :, None] + stride * coordinate[..., None, :]).flatten(2)
     covered = torch.zeros(num_masks, length + 1, dtype=torch.bool, device=centres.device)
     # Shorter rows have fewer blocks: the others go to an extra column, which is cut off.
-    in_use = torch.arange(num_blocks, device=centres.device) < (rows * share).long()  # [N, blocks]
+    # In double, as `num_blocks`: a row has as many blocks in a batch as alone.
+    in_use = torch.arange(num_blocks, device=centres.device) < (rows.double() * share).long()  # [N, blocks]
     covered.scatter_(1, torch.where(in_use[..., None], positions, length).flatten(1), True)
     covered = covered[:, :length]
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tiny_runs import DECODER, NO_DROPOUT_1, NO_DROPOUT_2, NO_DROPOUT_SPEECH_1, SIZES
 
@@ -102,8 +102,8 @@ def test_a_sample_gives_the_same_alone_and_in_any_padded_batch(variant, attentio
     collator = mask_collator(model.config)
     examples = samples(model, lengths)
     together = figures(model, collator(examples))
-    for example, row in zip(examples, together, strict=True):
-        (alone,) = figures(model, collator([example]))
+    for one, row in zip(examples, together, strict=True):
+        (alone,) = figures(model, collator([one]))
         for name, value in alone.items():
             torch.testing.assert_close(row[name], value, rtol=1e-4, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
 
@@ -155,6 +155,7 @@ def test_a_user_mask_never_counts_padding():
 
 @settings(max_examples=30, deadline=None)
 @given(lengths=st.lists(st.integers(2, 80), min_size=1, max_size=6), prob=st.floats(0.1, 0.9), inverse=st.booleans())
+@example(lengths=[11, 10], prob=0.75, inverse=True)  # 10 * (1 - .75 + .05) / 3 is 1 in fp32, less in fp64
 def test_masks_depend_on_key_and_length_alone(lengths, prob, inverse):
     sizes = torch.tensor(lengths)
     keys = torch.arange(len(lengths), dtype=torch.int32) * 7919
