@@ -94,7 +94,9 @@ def test_the_teacher_gets_no_gradient_and_stays_in_eval_mode(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_half_precision_keeps_the_teacher_in_fp32(kind, tmp_path):
+def test_half_precision_keeps_the_teacher_in_fp32(kind, tmp_path, monkeypatch):
+    # oneDNN's bf16 kernels for processors with AMX change the loss of 1.0's speech by 16%.
+    monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
     whole = tiny_model(kind).eval()
     whole.save_pretrained(tmp_path)
     half = type(whole).from_pretrained(tmp_path, dtype=torch.bfloat16).eval()
@@ -104,8 +106,7 @@ def test_half_precision_keeps_the_teacher_in_fp32(kind, tmp_path):
     with torch.no_grad():
         expected, output = whole(**batch), half(**batch)
     assert output.targets.dtype == torch.float32
-    # Processors round products of bf16 differently: with AMX, 1.0's speech is 16% off.
-    assert float(output.loss) == pytest.approx(float(expected.loss), rel=0.25)
+    assert float(output.loss) == pytest.approx(float(expected.loss), rel=0.1)
     half.update_teacher(1)
     assert {parameter.dtype for parameter in half.teacher.parameters()} == {torch.float32}
 

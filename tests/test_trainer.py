@@ -171,11 +171,13 @@ def test_stopping_can_be_turned_off(tmp_path):
     ],
     ids=lambda overrides: next(iter(overrides)),
 )
-def test_training_modes_agree_with_the_plain_run(tmp_path, kind, overrides):
+def test_training_modes_agree_with_the_plain_run(tmp_path, kind, overrides, monkeypatch):
+    if "bf16" in overrides:  # see test_half_precision_keeps_the_teacher_in_fp32
+        monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
     plain = train(tmp_path / "plain", tiny_model(kind), max_steps=2)
     other = train(tmp_path / "other", tiny_model(kind), max_steps=2, **overrides)
     losses = [[entry["loss"] for entry in t.state.log_history if "loss" in entry] for t in (plain, other)]
-    assert losses[1] == pytest.approx(losses[0], rel=5e-2 if "bf16" in overrides else 1e-5)
+    assert losses[1] == pytest.approx(losses[0], rel=2e-2 if "bf16" in overrides else 1e-5)
     assert all(parameter.dtype == torch.float32 for parameter in other.model.teacher.parameters())
 
 
