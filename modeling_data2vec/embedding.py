@@ -32,3 +32,13 @@ class Embedding:
 def real_positions(counts: Tensor, length: int) -> Tensor:
     """bool [B, T], True at the first positions of each sample, `counts` [B] of them, of T = `length`."""
     return torch.arange(length, device=counts.device) < counts[:, None]
+
+
+def gather_rows(x: Tensor, ids: Tensor) -> Tensor:
+    """Pick positions of each sample for each of its masks: x [B, T, D], ids [B, M, V] to [B * M, V, D].
+
+    The samples are never repeated M times: one flat index reads straight from x.
+    """
+    batch, length, dim = x.shape
+    offsets = torch.arange(batch, device=ids.device).view(batch, 1, 1) * length
+    return x.reshape(batch * length, dim).index_select(0, (ids + offsets).flatten()).view(-1, ids.shape[-1], dim)

@@ -17,22 +17,12 @@ from .configuration_data2vec2 import (
     Data2Vec2VisionConfig,
 )
 from .convolutions import channels_last_conv, strided_conv
-from .embedding import Embedding, real_positions
+from .embedding import Embedding, gather_rows, real_positions
 from .initial_weights import init_as_pytorch
 from .positions import alibi_bias, sincos_positions_2d
 from .raw_inputs import check_images, check_tokens, check_waveforms
 from .spec_augment import random_keys, spec_augment
 from .trunk import Data2Vec2Layer
-
-
-def gather_rows(x: Tensor, ids: Tensor) -> Tensor:
-    """Pick positions of each sample for each of its masks: x [B, T, D], ids [B, M, V] to [B * M, V, D].
-
-    The samples are never repeated M times: one flat index reads straight from x.
-    """
-    batch, length, dim = x.shape
-    offsets = torch.arange(batch, device=ids.device).view(batch, 1, 1) * length
-    return x.reshape(batch * length, dim).index_select(0, (ids + offsets).flatten()).view(-1, ids.shape[-1], dim)
 
 
 class FeatureEncoder(nn.Module):

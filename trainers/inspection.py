@@ -27,8 +27,30 @@ POSITIONS = {"pixel_values": "patches", "input_values": "frames", "input_ids": "
 MEMORY_NOTE = "The memory leaves out the framework itself, temporary buffers, DDP's buckets and fragmentation."
 
 
+class Report:
+    """A name and rows of figures, shown as text or Markdown."""
+
+    name: str
+
+    def rows(self) -> list[tuple[str, str]]:
+        """What is shown: (quantity, value)."""
+        raise NotImplementedError
+
+    def to_text(self) -> str:
+        """Plain text, one quantity a line."""
+        rows = self.rows()
+        width = max(len(label) for label, _ in rows)
+        return "\n".join([self.name, *(f"  {label:<{width}}  {value}" for label, value in rows), MEMORY_NOTE])
+
+    def to_markdown(self) -> str:
+        """A markdown table."""
+        lines = [f"| {self.name} | |", "|---|---|"]
+        lines += [f"| {label.strip()} | {value} |" for label, value in self.rows()]
+        return "\n".join([*lines, "", MEMORY_NOTE])
+
+
 @dataclass(frozen=True)
-class Inspection:
+class Inspection(Report):
     """What `inspect` found; `to_text()` and `to_markdown()` show it.
 
     Attributes:
@@ -99,14 +121,6 @@ class Inspection:
         ]
         return rows if self.recipe is None else rows + self._run(self.recipe)
 
-    def to_text(self) -> str:
-        """Plain text, one quantity a line."""
-        return _text(self.name, self.rows())
-
-    def to_markdown(self) -> str:
-        """A markdown table."""
-        return _markdown(self.name, self.rows())
-
     def _run(self, recipe: Recipe) -> list[tuple[str, str]]:
         """The rows about the whole run."""
         part = recipe.modalities[self.modality]
@@ -122,7 +136,7 @@ class Inspection:
 
 
 @dataclass(frozen=True)
-class JointInspection:
+class JointInspection(Report):
     """What `inspect_target` found of a model with several modalities; shown as an `Inspection` is.
 
     Attributes:
@@ -142,7 +156,7 @@ class JointInspection:
         counts, parts = self.parameters, self.parts
         separate = sum(part.parameters.encoder for part in parts.values())
         flops = sum(part.flops.total for part in parts.values())
-        precision = next(iter(parts.values())).precision
+        any_part = next(iter(parts.values()))  # precision and recipe are those of all
         rows = [
             ("encoder", f"{_count(counts.encoder)} parameters; as separate models {_count(separate)}"),
             *((f"  {name}, a slice of it", _count(part.parameters.encoder)) for name, part in parts.items()),
@@ -151,22 +165,14 @@ class JointInspection:
             ("in all", f"{_count(counts.total)} parameters, {_count(counts.trainable)} trained"),
             ("a micro-batch of each", f"{_flops(flops)} forward and backward"),
             *((f"  {name}", f"{part.flops.total / flops:.0%}") for name, part in parts.items()),
-            ("memory, an estimate", f"{_bytes(self.memory.total)} in {precision}"),
+            ("memory, an estimate", f"{_bytes(self.memory.total)} in {any_part.precision}"),
         ]
-        recipe = next(iter(parts.values())).recipe
+        recipe = any_part.recipe
         if recipe is not None:
             rows.append(("updates", f"{recipe.training['max_steps']:,}"))
             for name, part in recipe.modalities.items():
                 rows.append((f"  {name} an update", f"{part.global_batch:,.10g} {part.unit}"))
         return [*rows, ("more of each", f"--modality {', '.join(parts)}")]
-
-    def to_text(self) -> str:
-        """Plain text, one quantity a line."""
-        return _text(self.name, self.rows())
-
-    def to_markdown(self) -> str:
-        """A markdown table."""
-        return _markdown(self.name, self.rows())
 
 
 def inspect_target(
@@ -314,17 +320,7 @@ def inspect(
     )
 
 
-# ---- how all is shown ----
-
-
-def _text(name: str, rows: list[tuple[str, str]]) -> str:
-    width = max(len(label) for label, _ in rows)
-    return "\n".join([name, *(f"  {label:<{width}}  {value}" for label, value in rows), MEMORY_NOTE])
-
-
-def _markdown(name: str, rows: list[tuple[str, str]]) -> str:
-    lines = [f"| {name} | |", "|---|---|", *(f"| {label.strip()} | {value} |" for label, value in rows)]
-    return "\n".join([*lines, "", MEMORY_NOTE])
+# ---- how numbers are shown ----
 
 
 def _scaled(value: float, units: tuple[str, ...], base: int = 1000) -> str:
