@@ -1,6 +1,7 @@
 """exporting.py: files of every encoder and head give what PyTorch gives, whatever the batch and the length."""
 
 import json
+import logging
 import subprocess
 import sys
 
@@ -115,7 +116,7 @@ def images(tmp_path_factory):
     return folder
 
 
-def test_the_command_writes_all_that_serving_needs(images, tmp_path, capsys):
+def test_the_command_writes_all_that_serving_needs(images, tmp_path, capsys, caplog):
     folder = tmp_path / "exported"
     assert data2vec_cli.main(["export", str(images), str(folder), "--quantize", "int8"]) == 0
     assert {"model.onnx", "model.int8.onnx", "config.json", "preprocessor_config.json"} == {
@@ -127,6 +128,10 @@ def test_the_command_writes_all_that_serving_needs(images, tmp_path, capsys):
         f"Wrote {folder}/{name}" for name in ("model.onnx", "model.int8.onnx")
     ]
     assert not list(tmp_path.glob("*.incomplete"))
+    assert not [one.getMessage() for one in caplog.records if one.name == "root"]  # of those who export, to themselves
+    logging.warning("heard")
+    logging.getLogger("modeling_data2vec.core").warning("heard, too")
+    assert [one.getMessage() for one in caplog.records][-2:] == ["heard", "heard, too"]
 
 
 def test_torch_alone_runs_a_program(images, tmp_path):

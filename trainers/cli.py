@@ -29,6 +29,7 @@ from .pretraining import pretrain
 from .pretraining_options import PretrainOptions
 from .published_models import check_recipe, listing
 from .publishing import PushOptions, publish
+from .quiet import errors_only_of
 from .recipes import load_recipe
 from .tokenization import TokenizerOptions, build_tokenizer
 from .training_arguments import Data2VecTrainingArguments
@@ -227,9 +228,9 @@ def run_export(argv: list[str]) -> None:
     parser.add_argument("model", help="model folder or Hub id")
     parser.add_argument("destination", help="a folder that does not exist yet")
     options, rest = parser.parse_args_into_dataclasses(argv)
-    for name in ("torch.onnx", "onnx_ir", "onnxscript", "root"):  # what they say is for those who work on them
-        logging.getLogger(name).setLevel(logging.ERROR)
-    for name, difference in export(rest.model, rest.destination, options).items():
+    with errors_only_of("torch.onnx", "onnx_ir", "onnxscript"):  # what they say is for those who work on them
+        differences = export(rest.model, rest.destination, options)
+    for name, difference in differences.items():
         print(f"Wrote {rest.destination}/{name}: differs from PyTorch by {difference:.1e} of its largest output.")
 
 
