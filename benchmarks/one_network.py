@@ -1,13 +1,14 @@
 """One network: a trunk that speech, images and text share, against three of their own.
 
-    nice python benchmarks/one_network.py --folder one_network      # 5 variants x 3 seeds, goes on where it was stopped
+    nice python benchmarks/one_network.py --folder one_network      # 6 variants x 3 seeds, goes on where it was stopped
     python benchmarks/one_network.py --folder one_network --table   # what there is so far, as Markdown
 
 Variants: "separate" is three models, each of one modality; the others are one model of all three, whose modalities have
-nothing of their own in the trunk, or norms and biases, or low-rank differences, or heads that predict one modality's
-pooled latents from another's for Tux Paint's stamps. Every run is `Data2VecTrainer` on one thread with the settings of
-`benchmarks/one_network/settings.yaml`. A modality has as many updates, micro-batches and hidden positions in its run of
-its own as in a joint one, so what is computed is the same; only the cross-modal variant computes more, for its pairs.
+nothing of their own in the trunk (with the settings' loss weights, or with equal ones), or norms and biases, or
+low-rank differences, or heads that predict one modality's pooled latents from another's for Tux Paint's stamps. Every
+run is `Data2VecTrainer` on one thread with the settings of `benchmarks/one_network/settings.yaml`. A modality has as
+many updates, micro-batches and hidden positions in its run of its own as in a joint one, so what is computed is the
+same; only the cross-modal variant computes more, for its pairs.
 
 Probed are the last layer's features, beside random weights: Fashion-MNIST and nouns' glosses with 1,000 labels, and the
 initials and finals of Mandarin syllables. Retrieval between pictures, words and speech of the 128 test stamps is by a
@@ -42,7 +43,7 @@ from modeling_data2vec import Data2Vec2Config, Data2Vec2ForPreTraining, Data2Vec
 from modeling_data2vec.configuration_data2vec2_joint import CONFIGS
 from modeling_data2vec.trainers import Data2VecTrainer, Data2VecTrainingArguments
 from modeling_data2vec.trainers.audio import AudioReader
-from modeling_data2vec.trainers.gradient_cosine import COSINE
+from modeling_data2vec.trainers.gradient_cosine import COSINE, NORM
 from modeling_data2vec.trainers.image_transform import ImageTransform
 from modeling_data2vec.trainers.images import ImageReader
 from modeling_data2vec.trainers.mixed_samples import MixCollator, MixedSamples, Source
@@ -52,12 +53,14 @@ from modeling_data2vec.trainers.samples import PretrainingSamples
 
 SETTINGS = Path(__file__).parent / "one_network" / "settings.yaml"
 MODALITIES = ("audio", "vision", "text")
+CROSS_MODAL = "shared + cross-modal"
 VARIANTS: dict[str, dict] = {
     SEPARATE: {},
     "shared": {},
+    "shared, equal weights": {"loss_weights": {}},  # instead of those of the settings
     "shared + norms": {"modality_norms": True},
     "shared + LoRA": {"modality_lora_rank": 8},
-    "shared + cross-modal": {},  # what it adds is in the settings
+    CROSS_MODAL: {},  # what it adds is in the settings
 }
 
 
@@ -117,7 +120,7 @@ def make_model(settings: dict, modalities: tuple[str, ...], steps: int, seed: in
 
 
 def train(model: Any, mix: MixedSamples, settings: dict, steps: int, seed: int) -> dict:
-    """Train a model; returns what it cost, the first and the last log, and the mean cosines between gradients."""
+    """Train a model; returns what it cost, the first and the last log, and how the modalities' gradients compare."""
     every = max(1, steps // 10)
     with tempfile.TemporaryDirectory() as folder:
         args = Data2VecTrainingArguments(
@@ -141,9 +144,8 @@ def train(model: Any, mix: MixedSamples, settings: dict, steps: int, seed: int) 
         trainer.train()
         seconds = time.process_time() - start
     logs = [entry for entry in trainer.state.log_history if "loss" in entry]
-    pairs = [key for key in logs[0] if key.startswith(COSINE)]
-    cosines = {pair.removeprefix(COSINE): statistics.mean(log[pair] for log in logs) for pair in pairs}
-    return {"cpu_minutes": seconds / 60, "logs": [logs[0], logs[-1]], "cosines": cosines}
+    gradients = {key: statistics.mean(log[key] for log in logs) for key in logs[0] if key.startswith((COSINE, NORM))}
+    return {"cpu_minutes": seconds / 60, "logs": [logs[0], logs[-1]], "gradients": gradients}
 
 
 def slices(model: Any) -> dict[str, Any]:
@@ -163,33 +165,40 @@ def parameters(model: Any) -> dict[str, int]:
     }
 
 
+def joint_fields(variant: str, settings: dict) -> dict:
+    """What the config of a variant's joint model has of its own."""
+    fields = {"loss_weights": settings["loss_weights"]} | VARIANTS[variant]
+    if variant == CROSS_MODAL:
+        own = settings["pairs"]
+        fields["loss_weights"] = fields["loss_weights"] | {"pairs": own["loss_weight"]}
+        fields["cross_modal_layers"] = own["cross_modal_layers"]
+    return fields
+
+
 def cell(variant: str, seed: int, steps: int, settings: dict, folder: Path, probes: Probes, pairs: Stamps) -> dict:
     """One variant with one seed: train, probe, retrieve; of "shared", random weights as well."""
-    groups = [(name,) for name in MODALITIES] if variant == SEPARATE else [MODALITIES]
-    fields = dict(VARIANTS[variant])
-    cross_modal = variant == "shared + cross-modal"
-    if cross_modal:
-        own = settings["pairs"]
-        fields |= {"cross_modal_layers": own["cross_modal_layers"], "loss_weights": {"pairs": own["loss_weight"]}}
+    groups, fields = [MODALITIES], joint_fields(variant, settings)
+    if variant == SEPARATE:
+        groups, fields = [(name,) for name in MODALITIES], {}
     result: dict[str, Any] = {"steps": steps, "cpu_minutes": 0.0, "logs": [], "probes": {}, "parameters": []}
     models = {}
     for modalities in groups:
         model = make_model(settings, modalities, steps, seed, fields)
         untrained = copy.deepcopy(model) if variant == "shared" else None
         mix = sources(folder, settings["data"], modalities, seed)
-        if cross_modal:
+        if variant == CROSS_MODAL:
             mix["pairs"] = pairs.source(seed)
         run = train(model, MixedSamples(mix), settings, steps, seed)
         result["cpu_minutes"] += run["cpu_minutes"]
         result["logs"].append(run["logs"])
-        result["cosines"] = run["cosines"]
+        result["gradients"] = run["gradients"]
         result["parameters"].append(parameters(model))
         for name, encoder in slices(model).items():
             result["probes"][name] = probes.score(encoder, name)
             models[name] = model
             print(f"{variant}, seed {seed}: {name} {result['probes'][name]}", flush=True)
     result["retrieval"] = {"ridge": pairs.retrieval(models)}
-    if cross_modal:
+    if variant == CROSS_MODAL:
         result["retrieval"]["heads"] = pairs.retrieval(models, model)
     if untrained is not None:
         scores = {name: probes.score(encoder, name) for name, encoder in slices(untrained).items()}

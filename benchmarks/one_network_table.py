@@ -4,6 +4,7 @@ import statistics
 
 from budgeted_runs import summary
 
+from modeling_data2vec.trainers.gradient_cosine import COSINE, NORM
 from modeling_data2vec.trainers.retrieval import Retrieval, retrieval_table
 
 RANDOM, SEPARATE = "random weights", "separate"
@@ -58,17 +59,18 @@ def parameter_rows(variants: dict[str, Runs]) -> list[str]:
     return lines
 
 
-def cosine_rows(variants: dict[str, Runs]) -> list[str]:
-    """Mean cosine between the gradients of two members of the mix on the trunk's weights."""
+def gradient_rows(variants: dict[str, Runs], kind: str) -> list[str]:
+    """Means of `gradient_cosine/...` or `gradient_norm/...` on the trunk's weights."""
     rows: dict[str, dict[str, list[float]]] = {}
     for variant, runs in variants.items():
         for run in runs.values():
-            for pair, cosine in run.get("cosines", {}).items():
-                rows.setdefault(variant, {}).setdefault(pair, []).append(cosine)
-    pairs = list(dict.fromkeys(pair for row in rows.values() for pair in row))
-    lines = [f"| variant | {' | '.join(pairs)} |", "|---|" + "---:|" * len(pairs)]
+            for key, value in run.get("gradients", {}).items():
+                if key.startswith(kind):
+                    rows.setdefault(variant, {}).setdefault(key.removeprefix(kind), []).append(value)
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    lines = [f"| variant | {' | '.join(columns)} |", "|---|" + "---:|" * len(columns)]
     for variant, row in rows.items():
-        cells = [summary(row[pair]) if pair in row else "" for pair in pairs]
+        cells = [summary(row[column]) if column in row else "" for column in columns]
         lines.append(f"| {variant} | {' | '.join(cells)} |")
     return lines
 
@@ -97,5 +99,7 @@ def report(results: dict[str, dict]) -> None:
     seeds = "; ".join(f"{variant}: {', '.join(map(str, sorted(runs)))}" for variant, runs in variants.items())
     steps = sorted({run["steps"] for run in results.values()})
     print(f"Updates of each modality: {', '.join(map(str, steps))}. Seeds so far: {seeds}.\n")
-    print("\n".join([*probe_rows(variants), "", *parameter_rows(variants), "", *cosine_rows(variants), ""]))
+    gradients = (gradient_rows(variants, kind) for kind in (COSINE, NORM))
+    for rows in (probe_rows(variants), parameter_rows(variants), *gradients):
+        print("\n".join([*rows, ""]))
     print(retrieval_rows(variants))

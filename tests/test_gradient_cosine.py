@@ -1,4 +1,4 @@
-"""Cosines of gradients that accumulate, against those computed apart."""
+"""Cosines and norms of gradients that accumulate, against those computed apart."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from torch import nn
 from modeling_data2vec.trainers.gradient_cosine import GradientCosine
 
 
-def test_cosines_are_those_of_gradients_computed_apart():
+def test_figures_are_those_of_gradients_computed_apart():
     torch.manual_seed(0)
     layer = nn.Linear(5, 3)
     data = {name: [torch.randn(4, 5) for _ in range(2)] for name in ("audio", "vision", "text")}
@@ -27,5 +27,6 @@ def test_cosines_are_those_of_gradients_computed_apart():
         f"gradient_cosine/{a}_{b}": float(torch.cosine_similarity(apart[a], apart[b], dim=0))
         for a, b in (("audio", "vision"), ("audio", "text"), ("vision", "text"))
     }
+    expected |= {f"gradient_norm/{name}": float(gradient.norm()) for name, gradient in apart.items()}
     assert cosine.take() == pytest.approx(expected, abs=1e-5)
     assert cosine.take() == {}

@@ -105,6 +105,7 @@ def test_gradient_cosines_are_logged(tmp_path):
     assert [all(pair in entry for pair in pairs) for entry in entries] == [False, True, False, True]
     values = torch.tensor([entries[1][pair] for pair in pairs])
     assert bool((values.abs() < 1).all()) and bool((values != 0).all())
+    assert all(entries[1][f"gradient_norm/{name}"] > 0 for name in ("audio", "text", "vision"))
 
 
 def test_watching_cosines_does_not_change_the_run(tmp_path):

@@ -1,4 +1,4 @@
-"""Do modalities help or fight each other? The cosine between their gradients on the shared weights."""
+"""Do modalities help or fight each other, and does one lead? Their gradients on the shared weights, compared."""
 
 from collections.abc import Callable, Iterable
 from itertools import combinations
@@ -6,15 +6,16 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
-COSINE = "gradient_cosine/"  # what the names of its figures begin with
+COSINE, NORM = "gradient_cosine/", "gradient_norm/"  # what the names of its figures begin with
 
 
 class GradientCosine:
-    """Cosine of each pair of modalities' gradients, taken from the gradients that accumulate in an optimizer step.
+    """Cosine of each pair of modalities' gradients and the norm of each, as they accumulate in an optimizer step.
 
     The modalities of a step come one after the other, so the gradient of one is what it adds to the sum: no backward
     pass is spent. A cosine near 1 says that an update for one modality serves the other as well, one below 0 that they
-    work against each other (Yu et al. 2020, "Gradient Surgery for Multi-Task Learning").
+    work against each other (Yu et al. 2020, "Gradient Surgery for Multi-Task Learning"). The modality with the largest
+    norm leads the shared weights; norms are those of the weighted losses, so loss weights even them out.
 
     Args:
         parameters: the shared weights.
@@ -27,7 +28,7 @@ class GradientCosine:
         ...     (weight * torch.tensor(gradient)).sum().backward()
         ...     cosine.record(name)
         >>> {name: round(value, 4) for name, value in cosine.take().items()}
-        {'gradient_cosine/audio_text': 0.7071}
+        {'gradient_cosine/audio_text': 0.7071, 'gradient_norm/audio': 1.0, 'gradient_norm/text': 1.4142}
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], reduce: Callable[[Tensor], Tensor] | None = None) -> None:
@@ -46,11 +47,12 @@ class GradientCosine:
         self._gradients[name] = total
 
     def take(self) -> dict[str, float]:
-        """The figures of the recorded step, `gradient_cosine/audio_text` and so on; none if nothing was recorded."""
+        """`gradient_cosine/audio_text`, `gradient_norm/audio` and so on of the recorded step; none without one."""
         pairs = combinations(self._gradients.items(), 2)
         cosines = {
             f"{COSINE}{first}_{second}": float(torch.cosine_similarity(a, b, dim=0))
             for (first, a), (second, b) in pairs
         }
+        norms = {f"{NORM}{name}": float(gradient.norm()) for name, gradient in self._gradients.items()}
         self._gradients = {}
-        return cosines
+        return cosines | norms
