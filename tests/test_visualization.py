@@ -1,11 +1,14 @@
 """Curves exist, decode, and leave out what was not logged."""
 
+from itertools import combinations
+
 import matplotlib
 import numpy as np
 import pytest
 from matplotlib import pyplot
 from PIL import Image
 
+from modeling_data2vec.trainers import visualization
 from modeling_data2vec.trainers.visualization import plot_curves
 
 
@@ -67,6 +70,21 @@ def test_curves_of_a_joint_run_have_a_row_for_each_modality(tmp_path):
         log[-1]["gradient_cosine/audio_text"] = -0.2
     array = pixels(plot_curves(log, tmp_path / "curves.png"))
     assert array.shape[:2] == (3 * 480, 5 * 630)  # what they share; two rows of loss, spread, rank, content, probes
+
+
+def test_every_pair_of_four_members_has_a_line(tmp_path, monkeypatch):
+    names = ("audio", "pairs", "text", "vision")
+    keys = [f"gradient_cosine/{a}_{b}" for a, b in combinations(names, 2)] + [f"gradient_norm/{one}" for one in names]
+    figures = []
+    monkeypatch.setattr(visualization, "save_figure", lambda figure, path: figures.append(figure))
+    plot_curves([{"step": step} | dict.fromkeys(keys, 0.1 * step) for step in (1, 2)], tmp_path / "curves.png")
+    cosines, norms = figures[0].axes
+    assert [text.get_text() for text in cosines.get_legend().get_texts()] == [
+        *("audio and pairs", "audio and text", "audio and vision", "pairs and text", "pairs and vision"),
+        "text and vision",
+    ]
+    assert [text.get_text() for text in norms.get_legend().get_texts()] == list(names)
+    assert len({line.get_color() for line in cosines.lines}) == 7  # and that at 0
 
 
 @pytest.mark.filterwarnings("error")

@@ -48,8 +48,8 @@ class Data2VecTrainingArguments(RunArguments):
     Args:
         mixing: of a joint model, "accumulate": each optimizer step covers all modalities, each by some of its
             micro-batches, so `gradient_accumulation_steps` is at least their number; "step": one modality a step.
-        gradient_cosine_steps: log the cosine between the modalities' gradients whenever a log's optimizer step is a
-            multiple of this; 0 for never.
+        gradient_cosine_steps: log the cosine between the modalities' gradients, and their norms, whenever a log's
+            optimizer step is a multiple of this; 0 for never.
         stop_on_collapse: stop a collapsed or diverged run after writing a checkpoint.
         health_patience: how many logs in a row must show a collapse before the run is stopped.
         health_start_step: first optimizer step that is judged; None for the end of the warm-up, at least 50.
@@ -62,7 +62,7 @@ class Data2VecTrainingArguments(RunArguments):
         default="accumulate", metadata={"help": "Modalities in an optimizer step: all ('accumulate') or one ('step')."}
     )
     gradient_cosine_steps: int = field(
-        default=0, metadata={"help": "Steps between logs of the cosine of the modalities' gradients; 0 for none."}
+        default=0, metadata={"help": "Steps between logs of how the modalities' gradients compare; 0 for none."}
     )
     stop_on_collapse: bool = field(default=True, metadata={"help": "Stop a collapsed or diverged run (exit code 3)."})
     health_patience: int = field(default=3, metadata={"help": "Logs in a row that must show a collapse."})

@@ -11,11 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
-from .gradient_cosine import COSINE
+from .gradient_cosine import COSINE, NORM
 from .modality_logs import by_modality
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
-BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#7F7F7F"
+BLUE, ORANGE, GREEN, PINK, YELLOW = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"
+SKY, GREY = "#56B4E9", "#7F7F7F"
 OF_MODALITIES = {"audio": BLUE, "text": ORANGE, "vision": GREEN, "pairs": PINK}
 INK = "#333333"
 
@@ -44,7 +45,7 @@ def plot_curves(log_history: History, path: str | PathLike[str]) -> Path:
     | effective rank | `student_rank`, `feature_encoder_rank` |
     | content or position | `teacher_student_cosine`, `position_explained` |
     | schedules | `learning_rate`, `ema_decay` |
-    | modalities | `audio/loss`, ... in a panel; `gradient_cosine/audio_text`, ... in another |
+    | modalities | `audio/loss`, ...; `gradient_cosine/audio_text`, ...; `gradient_norm/audio`, ...: a panel each |
     | probes | `probe_linear`, `probe_knn`, with baselines `probe_linear_random`, `probe_linear_raw`, ... dashed |
 
     Args:
@@ -86,7 +87,7 @@ def plot_curves(log_history: History, path: str | PathLike[str]) -> Path:
 def _panels(title: str, history: History) -> list[tuple[str, History, Callable[[Axes, History], None]]]:
     """What there is to draw of a log, in order: (title of the log, log, how to draw)."""
     found = {key for entry in history if "step" in entry for key in entry}
-    cosines = any(key.startswith(COSINE) for key in found)
+    cosines, norms = (any(key.startswith(kind) for key in found) for kind in (COSINE, NORM))
     choices: tuple[tuple[bool, Callable[[Axes, History], None]], ...] = (
         (not found.isdisjoint(("loss", "eval_loss", "constant_loss")), _draw_loss),
         (not found.isdisjoint(("target_std", "prediction_std", "target_spread", "feature_encoder_std")), _draw_spread),
@@ -94,6 +95,7 @@ def _panels(title: str, history: History) -> list[tuple[str, History, Callable[[
         (not found.isdisjoint(("teacher_student_cosine", "position_explained")), _draw_content),
         (not found.isdisjoint(("learning_rate", "ema_decay")), _draw_schedules),
         (cosines, _draw_gradient_cosines),
+        (norms, _draw_gradient_norms),
         (not found.isdisjoint(("probe_linear", "probe_knn")), _draw_probes),
     )
     return [(title, history, draw) for shown, draw in choices if shown]
@@ -199,11 +201,21 @@ def _draw_schedules(axis: Axes, history: History) -> None:
 
 
 def _draw_gradient_cosines(axis: Axes, history: History) -> None:
-    pairs = dict.fromkeys(key for entry in history for key in entry if key.startswith(COSINE))
-    for pair, color in zip(pairs, (BLUE, ORANGE, GREEN), strict=False):
-        _line(axis, history, pair, pair.removeprefix(COSINE).replace("_", " and "), color)
+    _draw_gradients(axis, history, COSINE)
     axis.axhline(0.0, color=GREY, linewidth=1.0, linestyle="--")
     dress(axis, "Gradients on the trunk (below 0: they fight)", "cosine", columns=3)
+
+
+def _draw_gradient_norms(axis: Axes, history: History) -> None:
+    _draw_gradients(axis, history, NORM)
+    axis.set_ylim(bottom=0)
+    dress(axis, "Gradients on the trunk (the largest leads)", "norm", columns=3)
+
+
+def _draw_gradients(axis: Axes, history: History, kind: str) -> None:
+    keys = sorted({key for entry in history for key in entry if key.startswith(kind)})
+    for key, color in zip(keys, (BLUE, ORANGE, GREEN, PINK, YELLOW, SKY), strict=False):  # 6 pairs are the most
+        _line(axis, history, key, key.removeprefix(kind).replace("_", " and "), color)
 
 
 def _draw_probes(axis: Axes, history: History) -> None:
