@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken
 from transformers import AutoTokenizer, RobertaTokenizer
-from transformers.utils import logging
 
 from modeling_data2vec import Data2Vec2TextConfig
 from modeling_data2vec.trainers.tokenization import TokenizerOptions, build_tokenizer, train_tokenizer
@@ -85,9 +84,7 @@ def test_too_small_a_vocabulary():
 
 
 def test_too_little_text_for_the_vocabulary(caplog):
-    logging.enable_propagation()
     small = train_tokenizer([string.ascii_lowercase], 8_000)
-    logging.disable_propagation()
     assert f"gave only {len(small)} tokens of the 8000" in caplog.text
     assert small.mask_token_id == len(small) - 1
 
