@@ -45,6 +45,14 @@ def _row_lengths(num_masks: int, length: int, lengths: Tensor | None, device: to
     return lengths.to(device, torch.int64)[:, None]
 
 
+def _whole_part(rows: Tensor, share: float, size: int = 1, plus: Tensor | float = 0.0) -> Tensor:
+    """`int(T * share / size + plus)` of the authors' Python, for each of `rows` [N, 1]: int64 [N, 1].
+
+    In double and in this order: 300 * (1 - 0.8) is below 60 there, and 60 in single precision.
+    """
+    return (rows.double() * share / size + plus).long()
+
+
 def _check(length: int, mask_prob: float, mask_length: int = 1) -> None:
     if not 0.0 < mask_prob < 1.0:
         raise ValueError(f"mask_prob is {mask_prob}, but must lie strictly between 0 and 1")
@@ -95,7 +103,7 @@ def random_mask(
     """
     _check(length, mask_prob)
     rows = _row_lengths(num_masks, length, lengths, generator.device)
-    visible = (rows * (1 - mask_prob)).long().clamp_(min=1).minimum(rows - 1)
+    visible = _whole_part(rows, 1 - mask_prob).clamp_(min=1).minimum(rows - 1)
     nothing = torch.zeros(num_masks, length, dtype=torch.bool, device=rows.device)
     return _choose(nothing, rows - visible, rows, generator)
 
@@ -186,31 +194,30 @@ def _block_mask(
     _check(length, mask_prob, mask_length)
     rows = _row_lengths(num_masks, length, lengths, generator.device)  # [N, 1]
     block_prob = 1 - mask_prob if inverse else mask_prob
-    share = (block_prob + mask_prob_adjust) / mask_length ** len(grid)
-    num_blocks = int(length * share)
+    share, size = block_prob + mask_prob_adjust, mask_length ** len(grid)
+    num_blocks = int(length * share / size)
 
     centres = _uniform(num_masks, num_blocks, generator, CENTRE_STREAM).mul(rows).long()  # [N, blocks]
     centres = centres.minimum(rows - 1)  # u * length can round up to length
     offsets = torch.arange(mask_length, device=centres.device) - mask_length // 2  # [len]
     positions = torch.zeros_like(centres)[..., None]  # [N, blocks, 1]
     stride = length
-    for size in grid:
-        stride //= size
-        last = size - 1 if lengths is None else rows[..., None] - 1  # rows differ in length on sequences only
-        coordinate = (centres // stride % size)[..., None] + offsets  # [N, blocks, len]
+    for extent in grid:
+        stride //= extent
+        last = extent - 1 if lengths is None else rows[..., None] - 1  # rows differ in length on sequences only
+        coordinate = (centres // stride % extent)[..., None] + offsets  # [N, blocks, len]
         coordinate = coordinate.clamp(min=0).minimum(torch.as_tensor(last, device=coordinate.device))
         # [N, blocks, cells so far, 1] + [N, blocks, 1, len] -> [N, blocks, cells]
         positions = (positions[..., :, None] + stride * coordinate[..., None, :]).flatten(2)
     covered = torch.zeros(num_masks, length + 1, dtype=torch.bool, device=centres.device)
     # Shorter rows have fewer blocks: the others go to an extra column, which is cut off.
-    # In double, as `num_blocks`: a row has as many blocks in a batch as alone.
-    in_use = torch.arange(num_blocks, device=centres.device) < (rows.double() * share).long()  # [N, blocks]
+    in_use = torch.arange(num_blocks, device=centres.device) < _whole_part(rows, share, size)  # [N, blocks]
     covered.scatter_(1, torch.where(in_use[..., None], positions, length).flatten(1), True)
     covered = covered[:, :length]
 
     if exact_count:
         # The bounds keep a tiny grid trainable: something is always visible and something always hidden.
-        counts = (rows * block_prob).long().clamp_(min=1).minimum(rows - 1)
+        counts = _whole_part(rows, block_prob).clamp_(min=1).minimum(rows - 1)
         covered = _choose(covered, counts, rows, generator)
     return (~covered & (torch.arange(length, device=rows.device) < rows)) if inverse else covered
 
@@ -254,7 +261,7 @@ def span_mask(
     _check(length, mask_prob, mask_length)
     rows = _row_lengths(num_masks, length, lengths, generator.device)  # [N, 1]
     chance = _uniform(num_masks, 1, generator, SPAN_STREAM).double()  # [N, 1]
-    num_spans = (rows * mask_prob / mask_length + chance).long().clamp_(min=1)
+    num_spans = _whole_part(rows, mask_prob, mask_length, chance).clamp_(min=1)
     places = rows
     if fit:
         room = rows - mask_length
