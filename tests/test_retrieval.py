@@ -109,7 +109,7 @@ def test_the_ridge_chooses_its_strength():
 
 def test_the_table_has_the_chance_level():
     table = retrieval_table({"model": {("audio", "text"): Retrieval({1: 0.25, 5: 0.5, 10: 1.0}, 3.0, 40)}})
-    assert "| model | 25.0 / 50.0 / 100.0; 3 |" in table
+    assert "| model | 25.0 / 50.0 / 100.0; 3.0 |" in table
     assert "| chance | 2.5 / 12.5 / 25.0; 20.5 |" in table
 
 

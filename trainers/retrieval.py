@@ -203,6 +203,6 @@ def retrieval_table(rows: Mapping[str, Mapping[tuple[str, str], Retrieval]]) -> 
         cells = []
         for pair in pairs:
             recalls = " / ".join(f"{100 * results[pair].recalls[k]:.1f}" for k in RECALLS)
-            cells.append(f"{recalls}; {results[pair].median_rank:g}")
+            cells.append(f"{recalls}; {results[pair].median_rank:.1f}")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join([*lines, "", f"Recall at 1 / 5 / 10 in %; median rank, among {num} samples."])
