@@ -236,6 +236,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1_200, help="updates of each modality")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--max_grad_norm", type=float, help="instead of the settings', as a control: see the docs")
     parser.add_argument("--table", action="store_true", help="print the results so far")
     options = parser.parse_args()
     if options.table:
@@ -247,7 +248,10 @@ def main() -> None:
     transformers_logging.disable_progress_bar()
     datasets.disable_progress_bars()
     logging.disable(logging.WARNING)
-    run_all(options, yaml.safe_load(SETTINGS.read_text()))
+    settings = yaml.safe_load(SETTINGS.read_text())
+    if options.max_grad_norm is not None:
+        settings["training"]["max_grad_norm"] = options.max_grad_norm
+    run_all(options, settings)
 
 
 if __name__ == "__main__":
