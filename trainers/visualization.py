@@ -209,7 +209,7 @@ def _draw_gradient_cosines(axis: Axes, history: History) -> None:
 def _draw_gradient_norms(axis: Axes, history: History) -> None:
     _draw_gradients(axis, history, NORM)
     axis.set_ylim(bottom=0)
-    dress(axis, "Gradients on the trunk (the largest leads)", "norm", columns=3)
+    dress(axis, "Norm of gradients (largest leads)", "norm", columns=3)
 
 
 def _draw_gradients(axis: Axes, history: History, kind: str) -> None:
