@@ -177,9 +177,9 @@ def joint_fields(variant: str, settings: dict) -> dict:
 
 def cell(variant: str, seed: int, steps: int, settings: dict, folder: Path, probes: Probes, pairs: Stamps) -> dict:
     """One variant with one seed: train, probe, retrieve; of "shared", random weights as well."""
-    groups, fields = [MODALITIES], joint_fields(variant, settings)
-    if variant == SEPARATE:
-        groups, fields = [(name,) for name in MODALITIES], {}
+    joint = variant != SEPARATE
+    groups = [MODALITIES] if joint else [(name,) for name in MODALITIES]
+    fields = joint_fields(variant, settings) if joint else {}
     result: dict[str, Any] = {"steps": steps, "cpu_minutes": 0.0, "logs": [], "probes": {}, "parameters": []}
     models = {}
     for modalities in groups:

@@ -89,7 +89,7 @@ def load_adapter(folder: str, *, merge: bool = False) -> Any:
     config = AutoConfig.from_pretrained(folder)
     name = config.architectures[0]
     base_class = getattr(transformers, name, None) or getattr(modeling_data2vec, name)
-    with errors_only():  # the head is new, until it is loaded with the adapter
+    with errors_only("transformers"):  # the head is new, until it is loaded with the adapter
         base = base_class.from_pretrained(adapter.base_model_name_or_path, config=config, ignore_mismatched_sizes=True)
     model = peft.PeftModel.from_pretrained(base, folder).eval()
     return model.merge_and_unload() if merge else model

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import logging
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,17 +28,17 @@ from .pretraining import pretrain
 from .pretraining_options import PretrainOptions
 from .published_models import check_recipe, listing
 from .publishing import PushOptions, publish
-from .quiet import errors_only_of
+from .quiet import errors_only, errors_only_at_root
 from .recipes import load_recipe
 from .tokenization import TokenizerOptions, build_tokenizer
 from .training_arguments import Data2VecTrainingArguments
 from .transcription import TranscribeOptions, transcribe
 
 
+@errors_only("datasets")
 def run(command: str, argv: list[str]) -> int:
     """Run a command; wrong input ends with one clear line and exit code 2, a collapsed run with 3."""
     transformers_logging.disable_progress_bar()  # of loading and saving weights; training has its own
-    logging.getLogger("datasets").setLevel(logging.ERROR)
     try:
         COMMANDS[command](argv)
     except CollapseError as error:
@@ -228,7 +227,8 @@ def run_export(argv: list[str]) -> None:
     parser.add_argument("model", help="model folder or Hub id")
     parser.add_argument("destination", help="a folder that does not exist yet")
     options, rest = parser.parse_args_into_dataclasses(argv)
-    with errors_only_of("torch.onnx", "onnx_ir", "onnxscript"):  # what they say is for those who work on them
+    # What they say is for those who work on them.
+    with errors_only("torch.onnx", "onnx_ir", "onnxscript"), errors_only_at_root():
         differences = export(rest.model, rest.destination, options)
     for name, difference in differences.items():
         print(f"Wrote {rest.destination}/{name}: differs from PyTorch by {difference:.1e} of its largest output.")

@@ -199,7 +199,7 @@ def _model(name: str, task: Task) -> tuple[Any, list[str]]:
     Raises:
         ValueError: it has none of the encoder's weights, or they have other shapes.
     """
-    with errors_only():
+    with errors_only("transformers"):
         model, info = task.auto_class.from_pretrained(
             name, config=task.config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
         )
@@ -257,7 +257,7 @@ def _finish(trainer: FinetuneTrainer, options: FinetuneOptions, samples: dict[st
 
 def _check_reload(model: Any, task: Task, folder: Path, samples: PretrainingSamples) -> None:
     """Require that what was saved gives the trained model's logits."""
-    with errors_only():
+    with errors_only("transformers"):
         again = task.auto_class.from_pretrained(folder, dtype=model.dtype).to(model.device).eval()
     plain = PretrainingSamples(samples.dataset, samples.reader, augment=False)
     batch = task.collate([plain[0]])

@@ -1,41 +1,36 @@
-"""Silence for a while: of what transformers says of weights that are as they should be, and of notes to developers."""
+"""Silence for a while, where weights are new or left out as they should be, or packages talk to their developers."""
 
-import logging as python_logging
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from transformers.utils import logging
-
 
 @contextmanager
-def errors_only() -> Iterator[None]:
-    """Let transformers say nothing but errors for a while."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
+def errors_only(*packages: str) -> Iterator[None]:
+    """Let packages say nothing but errors for a while."""
+    levels = {logger: logger.level for logger in map(logging.getLogger, packages)}
+    for logger in levels:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
+        for logger, level in levels.items():
+            logger.setLevel(level)
 
 
 @contextmanager
-def errors_only_of(*packages: str) -> Iterator[None]:
-    """Let packages, and whoever calls `logging.warning` without a logger, say nothing but errors for a while.
+def errors_only_at_root() -> Iterator[None]:
+    """The same for whoever calls `logging.warning`, without a logger.
 
-    The root logger gets a filter rather than a level: its level is also that of all loggers without one, ours too.
+    By a filter, since the root logger's level is that of all loggers without one, ours too.
     """
-    levels = {logger: logger.level for logger in map(python_logging.getLogger, packages)}
-    root = python_logging.getLogger()
+    root = logging.getLogger()
 
-    def is_error(record: python_logging.LogRecord) -> bool:
-        return record.levelno >= python_logging.ERROR
+    def is_error(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.ERROR
 
     root.addFilter(is_error)
-    for logger in levels:
-        logger.setLevel(python_logging.ERROR)
     try:
         yield
     finally:
         root.removeFilter(is_error)
-        for logger, level in levels.items():
-            logger.setLevel(level)

@@ -201,21 +201,18 @@ def _draw_schedules(axis: Axes, history: History) -> None:
 
 
 def _draw_gradient_cosines(axis: Axes, history: History) -> None:
-    _draw_gradients(axis, history, COSINE)
+    pairs = sorted({key for entry in history for key in entry if key.startswith(COSINE)})
+    for pair, color in zip(pairs, (BLUE, ORANGE, GREEN, PINK, YELLOW, SKY), strict=False):  # 6 pairs are the most
+        _line(axis, history, pair, pair.removeprefix(COSINE).replace("_", " and "), color)
     axis.axhline(0.0, color=GREY, linewidth=1.0, linestyle="--")
     dress(axis, "Gradients on the trunk (below 0: they fight)", "cosine", columns=3)
 
 
 def _draw_gradient_norms(axis: Axes, history: History) -> None:
-    _draw_gradients(axis, history, NORM)
+    for name, color in sorted(OF_MODALITIES.items()):
+        _line(axis, history, f"{NORM}{name}", name, color)
     axis.set_ylim(bottom=0)
     dress(axis, "Norm of gradients (largest leads)", "norm", columns=3)
-
-
-def _draw_gradients(axis: Axes, history: History, kind: str) -> None:
-    keys = sorted({key for entry in history for key in entry if key.startswith(kind)})
-    for key, color in zip(keys, (BLUE, ORANGE, GREEN, PINK, YELLOW, SKY), strict=False):  # 6 pairs are the most
-        _line(axis, history, key, key.removeprefix(kind).replace("_", " and "), color)
 
 
 def _draw_probes(axis: Axes, history: History) -> None:
