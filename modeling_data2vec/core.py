@@ -11,11 +11,11 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.utils import ModelOutput, logging
 
 from .configuration_pretraining import Data2VecPreTrainingConfig
-from .ema import copy_weights, ema_decay_at, update_ema
+from .ema import Teacher, copy_weights, ema_decay_at, update_ema
 from .embedding import Embedding
 from .losses import masked_mean, mean_over_positions, regression_loss
 from .safe_loading import SafeLoading
@@ -106,7 +106,7 @@ class Data2VecCore(SafeLoading):
     config: Any
     base_model: Any
     head: Any
-    teacher: nn.Module
+    teacher: Teacher
 
     # Beginnings of the names of those of the teacher's weights that are copied from the student, not averaged.
     copied_into_teacher: tuple[str, ...] = ()
@@ -117,8 +117,9 @@ class Data2VecCore(SafeLoading):
     # ---- the teacher ----
 
     def freeze_teacher(self) -> None:
-        """Keep the optimizer and training mode away from the teacher, and its weights in fp32."""
-        self.teacher.float().requires_grad_(False).eval()
+        """Keep the optimizer and training mode away from the teacher; its weights in fp32, or fp64 as the model's."""
+        precise = torch.promote_types(self.dtype, torch.float32)  # type: ignore[attr-defined]
+        self.teacher.to(precise).requires_grad_(False).eval()
 
     def sync_teacher(self) -> None:
         """Set the teacher to an exact copy of the student."""

@@ -1,7 +1,28 @@
 """The teacher's weights: an exponential moving average of the student's (arXiv 2202.03555 eq. 1 and §3.3)."""
 
+from collections.abc import Callable
+
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+
+class Teacher(nn.Module):
+    """Holds the averaged weights, and keeps them in fp32 when the model around them is converted to half precision.
+
+    An average in half precision hardly moves: most of its steps are smaller than the weights' rounding.
+    """
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Teacher":
+        """As `nn.Module`'s, which `to`, `half`, `bfloat16`, `cuda` and the like are made of."""
+
+        def in_full_precision(tensor: Tensor) -> Tensor:
+            converted = fn(tensor)
+            if not converted.is_floating_point() or converted.dtype.itemsize >= 4:
+                return converted
+            kept = converted if tensor.is_meta else tensor  # what is on no device has no values to keep
+            return kept.to(converted.device, torch.float32)
+
+        return super()._apply(in_full_precision, recurse)
 
 
 def ema_decay_at(step: int, ema_decay: float, ema_end_decay: float, ema_anneal_end_step: int) -> float:
@@ -43,8 +64,8 @@ def update_ema(teacher: nn.Module, student: nn.Module, decay: float, copied: tup
     if decay >= 1.0:
         return
     students = dict(student.named_parameters())
-    averaged: list[torch.Tensor] = []
-    sources: list[torch.Tensor] = []
+    averaged: list[Tensor] = []
+    sources: list[Tensor] = []
     for name, parameter in teacher.named_parameters():
         source = students[name]
         if source.requires_grad and not name.startswith(copied):

@@ -16,6 +16,7 @@ from transformers.utils.output_capturing import OutputRecorder
 
 from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
 from .core import Data2VecCore, StudentTeacher
+from .ema import Teacher
 from .feature_encoders import FeatureEncoder, WaveformConv
 from .heads import ConvDecoder
 from .length_groups import can_group, encode_in_groups, group_cost
@@ -146,7 +147,7 @@ def teacher_encoder(config: Any, feature_encoder_class: type[FeatureEncoder]) ->
     return own
 
 
-class Data2Vec2Teacher(nn.Module):
+class Data2Vec2Teacher(Teacher):
     """The averaged copy: a trunk and, by `teacher_scope`, a feature encoder of its own."""
 
     def __init__(self, config: Any, feature_encoder_class: type[FeatureEncoder]):

@@ -150,13 +150,14 @@ class Data2VecAudioForPreTraining(Data2VecEncoderForPreTraining, Data2VecAudioPr
                     init_as_pytorch(layer)
 
     def tokens(self, parts: Any, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        inputs = inputs.to(parts.feature_projection.layer_norm.weight.dtype)
         features = parts.feature_extractor(inputs).transpose(1, 2)  # [B, T, C]
         projection = parts.feature_projection
         return projection.projection(projection.layer_norm(features))  # [B, T, D]
 
     def embed(self, inputs: Tensor, attention_mask: Tensor | None) -> Embedding:
         check_waveforms(inputs, self.config.receptive_field)
-        tokens = self.tokens(self.base_model, inputs.to(self.dtype))
+        tokens = self.tokens(self.base_model, inputs)
         valid = None
         if attention_mask is not None:
             num_frames = self.config.num_frames(attention_mask.long().sum(1))  # [B]

@@ -11,6 +11,7 @@ from transformers.utils.output_capturing import capture_outputs
 from .configuration_data2vec2_joint import Data2Vec2Config
 from .core import Data2VecCore, Data2VecPreTrainingOutput, StudentTeacher
 from .cross_modal import CrossModalHeads, pretrain_on_pairs
+from .ema import Teacher
 from .length_groups import RECORDS
 from .modeling_data2vec import Data2Vec2PreTrainedModel, encode, teacher_encoder
 from .modeling_data2vec_audio import Data2Vec2AudioForPreTraining, Data2Vec2AudioModel
@@ -168,7 +169,7 @@ class Data2Vec2Model(Data2Vec2JointPreTrainedModel):
         return encode(self.feature_encoders[name], self.trunk, inputs, attention_mask, weights=weights, **kwargs)
 
 
-class JointTeacher(nn.Module):
+class JointTeacher(Teacher):
     """The averaged copy: trunk and differences, and those feature encoders that the modalities' scopes ask for."""
 
     def __init__(self, config: Data2Vec2Config):

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .core import Data2VecCore, Data2VecPreTrainingOutput
+from .ema import Teacher
 from .embedding import Embedding
 
 
@@ -55,7 +56,7 @@ class Data2VecEncoderForPreTraining(Data2VecCore):
         """What a constructor does after the native one: student, head, and the teacher that the config asks for."""
         setattr(self, self.base_model_prefix, encoder)  # type: ignore[attr-defined]
         self.head = head
-        self.teacher = nn.Module()
+        self.teacher = Teacher()
         names = [name for name, _ in encoder.named_children()] if self.config.teacher_scope == "model" else ["encoder"]
         for name in names:
             # The config stays shared, so that another attention implementation is for both.
@@ -127,7 +128,8 @@ class Data2VecEncoderForPreTraining(Data2VecCore):
     ) -> list[Tensor]:
         tokens, valid = self.teacher_tokens(inputs, embedding, attention_mask, mask)
         with recorded_outputs(self.target_modules(self.teacher.encoder)) as layers:
-            # In fp32, as its weights: not every norm takes half-precision input with them.
-            self.encode(self.teacher, tokens.float(), embedding.grid, valid)
+            # In the precision of its weights: not every norm takes half-precision input with them.
+            precise = next(self.teacher.parameters()).dtype
+            self.encode(self.teacher, tokens.to(precise), embedding.grid, valid)
         num_extra = layers[0].shape[1] - embedding.local_features.shape[1]
         return [layer[:, num_extra:] for layer in layers]
