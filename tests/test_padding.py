@@ -143,6 +143,32 @@ def test_hidden_frames_are_real_ones():
     assert batch["mask"].sum(2).tolist() == [[int(n * 0.5)] * 2 for n in frames]
 
 
+@pytest.mark.parametrize("variant", [*VARIANTS, *VARIANTS_1])
+def test_the_references_masks_hide_padding_in_text_of_2_alone(variant):
+    """What the authors mask before they pad, or by a row's own length, can hide no padding."""
+    model = build(variant, padding="reference")
+    batch = mask_collator(model.config)(samples(model, [40, 9, 23, 31]))
+    output = model(**batch)
+    output.loss.backward()
+    assert torch.isfinite(output.loss)
+    hidden = int((output.mask & ~output.valid[:, None]).sum())
+    if variant in VARIANTS_1 or variant.startswith("audio"):
+        assert hidden == 0
+        # Each row hides what the same clip or text hides alone, unless the shortest decides for all.
+        exact = mask_collator(build(variant).config)(samples(model, [40, 9, 23, 31]))
+        assert torch.equal(batch["mask"], exact["mask"])
+    else:
+        assert hidden > 0
+
+
+def test_speech_whose_rows_must_hide_equally_many_hides_no_padding():
+    """As in the published 1.0 recipe: the shortest row decides."""
+    model = build("audio 1.0", padding="reference", equal_mask_counts=True)
+    output = model(**mask_collator(model.config)(samples(model, [60, 20, 33])))
+    assert not (output.mask & ~output.valid[:, None]).any()
+    assert len(set(output.mask.sum(2).flatten().tolist())) == 1
+
+
 def test_a_user_mask_never_counts_padding():
     model = build("text")
     (long, short) = samples(model, [20, 10])

@@ -64,6 +64,9 @@ class MaskCollator:
             they leave and the noise's keys, that of 1.0 only masks.
     """
 
+    # Whether the authors' data2vec 2.0 draws these masks over padding as well (`padding="reference"`).
+    padding_hidden_in_reference = False
+
     def __init__(self, config: Any) -> None:
         self.config = config
         self.drops_positions = isinstance(config, Data2Vec2PreTrainingConfig)  # data2vec 1.0 replaces them
@@ -102,7 +105,8 @@ class MaskCollator:
         inputs, grid, lengths = self.batch(examples, keys)
         keys = derive_keys(keys[:, None], torch.arange(self.config.num_masks))  # [B, M]
         valid, row_lengths = None, None
-        if lengths is not None and self.config.padding == "exact":
+        hides_padding = self.padding_hidden_in_reference and self.drops_positions and self.config.padding == "reference"
+        if lengths is not None and not hides_padding:
             row_lengths = lengths.repeat_interleave(keys.shape[1])  # [B * M]
             valid = torch.arange(grid[0]) < lengths[:, None, None]  # [B, 1, T]
         mask = self.draw(keys.flatten(), grid, row_lengths).unflatten(0, keys.shape)  # [B, M, T]
@@ -195,6 +199,8 @@ class TextMaskCollator(MaskCollator):
         >>> tuple(batch["mask"].shape), batch["mask"].sum(2).tolist()
         ((2, 4, 12), [[6, 6, 6, 6], [4, 4, 4, 4]])
     """
+
+    padding_hidden_in_reference = True
 
     def batch(self, examples: Examples, keys: Tensor) -> tuple[dict[str, Tensor], tuple[int, ...], Tensor | None]:
         sequences = [example["input_ids"] for example in examples]
