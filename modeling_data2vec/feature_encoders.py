@@ -293,7 +293,7 @@ class AudioFeatureEncoder(FeatureEncoder):
         config = self.config
         check_waveforms(inputs, config.receptive_field)
         assert self.convs is not None and self.feature_norm is not None and self.feature_projection is not None
-        x = inputs.to(self.feature_projection.weight.dtype).unsqueeze(-1)  # [B, samples, 1]
+        x = inputs.to(self.feature_norm.weight.dtype).unsqueeze(-1)  # [B, samples, 1]; a linear layer may be quantised
         for conv in self.convs:
             x = conv(x)
         features = self.feature_projection(self.feature_norm(x))  # [B, T, D]

@@ -207,6 +207,19 @@ class Data2Vec2AudioForAudioFrameClassification(Data2Vec2AudioForLabels):
         )
 
 
+class TimeDelayLayer(TDNNLayer):
+    """transformers' dilated convolution over frames, which also runs when its linear layer is quantised."""
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """[B, T, C] to [B, T - (kernel - 1) * dilation, C']."""
+        if isinstance(self.kernel.weight, Tensor):
+            return super().forward(hidden_states)
+        length = hidden_states.shape[1] - (self.kernel_size - 1) * self.dilation
+        starts = (i * self.dilation for i in range(self.kernel_size))
+        windows = torch.cat([hidden_states[:, start : start + length] for start in starts], dim=-1)
+        return self.activation(self.kernel(windows))
+
+
 class Data2Vec2AudioForXVector(Data2Vec2AudioForLabels):
     """Vectors of speakers: dilated convolutions over frames, their mean and spread, two linear layers.
 
@@ -223,7 +236,7 @@ class Data2Vec2AudioForXVector(Data2Vec2AudioForLabels):
     def __init__(self, config: Data2Vec2AudioConfig):
         super().__init__(config)
         self.projector = nn.Linear(config.hidden_size, config.tdnn_dim[0])
-        self.tdnn = nn.ModuleList(TDNNLayer(config, i) for i in range(len(config.tdnn_dim)))
+        self.tdnn = nn.ModuleList(TimeDelayLayer(config, i) for i in range(len(config.tdnn_dim)))
         self.feature_extractor = nn.Linear(config.tdnn_dim[-1] * 2, config.xvector_output_dim)
         self.classifier = nn.Linear(config.xvector_output_dim, config.xvector_output_dim)
         self.objective = AMSoftmaxLoss(config.xvector_output_dim, config.num_labels)

@@ -63,7 +63,17 @@ class TrunkDifferences(nn.Module):
             init.uniform_(factor, -bound, bound)
 
     def weights(self, shared: Mapping[str, Tensor]) -> Weights:
-        """The trunk's weights of this modality, as far as they differ: `shared + difference`, by the trunk's names."""
+        """The trunk's weights of this modality, as far as they differ: `shared + difference`, by the trunk's names.
+
+        Raises:
+            ValueError: the trunk's weights are in another form.
+        """
+        if missing := [name for name in self.names.values() if name not in shared]:
+            raise ValueError(
+                f"the trunk has no weight {missing[0]} that a modality's difference could be added to: was it "
+                "quantised? Take the modality's part first (`slice`, or `from_pretrained` with `modality`), and "
+                "quantise that"
+            )
         own = {}
         for key, name in self.names.items():
             difference = self.full[key] if key in self.full else self.up[key] @ self.down[key]

@@ -1,10 +1,11 @@
 """What all pretraining models have in common: clear errors, half precision, a teacher that only follows."""
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
-from tiny_runs import KINDS, tiny_model, tiny_samples
+from tiny_runs import KINDS, OF_MODALITIES, tiny_joint_model, tiny_model, tiny_samples
 
 from modeling_data2vec.trainers.collators import mask_collator
 
@@ -109,6 +110,30 @@ def test_half_precision_keeps_the_teacher_in_fp32(kind, tmp_path, monkeypatch):
     assert float(output.loss) == pytest.approx(float(expected.loss), rel=0.1)
     half.update_teacher(1)
     assert {parameter.dtype for parameter in half.teacher.parameters()} == {torch.float32}
+
+
+@pytest.mark.filterwarnings("ignore:.*quanti:DeprecationWarning", "ignore:.*quanti:UserWarning")
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_encoder_quantised_to_int8_runs(kind):
+    encoder = tiny_model(kind).base_model.eval()
+    inputs = batch_of(tiny_model(kind))[encoder.main_input_name]
+    small = torch.ao.quantization.quantize_dynamic(encoder, {torch.nn.Linear}, dtype=torch.qint8)
+    with torch.no_grad():
+        expected, output = encoder(inputs).last_hidden_state, small(inputs).last_hidden_state
+    assert 0 < float((output - expected).norm()) < 0.05 * float(expected.norm())
+
+
+@pytest.mark.filterwarnings("ignore:.*quanti:DeprecationWarning", "ignore:.*quanti:UserWarning")
+@pytest.mark.parametrize("modality", OF_MODALITIES)
+def test_a_joint_encoder_quantised_to_int8_runs_unless_modalities_own_weights(modality):
+    single = tiny_model(OF_MODALITIES[modality])
+    inputs = {single.main_input_name: batch_of(single)[single.main_input_name]}
+    for fields, message in (({}, None), ({"modality_lora_rank": 2}, "was it quantised.*slice")):
+        encoder = tiny_joint_model(**fields).base_model.eval()
+        small = torch.ao.quantization.quantize_dynamic(encoder, {torch.nn.Linear}, dtype=torch.qint8)
+        with torch.no_grad(), nullcontext() if message is None else pytest.raises(ValueError, match=message):
+            output, expected = small(**inputs).last_hidden_state, encoder(**inputs).last_hidden_state
+            assert 0 < float((output - expected).norm()) < 0.05 * float(expected.norm())
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,6 +8,9 @@ from task_models import PAD, TASKS
 from tiny_runs import tiny_model
 from transformers import Trainer, TrainingArguments
 
+from modeling_data2vec import Data2Vec2AudioConfig
+from modeling_data2vec.modeling_data2vec_audio_tasks import TimeDelayLayer
+
 SPEECH = [name for name, task in TASKS.items() if task.modality == "speech"]
 SEQUENCES = [name for name, task in TASKS.items() if task.modality != "images"]
 LAYERED = ["classes of clips", "classes of frames", "voices"]
@@ -93,6 +96,40 @@ def test_shapes_hidden_states_and_tuples(name, tmp_path):
     expected = [value for value in plain.values() if value is not None]
     assert all(map(torch.equal, model(**batch, return_dict=False), expected))
     assert "loss" not in model(**TASKS[name].inputs(model))
+
+
+@pytest.mark.filterwarnings("ignore:.*quanti:DeprecationWarning", "ignore:.*quanti:UserWarning")
+@pytest.mark.parametrize("name", TASKS)
+def test_quantised_to_int8_as_it_runs(name, tmp_path):
+    """Linear layers of int8 give their weight by a method, and no dtype: nothing else may ask for either."""
+    torch.manual_seed(0)
+    model = TASKS[name].model(tmp_path).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():  # a fresh head's differences would be too small to see
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        inputs = TASKS[name].inputs(model)
+        expected = model(**inputs)
+        small = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+        assert not any(isinstance(module, torch.nn.Linear) for module in small.modules())
+        output = small(**inputs)
+    for one, other in zip(output.values(), expected.values(), strict=True):
+        assert float((one - other).norm()) < 0.25 * float(other.norm())
+
+
+def test_a_time_delay_layer_computes_the_same_without_its_weight():
+    class Quantised(torch.nn.Module):
+        def weight(self):
+            raise AssertionError("packed")
+
+        def forward(self, x):
+            return kernel(x)
+
+    layer = TimeDelayLayer(Data2Vec2AudioConfig(tdnn_dim=[6, 4], tdnn_kernel=[5, 3], tdnn_dilation=[1, 2]), 1)
+    states = torch.randn(2, 11, 6)
+    expected = layer(states)
+    kernel = layer.kernel
+    layer.kernel = Quantised()
+    torch.testing.assert_close(layer(states), expected)
 
 
 @pytest.mark.parametrize("grad", [False, True], ids=["inference", "training"])
