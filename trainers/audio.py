@@ -23,6 +23,7 @@ AUDIO = Medium(
     builder=None,  # `datasets` has one, but wants torchcodec even to list files
     columns=("audio", "path", "file", "file_name", "audio_filepath"),
     feature=datasets.Audio,
+    numbers=("start", "end", "offset", "duration", "num_samples"),
 )
 
 

@@ -1,13 +1,17 @@
 """Classes of labelled data: from what a column holds to numbers and names, the same in all splits."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 import datasets
 
-from .sources import column_types, find_column
+from .sources import STRINGS, column_types, find_column
+from .table_rows import NUMBER
 
+FLOATS = {"float16", "float32", "float64"}
+WHOLE_NUMBER = re.compile(r"[+-]?\d+")
 LABEL_COLUMNS = ("label", "labels", "fine_label")
 
 
@@ -42,7 +46,7 @@ class LabelMap:
 
     @classmethod
     def of(cls, dataset: datasets.Dataset, column: str) -> "LabelMap":
-        """The classes of a column: those that its type names, else all its values, sorted.
+        """The classes of a column: those that its type names, else all its values, sorted; whole numbers as numbers.
 
         Raises:
             ValueError: a row has no label, or there is only one class.
@@ -51,7 +55,7 @@ class LabelMap:
         found = list(dict.fromkeys(cls.values(dataset, column)))
         if None in found:
             raise ValueError(f"column {column!r} has rows without a label: remove them, or name another --label_column")
-        names = list(feature.names) if feature else [str(value) for value in sorted(found)]
+        names = list(feature.names) if feature else [str(value) for value in in_order(found)]
         if len(names) < 2:
             raise ValueError(f"column {column!r} has one class only, {names}: there is nothing to learn")
         return cls(names)
@@ -99,6 +103,41 @@ class LabelMap:
         """Write number and names of the classes into a model's config."""
         config.id2label = dict(enumerate(self.names))
         config.label2id = dict(self.index)
+
+
+def in_order(values: Iterable[Any]) -> list[Any]:
+    """Values sorted, strings as numbers if all of them are whole numbers.
+
+    Example:
+        >>> in_order(["10", "2", "007"]), in_order(["b", "10", "2"])
+        (['2', '007', '10'], ['10', '2', 'b'])
+    """
+    values = list(values)
+    if all(isinstance(value, str) and WHOLE_NUMBER.fullmatch(value) for value in values):
+        return sorted(values, key=lambda value: (int(value), value))
+    return sorted(values)
+
+
+def as_whole_numbers(labels: list[Any]) -> list[Any]:
+    """Labels as ints where all are strings such as "12", as CSV has them; others as they are.
+
+    Example:
+        >>> as_whole_numbers(["2", "10"]), as_whole_numbers(["2", "007"])
+        ([2, 10], ['2', '007'])
+    """
+    plain = all(isinstance(label, str) and re.fullmatch("0|-?[1-9][0-9]*", label) for label in labels)
+    return [int(label) for label in labels] if plain else labels
+
+
+def are_measured(dataset: datasets.Dataset, column: str) -> bool:
+    """Whether a column holds numbers to predict: floats, or the text of numbers of which some have decimals."""
+    kind = column_types(dataset)[column]
+    if getattr(kind, "dtype", None) in FLOATS:
+        return True
+    if kind not in STRINGS:
+        return False
+    cells = [value for value in dataset[column] if value is not None]
+    return all(NUMBER.fullmatch(cell) for cell in cells) and not all(WHOLE_NUMBER.fullmatch(cell) for cell in cells)
 
 
 def _is_list(kind: Any) -> bool:

@@ -20,7 +20,7 @@ from .samples import SampleReader, UnreadableError
 from .sources import Medium, column_types, open_source, prepare_column
 from .text import TEXTS, TextReader
 
-TABLE = Medium(noun="table of pair", suffixes=frozenset(), builder=None, columns=())
+TABLE = Medium(noun="table of pair", suffixes=frozenset(), builder=None, columns=(), numbers=AUDIO.numbers)
 MEDIA = {"audio": AUDIO, "text": TEXTS, "vision": IMAGES}
 INPUTS = {name: main_input for main_input, name in MODALITY_OF_INPUT.items()}
 

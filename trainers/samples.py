@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from transformers.utils import logging
 
+from .labels import as_whole_numbers
 from .sources import find_column
 
 logger = logging.get_logger(__name__)
@@ -211,4 +212,4 @@ def read_labelled(
         labels.append(example[label_column])
     if not samples:
         raise ValueError(f"none of the {len(dataset)} {reader.noun}s of {source} (split {split!r}) can be read")
-    return samples, np.asarray(labels)
+    return samples, np.asarray(as_whole_numbers(labels))

@@ -8,9 +8,11 @@ from typing import Any
 
 import datasets
 
-# Formats of tables and the builders of `datasets` that read them.
+from .table_rows import COMPRESSED
+from .tables import read_csv, read_json, read_paragraphs, read_parquet
+
+# Formats of tables.
 TABLES = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv"}
-COMPRESSED = {".gz", ".bz2", ".xz", ".zst"}
 SPLIT_NAME = re.compile(r"(train|validation|valid|val|dev|test|eval)([-_.]|$)")
 UNDECODED = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
 STRINGS = (datasets.Value("string"), datasets.Value("large_string"), str)
@@ -24,11 +26,11 @@ class Medium:
     Args:
         noun: what one of it is called in messages, e.g. "image".
         suffixes: of its files, in small letters.
-        builder: the builder of `datasets` that reads a folder of such files; None to list the files, with the names of
-            their folders as labels.
+        builder: "imagefolder", or None to list the files, with the names of their folders as labels.
         columns: names of a column that holds it; with a first name of "image", `image_column` chooses one.
         feature: the type of such a column, where `datasets` has one; its columns are read undecoded.
         builder_options: options of the builder.
+        numbers: columns that hold numbers, in CSV and TSV, too; all others of these hold strings.
     """
 
     noun: str
@@ -37,6 +39,7 @@ class Medium:
     columns: tuple[str, ...]
     feature: type | None = None
     builder_options: dict[str, Any] = field(default_factory=dict)
+    numbers: tuple[str, ...] = ()
 
 
 # ---- opening ----
@@ -74,7 +77,7 @@ def open_source(source: str, medium: Medium, *, split: str = "train", streaming:
     elif path.is_dir():
         dataset = _folder(path, medium, split, streaming)
     elif path.is_file() and table_format(path):
-        dataset = _tables([path], path, split, streaming)
+        dataset = _tables([path], path, medium, split, streaming)
     elif path.is_file() and _suffix(path) in medium.suffixes:
         dataset = _files([path], path, medium, split, streaming)
     elif path.exists() or path.is_absolute() or source.startswith("."):
@@ -84,6 +87,8 @@ def open_source(source: str, medium: Medium, *, split: str = "train", streaming:
         )
     else:
         dataset = datasets.load_dataset(source, split=split, streaming=streaming)
+    if isinstance(dataset, datasets.IterableDataset) and next(iter(dataset), None) is None:
+        raise _empty(source, split)
     if streaming and isinstance(dataset, datasets.Dataset):
         dataset = dataset.to_iterable_dataset(num_shards=max(1, min(STREAM_SHARDS, len(dataset))))
     return dataset
@@ -110,28 +115,25 @@ def _folder(path: Path, medium: Medium, split: str, streaming: bool) -> Any:
             f"{path} holds no {medium.noun}s ({', '.join(sorted(medium.suffixes))}), no tables "
             f"({', '.join(TABLES)}) and no saved dataset"
         )
-    return _tables(parquet or tables, path, split, streaming)
+    return _tables(parquet or tables, path, medium, split, streaming)
 
 
-def _tables(files: list[Path], source: Path, split: str, streaming: bool) -> Any:
+def _tables(files: list[Path], source: Path, medium: Medium, split: str, streaming: bool) -> Any:
     formats = sorted({_suffix(file) for file in files})
     if len(formats) > 1:
         raise ValueError(f"{source} holds tables of several formats, {', '.join(formats)}: name one file")
     chosen = _choose_split(split_files(files, source), split, source)
     if formats == [".tsv"] and _is_fairseq_manifest(chosen[0]):
         return _fairseq_manifests(chosen)
-    options: dict[str, Any] = {"sep": "\t"} if formats == [".tsv"] else {}
-    return _load(TABLES[formats[0]], chosen, source, split, streaming=streaming, **options)
-
-
-def _load(builder: str, files: list[Path], source: Path, split: str, **options: Any) -> Any:
-    """Read files of one split with a builder of `datasets`."""
-    try:
-        return datasets.load_dataset(builder, data_files={split: [str(file) for file in files]}, split=split, **options)
-    except ValueError as error:
-        if "corresponds to no data" not in str(error):
-            raise
-        raise _empty(source, split) from error
+    kind = TABLES[formats[0]]
+    if kind == "parquet":
+        dataset = read_parquet(chosen, streaming=streaming)
+    else:
+        read = read_csv if kind == "csv" else read_json
+        dataset = read(chosen, numbers=medium.numbers, streaming=streaming)
+    if isinstance(dataset, datasets.Dataset) and not len(dataset):
+        raise _empty(source, split)
+    return dataset
 
 
 def _is_fairseq_manifest(path: Path) -> bool:
@@ -166,8 +168,8 @@ def _files(files: list[Path], source: Path, medium: Medium, split: str, streamin
         where = {"data_dir": str(source)} if source.is_dir() else {"data_files": str(source)}
         return _choose_split(datasets.load_dataset(medium.builder, **where, **options), split, source)
     chosen = _choose_split(split_files(files, source), split, source)
-    if medium.builder:
-        return _load(medium.builder, chosen, source, split, **options)
+    if medium.feature is None:
+        return read_paragraphs(chosen, streaming=streaming)
     # Classes of all splits, so that splits agree about their numbers.
     classes = datasets.ClassLabel(names=sorted({file.parent.name for file in files}))
     return datasets.Dataset.from_dict(

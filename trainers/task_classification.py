@@ -19,7 +19,7 @@ from transformers import (
 
 from .audio import AudioReader, load_audio
 from .images import ImageReader, load_images
-from .labels import LabelMap, label_column
+from .labels import LabelMap, are_measured, label_column
 from .metrics import classification_metrics, regression_metrics
 from .mixing import MixingCollator
 from .randaugment import FinetuneTransform, RandAugment
@@ -27,8 +27,6 @@ from .samples import SampleReader, UnreadableError
 from .sources import column_types
 from .tasks import Labelled, Task, padded
 from .text import load_text
-
-FLOATS = {"float16", "float32", "float64"}
 
 
 class ClassificationTask(Task):
@@ -151,8 +149,7 @@ class TextClassification(ClassificationTask):
         return self.opened(dataset, column, source)
 
     def fit(self, train: datasets.Dataset) -> None:
-        kind = column_types(train)[self.label_column]
-        if self.options.regression or getattr(kind, "dtype", None) in FLOATS:
+        if self.options.regression or are_measured(train, self.label_column):
             self.metric = "pearson_spearman"
             self.config.id2label, self.config.label2id = {0: "score"}, {"score": 0}
             self.config.problem_type = "regression"

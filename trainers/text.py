@@ -17,9 +17,8 @@ from .sources import STRINGS, Medium, column_types, load_source, prepare_column
 TEXTS = Medium(
     noun="text",
     suffixes=frozenset({".txt"}),
-    builder="text",
+    builder=None,
     columns=("text", "content", "document", "sentence"),
-    builder_options={"sample_by": "paragraph", "features": datasets.Features({"text": datasets.Value("string")})},
 )
 
 
@@ -54,12 +53,7 @@ def load_text(
     if source == "python-docs":
         dataset = python_docs(split).to_iterable_dataset() if streaming else python_docs(split)
         return prepare_column(dataset, source, TEXTS, split=split, column=text_column)
-    try:
-        dataset, column = load_source(source, TEXTS, split=split, column=text_column, streaming=streaming)
-    except datasets.exceptions.DatasetGenerationError as error:
-        if not isinstance(error.__cause__, UnicodeDecodeError):
-            raise
-        raise ValueError(f"{source} is not text in UTF-8 ({error.__cause__}): convert it") from error
+    dataset, column = load_source(source, TEXTS, split=split, column=text_column, streaming=streaming)
     kind = column_types(dataset)[column]
     if kind not in STRINGS:
         raise ValueError(

@@ -1,0 +1,203 @@
+"""Tables as `datasets`: CSV, TSV, JSON and text, row by row as they stand in the files, and parquet."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets.data_files import DataFilesList
+
+from .table_rows import Row, csv_columns, csv_rows, json_rows, number, open_text
+
+BATCH = 1_000  # rows of JSON whose types are found together
+CHUNK = 10 << 20  # characters of a text file that are read at a time
+
+
+def read_rows(
+    rows: Callable[..., Iterator[Row]], files: Sequence[Path], features: datasets.Features, streaming: bool
+) -> Any:
+    """A dataset of the rows that a function makes of files.
+
+    Args:
+        rows: makes them of `files`, a list of paths, and `features`.
+        files: what is read. A path is never taken as a pattern or an address.
+        features: of the rows.
+        streaming: read them as they come; else they are kept in `datasets`' cache until a file changes.
+    """
+    # The sizes and times are there for the cache alone: its key is made of these arguments.
+    stamps = tuple((file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+    given = {"files": [str(file) for file in files], "features": features, "stamps": stamps}
+    if streaming:
+        return datasets.IterableDataset.from_generator(rows, features=features, gen_kwargs=given)
+    with _plain_errors(files):
+        return datasets.Dataset.from_generator(rows, features=features, gen_kwargs=given)
+    return datasets.Dataset.from_dict({name: [] for name in features}, features=features)
+
+
+@contextmanager
+def _plain_errors(files: Sequence[Path]) -> Iterator[None]:
+    """Let `datasets` say what was wrong with a file; that there are no rows at all is nothing wrong here."""
+    try:
+        yield
+    except datasets.exceptions.DatasetGenerationError as error:
+        cause = error.__cause__
+        if type(cause) is ValueError:
+            raise cause from error
+        where = f"{files[0]} (or another of {len(files)} tables)" if len(files) > 1 else str(files[0])
+        raise ValueError(f"{where} can't be read: {cause}") from error
+    except ValueError as error:
+        if "corresponds to no data" not in str(error):
+            raise
+
+
+def read_csv(files: Sequence[Path], *, numbers: Sequence[str] = (), streaming: bool = False) -> Any:
+    """CSV or TSV files with the same columns. All hold strings, and None for an empty cell.
+
+    Args:
+        files: the tables.
+        numbers: columns that hold numbers instead.
+        streaming: as for `read_rows`.
+
+    Raises:
+        ValueError: a file is no such table, or has other columns than the first.
+    """
+    columns = _require_same_columns(files, csv_columns)
+    kinds = {name: datasets.Value("float64" if name in numbers else "string") for name in columns}
+    return read_rows(_csv_rows, files, datasets.Features(kinds), streaming)
+
+
+def _csv_rows(files: list[str], features: datasets.Features, stamps: Any) -> Iterator[Row]:
+    numbers = [name for name, kind in features.items() if kind.dtype == "float64"]
+    for file in files:
+        for line, row in csv_rows(Path(file)):
+            yield row | {name: number(Path(file), line, name, row[name]) for name in numbers}
+
+
+# ---- JSON ----
+
+
+def read_json(files: Sequence[Path], *, numbers: Sequence[str] = (), streaming: bool = False) -> Any:
+    """Files with JSON objects. Columns have the types of the values; if these differ, they are strings.
+
+    The files are read twice, first for the types, which also finds a broken line before a run begins.
+
+    Args:
+        files, numbers, streaming: as for `read_csv`; a string in a column of numbers is read as one.
+
+    Raises:
+        ValueError: a file is no such table.
+    """
+    types: dict[str, pa.DataType | None] = {}  # None for several types
+    for file in files:
+        batch: list[Row] = []
+        for line, row in json_rows(file):
+            batch.append(row | {name: number(file, line, name, row[name]) for name in numbers if name in row})
+            if len(batch) == BATCH:
+                _merge_types(types, batch)
+                batch = []
+        _merge_types(types, batch)
+    for name in numbers:
+        if name in types:
+            types[name] = pa.float64()
+    schema = pa.schema([(name, pa.string() if kind is None else kind) for name, kind in types.items()])
+    return read_rows(_json_rows, files, datasets.Features.from_arrow_schema(schema), streaming)
+
+
+def _merge_types(types: dict[str, pa.DataType | None], rows: list[Row]) -> None:
+    for name in dict.fromkeys(name for row in rows for name in row):
+        try:
+            kind = pa.array([row.get(name) for row in rows]).type
+            if name in types:
+                both = [pa.schema([(name, one)]) for one in (types[name], kind)]
+                kind = pa.unify_schemas(both, promote_options="permissive").field(name).type
+        except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError):
+            kind = None
+        types[name] = kind
+
+
+def _json_rows(files: list[str], features: datasets.Features, stamps: Any) -> Iterator[Row]:
+    schema = features.arrow_schema
+    for file in files:
+        for _, row in json_rows(Path(file)):
+            yield {name: _as(schema.field(name).type, row.get(name)) for name in features}
+
+
+def _as(kind: pa.DataType, value: Any) -> Any:
+    """A JSON value as its column holds it: with all keys of an object, and as a string where values differ in type."""
+    if value is None:
+        return None
+    if pa.types.is_struct(kind):
+        return {field.name: _as(field.type, value.get(field.name)) for field in kind}
+    if pa.types.is_list(kind):
+        return [_as(kind.value_type, item) for item in value]
+    if pa.types.is_string(kind) and not isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    return float(value) if pa.types.is_floating(kind) else value
+
+
+# ---- text ----
+
+
+def read_paragraphs(files: Sequence[Path], *, streaming: bool = False) -> Any:
+    """Text files in UTF-8, where an empty line ends a document: a column "text"."""
+    return read_rows(_paragraphs, files, datasets.Features({"text": datasets.Value("string")}), streaming)
+
+
+def _paragraphs(files: list[str], features: datasets.Features, stamps: Any) -> Iterator[Row]:
+    for file in files:
+        with open_text(Path(file)) as opened:
+            rest = ""
+            while chunk := opened.read(CHUNK):
+                *documents, rest = (rest + chunk).split("\n\n")
+                yield from ({"text": document} for document in documents if document)
+            if rest:
+                yield {"text": rest}
+
+
+# ---- parquet ----
+
+
+def read_parquet(files: Sequence[Path], *, streaming: bool = False) -> Any:
+    """Parquet files with the same columns, which keep their types.
+
+    Args:
+        files, streaming: as for `read_rows`.
+
+    Raises:
+        ValueError: a file is damaged, or has other columns than the first.
+    """
+    _require_same_columns(files, _parquet_columns)
+    if any("::" in str(file) for file in files):  # which joins two addresses, where `datasets` opens files
+        return datasets.Dataset(pa.concat_tables([pq.read_table(file) for file in files]))
+    # A list of this type is taken as it is; in any other, a path with * ? [ ] is a pattern.
+    listed = DataFilesList([str(file) for file in files], [(str(file.stat().st_mtime_ns),) for file in files])
+    with _plain_errors(files):
+        return datasets.load_dataset("parquet", data_files={"train": listed}, split="train", streaming=streaming)
+    return datasets.Dataset(pq.read_schema(files[0]).empty_table())
+
+
+def _parquet_columns(file: Path) -> list[str]:
+    try:
+        return list(pq.read_schema(file).names)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{file} is no whole parquet file ({error}): get it again") from error
+
+
+def _require_same_columns(files: Sequence[Path], columns: Callable[[Path], list[str]]) -> list[str]:
+    """The columns of the first file.
+
+    Raises:
+        ValueError: another file has other columns.
+    """
+    first = columns(files[0])
+    for file in files[1:]:
+        if set(columns(file)) != set(first):
+            raise ValueError(
+                f"{files[0]} has the columns {', '.join(first)}, but {file} has {', '.join(columns(file))}: name one "
+                "of the files, or give them the same columns"
+            )
+    return first
