@@ -25,6 +25,7 @@ from .conversion_v1 import (
     state_to_fairseq_v1,
 )
 from .core import Data2VecCore
+from .fairseq_archive import check_extent, items_of
 from .fairseq_files import as_fairseq_dictionary, resolved
 from .fairseq_tasks import (
     CTC,
@@ -212,7 +213,9 @@ def checkpoint_config(content: Mapping[str, Any]) -> dict[str, Any]:
             f"the file holds {', '.join(map(str, content)) or 'nothing'}, but no config of a model: it is no "
             "checkpoint of fairseq's trainer"
         )
-    return resolved(config)
+    found = resolved(config)
+    check_extent(found, "the config of the file, with what it refers to,", items_of)
+    return found
 
 
 def _task(model: Mapping[str, Any], student: Mapping[str, Tensor]) -> Task | None:

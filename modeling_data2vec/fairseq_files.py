@@ -7,12 +7,8 @@ refused before anything is loaded. torch's own restricted unpickler then does th
 
 import os
 import pickle
-import pickletools
 import re
-import stat
 import sys
-import zipfile
-from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,27 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Names that are rebuilt as what they are, by torch: tensors, their storages and containers.
-REBUILT = re.compile(
-    r"collections\.OrderedDict|torch\._utils\._rebuild_(tensor_v2|parameter)|torch\.Size|torch\.device"
-    r"|torch\.(Float|Half|BFloat16|Double|Long|Int|Short|Char|Byte|Bool)Storage"
-)
-# Names that become `Inert`: settings, dictionaries and counters. Nothing is imported for them.
-INERT = re.compile(
-    r"(fairseq|fairseq_cli|omegaconf|examples|data2vec|multimodal|hydra)\.[\w.]+"
-    r"|argparse\.Namespace|typing\.\w+|enum\.\w+|pathlib\.(Pure)?(Posix|Windows)?Path"
-    r"|builtins\.(dict|list|tuple|set|int|float|bool|str|bytes|complex|object)"
-    r"|numpy\.(core|_core)\.multiarray\.(scalar|_reconstruct)|numpy\.(dtype|ndarray|float64|float32|int64)"
-    r"|_codecs\.encode|copy_reg\._reconstructor|copyreg\._reconstructor"
-)
-DEFAULTDICT = "collections.defaultdict"
-# Opcodes that import by other ways than GLOBAL; torch.save writes none of them.
-OTHER_IMPORTS = {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID"}
+from .fairseq_archive import DEFAULTDICT, INERT, UnsafeFileError, allowed_names, check_extent, items_of
+
 REFERENCE = re.compile(r"\$\{([\w.]+)\}")  # what OmegaConf replaces by another option's value
-
-
-class UnsafeFileError(ValueError):
-    """A file that asks for more than data: it is not loaded."""
 
 
 class Inert:
@@ -98,12 +76,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    names = _names_in(path)
+    names = allowed_names(path)
     allowed: list[Any] = [_placeholder(name) for name in names if INERT.fullmatch(name)]
     allowed.append(_empty_dict)
     try:
         with torch.serialization.safe_globals(allowed):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        check_extent(content, str(path), _contents)
         content = plain(content)
     except RecursionError as error:
         raise UnsafeFileError(f"{path} holds objects inside each other without end: it is not loaded") from error
@@ -112,8 +91,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         cause = re.search(r"WeightsUnpickler error: ([^\n]*)", str(error))
         reason = cause[1] if cause else "it holds what no checkpoint needs"
         raise UnsafeFileError(f"{path} is not loaded: {reason}") from error
-    except (RuntimeError, EOFError, AttributeError, TypeError, KeyError, IndexError, ValueError) as error:
-        raise ValueError(f"{path} can't be read; is it complete? ({str(error).splitlines()[0]})") from error
+    except UnsafeFileError:
+        raise
+    except Exception as error:  # whatever damage leads to
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ValueError(f"{path} can't be read; is it complete? ({reason})") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, but a fairseq checkpoint is a dict")
     _check_sizes(content, path)
@@ -172,14 +154,7 @@ def plain(value: Any) -> Any:
     value or name they are made with.
     """
     if isinstance(value, Inert):
-        state, name = value.state, type(value).__name__
-        if name in ("DictConfig", "ListConfig"):
-            return plain(state["_content"])
-        if name.endswith("Node") and isinstance(state, dict) and "_val" in state:
-            return plain(state["_val"])
-        if state is not None:
-            return plain(state)
-        return plain(value.arguments[0]) if value.arguments else None
+        return plain(_stands_for(value))
     if isinstance(value, Mapping):
         items = ((plain(key), plain(item)) for key, item in value.items())
         return OrderedDict(items) if isinstance(value, OrderedDict) else dict(items)
@@ -188,6 +163,19 @@ def plain(value: Any) -> Any:
     if isinstance(value, type) and issubclass(value, Inert):
         return value.__name__
     return value
+
+
+def _stands_for(value: Inert) -> Any:
+    state, name = value.state, type(value).__name__
+    if name in ("DictConfig", "ListConfig"):
+        return state["_content"]
+    if name.endswith("Node") and isinstance(state, dict) and "_val" in state:
+        return state["_val"]
+    return state if state is not None else next(iter(value.arguments), None)
+
+
+def _contents(value: Any) -> list[Any]:
+    return [_stands_for(value)] if isinstance(value, Inert) else items_of(value)
 
 
 def resolved(config: Any, root: Mapping[str, Any] | None = None) -> Any:
@@ -216,68 +204,6 @@ def resolved(config: Any, root: Mapping[str, Any] | None = None) -> Any:
         if config in seen:
             raise ValueError(f"the file's config refers to itself: {' -> '.join(seen)}")
     return config
-
-
-# ---- what is checked before anything is loaded ----
-
-
-def _names_in(path: Path) -> set[str]:
-    """All classes and functions that the archive's pickle names, which are all allowed."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            _check_archive(archive, path)
-            pickles = [entry for entry in archive.infolist() if entry.filename.endswith("/data.pkl")]
-            if len(pickles) != 1:
-                raise ValueError(f"{path} has {len(pickles)} parts called data.pkl, but a file of torch.save has one")
-            with archive.open(pickles[0]) as file:
-                names = set(_named(file, path))
-    except zipfile.BadZipFile as error:
-        raise ValueError(
-            f"{path} is no checkpoint of torch.save (1.6 or later), or is cut off: download it again ({error})"
-        ) from error
-    for name in sorted(names):
-        if not (REBUILT.fullmatch(name) or INERT.fullmatch(name) or name == DEFAULTDICT):
-            raise UnsafeFileError(
-                f"{path} names {name}, which a data2vec checkpoint has no use for and which could run code: it is not "
-                "loaded. If you trust where it comes from, save the tensors anew without it"
-            )
-    return names
-
-
-def _check_archive(archive: zipfile.ZipFile, path: Path) -> None:
-    total, names, tops = 0, set(), set()
-    for entry in archive.infolist():
-        parts = entry.filename.split("/")
-        if entry.filename.startswith("/") or ".." in parts or "\\" in entry.filename or ":" in parts[0]:
-            raise UnsafeFileError(f"{path} has a part called {entry.filename!r}, which leads out of the archive")
-        if stat.S_ISLNK(entry.external_attr >> 16):
-            raise UnsafeFileError(f"{path} has a part that is a link: {entry.filename!r}")
-        if entry.compress_type != zipfile.ZIP_STORED:
-            raise UnsafeFileError(f"{path} has a compressed part, {entry.filename!r}; torch.save compresses nothing")
-        if entry.filename in names:
-            raise UnsafeFileError(f"{path} has two parts called {entry.filename!r}")
-        names.add(entry.filename)
-        tops.add(parts[0])
-        total += entry.file_size
-    if total > path.stat().st_size:
-        raise UnsafeFileError(f"{path} claims to hold {total:,} bytes, more than it has")
-    if len(tops) > 1:
-        raise UnsafeFileError(f"{path} holds more than one folder: {', '.join(sorted(tops))}")
-
-
-def _named(file: Any, path: Path) -> Iterator[str]:
-    try:
-        for opcode, argument, _ in pickletools.genops(file):
-            if opcode.name in OTHER_IMPORTS:
-                raise UnsafeFileError(f"{path} has the pickle instruction {opcode.name}, which torch.save never writes")
-            if opcode.name == "GLOBAL":
-                module, _, name = str(argument).partition(" ")
-                module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
-                yield f"{module}.{name}"
-    except UnsafeFileError:
-        raise
-    except Exception as error:  # pickletools raises whatever a damaged stream leads to
-        raise ValueError(f"{path} holds a damaged pickle ({error})") from error
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

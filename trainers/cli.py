@@ -3,11 +3,11 @@
 import argparse
 import json
 import sys
+import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.errors import StrictDataclassError
 from transformers import HfArgumentParser
 from transformers.utils import logging as transformers_logging
 
@@ -23,6 +23,7 @@ from .finetuning_options import FinetuneOptions
 from .health import CollapseError
 from .inspection import inspect_target
 from .merging import MergeOptions, merge
+from .one_line import FAILED, in_one_line
 from .preflight import PublishError
 from .pretraining import pretrain
 from .pretraining_options import PretrainOptions
@@ -34,23 +35,31 @@ from .tokenization import TokenizerOptions, build_tokenizer
 from .training_arguments import Data2VecTrainingArguments
 from .transcription import TranscribeOptions, transcribe
 
+BUG = (
+    "this is a mistake in data2vec or in a package that it uses: please report it, with the lines above and what "
+    "`pip freeze` prints"
+)
+
 
 @errors_only("datasets")
 def run(command: str, argv: list[str]) -> int:
-    """Run a command; wrong input ends with one clear line and exit code 2, a collapsed run with 3."""
+    """Run a command; returns the exit code, `data2vec --help` says which.
+
+    What people, files, disks and servers do ends in one line; a mistake in this code in its traceback.
+    """
     transformers_logging.disable_progress_bar()  # of loading and saving weights; training has its own
     try:
         COMMANDS[command](argv)
     except CollapseError as error:
         print(f"data2vec {command}: {error}", file=sys.stderr)
         return 3
-    except (ValueError, FileNotFoundError, StrictDataclassError) as error:
-        message = " ".join(str(error).split())
-        print(f"data2vec {command}: {message}", file=sys.stderr)
-        return 2
-    except PublishError as error:
-        print(f"data2vec {command}: {error}", file=sys.stderr)
-        return 1
+    except Exception as error:
+        said = (str(error), FAILED) if type(error) is PublishError else in_one_line(error)
+        if said is None:
+            traceback.print_exc()
+            said = (BUG, FAILED)
+        print(f"data2vec {command}: {said[0]}", file=sys.stderr)
+        return said[1]
     return 0
 
 

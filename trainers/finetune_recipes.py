@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from modeling_data2vec.hub_configs import ROOT
+from modeling_data2vec.model_files import interpreting
 
 from .finetuning_arguments import FinetuneArguments
 from .finetuning_options import FinetuneOptions
@@ -108,6 +109,11 @@ def load_finetune_recipe(name_or_path: str | Path) -> FinetuneRecipe:
     path = FOLDER / f"{name_or_path}.yaml" if str(name_or_path) in names else Path(name_or_path)
     if not path.is_file():
         raise no_such_recipe(name_or_path, names, "or a yaml file")
+    with interpreting(path):
+        return _checked(path)
+
+
+def _checked(path: Path) -> FinetuneRecipe:
     values = read_sections(path, FinetuneRecipe)
     stated_epochs = values.pop("epochs", None)
     check_keys(values, {entry.name for entry in fields(FinetuneRecipe)}, str(path))

@@ -19,6 +19,8 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id
 from transformers.utils import logging
 
+from .one_line import first_line
+
 logger = logging.get_logger(__name__)
 
 WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds before each new try
@@ -135,10 +137,3 @@ def _passes(error: Exception) -> bool:
         return True
     # Faults of the connection are the HTTP client's own errors; mistakes of ours are not.
     return not isinstance(error, ValueError | TypeError | KeyError | AttributeError | FileNotFoundError | PublishError)
-
-
-def first_line(error: Exception) -> str:
-    """What an error says first, and what the server says."""
-    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    said = getattr(error, "server_message", None)
-    return f"{line} ({said})" if said and said not in line else line

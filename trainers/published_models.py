@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import yaml
 
 from modeling_data2vec.fairseq_tasks import CTC, IMAGE_CLASSES, task_config
 from modeling_data2vec.hub_configs import ROOT, recipe_names
 
 from .recipes import Recipe, load_recipe
+from .yaml_files import read_yaml
 
 TASKS = {"ctc": CTC, "image-classification": IMAGE_CLASSES}
 DOWNLOADS = "https://dl.fbaipublicfiles.com/"  # where the authors keep their files
@@ -61,7 +61,7 @@ class PublishedModel:
 
 def published_models() -> list[PublishedModel]:
     """All of them, in the file's order."""
-    return [PublishedModel(**entry) for entry in yaml.safe_load((ROOT / "published.yaml").read_text())]
+    return [PublishedModel(**entry) for entry in read_yaml(ROOT / "published.yaml")]
 
 
 def published_model(name: str) -> PublishedModel:

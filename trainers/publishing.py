@@ -25,7 +25,8 @@ import modeling_data2vec
 from modeling_data2vec.auto import MODELS, TASKS
 
 from .model_card import outside_of_marks, write_card
-from .preflight import PublishError, check_disk, first_line, preflight, retried
+from .one_line import first_line
+from .preflight import PublishError, check_disk, preflight, retried
 from .provenance import Provenance
 
 logger = logging.get_logger(__name__)

@@ -1,23 +1,23 @@
 """Recipes: hyperparameters as data, checked when they are read."""
 
 import difflib
-import json
 import math
 import re
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_origin
 
-import yaml
 from huggingface_hub.errors import StrictDataclassError
 
 from modeling_data2vec.auto import pretraining_class
 from modeling_data2vec.hub_configs import recipe_folder, recipe_names
+from modeling_data2vec.model_files import interpreting, read_json
 
 from .modality_names import config_of, modalities_of
 from .recipe_configs import build_config
 from .recipe_parts import SAMPLING_RATE, RecipePart, check_data, check_figures, check_keys
 from .training_arguments import Data2VecTrainingArguments
+from .yaml_files import read_yaml
 
 TRAINING_KEYS = {entry.name for entry in fields(Data2VecTrainingArguments)}
 EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
@@ -149,7 +149,7 @@ class Recipe:
             raise ValueError(f"{self.name}: {self.config / 'config.json'}: {error}") from error
 
     def _config_values(self) -> dict[str, Any]:
-        return json.loads((self.config / "config.json").read_text())
+        return read_json(self.config / "config.json")
 
     def accumulation_steps(self, num_gpus: int, per_device_batch: float) -> int:
         """Micro-batches that make up the recipe's global batch on fewer or smaller devices.
@@ -195,7 +195,8 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     path = path / "recipe.yaml" if path.is_dir() else path
     if not path.is_file():
         raise no_such_recipe(name_or_path, recipe_names(), "a yaml file, or a folder with a recipe.yaml")
-    return _checked(read_sections(path, Recipe), path)
+    with interpreting(path):
+        return _checked(read_sections(path, Recipe), path)
 
 
 def no_such_recipe(name: str | Path, names: list[str], others: str) -> ValueError:
@@ -211,10 +212,7 @@ def read_sections(path: Path, kind: type) -> dict[str, Any]:
     Raises:
         ValueError: it is not yaml, or a section is none.
     """
-    try:
-        values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid yaml: {error}") from error
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold keys and values, but holds {type(values).__name__}")
     for name in ["data", *(entry.name for entry in fields(kind) if get_origin(entry.type) is dict)]:

@@ -1,0 +1,127 @@
+"""The files of a model folder, read so that damage is named and nothing outside of the folder is touched."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+
+JSON_BYTES = 50_000_000  # more than any tokenizer has; JSON takes up to 25 times as much memory
+KINDS = {dict: "an object, {...}", list: "a list, [...]"}
+
+
+def read_json(path: str | Path, kind: type = dict) -> Any:
+    """What a JSON file holds.
+
+    Args:
+        path: of the file.
+        kind: `dict` or `list`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is too large, damaged, nested without end, or holds something of another kind.
+    """
+    path = Path(path)
+    if path.stat().st_size > JSON_BYTES:
+        raise ValueError(f"{path} has {path.stat().st_size:,} bytes, but at most {JSON_BYTES:,} are read as JSON")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError(f"{path} is no file of a model: its JSON is nested too deeply") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON: {error}. Is it complete?") from error
+    if not isinstance(value, kind):
+        raise ValueError(f"{path} must hold {KINDS[kind]}, but holds {type(value).__name__} {str(value)[:40]!r}")
+    return value
+
+
+@contextmanager
+def interpreting(path: str | Path) -> Iterator[None]:
+    """For code that uses what a file says: a value of a kind that can't be meant is the mistake of the file.
+
+    Raises:
+        ValueError: names the file.
+    """
+    try:
+        yield
+    except (TypeError, AttributeError, LookupError, ArithmeticError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise ValueError(f"{path} holds a value of a kind that can't be meant ({reason})") from error
+    except (ValueError, StrictDataclassError) as error:
+        if str(path) in str(error):
+            raise
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
+
+
+@contextmanager
+def reading_weights(path: str | Path) -> Iterator[None]:
+    """Name the file whose weights turn out to be damaged.
+
+    Raises:
+        ValueError: they are.
+    """
+    try:
+        yield
+    except (SafetensorError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged or incomplete ({error}): download or save it again") from error
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file by name.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    with reading_weights(path):
+        return load_file(path)
+
+
+def is_file_name(name: Any) -> bool:
+    """Whether something names a file in a folder, and none anywhere else, on any system.
+
+    Example:
+        >>> is_file_name("model-00001-of-00002.safetensors"), is_file_name("../model.safetensors")
+        (True, False)
+    """
+    return isinstance(name, str) and name.strip(". ") != "" and not any(one in name for one in ("/", "\\", ":", "\0"))
+
+
+def weight_names(folder: str | Path) -> list[str]:
+    """Names of the safetensors that make up a folder's model: one, or those that its index lists.
+
+    Raises:
+        ValueError: the index is damaged, or names something that is no file of the folder.
+    """
+    index = Path(folder) / SAFE_WEIGHTS_INDEX_NAME
+    if not index.is_file():
+        return [SAFE_WEIGHTS_NAME]
+    names = read_json(index).get("weight_map")
+    if not isinstance(names, dict) or not names:
+        raise ValueError(f"{index} has no weight_map, which says which file each weight is in")
+    for name in names.values():
+        if not is_file_name(name) or not name.endswith(".safetensors"):
+            raise ValueError(f"{index} names {name!r}, but must name safetensors of its own folder")
+    return sorted(set(names.values()))
+
+
+def count_weights(folder: str | Path) -> int:
+    """How many tensors the safetensors of a folder hold, by their headers, which also say whether files are whole.
+
+    Files that are missing count as none.
+
+    Raises:
+        ValueError: names the file that is damaged.
+    """
+    count = 0
+    for name in weight_names(folder):
+        path = Path(folder) / name
+        if path.is_file():
+            with reading_weights(path), safe_open(path, framework="pt") as tensors:
+                count += len(tensors.keys())
+    return count
