@@ -1,6 +1,7 @@
 """The files of a model folder, read so that damage is named and nothing outside of the folder is touched."""
 
 import json
+import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,32 +13,47 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-JSON_BYTES = 50_000_000  # more than any tokenizer has; JSON takes up to 25 times as much memory
-KINDS = {dict: "an object, {...}", list: "a list, [...]"}
+TEXT_BYTES = 50_000_000  # more than any tokenizer has; JSON takes up to 25 times as much memory
+OBJECT, OBJECT_OR_LIST = "an object, {...}", "an object, {...}, or a list, [...]"
 
 
-def read_json(path: str | Path, kind: type = dict) -> Any:
+def read_text(path: str | Path) -> str:
+    """A text file in UTF-8.
+
+    Raises:
+        ValueError: it is none, or too large.
+    """
+    path = Path(path)
+    if path.stat().st_size > TEXT_BYTES:
+        raise ValueError(f"{path} has {path.stat().st_size:,} bytes, but at most {TEXT_BYTES:,} are read as text")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text in UTF-8 ({error})") from error
+
+
+def read_json(path: str | Path, kind: Any = dict) -> Any:
     """What a JSON file holds.
 
     Args:
         path: of the file.
-        kind: `dict` or `list`.
+        kind: `dict`, or `dict | list`.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is too large, damaged, nested without end, or holds something of another kind.
     """
     path = Path(path)
-    if path.stat().st_size > JSON_BYTES:
-        raise ValueError(f"{path} has {path.stat().st_size:,} bytes, but at most {JSON_BYTES:,} are read as JSON")
+    text = read_text(path)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(text)
     except RecursionError as error:
         raise ValueError(f"{path} is no file of a model: its JSON is nested too deeply") from error
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON: {error}. Is it complete?") from error
     if not isinstance(value, kind):
-        raise ValueError(f"{path} must hold {KINDS[kind]}, but holds {type(value).__name__} {str(value)[:40]!r}")
+        wanted = OBJECT if kind is dict else OBJECT_OR_LIST
+        raise ValueError(f"{path} must hold {wanted}, but holds {reprlib.repr(value)}")
     return value
 
 
@@ -99,8 +115,15 @@ def weight_names(folder: str | Path) -> list[str]:
         ValueError: the index is damaged, or names something that is no file of the folder.
     """
     index = Path(folder) / SAFE_WEIGHTS_INDEX_NAME
-    if not index.is_file():
-        return [SAFE_WEIGHTS_NAME]
+    return names_in_index(index) if index.is_file() else [SAFE_WEIGHTS_NAME]
+
+
+def names_in_index(index: Path) -> list[str]:
+    """Names of the files that an index lists.
+
+    Raises:
+        ValueError: as `weight_names`.
+    """
     names = read_json(index).get("weight_map")
     if not isinstance(names, dict) or not names:
         raise ValueError(f"{index} has no weight_map, which says which file each weight is in")

@@ -1,7 +1,10 @@
 """Loading weights from safetensors alone, since pickles can run code; initial ones for what is not loaded."""
 
 import os
+from pathlib import Path
 from typing import Any
+
+from .model_files import reading_weights, weight_names
 
 
 class SafeLoading:
@@ -22,12 +25,17 @@ class SafeLoading:
 
         Raises:
             OSError: there is no such model, or it has no safetensors.
+            ValueError: they are damaged, or their index names files of other folders.
         """
+        folder = Path(str(pretrained_model_name_or_path), kwargs.get("subfolder") or "")
+        if folder.is_dir():
+            weight_names(folder)
         safe = kwargs.setdefault("use_safetensors", True) is not False
         before = os.environ.get("DISABLE_SAFETENSORS_CONVERSION")
         os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
         try:
-            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)  # type: ignore[misc]
+            with reading_weights(pretrained_model_name_or_path):
+                return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)  # type: ignore[misc]
         except OSError as error:
             if safe and ("with `safetensors`" in str(error) or "Error no file named" in str(error)):
                 raise OSError(

@@ -1,6 +1,5 @@
 """One modality's part of a joint checkpoint, as weights of its single model."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ from transformers import PreTrainedConfig
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 
 from .configuration_data2vec2_joint import Data2Vec2Config
+from .model_files import names_in_index, reading_weights
 from .safe_loading import SafeLoading
 from .specialisation import TrunkDifferences, specialised
 from .trunk import Data2Vec2Trunk
@@ -78,7 +78,7 @@ def read_slice(name: str, config: Data2Vec2Config, modality: str, base: str, hub
 
     def stored() -> Iterator[tuple[str, Callable[[], Tensor]]]:
         for file in checkpoint_files(name, hub):
-            with safe_open(file, framework="pt") as tensors:
+            with reading_weights(file), safe_open(file, framework="pt") as tensors:
                 for key in tensors.keys():  # noqa: SIM118 (it is no dict)
                     yield key, partial(tensors.get_tensor, key)
 
@@ -159,5 +159,4 @@ def checkpoint_files(name: str, hub: dict[str, Any]) -> list[str]:
     index = cached_file(name, SAFE_WEIGHTS_INDEX_NAME, **hub, **quiet)
     if index is None:
         raise OSError(f"{name} has no {SAFE_WEIGHTS_NAME}: its weights are missing, or are pickles, which can run code")
-    shards = sorted(set(json.loads(Path(index).read_text())["weight_map"].values()))
-    return [str(cached_file(name, shard, **hub)) for shard in shards]
+    return [str(cached_file(name, shard, **hub)) for shard in names_in_index(Path(index))]

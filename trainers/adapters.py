@@ -13,6 +13,7 @@ import modeling_data2vec
 
 from .freezing import in_encoder
 from .layer_decay import LAYER, POSITIONS
+from .model_folders import loading
 from .quiet import errors_only
 from .recipe_parts import check_keys
 
@@ -82,16 +83,19 @@ def load_adapter(folder: str, *, merge: bool = False) -> Any:
         >>> model = load_adapter("runs/lora", merge=True)  # doctest: +SKIP
         >>> pipeline("image-classification", model=model, image_processor="runs/lora")  # doctest: +SKIP
     """
-    try:
-        adapter: Any = peft.PeftConfig.from_pretrained(folder)
-    except ValueError as error:
-        raise ValueError(f"{folder} holds no adapter (adapter_config.json): was it saved with --merge?") from error
-    config = AutoConfig.from_pretrained(folder)
-    name = config.architectures[0]
-    base_class = getattr(transformers, name, None) or getattr(modeling_data2vec, name)
-    with errors_only("transformers"):  # the head is new, until it is loaded with the adapter
-        base = base_class.from_pretrained(adapter.base_model_name_or_path, config=config, ignore_mismatched_sizes=True)
-    model = peft.PeftModel.from_pretrained(base, folder).eval()
+    with loading(folder):
+        try:
+            adapter: Any = peft.PeftConfig.from_pretrained(folder)
+        except ValueError as error:
+            raise ValueError(f"{folder} holds no adapter (adapter_config.json): was it saved with --merge?") from error
+        config = AutoConfig.from_pretrained(folder)
+        name = config.architectures[0]
+        base_class = getattr(transformers, name, None) or getattr(modeling_data2vec, name)
+        with errors_only("transformers"):  # the head is new, until it is loaded with the adapter
+            base = base_class.from_pretrained(
+                adapter.base_model_name_or_path, config=config, ignore_mismatched_sizes=True
+            )
+        model = peft.PeftModel.from_pretrained(base, folder).eval()
     return model.merge_and_unload() if merge else model
 
 

@@ -16,6 +16,7 @@ from transformers.utils import logging
 
 from modeling_data2vec.fairseq_checkpoints import Source
 from modeling_data2vec.hub_configs import recipe_folder
+from modeling_data2vec.model_files import read_json, read_text
 
 logger = logging.get_logger(__name__)
 
@@ -60,7 +61,7 @@ def read_dictionary(path: str | Path) -> list[str]:
         ValueError: a line has another form.
     """
     symbols = list(FAIRSEQ_SYMBOLS)
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         symbol, _, count = line.rpartition(" ")
         if not symbol or not count.lstrip("-").isdigit():
             raise ValueError(f"{path}, line {number}: {line!r} is not a symbol and its count, as in fairseq's dict.txt")
@@ -86,13 +87,13 @@ def _text_tokenizer(symbols: list[str] | None, bpe: list[str], vocab_size: int) 
         return None
     if len(bpe) != 2 or symbols is None:
         raise ValueError("a text model's tokenizer needs --dictionary dict.txt and --bpe encoder.json vocab.bpe")
-    token_of = {str(number): token for token, number in json.loads(Path(bpe[0]).read_text(encoding="utf-8")).items()}
+    token_of = {str(number): token for token, number in read_json(bpe[0]).items()}
     vocabulary = {token_of.get(symbol, symbol): index for index, symbol in enumerate(symbols)}
     vocabulary.setdefault("<mask>", len(symbols))
     if len(vocabulary) > vocab_size:
         raise ValueError(
             f"the dictionary has {len(vocabulary)} tokens with <mask>, but the model {vocab_size}: give its own"
         )
-    lines = Path(bpe[1]).read_text(encoding="utf-8").splitlines()
+    lines = read_text(bpe[1]).splitlines()
     merges = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
     return RobertaTokenizer(vocab=vocabulary, merges=merges)

@@ -12,17 +12,18 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from transformers import PreTrainedConfig
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from modeling_data2vec.auto import PRETRAINING_MODELS
 from modeling_data2vec.fairseq_checkpoints import Source, from_fairseq, to_fairseq, with_weights
 from modeling_data2vec.fairseq_files import read_checkpoint, write_checkpoint
 from modeling_data2vec.fairseq_tasks import FINE_TUNED_MODELS
+from modeling_data2vec.model_files import interpreting, read_json, read_text, read_weights, weight_names
 
 from .converted_processors import converted_processor
 from .model_card import write_card
+from .model_folders import loading
 from .provenance import Provenance
 from .published_models import published_model
 
@@ -82,7 +83,8 @@ def convert(source: str | Path, destination: str | Path, options: ConvertOptions
         return None
     licence = _licence(options)
     content = read_checkpoint(source)
-    model, origin = from_fairseq(content)
+    with interpreting(source):
+        model, origin = from_fairseq(content)
     processor = converted_processor(model, origin, options.dictionary, options.bpe)
     unfinished = destination.with_name(destination.name + ".incomplete")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -137,13 +139,15 @@ def load_converted(folder: str | Path) -> tuple[Any, Source | None]:
         ValueError: the folder holds no model that fairseq has.
     """
     folder = Path(folder)
-    model_class = _model_class(folder)
-    config = model_class.config_class.from_pretrained(folder)
-    model = with_weights(config, _stored_weights(folder), lambda _: model_class)
+    with loading(folder):
+        model_class = _model_class(folder)
+        config = model_class.config_class.from_pretrained(folder)
+        model = with_weights(config, _stored_weights(folder), lambda _: model_class)
     if not (folder / SOURCE_FILE).is_file():
         return model, None
-    rest = load_file(folder / REST_FILE) if (folder / REST_FILE).is_file() else {}
-    return model, Source(**json.loads((folder / SOURCE_FILE).read_text()), rest=rest)
+    rest = read_weights(folder / REST_FILE) if (folder / REST_FILE).is_file() else {}
+    with interpreting(folder / SOURCE_FILE):
+        return model, Source(**read_json(folder / SOURCE_FILE), rest=rest)
 
 
 def check(folder: str | Path, activations: str | Path) -> float:
@@ -159,7 +163,7 @@ def check(folder: str | Path, activations: str | Path) -> float:
         ValueError: the file lacks them, or the model gives something else.
     """
     model = _model_class(Path(folder)).from_pretrained(folder, dtype=torch.float32).eval()
-    stored = load_file(activations)
+    stored = read_weights(activations)
     inputs = next((stored[name] for name in CHECK_INPUTS[model.main_input_name] if name in stored), None)
     expected = stored.get("eval.logits", stored.get("eval.x"))
     if inputs is None or expected is None:
@@ -214,13 +218,10 @@ def _model_class(folder: Path) -> Any:
 
 def _stored_weights(folder: Path) -> dict[str, Any]:
     """The folder's weights as they are stored, of one file or of several."""
-    index = folder / SAFE_WEIGHTS_INDEX_NAME
-    names = (
-        sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.is_file() else [SAFE_WEIGHTS_NAME]
-    )
+    names = weight_names(folder)
     if missing := [name for name in names if not (folder / name).is_file()]:
         raise ValueError(f"{folder} has no {', '.join(missing)}: weights must be safetensors")
-    return {key: value for name in names for key, value in load_file(folder / name).items()}
+    return {key: value for name in names for key, value in read_weights(folder / name).items()}
 
 
 def _licence(options: ConvertOptions) -> str:
@@ -242,10 +243,13 @@ def _sha256(path: Path) -> str:
 def _name_labels(config: Any, path: str | None) -> None:
     if path is None:
         return
-    text = Path(path).read_text(encoding="utf-8")
-    names = json.loads(text) if path.endswith(".json") else [line.strip() for line in text.splitlines() if line.strip()]
+    lines = read_text(path).splitlines()
+    names = read_json(path, dict | list) if path.endswith(".json") else [line.strip() for line in lines if line.strip()]
     if isinstance(names, dict):
-        names = [names[key] for key in sorted(names, key=int)]
+        with interpreting(path):
+            names = [names[key] for key in sorted(names, key=int)]
+    if not_names := [name for name in names if not isinstance(name, str)]:
+        raise ValueError(f"{path} must hold names of classes, but holds {not_names[0]!r}")
     if len(names) != config.num_labels:
         raise ValueError(f"{path} names {len(names)} classes, but the model has {config.num_labels}")
     config.id2label = dict(enumerate(names))

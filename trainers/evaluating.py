@@ -17,6 +17,7 @@ from .comparison_report import report
 from .comparison_results import Comparison
 from .evaluation import LabelledSet, ProbeTable, probe_table
 from .modalities import Modality, modality
+from .model_folders import loading
 
 
 @dataclass(kw_only=True)
@@ -62,12 +63,13 @@ def load_encoder(name: str, tokenizer: str | None = None, part: str | None = Non
         ValueError: there is no such model, it has no processor, or it has several modalities and no `part` is named.
     """
     try:
-        model = AutoModel.from_pretrained(name)
-        subfolder = ""
-        if part is not None and isinstance(model, Data2Vec2Model):
-            model, subfolder = model.slice(part), part
-        kind = modality(model)
-        processor = kind.load_processor(tokenizer) if tokenizer else kind.load_processor(name, subfolder)
+        with loading(name):
+            model = AutoModel.from_pretrained(name)
+            subfolder = ""
+            if part is not None and isinstance(model, Data2Vec2Model):
+                model, subfolder = model.slice(part), part
+            kind = modality(model)
+            processor = kind.load_processor(tokenizer) if tokenizer else kind.load_processor(name, subfolder)
     except OSError as error:
         raise ValueError(
             f"--model {name!r} can't be loaded: name a folder with config.json, model.safetensors and "

@@ -20,6 +20,7 @@ from modeling_data2vec import Data2Vec2Config, Data2Vec2Model
 from modeling_data2vec.auto import PRETRAINING_MODELS
 
 from .exportable import TRACED, Exportable, exportable
+from .model_folders import loading
 
 logger = logging.get_logger(__name__)
 
@@ -114,6 +115,11 @@ def load(source: str, modality: str | None = None) -> Any:
     Raises:
         ValueError: there is no model, it is no data2vec model, or the modality is missing or wrong.
     """
+    with loading(source):
+        return _load(source, modality)
+
+
+def _load(source: str, modality: str | None) -> Any:
     try:
         values, _ = PreTrainedConfig.get_config_dict(source)
     except OSError as error:

@@ -15,6 +15,7 @@ from .finetuning_options import TASKS, FinetuneOptions
 from .finetuning_trainer import FinetuneTrainer
 from .freezing import freeze, in_encoder
 from .metrics import greater_is_better
+from .model_folders import loading
 from .quiet import errors_only
 from .recipe_parts import check_keys
 from .run_data import say_other_batch
@@ -140,9 +141,10 @@ def _task(options: FinetuneOptions, args: FinetuneArguments, changes: dict[str, 
     """The task, with config and processor of the model."""
     kind = TASKS[options.task]
     try:
-        config = AutoConfig.from_pretrained(options.model)
-        check_keys(changes, config.to_dict(), f"the config of {options.model}")
-        config = AutoConfig.from_pretrained(options.model, **changes)
+        with loading(options.model):
+            config = AutoConfig.from_pretrained(options.model)
+            check_keys(changes, config.to_dict(), f"the config of {options.model}")
+            config = AutoConfig.from_pretrained(options.model, **changes)
     except OSError as error:
         raise ValueError(f"--model {options.model!r} can't be loaded: {str(error).splitlines()[0]}") from error
     if type(config) not in kind.auto_class._model_mapping:
@@ -153,7 +155,8 @@ def _task(options: FinetuneOptions, args: FinetuneArguments, changes: dict[str, 
         )
     name = options.tokenizer if options.tokenizer and kind.main_input == "input_ids" else options.model
     try:
-        processor = kind.load_processor(name)
+        with loading(name):
+            processor = kind.load_processor(name)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"no processor or tokenizer could be loaded from {name}: name a --model that has one, or a --tokenizer "
@@ -199,7 +202,7 @@ def _model(name: str, task: Task) -> tuple[Any, list[str]]:
     Raises:
         ValueError: it has none of the encoder's weights, or they have other shapes.
     """
-    with errors_only("transformers"):
+    with loading(name), errors_only("transformers"):
         model, info = task.auto_class.from_pretrained(
             name, config=task.config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
         )

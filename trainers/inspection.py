@@ -19,6 +19,7 @@ from .costs import (
     step_shape,
 )
 from .modality_names import MODALITY_OF_INPUT, config_of, modalities_of
+from .model_folders import loading
 from .recipe_parts import SAMPLES
 from .recipes import Recipe, load_recipe
 
@@ -227,13 +228,14 @@ def _load(name: str) -> tuple[Any, Recipe | None]:
         recipe = load_recipe(name)
         return recipe.model_config(), recipe
     try:
-        model_class = pretraining_class_of(name)  # a ValueError says by itself which models can be inspected
+        with loading(name):
+            model_class = pretraining_class_of(name)  # a ValueError says by itself which models can be inspected
+            return model_class.config_class.from_pretrained(name), None
     except OSError as error:
         raise ValueError(
             f"{name!r} is no recipe ({', '.join(recipe_names())}), and no config could be loaded from it: "
             f"{str(error).splitlines()[0]}"
         ) from error
-    return model_class.config_class.from_pretrained(name), None
 
 
 def _inspect_part(

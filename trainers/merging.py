@@ -10,6 +10,7 @@ from modeling_data2vec.auto import pretraining_class_of
 from modeling_data2vec.merging import AVERAGE, merge_models
 
 from .modalities import modality
+from .model_folders import loading
 
 logger = logging.get_logger(__name__)
 
@@ -47,7 +48,8 @@ def merge(sources: dict[str, str], options: MergeOptions, config: dict[str, Any]
     models, processors = {}, {}
     for name, source in sources.items():
         try:
-            models[name] = pretraining_class_of(source).from_pretrained(source)
+            with loading(source):
+                models[name] = pretraining_class_of(source).from_pretrained(source)
         except OSError as error:
             raise ValueError(f"{name}={source} can't be loaded: {str(error).splitlines()[0]}") from error
         try:

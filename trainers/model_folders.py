@@ -24,27 +24,28 @@ PARTS = ("", "audio", "text", "vision")  # a joint model has each modality's pro
 
 
 @contextmanager
-def loading(source: str | Path, option: str = "") -> Iterator[None]:
-    """For calls that load a model's config, weights or processor: what is wrong with them is said, in one line.
+def loading(source: str | Path) -> Iterator[None]:
+    """For calls that load a model's config, weights or processor: damage and contradictions are named.
 
     Args:
         source: folder or Hub id.
-        option: what it was given by, e.g. "--model".
 
     Raises:
         ValueError: it can't be loaded, and why.
+        OSError: it, or a file of it, is not there.
     """
     check_model_folder(source)
-    name = f"{option} {str(source)!r}" if option else str(source)
     try:
         yield
-    except (ValueError, StrictDataclassError):
+    except (ValueError, StrictDataclassError) as error:
+        if str(source) in str(error):
+            raise
+        raise ValueError(f"{source}: {' '.join(str(error).split())}") from error
+    except OSError:
         raise
-    except OSError as error:
-        raise ValueError(f"{name} can't be loaded: {first_line(error)}") from error
     except Exception as error:  # transformers and its libraries answer contradictions with whatever they lead to
         reason = f"{type(error).__name__}: {first_line(error)}"
-        raise ValueError(f"{name} can't be loaded: what its files say does not go together ({reason})") from error
+        raise ValueError(f"{source} can't be loaded: what its files say does not go together ({reason})") from error
 
 
 def check_model_folder(source: str | Path) -> None:

@@ -18,6 +18,7 @@ from .mixed_samples import MixCollator
 from .modalities import MODALITIES, Modality
 from .modality_logs import summary_table
 from .modality_names import INPUT_OF_MODALITY, config_of, modalities_of
+from .model_folders import loading
 from .pretraining_options import PretrainOptions
 from .quiet import errors_only
 from .recipe_configs import build_config
@@ -112,7 +113,8 @@ def _model_and_parts(
     config = recipe.model_config(config_changes)  # names unknown changes, for a checkpoint too
     model_class = recipe.model_class
     if options.model is not None:  # the checkpoint's own shape; the recipe gives everything else
-        config = _checkpoint_config(options.model, recipe, config_changes)
+        with loading(options.model):
+            config = _checkpoint_config(options.model, recipe, config_changes)
     names = modalities_of(config)
     sources = by_modality_name(options.dataset, names, "--dataset")
     if len(sources) > 1 and len(options.dataset) == 1:
@@ -120,7 +122,7 @@ def _model_and_parts(
     data = {name: _data(options, recipe, config, name) for name in names if name in sources}
     for one in data.values():
         one.fit(new_model=options.model is None)
-    model = model_class(config) if options.model is None else model_class.from_pretrained(options.model, config=config)
+    model = model_class(config) if options.model is None else _trained(model_class, options.model, config)
     splits = by_modality_name(options.split, names, "--split")
     columns = by_modality_name(options.column or [], names, "--column")
     parts = {}
@@ -183,6 +185,11 @@ def _checkpoint_config(name: str, recipe: Recipe, changes: dict[str, Any]) -> An
     lacking = {entry.name for entry in fields(config_class)} - native - own.keys() - of_the_tokenizer
     method = recipe.model_config()
     return config_class.from_pretrained(name, **({field: getattr(method, field) for field in lacking} | changes))
+
+
+def _trained(model_class: Any, name: str, config: Any) -> Any:
+    with loading(name):
+        return model_class.from_pretrained(name, config=config)
 
 
 def _load_processor(kind: type[Modality], name: str, subfolder: str = "") -> Any:

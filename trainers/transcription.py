@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForCTC, Auto
 from .ctc_decoding import Letters, Transcript, greedy_transcript
 from .lm_decoding import BeamDecoder
 from .long_audio import FrameGrid, LongAudio
+from .model_folders import loading
 from .samples import UnreadableError
 
 
@@ -74,17 +75,18 @@ class Recogniser:
         if (Path(name) / "adapter_config.json").is_file():
             raise ValueError(f"{name!r} holds an adapter alone: merge it into its model first")
         try:
-            config = AutoConfig.from_pretrained(name)
-            if type(config) not in AutoModelForCTC._model_mapping:
-                raise ValueError(f"{name!r} is a {config.model_type} model, which has no CTC head in transformers")
-            model, info = AutoModelForCTC.from_pretrained(name, output_loading_info=True)
-            fresh = [key for key in info["missing_keys"] if key.startswith("lm_head")]
-            if fresh:
-                raise ValueError(
-                    f"{name!r} is no recogniser: it has no trained {' and '.join(fresh)}. A pretrained model must be "
-                    "fine-tuned on recordings with their text before it can transcribe"
-                )
-            return cls(model, AutoFeatureExtractor.from_pretrained(name), AutoTokenizer.from_pretrained(name))
+            with loading(name):
+                config = AutoConfig.from_pretrained(name)
+                if type(config) not in AutoModelForCTC._model_mapping:
+                    raise ValueError(f"{name!r} is a {config.model_type} model, which has no CTC head in transformers")
+                model, info = AutoModelForCTC.from_pretrained(name, output_loading_info=True)
+                fresh = [key for key in info["missing_keys"] if key.startswith("lm_head")]
+                if fresh:
+                    raise ValueError(
+                        f"{name!r} is no recogniser: it has no trained {' and '.join(fresh)}. A pretrained model must "
+                        "be fine-tuned on recordings with their text before it can transcribe"
+                    )
+                return cls(model, AutoFeatureExtractor.from_pretrained(name), AutoTokenizer.from_pretrained(name))
         except OSError as error:
             raise ValueError(
                 f"{name!r} can't be loaded: name a folder with config.json, model.safetensors, "
