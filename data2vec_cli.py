@@ -1,6 +1,7 @@
 """The `data2vec` command. It stands outside the package so that `--help` answers without importing torch."""
 
 import sys
+from difflib import get_close_matches
 from importlib.metadata import version
 
 COMMANDS = {
@@ -43,7 +44,9 @@ def main(argv: list[str] | None = None) -> int:
         print(version("data2vec"))
         return 0
     if arguments[0] not in COMMANDS:
-        print(f"data2vec: unknown command {arguments[0]!r}: choose one of {', '.join(COMMANDS)}", file=sys.stderr)
+        close = get_close_matches(arguments[0], COMMANDS, n=1)
+        hint = f"did you mean {close[0]}? Choose" if close else "choose"
+        print(f"data2vec: unknown command {arguments[0]!r}: {hint} one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     from modeling_data2vec.trainers.cli import run
 

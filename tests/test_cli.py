@@ -56,9 +56,10 @@ def test_help_names_commands_and_exit_codes(capsys):
 
 
 def test_unknown_command(capsys):
-    code, out, err = run(capsys, "train")
-    assert code == 2 and not out
-    assert err == f"data2vec: unknown command 'train': choose one of {', '.join(data2vec_cli.COMMANDS)}\n"
+    for word, hint in (("train", "did you mean pretrain? Choose"), ("xyz", "choose")):
+        code, out, err = run(capsys, word)
+        assert code == 2 and not out
+        assert err == f"data2vec: unknown command {word!r}: {hint} one of {', '.join(data2vec_cli.COMMANDS)}\n"
 
 
 @pytest.mark.parametrize(
@@ -109,9 +110,10 @@ def test_wrong_use_is_explained_in_one_line(tmp_path, monkeypatch, capsys, argv,
 
 
 def test_unknown_option_is_wrong_use(tmp_path, capsys):
-    code, _, err = run(capsys, *PRETRAIN, "--output_dir", tmp_path, "--lerning_rate", "1")
-    assert code == 2
-    assert "--lerning_rate" in err
+    code, out, err = run(capsys, *PRETRAIN, "--output_dir", tmp_path, "--lerning_rate", "1")
+    assert code == 2 and not out
+    listed = "`data2vec pretrain --help` lists all options"
+    assert err == f"data2vec pretrain: there is no option --lerning_rate: did you mean --learning_rate? {listed}\n"
 
 
 @pytest.mark.parametrize("command", ["inspect", "probe"])

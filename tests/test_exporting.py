@@ -164,8 +164,8 @@ def test_one_modality_of_several(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"format": "tflite"}, "--format is 'tflite', but must be 'onnx' or 'torch'"),
-        ({"quantize": "int4"}, "--quantize is 'int4', but can only be 'int8'"),
+        ({"format": "tflite"}, "--format is 'tflite', but must be one of onnx, torch"),
+        ({"quantize": "int4"}, "--quantize is 'int4', but must be int8"),
         ({"quantize": "int8", "format": "torch"}, "use it with --format onnx"),
         ({"modality": "vision"}, "one modality: leave --modality out"),
     ],

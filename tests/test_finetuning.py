@@ -277,7 +277,7 @@ def test_patience_needs_something_to_wait_for(bodies, digits, tmp_path):
     [
         ([{"text": "good"}], None, "has 0 label columns among .*--label_column"),
         ([{"text": "good", "label": "a"}] * 3, None, "one class only"),
-        ([{"text": "good", "label": "a"}, {"text": "bad", "label": None}], None, "rows without a label"),
+        ([{"text": "good", "label": "a"}, {"text": "bad", "label": None}], None, "row 2 has no label"),
         (
             [{"text": "good", "label": "a"}, {"text": "bad", "label": "b"}],
             [{"text": "odd", "label": "c"}] * 2,
@@ -315,6 +315,7 @@ def recorded(folder, train, test=()):
 def test_empty_transcripts_are_passed_over(bodies, tmp_path, caplog):
     folder = recorded(tmp_path / "data", ["ab", "", "  ", "ba"], ["ab", None])
     result = ctc(bodies("speech 2.0"), folder, tmp_path / "out", eval_split="test")
+    assert "2 of 4 transcripts are empty, in rows 2, 3" in caplog.text
     assert "its transcript is empty" in caplog.text and "Leaving out clip" in caplog.text
     assert result.metrics["validation"]["wer"] >= 0
     shutil.rmtree(folder)
@@ -336,7 +337,13 @@ def test_letters_outside_the_vocabulary(bodies, tmp_path, caplog):
 def test_transcripts_that_do_not_fit_their_clip(bodies, tmp_path, caplog):
     folder = recorded(tmp_path / "data", ["ab", "a" * 30])  # 37 frames, of which 30 equal letters need 59
     ctc(bodies("speech 2.0"), folder, tmp_path / "out")
+    assert "1 of 2 clips have fewer frames than their transcript needs" in caplog.text
+    assert "train1.wav (37 of 59)" in caplog.text
     assert "its transcript needs 59 frames, but it has 37" in caplog.text
+    shutil.rmtree(folder)
+    with pytest.raises(ValueError, match=r"2 of 2 clips have fewer .*'text' belong to these clips\?"):
+        ctc(bodies("speech 2.0"), recorded(folder, ["a" * 30, "b" * 40]), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_broken_image_does_not_count(bodies, tmp_path, caplog):

@@ -1,40 +1,211 @@
-"""Labels as tables have them: words and whole numbers are classes, in order, and decimals are measured."""
+"""Labels before training: which classes a column has, and what is refused by row."""
+
+from types import SimpleNamespace
 
 import datasets
 import pytest
 
-from modeling_data2vec.trainers.labels import LabelMap, are_measured
+from modeling_data2vec.trainers.finetuning_options import TASKS
+from modeling_data2vec.trainers.labels import LabelMap
 from modeling_data2vec.trainers.tables import read_csv
 
-pytestmark = pytest.mark.usefixtures("datasets_cache")
+NAN = float("nan")
 
 
-def column_of(tmp_path, cells: list[str]) -> datasets.Dataset:
-    (tmp_path / "a.csv").write_text("text,label\n" + "".join(f"some text,{cell}\n" for cell in cells))
-    return read_csv([tmp_path / "a.csv"])
+def survey(values, task="text-classification", **options):
+    """A task that has seen a table with these labels."""
+    options = SimpleNamespace(regression=False, label_column="label", column="text", **options)
+    config = SimpleNamespace(id2label={}, label2id={}, problem_type=None)
+    one = TASKS[task](config, None, options, None)
+    one.column, one.label_column = "text", "label"
+    one.survey(table(values))
+    return one
 
 
-def test_whole_numbers_are_classes_in_their_order(tmp_path):
-    dataset = column_of(tmp_path, ["10", "2", "1", "10"])
-    labels = LabelMap.of(dataset, "label")
-    assert labels.names == ["1", "2", "10"] and not are_measured(dataset, "label")
-    read = labels.reader(dataset, "label")
-    assert [read(row) for row in dataset] == [2, 1, 0, 2]
-
-
-@pytest.mark.parametrize("cells", [["NA", "EU", "AS"], ["1", "2", "many"], ["007", "7", "8"], ["null", "none", "nan"]])
-def test_words_are_classes(tmp_path, cells):
-    dataset = column_of(tmp_path, cells)
-    assert sorted(LabelMap.of(dataset, "label").names) == sorted(cells) and not are_measured(dataset, "label")
+def table(values, **columns):
+    rows = len(values)
+    return datasets.Dataset.from_dict({"text": ["some words"] * rows, "label": values} | columns)
 
 
 @pytest.mark.parametrize(
-    "cells, measured", [(["0.5", "2.5"], True), (["1", "2.5", ""], True), (["1", "2", ""], False), (["", ""], False)]
+    ("values", "names"),
+    [
+        (["10", "9", "1", "9"], ["1", "9", "10"]),
+        (["b", "10", "9"], ["10", "9", "b"]),
+        ([10, -1, 9], ["-1", "9", "10"]),
+        ([True, False], ["False", "True"]),
+        (["01", "1", "2"], ["01", "1", "2"]),
+        (["NA", "null", "nan"], ["NA", "nan", "null"]),
+    ],
+    ids=str,
 )
-def test_decimals_are_measured(tmp_path, cells, measured):
-    assert are_measured(column_of(tmp_path, cells), "label") == measured
+def test_classes_are_what_stands_in_the_table_in_order(values, names):
+    data = table(values)
+    labels = LabelMap.of(data, "label")
+    assert labels.names == names
+    assert [labels.reader(data, "label")(row) for row in data] == [names.index(str(value)) for value in values]
 
 
-def test_a_missing_label_does_not_make_classes_into_numbers(tmp_path):
-    with pytest.raises(ValueError, match="column 'label' has .*without a label"):
-        LabelMap.of(column_of(tmp_path, ["1", "2", "", "1"]), "label")
+@pytest.mark.parametrize(
+    ("cells", "names"),
+    [
+        (["10", "2", "1", "10"], ["1", "2", "10"]),
+        (["NA", "EU", "AS"], ["AS", "EU", "NA"]),
+        (["1", "2", "many"], ["1", "2", "many"]),
+        (["007", "7", "8"], ["7", "007", "8"]),
+        (["null", "none", "nan"], ["nan", "none", "null"]),
+    ],
+    ids=str,
+)
+def test_classes_of_a_csv_are_the_characters_in_it(tmp_path, datasets_cache, cells, names):
+    (tmp_path / "a.csv").write_text("text,label\n" + "".join(f"some text,{cell}\n" for cell in cells))
+    task = survey(read_csv([tmp_path / "a.csv"])["label"][:])
+    assert task.labels.names == names and task.config.problem_type == "single_label_classification"
+
+
+def test_a_type_with_names_gives_the_classes():
+    feature = datasets.ClassLabel(names=["dog", "cat", "bird"])
+    data = table([0, 1, 0]).cast_column("label", feature)
+    assert survey([0, 1]).labels.names == ["0", "1"]
+    labels = LabelMap.of(data, "label")
+    assert labels.names == ["dog", "cat", "bird"] and labels.reader(data, "label")(data[1]) == 1
+    hidden = table([-1, -1]).cast_column("label", feature)
+    with pytest.raises(ValueError, match="split 'test' has no labels: column 'label' is empty in all of its 2 rows"):
+        labels.check(hidden, "label", "test")
+    with pytest.raises(ValueError, match="split 'test', column 'label': row 2 has no label"):
+        labels.check(table([1, -1]).cast_column("label", feature), "label", "test")
+
+
+EIGHTEEN = [0, 1, 2] * 6
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [*map(str, EIGHTEEN), None],
+        [*map(str, EIGHTEEN), " "],
+        [*EIGHTEEN, None],
+        [*map(float, EIGHTEEN), NAN],
+        [*map(float, EIGHTEEN), None],
+    ],
+    ids=["text", "blank", "whole numbers", "floats of pandas", "floats of arrow"],
+)
+@pytest.mark.parametrize("task", ["text-classification", "audio-classification"])
+def test_one_label_missing_among_whole_numbers(values, task):
+    with pytest.raises(ValueError, match="row 19 has no label, while 18 of 19 rows have whole numbers, which are cl"):
+        survey(values, task)
+
+
+@pytest.mark.parametrize(
+    ("values", "numbers"),
+    [
+        ([0.5, 2.0, 1.5], True),
+        (["0.5", "2", "1.5"], True),
+        (["2", "1", "2"], False),
+        ([2, 1, 2], False),
+        (["1.5", "a", "b", "c"], False),
+        ([True, False], False),
+    ],
+    ids=str,
+)
+def test_fractions_are_predicted_and_whole_numbers_are_classes(values, numbers):
+    task = survey(values)
+    assert (task.labels is None) == numbers
+    assert task.config.problem_type == ("regression" if numbers else "single_label_classification")
+    assert task.metric == ("pearson_spearman" if numbers else "accuracy")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([1.0, 2.0, 1.0], "whole numbers with a decimal point in its 3 rows: .* --regression"),
+        (["1.0", "2.0", "1.0"], "whole numbers with a decimal point in its 3 rows: .* --regression"),
+        (["0.5", "1.5", "n/a"], r"row 3 is no number \('n/a'\), while 2 of 3 rows have numbers to predict"),
+        ([0.5, float("inf"), 1.5], "row 2 of 3 has inf"),
+        ([0.5, NAN, 1.5], "row 2 has no label, while 2 of 3 rows have numbers"),
+        (["a", "a", "a"], r"one class only, \['a'\]"),
+        ([f"id{i}" for i in range(20)], "20 different values in 20 rows, e.g. 'id0': they name rows, not classes"),
+        (list(range(10_000)), "10,000 different values in 10,000 rows"),
+        (["['a', 'b']", "['b']"], r"holds text, not lists: row 1 is \"\['a', 'b'\]\". .*one class a row, not several"),
+        ([["a", "b"], ["b"]], r"holds lists \(row 1: \['a', 'b'\]\): --task text-classification learns one class"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_labels_that_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        survey(values)
+
+
+def test_only_texts_have_numbers_to_predict():
+    with pytest.raises(ValueError, match=r"holds fractions \(row 1: 0.5\), but --task audio-classification learns cl"):
+        survey([0.5, 1.0], "audio-classification")
+    assert survey([0.0, 1.0], "audio-classification").labels.names == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (["cat", "Cat ", "dog"], "'cat' (1x), 'Cat ' (1x). They are learned as different ones"),
+        (["1", "01", "2"], "'1' (1x), '01' (1x)"),
+        ([0, 1, -1, 0], "1 of 4 rows with -1, which is taken as a class"),
+        (["0", "1", "0", "nan"], "whole numbers in 3 of 4 rows; the others, e.g. 'nan', are taken as classes"),
+        ([f"{i % 20}x" for i in range(30)], "20 classes in 30 rows: few of them can be learned"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_labels_that_one_is_told_about(values, message, caplog):
+    assert survey(values).labels is not None
+    assert message in caplog.text
+
+
+def test_a_number_to_predict_must_be_one_in_every_split():
+    task = survey([0.5, 1.5])
+    with pytest.raises(
+        ValueError, match="split 'test', column 'label' must hold finite numbers .* row 2 of 2 has nothing"
+    ):
+        task.check(table(["1.5", None]), "test")
+    options = SimpleNamespace(regression=True)
+    task.options = options
+    with pytest.raises(ValueError, match="finite numbers where numbers are predicted, but rows 1, 3 of 3 have 'high'"):
+        task.survey(table(["high", "2", "low"]))
+
+
+# ---- tokens ----
+
+
+def tagged(words, tags):
+    options = SimpleNamespace(label_column="tags", column="words")
+    one = TASKS["token-classification"](SimpleNamespace(), None, options, None)
+    one.column, one.label_column = "words", "tags"
+    one.survey(datasets.Dataset.from_dict({"words": words, "tags": tags}))
+    return one
+
+
+@pytest.mark.parametrize(
+    ("words", "tags", "message"),
+    [
+        (
+            ["['the', 'cat']"],
+            ["['O', 'B']"],
+            r"'words' holds string, not lists of words \(row 1: \"\['the', 'cat'\]\"\). .*",
+        ),
+        (
+            [["the", "cat"]],
+            ["['O', 'B']"],
+            "'tags' holds string, not lists of tags .* write the table as JSONL or parquet",
+        ),
+        ([["the", "cat"], ["a"]], [["O", "B"], []], "row 2 of 2: .* the first has 1 words and 0 tags"),
+        ([["the", "cat"], ["a"]], [["O", None], ["B"]], "column 'tags': row 1 has no label"),
+        ([[1, 2]], [["O", "B"]], "holds lists of int64, not of words"),
+        ([["the", "cat"]], [["O", "O"]], "one class only"),
+    ],
+    ids=["text", "tags in text", "unequal", "a tag missing", "numbers", "one class"],
+)
+def test_tags_that_are_refused(words, tags, message):
+    with pytest.raises(ValueError, match=message):
+        tagged(words, tags)
+
+
+def test_tags_of_any_kind_and_rows_without_words():
+    assert tagged([["a", "b"], [], ["c"]], [["O", "B-PER"], [], ["I-PER"]]).labels.names == ["B-PER", "I-PER", "O"]
+    assert tagged([["a", "b"], ["c"]], [[10, 9], [0]]).labels.names == ["0", "9", "10"]

@@ -130,7 +130,7 @@ def test_faults_are_one_clear_line(tmp_path, capsys, monkeypatch):
     assert "holds an adapter alone: merge it" in fails(bare, good)
     assert "is no language model" in fails(recogniser, good, "--lm", tmp_path / "no.arpa")
     assert "no language model" in fails(recogniser, good, "--lm", tmp_path / "absent.arpa")
-    assert "less than half of chunk_seconds" in fails(recogniser, good, "--chunk_seconds", 5)
+    assert "less than half of --chunk_seconds" in fails(recogniser, good, "--chunk_seconds", 5)
     assert run("transcribe", [str(recogniser), str(tmp_path / "broken.wav"), good]) == 2
     printed = capsys.readouterr()
     assert printed.out.startswith(good) and "1 of 2 files can't be transcribed" in printed.err

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers import HfArgumentParser
 from transformers.utils import logging as transformers_logging
 
 from modeling_data2vec.hub_configs import recipe_names
@@ -23,7 +22,10 @@ from .finetuning_options import FinetuneOptions
 from .health import CollapseError
 from .inspection import inspect_target
 from .merging import MergeOptions, merge
+from .modality_names import INPUT_OF_MODALITY
 from .one_line import FAILED, in_one_line
+from .option_checks import require_choice, require_range
+from .option_parser import OptionParser
 from .preflight import PublishError
 from .pretraining import pretrain
 from .pretraining_options import PretrainOptions
@@ -85,7 +87,7 @@ def assignments(texts: list[str]) -> dict[str, Any]:
 def _chosen_recipe(argv: list[str]) -> str | None:
     """What --recipe names: its values are defaults of the other options."""
     chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    chooser.add_argument("--recipe")
+    chooser.add_argument("--recipe", nargs="?")  # without a value, the whole parser says that one is missing
     return chooser.parse_known_args(argv)[0].recipe
 
 
@@ -93,15 +95,14 @@ def _chosen_recipe(argv: list[str]) -> str | None:
 
 
 def run_pretrain(argv: list[str]) -> None:
-    parser = HfArgumentParser(
-        (PretrainOptions, Data2VecTrainingArguments), prog="data2vec pretrain", allow_abbrev=False
-    )
+    parser = OptionParser("pretrain", PretrainOptions, Data2VecTrainingArguments)
     chosen = _chosen_recipe(argv)
-    if chosen is None:  # the whole parser shows the help, or says that a recipe is required
-        return parser.parse_args_into_dataclasses(argv)
+    if chosen is None:
+        parser.parse(argv)  # shows the help, or says that a recipe is required
+        return
     recipe = load_recipe(chosen)
     parser.set_defaults(output_dir=f"runs/{recipe.name}", **recipe.training_arguments())
-    options, args = parser.parse_args_into_dataclasses(argv)
+    options, args = parser.parse(argv)
     pretrain(options, args, recipe, assignments(options.config))
 
 
@@ -111,9 +112,9 @@ def run_pretrain(argv: list[str]) -> None:
 def run_finetune(argv: list[str]) -> None:
     chosen = _chosen_recipe(argv)
     recipe = load_finetune_recipe(chosen) if chosen else None
-    parser = HfArgumentParser((FinetuneOptions, FinetuneArguments), prog="data2vec finetune", allow_abbrev=False)
+    parser = OptionParser("finetune", FinetuneOptions, FinetuneArguments)
     parser.set_defaults(output_dir="runs/finetuned", **(recipe.defaults() if recipe else {}))
-    options, args = parser.parse_args_into_dataclasses(argv)
+    options, args = parser.parse(argv)
     finetune(
         options,
         args,
@@ -127,8 +128,8 @@ def run_finetune(argv: list[str]) -> None:
 
 
 def run_probe(argv: list[str]) -> None:
-    parser = HfArgumentParser(ProbeOptions, prog="data2vec probe", allow_abbrev=False)
-    (options,) = parser.parse_args_into_dataclasses(argv)
+    parser = OptionParser("probe", ProbeOptions)
+    (options,) = parser.parse(argv)
     print(probe(options).to_markdown())
 
 
@@ -136,8 +137,8 @@ def run_probe(argv: list[str]) -> None:
 
 
 def run_evaluate(argv: list[str]) -> None:
-    parser = HfArgumentParser(EvaluateOptions, prog="data2vec evaluate", allow_abbrev=False)
-    (options,) = parser.parse_args_into_dataclasses(argv)
+    parser = OptionParser("evaluate", EvaluateOptions)
+    (options,) = parser.parse(argv)
     evaluate(options)
     print(f"Wrote {Path(options.output_dir) / 'report.md'}, its figures and report.json.")
 
@@ -146,8 +147,8 @@ def run_evaluate(argv: list[str]) -> None:
 
 
 def run_tokenizer(argv: list[str]) -> None:
-    parser = HfArgumentParser(TokenizerOptions, prog="data2vec tokenizer", allow_abbrev=False)
-    (options,) = parser.parse_args_into_dataclasses(argv)
+    parser = OptionParser("tokenizer", TokenizerOptions)
+    (options,) = parser.parse(argv)
     tokenizer = build_tokenizer(options)
     print(f"Saved a tokenizer of {len(tokenizer):,} tokens to {options.output_dir}.")
 
@@ -167,13 +168,20 @@ class InspectOptions:
         default=None, metadata={"help": "Part of a joint model: audio, text or vision; default: the whole."}
     )
 
+    def __post_init__(self) -> None:
+        require_range(self, "batch_size", "tokens", low=1)
+        require_range(self, "seconds", above=0)
+        require_choice(self, "modality", list(INPUT_OF_MODALITY))
+        if self.dtype_bytes not in (2, 4):
+            raise ValueError(f"--dtype_bytes is {self.dtype_bytes}, but must be 2 (half precision) or 4 (fp32)")
+
 
 def run_inspect(argv: list[str]) -> None:
-    parser = HfArgumentParser(InspectOptions, prog="data2vec inspect", allow_abbrev=False)
+    parser = OptionParser("inspect", InspectOptions)
     parser.add_argument(
         "target", nargs="?", help="a recipe's name or file, a model folder, or a Hub id; none: list recipes"
     )
-    options, rest = parser.parse_args_into_dataclasses(argv)
+    options, rest = parser.parse(argv)
     if rest.target is None:
         return print("\n".join(recipe_names()))
     print(inspect_target(rest.target, **vars(options)).to_text())
@@ -183,9 +191,9 @@ def run_inspect(argv: list[str]) -> None:
 
 
 def run_merge(argv: list[str]) -> None:
-    parser = HfArgumentParser(MergeOptions, prog="data2vec merge", allow_abbrev=False)
+    parser = OptionParser("merge", MergeOptions)
     parser.add_argument("sources", nargs="+", metavar="MODALITY=MODEL", help="audio=..., text=..., vision=...")
-    options, rest = parser.parse_args_into_dataclasses(argv)
+    options, rest = parser.parse(argv)
     sources = {}
     for text in rest.sources:
         name, separator, source = text.partition("=")
@@ -200,17 +208,17 @@ def run_merge(argv: list[str]) -> None:
 
 
 def run_recipes(argv: list[str]) -> None:
-    argparse.ArgumentParser(prog="data2vec recipes", description="Published models, and recipes.").parse_args(argv)
+    OptionParser("recipes", description="Published models, and recipes.").parse(argv)
     print(listing())
 
 
 def run_recipe_check(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(
-        prog="data2vec recipe-check",
-        description="Compute epochs and parameters again, and show where paper and recipe disagree.",
+    parser = OptionParser(
+        "recipe-check", description="Compute epochs and parameters again, and show where paper and recipe disagree."
     )
     parser.add_argument("recipe", nargs="*", help="names or files; default: all of hub_configs")
-    for name in parser.parse_args(argv).recipe or recipe_names():
+    (options,) = parser.parse(argv)
+    for name in options.recipe or recipe_names():
         recipe = load_recipe(name)
         print("\n  ".join([recipe.name, *check_recipe(recipe)]))
 
@@ -219,10 +227,10 @@ def run_recipe_check(argv: list[str]) -> None:
 
 
 def run_convert(argv: list[str]) -> None:
-    parser = HfArgumentParser(ConvertOptions, prog="data2vec convert", allow_abbrev=False)
+    parser = OptionParser("convert", ConvertOptions)
     parser.add_argument("source", help="a .pt file of the authors' code, or with --to fairseq a model folder")
     parser.add_argument("destination", help="a folder that does not exist yet, or with --to fairseq a file")
-    options, rest = parser.parse_args_into_dataclasses(argv)
+    options, rest = parser.parse(argv)
     model = convert(rest.source, rest.destination, options)
     what = "a checkpoint for fairseq" if model is None else f"a {type(model).__name__}"
     print(f"Wrote {rest.destination}: {what}.")
@@ -232,10 +240,10 @@ def run_convert(argv: list[str]) -> None:
 
 
 def run_export(argv: list[str]) -> None:
-    parser = HfArgumentParser(ExportOptions, prog="data2vec export", allow_abbrev=False)
+    parser = OptionParser("export", ExportOptions)
     parser.add_argument("model", help="model folder or Hub id")
     parser.add_argument("destination", help="a folder that does not exist yet")
-    options, rest = parser.parse_args_into_dataclasses(argv)
+    options, rest = parser.parse(argv)
     # What they say is for those who work on them.
     with errors_only("torch.onnx", "onnx_ir", "onnxscript"), errors_only_at_root():
         differences = export(rest.model, rest.destination, options)
@@ -247,10 +255,10 @@ def run_export(argv: list[str]) -> None:
 
 
 def run_push(argv: list[str]) -> None:
-    parser = HfArgumentParser(PushOptions, prog="data2vec push", allow_abbrev=False)
+    parser = OptionParser("push", PushOptions)
     parser.add_argument("folder", help="a saved model")
     parser.add_argument("repository", help="NAMESPACE/NAME on the Hub, or NAME for one's own namespace")
-    options, rest = parser.parse_args_into_dataclasses(argv)
+    options, rest = parser.parse(argv)
     print(f"Published: {publish(rest.folder, rest.repository, options)}")
 
 
@@ -258,10 +266,10 @@ def run_push(argv: list[str]) -> None:
 
 
 def run_transcribe(argv: list[str]) -> None:
-    parser = HfArgumentParser(TranscribeOptions, prog="data2vec transcribe", allow_abbrev=False)
+    parser = OptionParser("transcribe", TranscribeOptions)
     parser.add_argument("model", help="a folder or Hub id of a recogniser: a fine-tuned model with a CTC head")
     parser.add_argument("files", nargs="+", help="recordings of any format and length")
-    options, rest = parser.parse_args_into_dataclasses(argv)
+    options, rest = parser.parse(argv)
     for file, transcript in transcribe(rest.model, rest.files, options):
         if options.json:
             values = transcript.to_dict() if options.timestamps else {"text": transcript.text}

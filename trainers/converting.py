@@ -24,6 +24,7 @@ from modeling_data2vec.model_files import interpreting, read_json, read_text, re
 from .converted_processors import converted_processor
 from .model_card import write_card
 from .model_folders import loading
+from .option_checks import require_choice, require_license
 from .provenance import Provenance
 from .published_models import published_model
 
@@ -61,6 +62,10 @@ class ConvertOptions:
         default=None, metadata={"help": "Stored activations (safetensors) that the converted model must give again."}
     )
 
+    def __post_init__(self) -> None:
+        require_choice(self, "to", ["hub", "fairseq"])
+        require_license(self)
+
 
 def convert(source: str | Path, destination: str | Path, options: ConvertOptions) -> Any:
     """Convert one file or folder; see `data2vec convert --help`.
@@ -72,8 +77,6 @@ def convert(source: str | Path, destination: str | Path, options: ConvertOptions
         ValueError: the source can't be converted, options don't fit, or the destination exists.
         FileNotFoundError: the source does not exist.
     """
-    if options.to not in ("hub", "fairseq"):
-        raise ValueError(f"--to is {options.to!r}, but must be 'hub' or 'fairseq'")
     source, destination = Path(source), Path(destination)
     if destination.exists():
         raise ValueError(f"{destination} exists already: choose another destination, or remove it")

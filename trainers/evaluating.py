@@ -16,8 +16,12 @@ from .comparison_figures import save_figures
 from .comparison_report import report
 from .comparison_results import Comparison
 from .evaluation import LabelledSet, ProbeTable, probe_table
+from .features import POOLINGS
+from .layer_features import POOLINGS as LAYER_POOLINGS
 from .modalities import Modality, modality
+from .modality_names import INPUT_OF_MODALITY
 from .model_folders import loading
+from .option_checks import LARGEST_SEED, require_choice, require_range
 
 
 @dataclass(kw_only=True)
@@ -38,6 +42,10 @@ class LabelledDataOptions:
         default_factory=lambda: [-1],
         metadata={"help": "Layer -1 is the encoder's output, 0 the first layer's input; several are concatenated."},
     )
+
+    def __post_init__(self) -> None:
+        require_choice(self, "modality", list(INPUT_OF_MODALITY))
+        require_range(self, "layers", low=-1)
 
     def layer(self) -> int | list[int]:
         return self.layers[0] if len(self.layers) == 1 else self.layers
@@ -105,6 +113,13 @@ class ProbeOptions(LabelledDataOptions):
     limit: int | None = field(default=None, metadata={"help": "Use at most so many samples of each split."})
     output: str | None = field(default=None, metadata={"help": "Write the table as JSON to this file, too."})
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        label_counts(self.labels)
+        require_choice(self, "pooling", POOLINGS)
+        require_range(self, "seeds", low=0, high=LARGEST_SEED)
+        require_range(self, "limit", low=1)
+
 
 def probe(options: ProbeOptions) -> ProbeTable:
     """The table of `data2vec probe`; written to `options.output` as well."""
@@ -142,6 +157,13 @@ class EvaluateOptions(LabelledDataOptions):
     limit: int = field(default=2_000, metadata={"help": "Use at most so many samples of each split."})
     batch_size: int = field(default=32, metadata={"help": "Samples in a forward pass."})
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        label_counts(self.labels)
+        require_choice(self, "pooling", LAYER_POOLINGS)
+        require_range(self, "seeds", low=0, high=LARGEST_SEED)
+        require_range(self, "limit", "batch_size", low=1)
+
 
 def evaluate(options: EvaluateOptions) -> Comparison:
     """Compare the models and write report.md, report.json and the figures into `options.output_dir`.
@@ -155,8 +177,6 @@ def evaluate(options: EvaluateOptions) -> Comparison:
     folder = Path(options.output_dir)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--output_dir {options.output_dir!r} is a file: name a folder")
-    if options.limit < 1:
-        raise ValueError(f"--limit is {options.limit}, but must be at least 1")
     subjects = []
     for name, source in zip(names, options.model, strict=True):
         model, data = load_encoder(source, part=options.modality)

@@ -20,7 +20,9 @@ from modeling_data2vec import Data2Vec2Config, Data2Vec2Model
 from modeling_data2vec.auto import PRETRAINING_MODELS
 
 from .exportable import TRACED, Exportable, exportable
+from .modality_names import INPUT_OF_MODALITY
 from .model_folders import loading
+from .option_checks import require_choice
 
 logger = logging.get_logger(__name__)
 
@@ -51,6 +53,11 @@ class ExportOptions:
     modality: str | None = field(
         default=None, metadata={"help": "Of a model of several modalities, the one to export: audio, text or vision."}
     )
+
+    def __post_init__(self) -> None:
+        require_choice(self, "format", list(FILES))
+        require_choice(self, "quantize", ["int8"])
+        require_choice(self, "modality", list(INPUT_OF_MODALITY))
 
 
 def export(source: str | Path, destination: str | Path, options: ExportOptions) -> dict[str, float]:
@@ -92,10 +99,6 @@ def export(source: str | Path, destination: str | Path, options: ExportOptions) 
 
 
 def _check_options(options: ExportOptions, destination: Path) -> None:
-    if options.format not in FILES:
-        raise ValueError(f"--format is {options.format!r}, but must be 'onnx' or 'torch'")
-    if options.quantize not in (None, "int8"):
-        raise ValueError(f"--quantize is {options.quantize!r}, but can only be 'int8'")
     if options.quantize and options.format != "onnx":
         raise ValueError("--quantize int8 is done by onnxruntime: use it with --format onnx")
     missing = [name for name in NEEDED if find_spec(name) is None]

@@ -8,7 +8,8 @@ from modeling_data2vec.hub_configs import ROOT
 from modeling_data2vec.model_files import interpreting
 
 from .finetuning_arguments import FinetuneArguments
-from .finetuning_options import FinetuneOptions
+from .finetuning_options import TASKS, FinetuneOptions
+from .option_checks import require_plain_name
 from .recipe_parts import SAMPLING_RATE, RecipePart, check_figures, check_keys
 from .recipes import no_such_recipe, read_sections, require, required_fields
 
@@ -118,6 +119,9 @@ def _checked(path: Path) -> FinetuneRecipe:
     stated_epochs = values.pop("epochs", None)
     check_keys(values, {entry.name for entry in fields(FinetuneRecipe)}, str(path))
     require(values, required_fields(FinetuneRecipe), str(path))
+    require_plain_name(values["name"], str(path))
+    if values["task"] not in TASKS:
+        raise ValueError(f"{path}: task is {values['task']!r}, but must be one of {', '.join(TASKS)}")
     recipe = FinetuneRecipe(**values)
     check_keys(recipe.data, {"dataset", "num_examples", "num_seconds", "max_batch_seconds"}, f"{path}, data")
     check_keys(recipe.training, TRAINING_KEYS, f"{path}, training")

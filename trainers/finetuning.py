@@ -14,6 +14,7 @@ from .finetuning_arguments import FinetuneArguments
 from .finetuning_options import TASKS, FinetuneOptions
 from .finetuning_trainer import FinetuneTrainer
 from .freezing import freeze, in_encoder
+from .holding_out import hold_out
 from .metrics import greater_is_better
 from .model_folders import loading
 from .quiet import errors_only
@@ -118,14 +119,6 @@ def finetune(
 
 
 def _check_options(options: FinetuneOptions, args: FinetuneArguments) -> None:
-    if options.task not in TASKS:
-        raise ValueError(f"--task is {options.task!r}, but must be one of {', '.join(TASKS)}, or a --recipe's")
-    if not 0 <= options.eval_fraction < 1:
-        raise ValueError(f"--eval_fraction is {options.eval_fraction}, but must be at least 0 and less than 1")
-    if options.eval_fraction and (options.eval_split or options.eval_dataset):
-        raise ValueError("--eval_fraction and --eval_split both say what to evaluate on: leave one of them out")
-    if options.merge and options.peft is None:
-        raise ValueError("--merge merges an adapter, but there is none: name one with --peft, e.g. lora")
     if args.push_to_hub and options.peft is not None and not options.merge:
         raise ValueError("--push_to_hub publishes whole models: with --peft, add --merge")
     if options.peft is not None and args.freeze is not None:
@@ -167,13 +160,12 @@ def _task(options: FinetuneOptions, args: FinetuneArguments, changes: dict[str, 
 
 def _splits(options: FinetuneOptions, task: Task, args: FinetuneArguments) -> dict[str, datasets.Dataset]:
     """ "train", and where there are such data, "validation" and "test"."""
-    splits = {"train": task.open(options.dataset, options.split)}
+    table = task.open(options.dataset, options.split)
+    task.survey(table)
+    splits = {"train": table}
     if options.eval_fraction:
-        parts = splits["train"].train_test_split(test_size=options.eval_fraction, seed=args.seed)
-        splits = {"train": parts["train"], "validation": parts["test"]}
+        splits = dict(hold_out(table, options.eval_fraction, seed=args.seed, classes=task.strata(table)))
     if options.limit is not None:
-        if options.limit < 1:
-            raise ValueError(f"--limit is {options.limit}, but must be at least 1")
         shuffled = splits["train"].shuffle(seed=args.seed)
         splits["train"] = shuffled.select(range(min(options.limit, len(shuffled))))
     asked = (

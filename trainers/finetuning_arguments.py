@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from .option_checks import require_range
 from .randaugment import RandAugment
 from .training_arguments import RunArguments
 
@@ -69,17 +70,12 @@ class FinetuneArguments(RunArguments):
         super().__post_init__()
         self.metric_for_best_model: str | None = chosen  # transformers would take the loss; the task knows better
         self.label_names = ["labels"]
-        if not 0 < self.layer_decay <= 1:
-            raise ValueError(f"layer_decay is {self.layer_decay}, but must be above 0 and at most 1")
-        for name in ("mix_prob", "mix_switch_prob", "erasing"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be from 0 to 1")
-        for name in ("mixup", "cutmix", "head_only_steps"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must not be negative")
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"patience is {self.patience}, but must be at least 1")
-        if len(self.crop_scale) != 2:
+        require_range(self, "layer_decay", above=0, high=1)
+        require_range(self, "mix_prob", "mix_switch_prob", "erasing", low=0, high=1)
+        require_range(self, "mixup", "cutmix", "head_only_steps", low=0)
+        require_range(self, "patience", low=1)
+        require_range(self, "crop_scale", above=0, high=1)
+        if len(self.crop_scale) != 2 or self.crop_scale[0] > self.crop_scale[1]:
             raise ValueError(f"crop_scale is {self.crop_scale}, but must be two shares, the smallest and the largest")
         if self.rand_augment is not None:
             RandAugment.from_text(self.rand_augment)  # names what is wrong with it

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from .option_checks import require_choice, require_license, require_range
 from .task_classification import AudioClassification, ImageClassification, TextClassification
 from .task_ctc import CTC
 from .task_segmentation import SemanticSegmentation
@@ -66,6 +67,7 @@ class FinetuneOptions:
         default=None, metadata={"help": "Tokenizer (folder or Hub id); for ctc, one whose letters are kept."}
     )
     lowercase: bool = field(default=False, metadata={"help": "ctc: write all transcripts in small letters."})
+    uppercase: bool = field(default=False, metadata={"help": "ctc: write all transcripts in capital letters."})
     drop_letters: str = field(default="", metadata={"help": "ctc: letters to leave out of transcripts, e.g. ',.?!'."})
     config: list[str] = field(default_factory=list, metadata={"help": "Changes of the model's config: NAME=VALUE ..."})
     peft: str | None = field(default=None, metadata={"help": "Train an adapter of peft, e.g. lora, and the head."})
@@ -73,3 +75,20 @@ class FinetuneOptions:
     merge: bool = field(default=False, metadata={"help": "Merge the adapter into the model that is saved."})
     license: str | None = field(default=None, metadata={"help": "Licence of the weights, for the model card."})
     resume: bool = field(default=False, metadata={"help": "Go on from the last checkpoint in output_dir."})
+
+    def __post_init__(self) -> None:
+        if not self.task:
+            raise ValueError(f"--task is missing: name one of {', '.join(TASKS)}, or a --recipe that has one")
+        require_choice(self, "task", list(TASKS))
+        require_range(self, "eval_fraction", low=0, below=1)
+        require_range(self, "limit", "max_length", low=1)
+        require_range(self, "num_labels", low=2)
+        require_range(self, "min_seconds", low=0)
+        require_range(self, "max_seconds", above=self.min_seconds)
+        require_license(self)
+        if self.eval_fraction and (self.eval_split or self.eval_dataset):
+            raise ValueError("--eval_fraction and --eval_split both say what to evaluate on: leave one of them out")
+        if self.merge and self.peft is None:
+            raise ValueError("--merge merges an adapter, but there is none: name one with --peft, e.g. lora")
+        if self.lowercase and self.uppercase:
+            raise ValueError("--lowercase and --uppercase both say how transcripts are written: leave one of them out")

@@ -1,17 +1,16 @@
 """Classes of labelled data: from what a column holds to numbers and names, the same in all splits."""
 
+import math
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import datasets
 
-from .sources import STRINGS, column_types, find_column
-from .table_rows import NUMBER
+from .label_checks import is_whole, require_labels
+from .sources import column_types, find_column
 
-FLOATS = {"float16", "float32", "float64"}
-WHOLE_NUMBER = re.compile(r"[+-]?\d+")
 LABEL_COLUMNS = ("label", "labels", "fine_label")
 
 
@@ -46,16 +45,14 @@ class LabelMap:
 
     @classmethod
     def of(cls, dataset: datasets.Dataset, column: str) -> "LabelMap":
-        """The classes of a column: those that its type names, else all its values, sorted; whole numbers as numbers.
+        """The classes of a column: those that its type names, else all its values, numbers by value, others sorted.
 
         Raises:
             ValueError: a row has no label, or there is only one class.
         """
+        require_labels(label_values(dataset, column), column)
         feature = _class_label(column_types(dataset)[column])
-        found = list(dict.fromkeys(cls.values(dataset, column)))
-        if None in found:
-            raise ValueError(f"column {column!r} has rows without a label: remove them, or name another --label_column")
-        names = list(feature.names) if feature else [str(value) for value in in_order(found)]
+        names = list(feature.names) if feature else [str(value) for value in in_order(set(cls.values(dataset, column)))]
         if len(names) < 2:
             raise ValueError(f"column {column!r} has one class only, {names}: there is nothing to learn")
         return cls(names)
@@ -63,20 +60,25 @@ class LabelMap:
     @staticmethod
     def values(dataset: datasets.Dataset, column: str) -> list[Any]:
         """What a column holds, row by row; of rows that hold lists, their members one after another."""
-        feature = _class_label(column_types(dataset)[column])
-        flat: Iterable[Any] = dataset[column]
-        if _is_list(column_types(dataset)[column]):
-            flat = (value for row in flat for value in row)
-        if feature is None:
-            return list(flat)
-        return [feature.names[value] if value is not None and value >= 0 else None for value in flat]
+        rows = label_values(dataset, column)
+        return [value for row in rows for value in (row if isinstance(row, list) else [row])]
 
     def check(self, dataset: datasets.Dataset, column: str, split: str) -> None:
-        """Require that all labels of a split are known.
+        """Require that all rows of a split have a label, and one that is known.
 
         Raises:
-            ValueError: names those that aren't, and how often they occur.
+            ValueError: names those that aren't known, and how often they occur.
         """
+        values = label_values(dataset, column)
+        if values and all(value is None for value in values):
+            raise ValueError(
+                f"split {split!r} has no labels: column {column!r} is empty in all of its {len(values):,} rows, or -1, "
+                "as in GLUE's test sets. Name another split"
+            )
+        try:
+            require_labels(values, column)
+        except ValueError as error:
+            raise ValueError(f"split {split!r}, {error}") from error
         unseen = Counter(str(value) for value in self.values(dataset, column) if str(value) not in self.index)
         if unseen:
             shown = ", ".join(f"{name!r} ({count}x)" for name, count in unseen.most_common(5))
@@ -87,14 +89,13 @@ class LabelMap:
 
     def reader(self, dataset: datasets.Dataset, column: str) -> Any:
         """A function that gives the number of an example's label, or of each where a row holds several."""
-        feature = _class_label(column_types(dataset)[column])
+        plain = _plain(column_types(dataset)[column])
 
-        def number(value: Any) -> int:
-            return self.index[feature.names[value] if feature else str(value)]
+        def number(example: dict[str, Any]) -> Any:
+            value = plain(example[column])
+            return [self(name) for name in value] if isinstance(value, list) else self(value)
 
-        if _is_list(column_types(dataset)[column]):
-            return lambda example: [number(value) for value in example[column]]
-        return lambda example: number(example[column])
+        return number
 
     def __call__(self, name: Any) -> int:
         return self.index[str(name)]
@@ -105,6 +106,33 @@ class LabelMap:
         config.label2id = dict(self.index)
 
 
+def label_values(dataset: datasets.Dataset, column: str) -> list[Any]:
+    """The label of each row: a name, number or truth value, a list of them, or None where there is none.
+
+    Of a column of fractions, whole numbers are given as such: pandas turns 1 into 1.0 where one row lacks its number.
+    """
+    plain = _plain(column_types(dataset)[column])
+    return [plain(value) for value in dataset[column][:]]
+
+
+def _plain(kind: Any) -> Callable[[Any], Any]:
+    """Makes a label of what a column of this type holds."""
+    feature = _class_label(kind)
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return [plain(member) for member in value]
+        if value is None or (isinstance(value, str) and not value.strip()):
+            return None
+        if feature is not None:
+            return feature.names[value] if value >= 0 else None
+        if isinstance(value, float):
+            return None if math.isnan(value) else int(value) if is_whole(value) else value
+        return value
+
+    return plain
+
+
 def in_order(values: Iterable[Any]) -> list[Any]:
     """Values sorted, strings as numbers if all of them are whole numbers.
 
@@ -113,7 +141,7 @@ def in_order(values: Iterable[Any]) -> list[Any]:
         (['2', '007', '10'], ['10', '2', 'b'])
     """
     values = list(values)
-    if all(isinstance(value, str) and WHOLE_NUMBER.fullmatch(value) for value in values):
+    if all(isinstance(value, str) and is_whole(value) for value in values):
         return sorted(values, key=lambda value: (int(value), value))
     return sorted(values)
 
@@ -129,18 +157,8 @@ def as_whole_numbers(labels: list[Any]) -> list[Any]:
     return [int(label) for label in labels] if plain else labels
 
 
-def are_measured(dataset: datasets.Dataset, column: str) -> bool:
-    """Whether a column holds numbers to predict: floats, or the text of numbers of which some have decimals."""
-    kind = column_types(dataset)[column]
-    if getattr(kind, "dtype", None) in FLOATS:
-        return True
-    if kind not in STRINGS:
-        return False
-    cells = [value for value in dataset[column] if value is not None]
-    return all(NUMBER.fullmatch(cell) for cell in cells) and not all(WHOLE_NUMBER.fullmatch(cell) for cell in cells)
-
-
-def _is_list(kind: Any) -> bool:
+def is_list(kind: Any) -> bool:
+    """Whether a column of this type holds lists."""
     return isinstance(kind, datasets.List | datasets.LargeList | list)
 
 

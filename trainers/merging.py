@@ -10,7 +10,9 @@ from modeling_data2vec.auto import pretraining_class_of
 from modeling_data2vec.merging import AVERAGE, merge_models
 
 from .modalities import modality
+from .modality_names import INPUT_OF_MODALITY
 from .model_folders import loading
+from .option_checks import require_choice
 
 logger = logging.get_logger(__name__)
 
@@ -26,6 +28,9 @@ class MergeOptions:
     config: list[str] = field(
         default_factory=list, metadata={"help": "Fields of the joint config, e.g. modality_norms=true: NAME=VALUE ..."}
     )
+
+    def __post_init__(self) -> None:
+        require_choice(self, "trunk", [AVERAGE, *INPUT_OF_MODALITY])
 
 
 def merge(sources: dict[str, str], options: MergeOptions, config: dict[str, Any]) -> Any:

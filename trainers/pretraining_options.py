@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from .option_checks import require_license, require_range, require_shares
+
 
 @dataclass
 class PretrainOptions:
@@ -54,3 +56,10 @@ class PretrainOptions:
     mixing_temperature: float | None = field(
         default=None, metadata={"help": "Instead of a ratio: in proportion to tokens^(1/temperature), rounded."}
     )
+
+    def __post_init__(self) -> None:
+        require_range(self, "probe_limit", "pairs_batch_size", low=1)
+        require_range(self, "probe_steps", low=0)
+        require_range(self, "mixing_temperature", above=0)
+        require_shares(self, "mixing_ratio", "micro_batch")
+        require_license(self)

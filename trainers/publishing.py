@@ -26,6 +26,7 @@ from modeling_data2vec.auto import MODELS, TASKS
 
 from .model_card import outside_of_marks, write_card
 from .one_line import first_line
+from .option_checks import require_license
 from .preflight import PublishError, check_disk, preflight, retried
 from .provenance import Provenance
 
@@ -57,6 +58,9 @@ class PushOptions:
     )
     license: str | None = field(default=None, metadata={"help": "Licence of the weights, as the Hub spells it."})
     message: str = field(default="Upload model", metadata={"help": "Commit message."})
+
+    def __post_init__(self) -> None:
+        require_license(self)
 
 
 # ---- publishing ----

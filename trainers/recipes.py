@@ -1,6 +1,5 @@
 """Recipes: hyperparameters as data, checked when they are read."""
 
-import difflib
 import math
 import re
 from dataclasses import MISSING, dataclass, field, fields
@@ -14,6 +13,7 @@ from modeling_data2vec.hub_configs import recipe_folder, recipe_names
 from modeling_data2vec.model_files import interpreting, read_json
 
 from .modality_names import config_of, modalities_of
+from .option_checks import did_you_mean, require_plain_name
 from .recipe_configs import build_config
 from .recipe_parts import SAMPLING_RATE, RecipePart, check_data, check_figures, check_keys
 from .training_arguments import Data2VecTrainingArguments
@@ -201,9 +201,8 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
 
 def no_such_recipe(name: str | Path, names: list[str], others: str) -> ValueError:
     """The error for a name that is none of `names`, and nothing else that could be given."""
-    close = difflib.get_close_matches(str(name), names, n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
-    return ValueError(f"there is no recipe {str(name)!r}: {hint}Name one of {', '.join(names)}, {others}")
+    hint = " ".join([did_you_mean(str(name), names), "Name one of"]).strip()
+    return ValueError(f"there is no recipe {str(name)!r}: {hint} {', '.join(names)}, {others}")
 
 
 def read_sections(path: Path, kind: type) -> dict[str, Any]:
@@ -227,6 +226,7 @@ def _checked(values: dict[str, Any], path: Path) -> Recipe:
     of_parts = [] if "modalities" in values else ["data", "global_batch"]
     required = [name for name in required_fields(Recipe) if name != "modalities"]
     require(values, [*required, *of_parts], str(path))
+    require_plain_name(values["name"], str(path))
 
     training = values["training"] = numbers(values["training"])
     check_keys(training, TRAINING_KEYS, f"{path}, training")

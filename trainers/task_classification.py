@@ -1,6 +1,5 @@
 """Classes of images, sounds and texts, and numbers for texts."""
 
-import math
 from random import Random
 from typing import Any
 
@@ -19,7 +18,15 @@ from transformers import (
 
 from .audio import AudioReader, load_audio
 from .images import ImageReader, load_images
-from .labels import LabelMap, are_measured, label_column
+from .label_checks import (
+    are_numbers_to_predict,
+    check_classes,
+    in_rows,
+    require_labels,
+    require_no_lists_in_text,
+    require_numbers,
+)
+from .labels import LabelMap, is_list, label_column, label_values
 from .metrics import classification_metrics, regression_metrics
 from .mixing import MixingCollator
 from .randaugment import FinetuneTransform, RandAugment
@@ -27,6 +34,8 @@ from .samples import SampleReader, UnreadableError
 from .sources import column_types
 from .tasks import Labelled, Task, padded
 from .text import load_text
+
+FLOATS = {"float16", "float32", "float64"}
 
 
 class ClassificationTask(Task):
@@ -37,10 +46,30 @@ class ClassificationTask(Task):
     column: str
     label_column: str
 
-    def fit(self, train: datasets.Dataset) -> None:
-        self.labels = LabelMap.of(train, self.label_column)
+    def survey(self, table: datasets.Dataset) -> None:
+        kind, values = column_types(table)[self.label_column], label_values(table, self.label_column)
+        self._require_single(kind, values)
+        self.labels = LabelMap.of(table, self.label_column)
+        if not isinstance(kind, datasets.ClassLabel):
+            fractions = [row for row, value in enumerate(values) if isinstance(value, float)]
+            if fractions:
+                raise ValueError(
+                    f"column {self.label_column!r} holds fractions ({in_rows(fractions)}: {values[fractions[0]]}), but "
+                    f"--task {self.name} learns classes: name another --label_column"
+                )
+            check_classes(values, self.label_column)
         self.labels.configure(self.config)
         self.config.problem_type = "single_label_classification"
+
+    def _require_single(self, kind: Any, values: list[Any]) -> None:
+        """Refuse rows with several labels, in a list or in a text that looks like one."""
+        several = f"--task {self.name} learns one class a row, not several: give each row one, or name another column"
+        if is_list(kind):
+            raise ValueError(f"column {self.label_column!r} holds lists (row 1: {values[0]}): {several}")
+        require_no_lists_in_text(values, self.label_column, several)
+
+    def strata(self, table: datasets.Dataset) -> list[Any] | None:
+        return None if self.labels is None else label_values(table, self.label_column)
 
     def check(self, dataset: datasets.Dataset, split: str) -> None:
         if self.labels is not None:
@@ -148,13 +177,29 @@ class TextClassification(ClassificationTask):
             raise ValueError(f"{source} has no column {options.pair_column!r}, only {sorted(column_types(dataset))}")
         return self.opened(dataset, column, source)
 
-    def fit(self, train: datasets.Dataset) -> None:
-        if self.options.regression or are_measured(train, self.label_column):
-            self.metric = "pearson_spearman"
-            self.config.id2label, self.config.label2id = {0: "score"}, {"score": 0}
-            self.config.problem_type = "regression"
-        else:
-            super().fit(train)
+    def survey(self, table: datasets.Dataset) -> None:
+        if not self._predicts_numbers(table):
+            return super().survey(table)
+        require_numbers(label_values(table, self.label_column), self.label_column)
+        self.metric = "pearson_spearman"
+        self.config.id2label, self.config.label2id = {0: "score"}, {"score": 0}
+        self.config.problem_type = "regression"
+
+    def _predicts_numbers(self, table: datasets.Dataset) -> bool:
+        kind = column_types(table)[self.label_column]
+        if self.options.regression or is_list(kind) or isinstance(kind, datasets.ClassLabel):
+            return self.options.regression
+        values = label_values(table, self.label_column)
+        require_labels(values, self.label_column)
+        return are_numbers_to_predict(values, self.label_column, of_floats=kind.dtype in FLOATS)
+
+    def check(self, dataset: datasets.Dataset, split: str) -> None:
+        super().check(dataset, split)
+        if self.labels is None:
+            try:
+                require_numbers(label_values(dataset, self.label_column), self.label_column)
+            except ValueError as error:
+                raise ValueError(f"split {split!r}, {error}") from error
 
     def reader(self, dataset: datasets.Dataset, *, training: bool) -> SampleReader:
         sentences = SentenceReader(
@@ -165,16 +210,7 @@ class TextClassification(ClassificationTask):
         return self.labelled(dataset, sentences)
 
     def _number(self, example: dict[str, Any]) -> float:
-        value = example[self.label_column]
-        try:
-            number = float(value)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"column {self.label_column!r} holds {value!r}, but must hold numbers where numbers are predicted"
-            ) from error
-        if not math.isfinite(number):
-            raise UnreadableError(f"its label is {number}")
-        return number
+        return float(example[self.label_column])
 
     def collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         return padded(samples, self.processor.pad)

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import (
     AutoFeatureExtractor,
     AutoModelForCTC,
+    AutoTokenizer,
     Wav2Vec2CTCTokenizer,
     Wav2Vec2FeatureExtractor,
     Wav2Vec2Processor,
@@ -24,10 +25,12 @@ from transformers.utils import logging
 from modeling_data2vec.configuration_pretraining import WaveformShape
 
 from .audio import AUDIO, AudioReader, clip_lengths
+from .label_checks import in_rows
 from .metrics import IGNORED, transcript_metrics
 from .samples import PretrainingSamples, SampleReader, UnreadableError
-from .sources import find_column, list_files, load_source, table_format
+from .sources import STRINGS, column_types, find_column, list_files, load_source, table_format
 from .tasks import Task, padded
+from .text import vocabulary_size
 
 logger = logging.get_logger(__name__)
 
@@ -59,6 +62,60 @@ def letter_tokenizer(letters: dict[str, int]) -> Wav2Vec2CTCTokenizer:
             eos_token=None,
             word_delimiter_token=DELIMITER,
         )
+
+
+def load_letters(name: str) -> Wav2Vec2CTCTokenizer:
+    """The tokenizer of a folder or Hub id, whose padding is CTC's blank.
+
+    Raises:
+        ValueError: there is none, it is of another kind, or it has no padding.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError, KeyError):  # a vocabulary alone does not say of which kind it is
+        try:
+            tokenizer = Wav2Vec2CTCTokenizer.from_pretrained(name)
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"--tokenizer {name!r} can't be loaded: name a folder with vocab.json, or a Hub id "
+                f"({(str(error).splitlines() or [type(error).__name__])[0]})"
+            ) from error
+    if not isinstance(tokenizer, Wav2Vec2CTCTokenizer):
+        raise ValueError(
+            f"--tokenizer {name} is a {type(tokenizer).__name__}, but ctc needs a Wav2Vec2CTCTokenizer, a vocabulary "
+            "of letters or other symbols: leave --tokenizer out to make one"
+        )
+    if tokenizer.pad_token_id is None or tokenizer.pad_token not in tokenizer.get_vocab():
+        raise ValueError(f"--tokenizer {name} has no padding token, which is CTC's blank: give it one")
+    return tokenizer
+
+
+def unknown_symbols(said: list[str], tokenizer: Any) -> Counter[str]:
+    """How often the tokenizer finds symbols that it has no number for, by its own output, which may change the case
+    and take several letters as one symbol.
+    """
+    unknown, letters = tokenizer.unk_token_id, tokenizer.get_vocab()
+    found: Counter[str] = Counter()
+    for text in said:
+        for symbol in tokenizer.tokenize(text):
+            number = letters.get(symbol)
+            if number is None or (number == unknown and symbol != tokenizer.unk_token):
+                found[" " if symbol == tokenizer.word_delimiter_token else symbol] += 1
+    return found
+
+
+def frames_needed(letters: list[int]) -> int:
+    """The fewest frames that CTC can read a transcript in: one for each letter, and a blank between equal ones.
+
+    Example:
+        >>> frames_needed([3, 4, 4])
+        4
+    """
+    return len(letters) + sum(one == other for one, other in pairwise(letters))
+
+
+def _counted(symbols: Counter[str]) -> str:
+    return ", ".join(f"{symbol!r} ({count}x)" for symbol, count in symbols.most_common(10))
 
 
 class CTC(Task):
@@ -93,20 +150,37 @@ class CTC(Task):
 
     def transcript(self, example: dict[str, Any]) -> str:
         """What is said, in the vocabulary's spelling: words with single spaces between them."""
-        text = " ".join(str(example[self.text_column] or "").split())
+        said = example[self.text_column]
+        text = "" if said is None else " ".join(str(said).split())
         text = "".join(letter for letter in text if letter not in self.options.drop_letters)
         text = " ".join(text.split())
-        return text.lower() if self.options.lowercase else text
+        if self.options.lowercase:
+            return text.lower()
+        return text.upper() if self.options.uppercase else text
 
     def transcripts(self, dataset: datasets.Dataset) -> list[str]:
-        return [self.transcript({self.text_column: text}) for text in dataset[self.text_column]]
+        return [self.transcript({self.text_column: text}) for text in dataset[self.text_column][:]]
+
+    def survey(self, table: datasets.Dataset) -> None:
+        kind = column_types(table)[self.text_column]
+        if kind not in STRINGS and not str(getattr(kind, "dtype", "list")).startswith(("int", "uint")):
+            raise ValueError(
+                f"column {self.text_column!r} holds {getattr(kind, 'dtype', 'lists')}, not transcripts: name another "
+                "--label_column, or write them as text"
+            )
+        empty = [row for row, text in enumerate(self.transcripts(table)) if not text]
+        if len(empty) == len(table):
+            raise ValueError(f"all {len(empty)} transcripts in column {self.text_column!r} are empty")
+        if empty:
+            logger.warning(
+                f"{len(empty):,} of {len(table):,} transcripts are empty, in {in_rows(empty)}: these clips are passed "
+                "over."
+            )
 
     def fit(self, train: datasets.Dataset) -> None:
         said = self.transcripts(train)
-        if not any(said):
-            raise ValueError(f"all {len(said)} transcripts in column {self.text_column!r} are empty")
         if self.options.tokenizer is not None:
-            tokenizer = Wav2Vec2CTCTokenizer.from_pretrained(self.options.tokenizer)
+            tokenizer = load_letters(self.options.tokenizer)
             self._require_letters(said, tokenizer)
         else:
             tokenizer = letter_tokenizer(vocabulary(said))
@@ -114,32 +188,37 @@ class CTC(Task):
         extractor = self.processor
         assert isinstance(extractor, Wav2Vec2FeatureExtractor)
         self.processor = Wav2Vec2Processor(extractor, tokenizer)
-        self.config.vocab_size, self.config.pad_token_id = len(tokenizer), tokenizer.pad_token_id
+        self.config.vocab_size, self.config.pad_token_id = vocabulary_size(tokenizer), tokenizer.pad_token_id
         self.config.bos_token_id = self.config.eos_token_id = None
         # A transcript that doesn't fit would otherwise end the run (docs/finetuning.md).
         self.config.ctc_zero_infinity = True
         self.config.ctc_loss_reduction = "mean"  # so that the loss doesn't grow with the batch
 
     def _require_letters(self, said: list[str], tokenizer: Any) -> None:
-        unknown = self._unknown(said, tokenizer)
+        unknown = unknown_symbols(said, tokenizer)
         if unknown:
             raise ValueError(
-                f"the vocabulary of --tokenizer {self.options.tokenizer} lacks letters of the transcripts: {unknown}. "
-                "Leave --tokenizer out to make a new one, or use --lowercase or --drop_letters"
+                f"the vocabulary of --tokenizer {self.options.tokenizer} lacks letters of the transcripts: "
+                f"{_counted(unknown)}. Leave --tokenizer out to make a new one, or use --lowercase, --uppercase or "
+                "--drop_letters"
             )
-
-    @staticmethod
-    def _unknown(said: list[str], tokenizer: Any) -> str:
-        known = {*tokenizer.get_vocab(), " "}
-        found = Counter(letter for text in said for letter in text if letter not in known)
-        return ", ".join(f"{letter!r} ({count}x)" for letter, count in found.most_common(10))
 
     def check(self, dataset: datasets.Dataset, split: str) -> None:
-        if unknown := self._unknown(self.transcripts(dataset), self.tokenizer):
-            logger.warning(
-                f"Split {split!r} has letters that the vocabulary lacks: {unknown}. They can't be recognised, and "
-                "count as errors; --lowercase and --drop_letters change what is compared."
+        if split == "train":  # has the letters that the vocabulary was made of, or was compared with
+            return
+        unknown = unknown_symbols(self.transcripts(dataset), self.tokenizer)
+        if not unknown:
+            return
+        lacking = f"split {split!r} has letters that the vocabulary lacks: {_counted(unknown)}"
+        if self.tokenizer.unk_token_id is None:
+            raise ValueError(
+                f"{lacking}, and --tokenizer {self.options.tokenizer} has no symbol for unknown ones: use --lowercase, "
+                "--uppercase or --drop_letters, or leave --tokenizer out"
             )
+        logger.warning(
+            f"{lacking[0].upper()}{lacking[1:]}. They can't be recognised, and count as errors; --lowercase, "
+            "--uppercase and --drop_letters change what is compared."
+        )
 
     def reader(self, dataset: datasets.Dataset, *, training: bool) -> SampleReader:
         clips = AudioReader(self.processor.feature_extractor, self.column, min_duration=self.options.min_seconds)
@@ -148,10 +227,11 @@ class CTC(Task):
     def training_samples(self, dataset: datasets.Dataset) -> PretrainingSamples:
         """As elsewhere, without clips that are too long to train on, and with lengths for batches of similar ones."""
         reader = self.reader(dataset, training=True)
-        if self.options.max_seconds is None and not self.args.max_batch_length:
-            return PretrainingSamples(dataset, reader, seed=self.args.seed)
         clips = AudioReader(self.processor.feature_extractor, self.column)
         lengths = clip_lengths(dataset, clips)
+        self._name_too_short(dataset, lengths, clips)
+        if self.options.max_seconds is None and not self.args.max_batch_length:
+            return PretrainingSamples(dataset, reader, seed=self.args.seed)
         longest = clips.num_samples(self.options.max_seconds or max(lengths, default=0) + 1)
         kept = [index for index, length in enumerate(lengths) if 0 < length <= longest]
         if not kept:
@@ -161,6 +241,28 @@ class CTC(Task):
         return PretrainingSamples(
             dataset.select(kept), reader, seed=self.args.seed, lengths=[lengths[index] for index in kept]
         )
+
+    def _name_too_short(self, dataset: datasets.Dataset, lengths: list[int], clips: AudioReader) -> None:
+        """Say before training which clips have fewer frames than their transcript needs, by their headers.
+
+        Raises:
+            ValueError: all have.
+        """
+        found = []
+        for row, (text, length) in enumerate(zip(self.transcripts(dataset), lengths, strict=True)):
+            frames = max(0, int(WaveformShape.num_frames(self.config, length)))
+            # Twice the letters are always enough; only others have to be cut into symbols.
+            if text and length and frames < 2 * len(text):
+                needed = frames_needed(self.tokenizer(text).input_ids)
+                found += [(row, frames, needed)] * (frames < needed)
+        if not found:
+            return
+        named = [f"{clips.name(dataset[row]) or f'clip {row}'} ({has} of {needs})" for row, has, needs in found[:5]]
+        shown = ", ".join(named) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+        message = f"{len(found):,} of {len(dataset):,} clips have fewer frames than their transcript needs: {shown}"
+        if len(found) == len(dataset):
+            raise ValueError(f"{message}. Do the transcripts in column {self.text_column!r} belong to these clips?")
+        logger.warning(f"{message}. They are passed over.")
 
     def collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         return padded(samples, self.processor.feature_extractor.pad)
@@ -203,7 +305,7 @@ class TranscriptReader:
         sample: dict[str, Any] = self.reader(example, rng)
         letters = self.task.tokenizer(text).input_ids
         frames = WaveformShape.num_frames(self.task.config, len(sample["input_values"]))
-        needed = len(letters) + sum(one == other for one, other in pairwise(letters))
+        needed = frames_needed(letters)
         if frames < needed:
             raise UnreadableError(
                 f"its transcript needs {needed} frames, but it has {frames}: does it belong to the clip?"

@@ -7,10 +7,11 @@ import datasets
 import numpy as np
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
-from .labels import LabelMap
+from .label_checks import in_rows
+from .labels import LabelMap, is_list
 from .metrics import IGNORED, token_metrics
 from .samples import SampleReader, UnreadableError
-from .sources import find_column, open_source
+from .sources import STRINGS, column_types, find_column, open_source
 from .task_classification import max_length
 from .tasks import Task, padded
 from .text import TEXTS
@@ -45,12 +46,40 @@ class TokenClassification(Task):
         )
         return dataset
 
-    def fit(self, train: datasets.Dataset) -> None:
-        self.labels = LabelMap.of(train, self.label_column)
+    def survey(self, table: datasets.Dataset) -> None:
+        self._check_rows(table)
+        self.labels = LabelMap.of(table, self.label_column)
         self.labels.configure(self.config)
 
     def check(self, dataset: datasets.Dataset, split: str) -> None:
+        try:
+            self._check_rows(dataset)
+        except ValueError as error:
+            raise ValueError(f"split {split!r}, {error}") from error
         self.labels.check(dataset, self.label_column, split)
+
+    def _check_rows(self, dataset: datasets.Dataset) -> None:
+        """Require a list of words and as many tags in each row."""
+        for column, what in ((self.column, "words"), (self.label_column, "tags")):
+            if not is_list(column_types(dataset)[column]):
+                raise ValueError(
+                    f"column {column!r} holds {column_types(dataset)[column].dtype}, not lists of {what} (row 1: "
+                    f"{dataset[0][column]!r}). A CSV or TSV can't hold lists: write the table as JSONL or parquet"
+                )
+        words = column_types(dataset)[self.column].feature
+        if words not in STRINGS:
+            raise ValueError(
+                f"column {self.column!r} holds lists of {words.dtype}, not of words: name another --column"
+            )
+        sizes = zip(dataset[self.column][:], dataset[self.label_column][:], strict=True)
+        counts = [(len(words or []), len(tags or [])) for words, tags in sizes]
+        unequal = [row for row, (words, tags) in enumerate(counts) if words != tags]
+        if unequal:
+            words, tags = counts[unequal[0]]
+            raise ValueError(
+                f"{in_rows(unequal)} of {len(counts):,}: there must be as many tags as words, but the first has "
+                f"{words} words and {tags} tags"
+            )
 
     def reader(self, dataset: datasets.Dataset, *, training: bool) -> SampleReader:
         length = max_length(self.config, self.options)
@@ -82,8 +111,6 @@ class WordReader:
         words, tags = example[self.column], self.tags(example)
         if not words:
             raise UnreadableError("it is empty")
-        if len(words) != len(tags):
-            raise UnreadableError(f"it has {len(words)} words, but {len(tags)} tags")
         encoding = self.tokenizer(words, is_split_into_words=True, truncation=True, max_length=self.max_length)
         labels, last = [], None
         for word in encoding.word_ids():

@@ -53,9 +53,19 @@ class Task:
         """
         raise NotImplementedError
 
+    def survey(self, table: datasets.Dataset) -> None:
+        """Check all rows to train on, before some are held out, and take the classes from them.
+
+        Raises:
+            ValueError: says what is wrong, and in which rows.
+        """
+
     def fit(self, train: datasets.Dataset) -> None:
-        """Learn labels or letters of the training split, and write them into the config."""
-        raise NotImplementedError
+        """Learn what the training split alone decides, such as letters."""
+
+    def strata(self, table: datasets.Dataset) -> list[Any] | None:
+        """The class of each row, for a held-out part with all classes; None where rows have no single class."""
+        return None
 
     def check(self, dataset: datasets.Dataset, split: str) -> None:
         """Require that what another split holds is known.

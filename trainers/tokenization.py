@@ -10,6 +10,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
 
+from .option_checks import require_range
 from .text import load_text
 
 logger = logging.get_logger(__name__)
@@ -18,6 +19,7 @@ logger = logging.get_logger(__name__)
 SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>"]
 MASK_TOKEN = "<mask>"
 SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS) + 1
+SHORTEST_TEXT = 3  # a token between <s> and </s>
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt")
 
 
@@ -35,6 +37,11 @@ class TokenizerOptions:
     column: str | None = field(default=None, metadata={"help": "Column with text, if it isn't found."})
     streaming: bool = field(default=False, metadata={"help": "Read the data as it comes, without downloading it."})
     limit: int | None = field(default=None, metadata={"help": "Learn from so many documents at most; default: all."})
+
+    def __post_init__(self) -> None:
+        require_range(self, "vocab_size", low=SMALLEST_VOCABULARY)
+        require_range(self, "max_length", low=SHORTEST_TEXT)
+        require_range(self, "limit", low=1)
 
 
 def build_tokenizer(options: TokenizerOptions) -> PreTrainedTokenizerFast:

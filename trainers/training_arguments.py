@@ -1,8 +1,24 @@
 """TrainingArguments with what every run wants, and with the defaults of pretraining."""
 
+import json
 from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
+from transformers.trainer_utils import HubStrategy, IntervalStrategy, SaveStrategy, SchedulerType
+from transformers.training_args import OptimizerNames
+
+from .modality_order import MIXINGS
+from .option_checks import LARGEST_SEED, require_choice, require_range
+from .schedules import tri_stage
+
+WORDS = {  # of transformers, whose own message names the class instead of the option
+    "lr_scheduler_type": SchedulerType,
+    "optim": OptimizerNames,
+    "eval_strategy": IntervalStrategy,
+    "logging_strategy": IntervalStrategy,
+    "save_strategy": SaveStrategy,
+    "hub_strategy": HubStrategy,
+}
 
 
 @dataclass
@@ -33,9 +49,38 @@ class RunArguments(TrainingArguments):
     tri_stage_end: float = field(default=0.01, metadata={"help": "Share of the learning rate at the end of tri_stage."})
 
     def __post_init__(self) -> None:
+        self._check_values()
         super().__post_init__()
         if self.device.type == "cpu":
             self.dataloader_pin_memory = False  # there is no other memory to copy to; torch warns otherwise
+
+    def _check_values(self) -> None:
+        """Refuse values without meaning, which transformers takes: it would train nothing, or fail later."""
+        batches = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
+        require_range(self, *batches, "max_batch_length", "eval_accumulation_steps", low=1)
+        require_range(self, "learning_rate", "weight_decay", "max_grad_norm", "warmup_steps", "eval_delay", low=0)
+        require_range(self, "dataloader_num_workers", "save_total_limit", low=0)
+        require_range(self, "adam_beta1", "adam_beta2", low=0, below=1)
+        require_range(self, "label_smoothing_factor", low=0, below=1)
+        require_range(self, "adam_epsilon", "num_train_epochs", "logging_steps", "save_steps", "eval_steps", above=0)
+        require_range(self, "seed", "data_seed", low=0, high=LARGEST_SEED)
+        if self.max_steps != -1:
+            require_range(self, "max_steps", low=1)
+        for name, words in WORDS.items():
+            require_choice(self, name, [str(word.value) for word in words])
+        if self.tri_stage is not None:
+            tri_stage(1, self.tri_stage, self.tri_stage_end)
+        for name in self._VALID_DICT_FIELDS:
+            self._check_json(name)
+
+    def _check_json(self, name: str) -> None:
+        """transformers reads some options as JSON, and does not say which one it can't read."""
+        value = getattr(self, name)
+        if isinstance(value, str) and value.startswith("{"):
+            try:
+                json.loads(value)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"--{name} is {value!r}, which is no JSON: {error}") from error
 
 
 @dataclass
@@ -72,5 +117,6 @@ class Data2VecTrainingArguments(RunArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.health_patience < 1:
-            raise ValueError(f"health_patience is {self.health_patience}, but must be at least 1")
+        require_choice(self, "mixing", MIXINGS)
+        require_range(self, "health_patience", low=1)
+        require_range(self, "health_start_step", "gradient_cosine_steps", low=0)

@@ -13,6 +13,7 @@ from .ctc_decoding import Letters, Transcript, greedy_transcript
 from .lm_decoding import BeamDecoder
 from .long_audio import FrameGrid, LongAudio
 from .model_folders import loading
+from .option_checks import require_range
 from .samples import UnreadableError
 
 
@@ -34,6 +35,17 @@ class TranscribeOptions:
     chunk_seconds: float = field(default=30.0, metadata={"help": "Longer recordings are computed in such windows."})
     overlap_seconds: float = field(default=5.0, metadata={"help": "Context on each side of what counts of a window."})
     batch_size: int = field(default=8, metadata={"help": "Windows that are computed together."})
+
+    def __post_init__(self) -> None:
+        require_range(self, "lm_weight", "overlap_seconds", low=0)
+        require_range(self, "word_bonus")
+        require_range(self, "beam_width", "batch_size", low=1)
+        require_range(self, "chunk_seconds", above=0)
+        if 2 * self.overlap_seconds >= self.chunk_seconds:
+            raise ValueError(
+                f"--overlap_seconds is {self.overlap_seconds}, but must be less than half of --chunk_seconds, "
+                f"{self.chunk_seconds}: nothing of a window would be left"
+            )
 
 
 class Recogniser:
@@ -154,6 +166,10 @@ def transcribe(name: str, files: list[str], options: TranscribeOptions) -> Itera
     missing = [file for file in files if not Path(file).is_file()]
     if missing:
         raise FileNotFoundError(f"there is no file {missing[0]!r} ({len(missing)} of {len(files)} are missing)")
+    if options.lm is not None and not Path(options.lm).is_file():
+        raise FileNotFoundError(
+            f"there is no language model {options.lm!r}: name an ARPA file or a binary one of KenLM"
+        )
     recogniser = Recogniser.from_pretrained(name)
     beam = None
     if options.lm is not None:

@@ -1,0 +1,179 @@
+"""Checks of labels before training: what is wrong is named with its row, counted from 1."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
+WHOLE = re.compile(r"[+-]?\d+")
+IDS = 20  # so many rows, each with a label of its own, are names of rows rather than classes
+SHOWN = 5
+
+
+def in_rows(indices: Sequence[int]) -> str:
+    """Rows by number, counted from 1, as a table's reader counts them.
+
+    Example:
+        >>> in_rows([18]), in_rows([0, 3, 4, 5, 6, 7, 8])
+        ('row 19', 'rows 1, 4, 5, 6, 7 and 2 more')
+    """
+    shown = ", ".join(str(index + 1) for index in indices[:SHOWN])
+    more = f" and {len(indices) - SHOWN} more" if len(indices) > SHOWN else ""
+    return f"row{'s' if len(indices) > 1 else ''} {shown}{more}"
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number, also one in a text or of a float column."""
+    if isinstance(value, str):
+        return bool(WHOLE.fullmatch(value.strip()))
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value == int(value)
+    )
+
+
+def as_number(value: Any) -> float | None:
+    """A value, also a text, as a finite number; None for all others."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def require_labels(values: Sequence[Any], column: str) -> None:
+    """Require that no row lacks its label.
+
+    Args:
+        values: the label of each row, or a list of them; None where there is none.
+        column: for messages.
+
+    Raises:
+        ValueError: names the rows, and says what the others hold.
+    """
+    missing = [row for row, value in enumerate(values) if value is None or (isinstance(value, list) and None in value)]
+    if not missing:
+        return
+    found = [value for value in values if value is not None and not isinstance(value, list)]
+    whole, numbers = sum(map(is_whole, found)), sum(as_number(value) is not None for value in found)
+    if not found or 2 * numbers < len(found):
+        others = ""
+    elif whole == numbers:
+        others = f", while {whole:,} of {len(values):,} rows have whole numbers, which are classes"
+    else:
+        others = f", while {numbers:,} of {len(values):,} rows have numbers"
+    verb = "have" if len(missing) > 1 else "has"
+    raise ValueError(
+        f"column {column!r}: {in_rows(missing)} {verb} no label{others}. Each row needs one: fill it in or remove the "
+        "row, or name another --label_column"
+    )
+
+
+def require_no_lists_in_text(values: Sequence[Any], column: str, remedy: str) -> None:
+    """Refuse lists that are written as text, as a CSV has them.
+
+    Raises:
+        ValueError: names the first row with one.
+    """
+    for row, value in enumerate(values):
+        if isinstance(value, str) and value.strip().startswith("[") and value.strip().endswith("]"):
+            raise ValueError(f"column {column!r} holds text, not lists: {in_rows([row])} is {value!r}. {remedy}")
+
+
+def are_numbers_to_predict(values: Sequence[Any], column: str, *, of_floats: bool) -> bool:
+    """Whether labels are numbers to predict, since they have fractions, rather than classes.
+
+    Args:
+        values: the label of each row; none is missing.
+        column: for messages.
+        of_floats: whether the column's type is that of fractions.
+
+    Raises:
+        ValueError: most are fractions, but not all are numbers; or all are whole numbers that are written as fractions,
+            which could be either.
+    """
+    numbers = [as_number(value) for value in values]
+    fractions = sum(number is not None and not is_whole(number) for number in numbers)
+    others = [row for row, number in enumerate(numbers) if number is None]
+    if of_floats and others:
+        return True  # infinite ones, which are refused as such
+    if others and 2 * fractions > len(values):
+        raise ValueError(
+            f"column {column!r}: {in_rows(others)} is no number ({values[others[0]]!r}), while "
+            f"{len(values) - len(others):,} of {len(values):,} rows have numbers to predict: correct or remove it"
+        )
+    if others or fractions:
+        return not others
+    pointed = [value for value in values if of_floats or (isinstance(value, str) and not is_whole(value))]
+    if pointed:
+        raise ValueError(
+            f"column {column!r} holds whole numbers with a decimal point in its {len(values):,} rows: to predict them "
+            "as numbers, give --regression; if they are classes, write them without a point"
+        )
+    return False
+
+
+def require_numbers(values: Sequence[Any], column: str) -> None:
+    """Require a finite number in each row.
+
+    Raises:
+        ValueError: names the rows that have none.
+    """
+    wrong = [row for row, value in enumerate(values) if as_number(value) is None]
+    if wrong:
+        value = values[wrong[0]]
+        raise ValueError(
+            f"column {column!r} must hold finite numbers where numbers are predicted, but {in_rows(wrong)} of "
+            f"{len(values):,} {'have' if len(wrong) > 1 else 'has'} {'nothing' if value is None else repr(value)}: "
+            "correct or remove them, or name another --label_column"
+        )
+
+
+def check_classes(values: Sequence[Any], column: str) -> None:
+    """Refuse a column that names rows rather than classes, and warn of classes that may be meant to be one.
+
+    Args:
+        values: the class of each row, as in the table.
+        column: for messages.
+
+    Raises:
+        ValueError: each row has a class of its own.
+    """
+    counts = Counter(str(value) for value in values)
+    if len(counts) == len(values) >= IDS:
+        raise ValueError(
+            f"column {column!r} has {len(counts):,} different values in {len(values):,} rows, e.g. {values[0]!r}: they "
+            "name rows, not classes. Name another --label_column"
+        )
+    if len(counts) >= IDS and 2 * len(counts) > len(values):
+        logger.warning(
+            f"Column {column!r} has {len(counts):,} classes in {len(values):,} rows: few of them can be learned. Is it "
+            "the column with the classes?"
+        )
+    alike: dict[Any, list[str]] = {}
+    for name in counts:
+        number = as_number(name)
+        alike.setdefault(name.strip().casefold() if number is None else number, []).append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            shown = ", ".join(f"{name!r} ({counts[name]}x)" for name in names)
+            logger.warning(
+                f"Column {column!r} has classes that differ only in spaces, capitals or the way a number is written: "
+                f"{shown}. They are learned as different ones."
+            )
+    whole = sum(count for name, count in counts.items() if is_whole(name))
+    others = [name for name in counts if not is_whole(name)]
+    if others and len(values) > whole > len(values) / 2:
+        logger.warning(
+            f"Column {column!r} has whole numbers in {whole:,} of {len(values):,} rows; the others, e.g. "
+            f"{others[0]!r}, are taken as classes, too."
+        )
+    if "-1" in counts:
+        logger.warning(
+            f"Column {column!r} has {counts['-1']:,} of {len(values):,} rows with -1, which is taken as a class. Where "
+            "it stands for no label, as in GLUE's test sets, remove these rows."
+        )
