@@ -52,7 +52,7 @@ def test_classes_are_what_stands_in_the_table_in_order(values, names):
         (["10", "2", "1", "10"], ["1", "2", "10"]),
         (["NA", "EU", "AS"], ["AS", "EU", "NA"]),
         (["1", "2", "many"], ["1", "2", "many"]),
-        (["007", "7", "8"], ["7", "007", "8"]),
+        (["007", "7", "8"], ["007", "7", "8"]),
         (["null", "none", "nan"], ["nan", "none", "null"]),
     ],
     ids=str,
@@ -187,12 +187,12 @@ def tagged(words, tags):
         (
             ["['the', 'cat']"],
             ["['O', 'B']"],
-            r"'words' holds string, not lists of words \(row 1: \"\['the', 'cat'\]\"\). .*",
+            r"'words' holds text, not lists of words \(row 1: \"\['the', 'cat'\]\"\). .*",
         ),
         (
             [["the", "cat"]],
             ["['O', 'B']"],
-            "'tags' holds string, not lists of tags .* write the table as JSONL or parquet",
+            "'tags' holds text, not lists of tags .* write the table as JSONL or parquet",
         ),
         ([["the", "cat"], ["a"]], [["O", "B"], []], "row 2 of 2: .* the first has 1 words and 0 tags"),
         ([["the", "cat"], ["a"]], [["O", None], ["B"]], "column 'tags': row 1 has no label"),

@@ -61,9 +61,10 @@ class TokenClassification(Task):
     def _check_rows(self, dataset: datasets.Dataset) -> None:
         """Require a list of words and as many tags in each row."""
         for column, what in ((self.column, "words"), (self.label_column, "tags")):
-            if not is_list(column_types(dataset)[column]):
+            kind = column_types(dataset)[column]
+            if not is_list(kind):
                 raise ValueError(
-                    f"column {column!r} holds {column_types(dataset)[column].dtype}, not lists of {what} (row 1: "
+                    f"column {column!r} holds {'text' if kind in STRINGS else kind.dtype}, not lists of {what} (row 1: "
                     f"{dataset[0][column]!r}). A CSV or TSV can't hold lists: write the table as JSONL or parquet"
                 )
         words = column_types(dataset)[self.column].feature
