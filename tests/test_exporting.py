@@ -127,7 +127,7 @@ def test_the_command_writes_all_that_serving_needs(images, tmp_path, capsys, cap
     assert [line.split(":")[0] for line in printed] == [
         f"Wrote {folder}/{name}" for name in ("model.onnx", "model.int8.onnx")
     ]
-    assert not list(tmp_path.glob("*.incomplete"))
+    assert not list(tmp_path.glob(".incomplete*"))
     assert not [one.getMessage() for one in caplog.records if one.name == "root"]  # of those who export, to themselves
     logging.warning("heard")
     logging.getLogger("modeling_data2vec.core").warning("heard, too")

@@ -20,6 +20,9 @@ STYLES = {"model": "-", "untrained": (0, (4, 2)), "raw": (0, (1, 1.5))}
 MARKERS = {"linear": "o", "kNN": "s", "attentive": "D"}
 
 
+FIGURES = ("accuracies.png", "few_labels.png", "layers.png", "cka.png")
+
+
 def save_figures(comparison: Comparison, folder: str | PathLike[str]) -> list[Path]:
     """Draw all figures of a comparison; returns the files: accuracies, few_labels (for several counts), layers, cka."""
     folder = Path(folder)

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -25,8 +23,10 @@ from .converted_processors import converted_processor
 from .model_card import write_card
 from .model_folders import loading
 from .option_checks import require_choice, require_license
+from .output_checks import check_output_file
 from .provenance import Provenance
 from .published_models import published_model
+from .writing import disk_is_full, new_folder
 
 # What a model has no place for, and what is needed to write its file again.
 SOURCE_FILE, REST_FILE = "fairseq.json", "fairseq.safetensors"
@@ -80,43 +80,41 @@ def convert(source: str | Path, destination: str | Path, options: ConvertOptions
     source, destination = Path(source), Path(destination)
     if destination.exists():
         raise ValueError(f"{destination} exists already: choose another destination, or remove it")
+    check_output_file(destination, "destination")
     if options.to == "fairseq":
-        with _clear_when_full(destination):
-            write_checkpoint(destination, to_fairseq(*load_converted(source)))
+        content = to_fairseq(*load_converted(source))
+        with _written(destination):
+            write_checkpoint(destination, content)
         return None
     licence = _licence(options)
     content = read_checkpoint(source)
     with interpreting(source):
         model, origin = from_fairseq(content)
     processor = converted_processor(model, origin, options.dictionary, options.bpe)
-    unfinished = destination.with_name(destination.name + ".incomplete")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        _name_labels(model.config, options.labels)
-        with _clear_when_full(destination):
+    _name_labels(model.config, options.labels)
+    with new_folder(destination) as unfinished:
+        with _written(destination):
             save_converted(model, origin, unfinished)
-        if processor is not None:
-            processor.save_pretrained(unfinished)
+            if processor is not None:
+                processor.save_pretrained(unfinished)
         if options.check is not None:
             print(f"Largest difference to {options.check}: {check(unfinished, options.check):.1e}.")
         origin_of = {"file": source.name, "sha256": _sha256(source)}
         Provenance(license=licence, converted_from=origin_of).save(unfinished)
         write_card(unfinished, destination.name)
-        os.replace(unfinished, destination)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return model
 
 
 @contextmanager
-def _clear_when_full(destination: Path) -> Iterator[None]:
+def _written(destination: Path) -> Iterator[None]:
     """Say what can't be written, and what to do."""
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
+        full = disk_is_full(error, destination.parent)
+        advice = "free some space, or choose another destination" if full else "choose another destination"
         raise ValueError(
-            f"{destination} could not be written ({str(error).splitlines()[0]}): free some space, or choose another "
-            "destination. Nothing is left of it"
+            f"{destination} could not be written ({str(error).splitlines()[0]}). Nothing is left of it: {advice}"
         ) from error
 
 

@@ -12,7 +12,7 @@ from transformers import AutoModel, PreTrainedModel
 from modeling_data2vec import Data2Vec2Model
 
 from .comparison import Subject, compare
-from .comparison_figures import save_figures
+from .comparison_figures import FIGURES, save_figures
 from .comparison_report import report
 from .comparison_results import Comparison
 from .evaluation import LabelledSet, ProbeTable, probe_table
@@ -22,6 +22,10 @@ from .modalities import Modality, modality
 from .modality_names import INPUT_OF_MODALITY
 from .model_folders import loading
 from .option_checks import LARGEST_SEED, require_choice, require_range
+from .output_checks import check_output_file, check_output_folder
+from .writing import new_files, write_text
+
+REPORT = ("report.md", "report.json")
 
 
 @dataclass(kw_only=True)
@@ -124,13 +128,14 @@ class ProbeOptions(LabelledDataOptions):
 def probe(options: ProbeOptions) -> ProbeTable:
     """The table of `data2vec probe`; written to `options.output` as well."""
     counts = label_counts(options.labels)
+    if options.output:
+        check_output_file(Path(options.output), "--output")
     model, data = load_encoder(options.model, options.tokenizer, options.modality)
     train, test = options.read(data, options.limit)
     settings: dict[str, Any] = {"pooling": options.pooling, "layer": options.layer(), "seeds": options.seeds}
     table = probe_table(model, train, test, label_counts=counts, **settings)
     if options.output:
-        Path(options.output).parent.mkdir(parents=True, exist_ok=True)
-        Path(options.output).write_text(json.dumps(table.to_dict(), indent=2))
+        write_text(options.output, json.dumps(table.to_dict(), indent=2))
     return table
 
 
@@ -169,14 +174,13 @@ def evaluate(options: EvaluateOptions) -> Comparison:
     """Compare the models and write report.md, report.json and the figures into `options.output_dir`.
 
     Raises:
-        ValueError: as `load_encoder` and `compare`, for names that don't fit the models, or an output folder that is a
-            file.
+        ValueError: as `load_encoder` and `compare`, for names that don't fit the models, or an output folder that can't
+            be written to or holds something else than an earlier report.
     """
     counts = label_counts(options.labels) or None
     names = _names(options)
     folder = Path(options.output_dir)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"--output_dir {options.output_dir!r} is a file: name a folder")
+    check_output_folder(folder, own=(*REPORT, *FIGURES))
     subjects = []
     for name, source in zip(names, options.model, strict=True):
         model, data = load_encoder(source, part=options.modality)
@@ -189,12 +193,14 @@ def evaluate(options: EvaluateOptions) -> Comparison:
         seeds=options.seeds,
         batch_size=options.batch_size,
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    figures = save_figures(comparison, folder)
     notes = _notes(options, subjects)
     title = f"Evaluation of {', '.join(names)} on {Path(options.dataset).name}"
-    (folder / "report.md").write_text(report(comparison, title=title, notes=notes, figures=figures), encoding="utf-8")
-    (folder / "report.json").write_text(json.dumps(comparison.to_dict() | {"notes": notes}, indent=2), encoding="utf-8")
+    with new_files(folder, last=REPORT[0]) as unfinished:
+        figures = save_figures(comparison, unfinished)
+        write_text(unfinished / REPORT[0], report(comparison, title=title, notes=notes, figures=figures))
+        write_text(unfinished / REPORT[1], json.dumps(comparison.to_dict() | {"notes": notes}, indent=2))
+    for name in set(FIGURES) - {path.name for path in figures}:
+        (folder / name).unlink(missing_ok=True)  # of an earlier report
     return comparison
 
 

@@ -1,7 +1,5 @@
 """`data2vec export`: a model as a file that onnxruntime, or torch alone, can run."""
 
-import os
-import shutil
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +21,8 @@ from .exportable import TRACED, Exportable, exportable
 from .modality_names import INPUT_OF_MODALITY
 from .model_folders import loading
 from .option_checks import require_choice
+from .output_checks import check_output_file
+from .writing import new_folder
 
 logger = logging.get_logger(__name__)
 
@@ -80,10 +80,7 @@ def export(source: str | Path, destination: str | Path, options: ExportOptions) 
     _check_options(options, destination)
     source = str(source)
     one = exportable(load(source, options.modality))
-    unfinished = destination.with_name(destination.name + ".incomplete")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    try:
+    with new_folder(destination) as unfinished:
         path = unfinished / FILES[options.format]
         differences = {path.name: check(one, write(one, path), path.name)}
         if options.quantize is not None:
@@ -92,9 +89,6 @@ def export(source: str | Path, destination: str | Path, options: ExportOptions) 
             differences[small.name] = largest_difference(one, onnx_run(small))
         one.model.config.save_pretrained(unfinished)
         _save_processor(source, unfinished)
-        os.replace(unfinished, destination)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return differences
 
 
@@ -106,6 +100,7 @@ def _check_options(options: ExportOptions, destination: Path) -> None:
         raise ValueError(f"--format onnx needs {', '.join(missing)}: pip install {' '.join(missing)}")
     if destination.exists():
         raise ValueError(f"{destination} exists already: choose another destination, or remove it")
+    check_output_file(destination, "destination")
 
 
 def load(source: str, modality: str | None = None) -> Any:

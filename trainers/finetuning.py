@@ -17,12 +17,14 @@ from .freezing import freeze, in_encoder
 from .holding_out import hold_out
 from .metrics import greater_is_better
 from .model_folders import loading
+from .output_checks import check_output
 from .quiet import errors_only
 from .recipe_parts import check_keys
 from .run_data import say_other_batch
-from .run_trainer import check_output
+from .run_lock import only_run_in
 from .samples import PretrainingSamples
 from .tasks import Task
+from .writing import new_files
 
 logger = logging.get_logger(__name__)
 
@@ -69,11 +71,22 @@ def finetune(
         recipe: that options, arguments and changes come from: is checked against the model, and named in the card.
 
     Raises:
-        ValueError: options, model and data don't go together.
+        ValueError: options, model and data don't go together, or the output folder is not for this run.
     """
     output = Path(args.output_dir)
     check_output(output, resume=options.resume or bool(args.resume_from_checkpoint))
     _check_options(options, args)
+    with only_run_in(output, args.process_index == 0):
+        return _finetune(options, args, config_changes, peft_changes, recipe)
+
+
+def _finetune(
+    options: FinetuneOptions,
+    args: FinetuneArguments,
+    config_changes: dict[str, Any] | None,
+    peft_changes: dict[str, Any] | None,
+    recipe: FinetuneRecipe | None,
+) -> FineTuned:
     set_seed(args.seed)
     task = _task(options, args, config_changes or {})
     if recipe is not None:
@@ -236,7 +249,8 @@ def _finish(trainer: FinetuneTrainer, options: FinetuneOptions, samples: dict[st
         if hasattr(model, "get_base_model"):  # of an adapter, transformers saves no config
             base = model.get_base_model()
             base.config.architectures = [type(base).__name__]
-            base.config.save_pretrained(folder)
+            with new_files(folder) as unfinished:
+                base.config.save_pretrained(unfinished)
             print(f'Saved to {folder}: load_adapter("{folder}") puts it on {options.model} (docs/finetuning.md).')
         else:
             _check_reload(model, task, folder, samples["train"])

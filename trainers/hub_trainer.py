@@ -14,6 +14,7 @@ from .model_card import write_card
 from .preflight import check_disk, preflight
 from .provenance import run_provenance
 from .publishing import card_was_pushed, create_repository, prepare, renew_card, upload
+from .writing import new_files
 
 logger = logging.get_logger(__name__)
 
@@ -70,7 +71,8 @@ class HubTrainer(Trainer):
             folder = Path(self.args.output_dir)
             if not (folder / "config.json").exists():  # of a run whose first checkpoint is pushed
                 self.model.config.architectures = [type(self.model).__name__]
-                self.model.config.save_pretrained(folder)
+                with new_files(folder) as unfinished:
+                    self.model.config.save_pretrained(unfinished)
             run_provenance(self).save(folder)
             write_card(folder, self.hub_model_id or self.args.hub_model_id)
 

@@ -13,6 +13,8 @@ from .modalities import modality
 from .modality_names import INPUT_OF_MODALITY
 from .model_folders import loading
 from .option_checks import require_choice
+from .output_checks import check_output_folder
+from .writing import new_folder
 
 logger = logging.get_logger(__name__)
 
@@ -50,6 +52,7 @@ def merge(sources: dict[str, str], options: MergeOptions, config: dict[str, Any]
     output = Path(options.output_dir)
     if output.exists():
         raise ValueError(f"--output_dir {output} exists already: choose another, or remove it")
+    check_output_folder(output)
     models, processors = {}, {}
     for name, source in sources.items():
         try:
@@ -62,7 +65,8 @@ def merge(sources: dict[str, str], options: MergeOptions, config: dict[str, Any]
         except (OSError, ValueError):
             logger.warning(f"{source} has no processor or tokenizer: {output / name} will have none either.")
     joint = merge_models(models, options.trunk, **config)
-    joint.save_pretrained(output)
-    for name, processor in processors.items():
-        processor.save_pretrained(output / name)
+    with new_folder(output) as unfinished:
+        joint.save_pretrained(unfinished)
+        for name, processor in processors.items():
+            processor.save_pretrained(unfinished / name)
     return joint

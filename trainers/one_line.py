@@ -10,6 +10,8 @@ import yaml
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, StrictDataclassError
 from safetensors import SafetensorError
 
+from .writing import SaveError
+
 FAILED, WRONG_USE = 1, 2  # exit codes
 # Of files that are damaged, or not of the kind that they are called.
 DAMAGE = (SafetensorError, UnpicklingError, zipfile.BadZipFile, EOFError, yaml.YAMLError)
@@ -46,6 +48,8 @@ def in_one_line(error: BaseException) -> tuple[str, int] | None:
         return _of_hub(error)
     if isinstance(error, ValueError | StrictDataclassError | datasets.exceptions.DatasetsError):
         return _whole(error), WRONG_USE
+    if isinstance(error, SaveError):
+        return _whole(error), FAILED
     if isinstance(error, OSError):
         return _of_system(error)
     if isinstance(error, DAMAGE):

@@ -19,13 +19,14 @@ from .modalities import MODALITIES, Modality
 from .modality_logs import summary_table
 from .modality_names import INPUT_OF_MODALITY, config_of, modalities_of
 from .model_folders import loading
+from .output_checks import check_output
 from .pretraining_options import PretrainOptions
 from .quiet import errors_only
 from .recipe_configs import build_config
 from .recipes import Recipe
 from .run_data import say_what_differs, train_dataset
+from .run_lock import only_run_in
 from .run_parts import RunPart, by_modality_name
-from .run_trainer import check_output
 from .trainer import Data2VecTrainer
 from .training_arguments import Data2VecTrainingArguments
 from .visualization import plot_curves
@@ -39,11 +40,19 @@ def pretrain(
     """Pretrain, save, draw and, where there are labels, probe.
 
     Raises:
-        ValueError: options, recipe and data don't go together.
+        ValueError: options, recipe and data don't go together, or the output folder is not for this run.
         CollapseError: the run was stopped; checkpoint and pictures are there.
     """
     output = Path(args.output_dir)
     check_output(output, resume=options.resume or bool(args.resume_from_checkpoint))
+    with only_run_in(output, args.process_index == 0):
+        _pretrain(options, args, recipe, config_changes)
+
+
+def _pretrain(
+    options: PretrainOptions, args: Data2VecTrainingArguments, recipe: Recipe, config_changes: dict[str, Any]
+) -> None:
+    output = Path(args.output_dir)
     set_seed(args.seed)
     model, parts = _model_and_parts(options, args, recipe, config_changes)
     collators = {name: part.data.collator() for name, part in parts.items()}

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from transformers import Trainer
 
+from .writing import write_text
+
 PACKAGES = ("data2vec", "transformers", "torch", "datasets", "accelerate")
 # The arguments that a reader of the card wants to know.
 SHOWN_ARGUMENTS = (
@@ -78,7 +80,7 @@ class Provenance:
     def save(self, folder: str | Path) -> None:
         """Write it into a folder."""
         values = {name: value for name, value in asdict(self).items() if value not in (None, {})}
-        (Path(folder) / PROVENANCE_FILE).write_text(json.dumps(values, indent=2) + "\n")
+        write_text(Path(folder) / PROVENANCE_FILE, json.dumps(values, indent=2) + "\n")
 
 
 def run_provenance(trainer: Trainer) -> Provenance:

@@ -3,7 +3,6 @@
 import fnmatch
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -29,6 +28,7 @@ from .one_line import first_line
 from .option_checks import require_license
 from .preflight import PublishError, check_disk, preflight, retried
 from .provenance import Provenance
+from .writing import write_text
 
 logger = logging.get_logger(__name__)
 
@@ -237,7 +237,7 @@ def renew_card(folder: Path, repo_id: str, *, token: str | None, revision: str |
     remote = retried(lambda: _remote_card(repo_id, token, revision), f"the card of {repo_id} could not be read")
     if remote is not None:
         if not local.exists():
-            _write(local, remote)
+            write_text(local, remote)
         else:
             here, there = outside_of_marks(local.read_text(encoding="utf-8")), outside_of_marks(remote)
             last = (folder / CARD_STATE).read_text() if (folder / CARD_STATE).exists() else None
@@ -247,14 +247,14 @@ def renew_card(folder: Path, repo_id: str, *, token: str | None, revision: str |
                         f"people have changed both {local} and the card of {repo_id} since the last push: copy what "
                         "is to stay from one to the other, so that they agree, and push again"
                     )
-                _write(local, remote)
+                write_text(local, remote)
     write_card(folder, repo_id)
 
 
 def card_was_pushed(folder: Path) -> None:
     """Remember what a person had written into the card when it was pushed."""
     text = (folder / "README.md").read_text(encoding="utf-8")
-    (folder / CARD_STATE).write_text(_hash(outside_of_marks(text)))
+    write_text(folder / CARD_STATE, _hash(outside_of_marks(text)))
 
 
 def _remote_card(repo_id: str, token: str | None, revision: str | None) -> str | None:
@@ -266,12 +266,6 @@ def _remote_card(repo_id: str, token: str | None, revision: str | None) -> str |
         text = Path(path).read_text(encoding="utf-8")
     ModelCard(text)  # metadata that can't be read are an error now, and not after the upload
     return text
-
-
-def _write(path: Path, text: str) -> None:
-    unfinished = path.with_name(path.name + ".incomplete")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)
 
 
 def _hash(text: str) -> str:

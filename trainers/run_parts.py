@@ -19,6 +19,7 @@ from .modalities import Modality, Samples
 from .modality_names import INPUT_OF_MODALITY
 from .pictures import SHOWN, pca_maps, plot_masks
 from .samples import StreamedSamples
+from .writing import write_text
 
 logger = logging.get_logger(__name__)
 
@@ -150,7 +151,7 @@ class RunPart:
         counts = [count for count in (100, 1_000, 10_000) if count < len(train[1])][:2]
         layers = list(range(1, getattr(model.config, "num_prenet_layers", 0) + model.config.num_hidden_layers + 1))
         table = probe_table(model, train, test, label_counts=[*counts, None], layer=layers)
-        self.file(folder, "probe.json").write_text(json.dumps(table.to_dict(), indent=2))
+        write_text(self.file(folder, "probe.json"), json.dumps(table.to_dict(), indent=2))
         return (f"{self.label}:\n\n" if self.label else "") + table.to_markdown()
 
 

@@ -1,36 +1,29 @@
 """What pretraining and fine-tuning share: batches by length, the three-stage schedule, complete checkpoints."""
 
-import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
-from transformers.trainer_utils import get_last_checkpoint, has_length, rotate_checkpoints
+from transformers.trainer_utils import get_last_checkpoint, has_length
 
 from .batching import LengthBatchSampler
 from .callbacks import EpochCallback
 from .hub_trainer import HubTrainer
+from .run_lock import only_run_in
 from .schedules import tri_stage
 from .training_arguments import RunArguments
-
-STAGING = ".incomplete"
-
-
-def check_output(output: Path, *, resume: bool) -> None:
-    """Require that a run does not begin in the folder of another one.
-
-    Raises:
-        ValueError: it holds a checkpoint, which the run is not to go on from.
-    """
-    last = get_last_checkpoint(output) if output.is_dir() else None
-    if last and not resume:
-        raise ValueError(
-            f"{output} already holds {Path(last).name} of an earlier run: pass --resume to go on from it, choose "
-            "another --output_dir, or remove the folder"
-        )
+from .writing import (
+    UNFINISHED,
+    new_files,
+    publish_checkpoint,
+    rotate_checkpoints,
+    save_error,
+)
 
 
 class RunTrainer(HubTrainer):
@@ -59,11 +52,16 @@ class RunTrainer(HubTrainer):
         self._staging: Path | None = None
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
-        """Train; `resume_from_checkpoint=True` goes on from the last complete checkpoint, if there is one."""
-        if resume_from_checkpoint is True:
-            folder = self.args.output_dir
-            resume_from_checkpoint = get_last_checkpoint(folder) if os.path.isdir(folder) else None
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        """Train; `resume_from_checkpoint=True` goes on from the last complete checkpoint, if there is one.
+
+        Raises:
+            ValueError: another run writes to the folder.
+        """
+        folder = Path(self.args.output_dir)
+        with only_run_in(folder, self.args.process_index == 0):
+            if resume_from_checkpoint is True:
+                resume_from_checkpoint = get_last_checkpoint(folder) if folder.is_dir() else None
+            return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     # ---- batches, schedule, weight decay ----
 
@@ -129,45 +127,53 @@ class RunTrainer(HubTrainer):
         """Write the checkpoint to a hidden folder beside its place, then rename it: there is never half a one."""
         run_dir = Path(super()._get_output_dir(trial))
         name = f"checkpoint-{self.state.global_step}"
-        staging = run_dir / STAGING
-        if self.args.should_save:
-            shutil.rmtree(staging, ignore_errors=True)  # what a killed run left
-        self.accelerator.wait_for_everyone()
-        self._staging = staging
-        try:
-            super()._save_checkpoint(model, trial)
-        except Exception as error:
-            shutil.rmtree(staging, ignore_errors=True)
-            last = get_last_checkpoint(run_dir) if run_dir.is_dir() else None
-            raise OSError(
-                f"{name} could not be saved to {run_dir}: {error} "
-                f"Free some space or choose another output_dir. Complete so far: {last or 'no checkpoint'}; "
-                "train(resume_from_checkpoint=True) goes on from there."
-            ) from error
-        finally:
-            self._staging = None
-        self.accelerator.wait_for_everyone()  # every process has written its random state
-        if self.args.should_save:
-            self._publish(staging / name, run_dir / name)
-            rotate_checkpoints(
-                output_dir=run_dir,
-                save_total_limit=self.args.save_total_limit,
-                best_model_checkpoint=self.state.best_model_checkpoint,
-                use_mtime=False,
-            )
+        staging = run_dir / UNFINISHED
+        with self._cleared(staging / name):
+            self._staging = staging
+            try:
+                super()._save_checkpoint(model, trial)
+                self.accelerator.wait_for_everyone()  # every process has written its random state
+                if self.args.should_save:
+                    self._publish(staging / name, run_dir / name)
+            except Exception as error:
+                last = get_last_checkpoint(run_dir) if run_dir.is_dir() else None
+                raise save_error(
+                    name,
+                    run_dir,
+                    error,
+                    f"Complete so far: {last}; train(resume_from_checkpoint=True) goes on from there."
+                    if last
+                    else "There is no complete checkpoint yet.",
+                ) from error
+            finally:
+                self._staging = None
         self.accelerator.wait_for_everyone()
         if self.args.push_to_hub:
             self.push_checkpoint(run_dir / name)
 
+    @contextmanager
+    def _cleared(self, place: Path) -> Iterator[None]:
+        """Make sure that nothing lies at a place in the hidden folder, before and after."""
+        if self.args.should_save:
+            shutil.rmtree(place, ignore_errors=True)  # what a killed run left
+        self.accelerator.wait_for_everyone()
+        try:
+            yield
+        finally:
+            if self.args.should_save:
+                shutil.rmtree(place, ignore_errors=True)
+                with suppress(OSError):  # it may hold the run's lock
+                    place.parent.rmdir()
+
     def _publish(self, staged: Path, final: Path) -> None:
+        """Give a checkpoint its name, and remove those that are too many."""
         best = self.state.best_model_checkpoint
         if best is not None and Path(best).parent == staged.parent:
-            self.state.best_model_checkpoint = str(final.parent / Path(best).name)
+            self.state.best_model_checkpoint = best = str(final.parent / Path(best).name)
             self.state.save_to_json(str(staged / "trainer_state.json"))
-        if final.exists():
-            shutil.rmtree(final)  # the same step saved twice, e.g. at the end of training
-        os.replace(staged, final)
-        staged.parent.rmdir()
+        publish_checkpoint(staged, final)
+        keep = {final.name} | ({Path(best).name} if best is not None else set())
+        rotate_checkpoints(final.parent, self.args.save_total_limit, keep=keep)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """Nothing is pushed from the hidden folder: `_save_checkpoint` pushes after the rename."""
@@ -184,15 +190,9 @@ class RunTrainer(HubTrainer):
         self._save_complete(Path(self.args.output_dir))
 
     def _save_complete(self, final: Path) -> None:
-        staging = final / STAGING
-        try:
-            super().save_model(str(staging), _internal_call=True)
-        except Exception as error:
-            shutil.rmtree(staging, ignore_errors=True)
-            raise OSError(f"the model could not be saved to {final}: {error} Free some space and try again.") from error
-        if self.args.should_save:
-            for file in [path for path in staging.rglob("*") if path.is_file()]:
-                target = final / file.relative_to(staging)
-                target.parent.mkdir(exist_ok=True)
-                os.replace(file, target)
-            shutil.rmtree(staging)
+        with self._cleared(final / UNFINISHED / "model"):
+            try:
+                with new_files(final) if self.args.should_save else nullcontext(final) as unfinished:
+                    super().save_model(str(unfinished), _internal_call=True)
+            except Exception as error:
+                raise save_error("the model", final, error) from error

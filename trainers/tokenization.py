@@ -1,6 +1,5 @@
 """A byte-level BPE tokenizer trained on one's own text: what `data2vec tokenizer` does."""
 
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -11,7 +10,9 @@ from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from .option_checks import require_range
+from .output_checks import check_tokenizer_folder
 from .text import load_text
+from .writing import new_files
 
 logger = logging.get_logger(__name__)
 
@@ -20,7 +21,6 @@ SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>"]
 MASK_TOKEN = "<mask>"
 SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS) + 1
 SHORTEST_TEXT = 3  # a token between <s> and </s>
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt")
 
 
 @dataclass
@@ -48,13 +48,10 @@ def build_tokenizer(options: TokenizerOptions) -> PreTrainedTokenizerFast:
     """Train a tokenizer and write it to `output_dir`: all of its files or, if anything goes wrong, none.
 
     Raises:
-        ValueError: the folder already holds a tokenizer, the vocabulary is too small, or there is no text.
+        ValueError: the folder already holds a tokenizer or other files, the vocabulary is too small, there is no text.
     """
     output = Path(options.output_dir)
-    if found := [name for name in TOKENIZER_FILES if (output / name).exists()]:
-        raise ValueError(
-            f"{output} already holds a tokenizer ({', '.join(found)}): choose another output_dir, or remove it first"
-        )
+    check_tokenizer_folder(output)
     _check_size(options.vocab_size)
     dataset, column = load_text(
         options.dataset, split=options.split, text_column=options.column, streaming=options.streaming
@@ -62,13 +59,8 @@ def build_tokenizer(options: TokenizerOptions) -> PreTrainedTokenizerFast:
     texts = (example[column] for example in islice(dataset, options.limit))
     tokenizer = train_tokenizer(texts, options.vocab_size, max_length=options.max_length)
 
-    output.mkdir(parents=True, exist_ok=True)
-    # Files move in one by one, which can't fail half-way through a file; tokenizer.json, which says that there is a
-    # tokenizer, is the last.
-    with tempfile.TemporaryDirectory(dir=output, prefix=".tokenizer-") as folder:
-        tokenizer.save_pretrained(folder)
-        for file in sorted(Path(folder).iterdir(), key=lambda file: file.name == "tokenizer.json"):
-            file.replace(output / file.name)
+    with new_files(output, last="tokenizer.json") as unfinished:
+        tokenizer.save_pretrained(unfinished)
     return tokenizer
 
 

@@ -13,6 +13,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentForma
 
 from .gradient_cosine import COSINE, NORM
 from .modality_logs import by_modality
+from .writing import new_file
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 BLUE, ORANGE, GREEN, PINK, YELLOW = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"
@@ -25,12 +26,10 @@ History = Sequence[Mapping[str, float]]
 
 def save_figure(figure: Figure, path: str | PathLike[str]) -> Path:
     """Write a PNG file, make its folder, and return its path."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():  # of a script that the font lacks, boxes are drawn
+    with new_file(path) as unfinished, warnings.catch_warnings():  # of a script that the font lacks, boxes are drawn
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(path, dpi=150, facecolor="white")
-    return path
+        figure.savefig(unfinished, dpi=150, facecolor="white")
+    return Path(path)
 
 
 def plot_curves(log_history: History, path: str | PathLike[str]) -> Path:
