@@ -1,12 +1,14 @@
 """The files of a model folder, read so that damage is named and nothing outside of the folder is touched."""
 
 import json
+import re
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
@@ -105,7 +107,7 @@ def is_file_name(name: Any) -> bool:
         >>> is_file_name("model-00001-of-00002.safetensors"), is_file_name("../model.safetensors")
         (True, False)
     """
-    return isinstance(name, str) and name.strip(". ") != "" and not any(one in name for one in ("/", "\\", ":", "\0"))
+    return isinstance(name, str) and name.strip(". ") != "" and not re.search(r"[/\\:\x00-\x1f]", name)
 
 
 def weight_names(folder: str | Path) -> list[str]:
@@ -131,6 +133,29 @@ def names_in_index(index: Path) -> list[str]:
         if not is_file_name(name) or not name.endswith(".safetensors"):
             raise ValueError(f"{index} names {name!r}, but must name safetensors of its own folder")
     return sorted(set(names.values()))
+
+
+def check_finite(weights: Mapping[str, Tensor], where: str | Path) -> None:
+    """Require that all weights are numbers.
+
+    Args:
+        weights: by name.
+        where: file or folder that they are of.
+
+    Raises:
+        ValueError: names those that are not, and says how many of their elements.
+    """
+    wrong = {
+        name: int((~torch.isfinite(value)).sum())
+        for name, value in weights.items()
+        if value.is_floating_point() and value.numel() and not all(map(torch.isfinite, torch.aminmax(value)))
+    }
+    if wrong:
+        shown = [f"{name} ({count:,} of {weights[name].numel():,})" for name, count in list(wrong.items())[:5]]
+        raise ValueError(
+            f"{where} has NaN or infinity in {len(wrong)} of its {len(weights)} weights: {', '.join(shown)}"
+            f"{', ...' if len(wrong) > 5 else ''}. The run that made them diverged: take an earlier checkpoint"
+        )
 
 
 def count_weights(folder: str | Path) -> int:

@@ -107,6 +107,7 @@ class Fault:
     cut: int | None = None
     after: int = 0
     body: dict[str, Any] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -134,12 +135,14 @@ class LocalHub:
         users: by token: "hf_anna" may write (also for the organization "lab"), "hf_rita" may read.
         repositories: by (kind, name).
         requests: (method, path, status) of everything that was asked.
+        bodies: what came with them.
     """
 
     def __init__(self, port: int = 0):
         self.users = {"hf_anna": User("anna", organizations=("lab",)), "hf_rita": User("rita", role="read")}
         self.repositories: dict[tuple[str, str], Repository] = {}
         self.requests: list[tuple[str, str, int]] = []
+        self.bodies: list[bytes] = []
         self.faults: list[Fault] = []
         self.large_files: dict[str, bytes] = {}
         self.xet_folder: str | None = None  # where Xet clients write to, if they may
@@ -159,7 +162,7 @@ class LocalHub:
     def reset(self) -> None:
         """Forget everything."""
         self.xet_folder = None
-        for kept in (self.repositories, self.requests, self.faults, self.large_files):
+        for kept in (self.repositories, self.requests, self.bodies, self.faults, self.large_files):
             kept.clear()
 
     def fail(self, method: str, path: str, **what: Any) -> None:
@@ -216,12 +219,13 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(url.path)
         self.query = {key: values[0] for key, values in parse_qs(url.query).items()}
         self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.hub.bodies.append(self.body)
         fault = self.hub.take_fault(self.command, path)
         try:
             if fault is not None and fault.hang:
                 time.sleep(fault.hang)
             if fault is not None and fault.cut is None and not fault.hang:
-                raise Refused(fault.status, fault.body.get("error", f"fault {fault.status}"))
+                raise Refused(fault.status, fault.body.get("error", f"fault {fault.status}"), **fault.headers)
             status, content, headers = self._route(path)
         except Refused as refused:
             headers = {"X-Error-Message": refused.message, **refused.headers}

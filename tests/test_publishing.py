@@ -8,6 +8,7 @@ import sys
 from collections import namedtuple
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -316,6 +317,69 @@ def test_a_stale_parent_is_tried_again(hub, token, tmp_path):
     hub.fail("POST", "/commit/", status=412)
     publish(saved(tmp_path / "model"), NAME)
     assert "config.json" in hub.files(NAME)
+
+
+def test_a_commit_that_meets_another_is_tried_again(hub, token, tmp_path):
+    hub.fail("POST", "/commit/", status=409, body={"error": "Conflict: reference update failed"})
+    publish(saved(tmp_path / "model"), NAME)
+    assert "config.json" in hub.files(NAME) and not hub.faults
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    """The seconds that are waited between tries, without waiting."""
+    waited: list[float] = []
+    clock = SimpleNamespace(sleep=waited.append, time=lambda: 1_000_000_000.0)
+    monkeypatch.setattr(preflight_module, "time", clock)
+    return waited
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "seconds"),
+    [("7", 7), ("Sun, 09 Sep 2001 01:47:10 GMT", 30), ("Sun, 09 Sep 2001 01:46:10 GMT", 0), ("soon", 0), ("-5", 0)],
+)
+@pytest.mark.parametrize("status", [429, 503])
+def test_the_hub_says_how_long_to_wait(hub, token, tmp_path, waits, status, retry_after, seconds):
+    hub.fail("POST", "/commit/", status=status, headers={"Retry-After": retry_after})
+    publish(saved(tmp_path / "model"), NAME)
+    assert waits == [seconds] and "config.json" in hub.files(NAME)
+
+
+@pytest.mark.parametrize("retry_after", ["86400", "Sun, 09 Sep 2063 01:46:40 GMT", "inf", "1e400"])
+def test_a_wait_of_hours_is_left_to_the_user(hub, token, tmp_path, waits, retry_after):
+    hub.fail("POST", "/commit/", status=429, headers={"Retry-After": retry_after})
+    with pytest.raises(PublishError, match="the Hub asks to wait .* s.*It is complete on this disk"):
+        publish(saved(tmp_path / "model"), NAME)
+    assert not waits and hub.files(NAME) == {}
+
+
+@pytest.mark.parametrize(
+    ("status", "meaning"),
+    [
+        (401, "does not know the token"),
+        (402, "asks for payment"),
+        (403, "the token may not write"),
+        (404, "the repository is gone"),
+        (413, "larger than the Hub takes"),
+        (422, "does not accept what a file holds"),
+        (507, "storage of this namespace is used up"),
+    ],
+)
+def test_a_refused_commit_is_explained_and_not_tried_again(hub, token, tmp_path, capsys, status, meaning):
+    folder = saved(tmp_path / "model")
+    hub.fail("POST", "/commit/", status=status, body={"error": "said by the server"})
+    assert run("push", [str(folder), NAME]) == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and meaning in lines[0] and str(status) in lines[0] and "said by the server" in lines[0]
+    assert not hub.faults and sum("/commit/" in path for _, path, _ in hub.requests) == 1
+
+
+@pytest.mark.parametrize(("status", "message"), [(403, "may not write"), (507, "used up"), (429, "too many requests")])
+def test_whoami_is_refused_for_other_reasons_than_the_token(hub, token, tmp_path, status, message):
+    hub.fail("GET", "/api/whoami-v2", status=status, times=10)
+    with pytest.raises(PublishError, match=message) as refused:
+        publish(saved(tmp_path / "model"), NAME)
+    assert "revoked" not in str(refused.value)
 
 
 def test_a_line_that_is_cut(hub, token, tmp_path):

@@ -1,11 +1,13 @@
 """What a model card says, from what its folder holds."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from modeling_data2vec.model_files import read_json
+
 from .evaluation import ProbeRow, ProbeTable
 from .provenance import SHOWN_HEALTH, Provenance
+from .public_names import public_name
 
 PROBE_FILE = "probe.json"
 ADAPTER_FILE = "adapter_config.json"
@@ -62,7 +64,7 @@ def card_facts(folder: Path) -> dict[str, Any]:
         ValueError: it is no folder of a data2vec model.
     """
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = read_json(folder / "config.json")
     except OSError as error:
         raise ValueError(f"{folder} has no config.json: it is no model folder") from error
     provenance = Provenance.load(folder)
@@ -84,7 +86,7 @@ def card_facts(folder: Path) -> dict[str, Any]:
         "trunk": config[f"{modalities[0]}_config"] if joint else config,
         "architecture": architecture,
         "task": task,
-        "adapter": json.loads((folder / ADAPTER_FILE).read_text()) if (folder / ADAPTER_FILE).is_file() else None,
+        "adapter": read_json(folder / ADAPTER_FILE) if (folder / ADAPTER_FILE).is_file() else None,
         "provenance": provenance,
         "probes": _probes(folder, modalities),
     }
@@ -93,7 +95,7 @@ def card_facts(folder: Path) -> dict[str, Any]:
 def _probes(folder: Path, modalities: list[str]) -> dict[str, dict[str, Any]]:
     """The tables of probes by what they are called in the card, which is nothing for the only one."""
     files = {"": folder / PROBE_FILE} | {name: folder / f"probe_{name}.json" for name in modalities}
-    return {name: json.loads(file.read_text()) for name, file in files.items() if file.is_file()}
+    return {name: read_json(file) for name, file in files.items() if file.is_file()}
 
 
 def card_text(folder: Path, facts: dict[str, Any]) -> str:
@@ -139,7 +141,7 @@ def _usage(folder: Path, facts: dict[str, Any]) -> str:
     if facts["adapter"]:
         return (
             f"## Use\n\nThese are an adapter ({facts['adapter']['peft_type']}) and a head for "
-            f"`{facts['adapter']['base_model_name_or_path']}`, which they are loaded with:\n\n```python\n"
+            f"`{public_name(facts['adapter']['base_model_name_or_path'])}`, which they are loaded with:\n\n```python\n"
             "from modeling_data2vec.trainers.adapters import load_adapter  # pip install data2vec\n\n"
             'model = load_adapter("REPOSITORY")\n```\n\n'
             "`REPOSITORY` is this repository's id, or the folder it was downloaded to."

@@ -17,7 +17,7 @@ from modeling_data2vec.auto import PRETRAINING_MODELS
 from modeling_data2vec.fairseq_checkpoints import Source, from_fairseq, to_fairseq, with_weights
 from modeling_data2vec.fairseq_files import read_checkpoint, write_checkpoint
 from modeling_data2vec.fairseq_tasks import FINE_TUNED_MODELS
-from modeling_data2vec.model_files import interpreting, read_json, read_text, read_weights, weight_names
+from modeling_data2vec.model_files import check_finite, interpreting, read_json, read_text, read_weights, weight_names
 
 from .converted_processors import converted_processor
 from .model_card import write_card
@@ -90,6 +90,7 @@ def convert(source: str | Path, destination: str | Path, options: ConvertOptions
     content = read_checkpoint(source)
     with interpreting(source):
         model, origin = from_fairseq(content)
+    check_finite(model.state_dict(), source)
     processor = converted_processor(model, origin, options.dictionary, options.bpe)
     _name_labels(model.config, options.labels)
     with new_folder(destination) as unfinished:

@@ -16,6 +16,7 @@ from transformers.utils import logging
 import modeling_data2vec
 from modeling_data2vec import Data2Vec2Config, Data2Vec2Model
 from modeling_data2vec.auto import PRETRAINING_MODELS
+from modeling_data2vec.model_files import check_finite
 
 from .exportable import TRACED, Exportable, exportable
 from .modality_names import INPUT_OF_MODALITY
@@ -114,7 +115,9 @@ def load(source: str, modality: str | None = None) -> Any:
         ValueError: there is no model, it is no data2vec model, or the modality is missing or wrong.
     """
     with loading(source):
-        return _load(source, modality)
+        model = _load(source, modality)
+    check_finite(model.state_dict(), source)
+    return model
 
 
 def _load(source: str, modality: str | None) -> Any:

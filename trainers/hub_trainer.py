@@ -11,9 +11,11 @@ from transformers.trainer_utils import HubStrategy
 from transformers.utils import logging
 
 from .model_card import write_card
+from .outgoing import prepare
 from .preflight import check_disk, preflight
 from .provenance import run_provenance
-from .publishing import card_was_pushed, create_repository, prepare, renew_card, upload
+from .public_names import make_public
+from .publishing import card_was_pushed, create_repository, renew_card, upload
 from .writing import new_files
 
 logger = logging.get_logger(__name__)
@@ -151,6 +153,7 @@ class HubTrainer(Trainer):
             prepare(folder, staging, with_teacher=whole)
             if whole:
                 shutil.copy(folder / "trainer_state.json", staging)
+                make_public(staging)
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
             raise

@@ -8,6 +8,7 @@ from transformers.utils import logging
 
 from modeling_data2vec.auto import pretraining_class_of
 from modeling_data2vec.merging import AVERAGE, merge_models
+from modeling_data2vec.model_files import check_finite
 
 from .modalities import modality
 from .modality_names import INPUT_OF_MODALITY
@@ -58,6 +59,7 @@ def merge(sources: dict[str, str], options: MergeOptions, config: dict[str, Any]
         try:
             with loading(source):
                 models[name] = pretraining_class_of(source).from_pretrained(source)
+                check_finite(models[name].state_dict(), source)
         except OSError as error:
             raise ValueError(f"{name}={source} can't be loaded: {str(error).splitlines()[0]}") from error
         try:

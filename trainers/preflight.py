@@ -1,10 +1,10 @@
 """Before publishing: what is checked, and how calls of the Hub are tried again."""
 
-import json
 import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,11 +19,26 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id
 from transformers.utils import logging
 
+from modeling_data2vec.model_files import read_json
+
 from .one_line import first_line
 
 logger = logging.get_logger(__name__)
 
 WAITS = (1.0, 2.0, 4.0, 8.0)  # seconds before each new try
+LONGEST_WAIT = 300.0  # seconds that a server may ask for
+NO_ROOM = 507
+MEANINGS = {
+    401: "the Hub does not know the token any more; run `hf auth login`",
+    402: "the Hub asks for payment, as for private storage beyond what is free",
+    403: "the token may not write there",
+    404: "the repository is gone, was renamed, or the token may not see it",
+    409: "someone else keeps writing to the repository",
+    413: "a file is larger than the Hub takes",
+    422: "the Hub does not accept what a file holds, such as the card's metadata",
+    429: "too many requests; wait some minutes",
+    NO_ROOM: "the storage of this namespace is used up; delete what is not needed there, or ask for more",
+}
 Result = TypeVar("Result")
 
 
@@ -61,6 +76,8 @@ def preflight(repo_id: str, *, token: str | None = None, model_type: str | None 
     try:
         user = retried(api.whoami, "the Hub could not be asked whose token this is")
     except HfHubHTTPError as error:
+        if error.response.status_code != 401:
+            raise PublishError(f"the Hub does not say whose token this is: {explained(error)}") from error
         raise PublishError(
             "the Hub does not know the token: it was revoked or is incomplete. Make a new one and run `hf auth login`"
         ) from error
@@ -88,7 +105,7 @@ def _published_type(api: HfApi, repo_id: str) -> str | None:
     with tempfile.TemporaryDirectory() as folder:
         try:
             path = hf_hub_download(repo_id, "config.json", token=api.token, local_dir=folder, endpoint=api.endpoint)
-            return json.loads(Path(path).read_text()).get("model_type")
+            return read_json(path).get("model_type")
         except (RepositoryNotFoundError, RemoteEntryNotFoundError):
             return None
         except (HfHubHTTPError, OSError, ValueError) as error:
@@ -123,16 +140,41 @@ def retried(call: Callable[[], Result], what: str) -> Result:
             if not _passes(error):
                 raise
             if wait is None:
-                raise PublishError(f"{what}, in {len(WAITS) + 1} tries: {first_line(error)}") from error
+                raise PublishError(f"{what}, in {len(WAITS) + 1} tries: {explained(error)}") from error
+            wait = max(wait, asked_to_wait(error))
+            if wait > LONGEST_WAIT:
+                raise PublishError(
+                    f"{what} ({first_line(error)}): the Hub asks to wait {wait:,.0f} s. Try again after that time"
+                ) from error
             logger.warning(f"{what} ({first_line(error)}); trying again in {wait:.0f} s")
             time.sleep(wait)
     raise AssertionError("unreachable")
 
 
+def asked_to_wait(error: Exception) -> float:
+    """Seconds that a server's Retry-After asks for, a number or a date; 0 if it asks for none."""
+    response = getattr(error, "response", None)
+    text = response.headers.get("Retry-After", "") if response is not None else ""
+    try:
+        return max(0.0, float(text))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):  # neither, so nothing can be made of it
+        return 0.0
+
+
+def explained(error: Exception) -> str:
+    """What an error says first and, of a status that says little to people, what it means and what to do."""
+    meaning = MEANINGS.get(getattr(getattr(error, "response", None), "status_code", 0))
+    return f"{first_line(error)}: {meaning}" if meaning else first_line(error)
+
+
 def _passes(error: Exception) -> bool:
     response = getattr(error, "response", None)
     if response is not None:
-        return response.status_code >= 500 or response.status_code in (408, 412, 429)
+        return response.status_code in (408, 409, 412, 429) or 500 <= response.status_code != NO_ROOM
     if isinstance(error, LocalEntryNotFoundError):  # the client gave up asking
         return True
     # Faults of the connection are the HTTP client's own errors; mistakes of ours are not.

@@ -10,6 +10,9 @@ from typing import Any
 import torch
 from transformers import Trainer
 
+from modeling_data2vec.model_files import interpreting, read_json
+
+from .public_names import public_data, public_name
 from .writing import write_text
 
 PACKAGES = ("data2vec", "transformers", "torch", "datasets", "accelerate")
@@ -43,8 +46,8 @@ class Provenance:
 
     Attributes:
         license: licence of the weights, as the Hub spells it; None if nobody said.
-        base_model: what the run went on from.
-        dataset: what it was trained on, as it was named on the command line.
+        base_model: what the run went on from: a Hub id, or the last part of a path.
+        dataset: what it was trained on, as it was named on the command line, of paths the last part.
         recipe: name of the recipe, and where the recipe's values come from.
         hyperparameters: name to value.
         steps: optimizer steps made.
@@ -71,11 +74,19 @@ class Provenance:
     task: str | None = None
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Where things lie on this machine is nobody else's business, and no part of what they are."""
+        self.base_model = public_name(self.base_model) if self.base_model else None
+        self.dataset = public_data(self.dataset) if self.dataset else None
+
     @classmethod
     def load(cls, folder: str | Path) -> "Provenance":
         """What a folder says, or nothing."""
         path = Path(folder) / PROVENANCE_FILE
-        return cls(**json.loads(path.read_text())) if path.is_file() else cls()
+        if not path.is_file():
+            return cls()
+        with interpreting(path):
+            return cls(**read_json(path))
 
     def save(self, folder: str | Path) -> None:
         """Write it into a folder."""

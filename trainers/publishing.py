@@ -1,46 +1,29 @@
-"""Publishing model folders on the Hub: what is sent, and the card, here and there."""
+"""Publishing model folders on the Hub: sending what `outgoing.py` prepares, and the card, here and there."""
 
-import fnmatch
 import hashlib
-import json
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, ModelCard, hf_hub_download, save_torch_state_dict
+from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import (
     HfHubHTTPError,
     RemoteEntryNotFoundError,
     RepositoryNotFoundError,
 )
-from safetensors.torch import load_file
-from transformers.dynamic_module_utils import get_relative_import_files
-from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, logging
+from transformers.utils import logging
 
-import modeling_data2vec
-from modeling_data2vec.auto import MODELS, TASKS
-
-from .model_card import outside_of_marks, write_card
-from .one_line import first_line
+from .model_card import check_card, outside_of_marks, write_card
 from .option_checks import require_license
-from .preflight import PublishError, check_disk, preflight, retried
+from .outgoing import WEIGHTS, check_outgoing, model_config, prepare
+from .preflight import PublishError, check_disk, explained, preflight, retried
 from .provenance import Provenance
 from .writing import write_text
 
 logger = logging.get_logger(__name__)
 
-# Everything else stays at home: pickles above all, and what only this machine needs.
-PUBLISHED = (
-    *("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"),
-    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json"),
-    *("vocab.txt", "merges.txt", "README.md", "LICENSE*", "provenance.json", "probe*.json", "*.png"),
-)
-PARTS = ("audio", "text", "vision")  # sub-folders of a joint model, with the processor of each modality
-WEIGHTS = ("model*.safetensors", "model.safetensors.index.json")
-WITH_TEACHER = ("fairseq.json", "fairseq.safetensors")  # what makes a converted file whole again
 CARD_STATE = ".card-pushed"  # a hash of what a person had written when the card was last pushed
 
 
@@ -74,10 +57,11 @@ def publish(folder: str | Path, repo_id: str, options: PushOptions | None = None
 
     Raises:
         PublishError: says what went wrong. The folder is as it was; a new try sends only what has not arrived.
+        ValueError: the folder can't be published as it is; nothing was asked of the Hub.
     """
     folder, options = Path(folder), options or PushOptions()
-    config = _config(folder)
-    repo_id = preflight(repo_id, token=token, model_type=config.get("model_type"))
+    check_outgoing(folder, with_teacher=options.with_teacher)
+    repo_id = preflight(repo_id, token=token, model_type=model_config(folder).get("model_type"))
     if options.license is not None:
         provenance = Provenance.load(folder)
         provenance.license = options.license
@@ -114,7 +98,7 @@ def create_repository(repo_id: str, *, token: str | None, private: bool | None, 
             retried(call, f"{name} could not be created")
         except HfHubHTTPError as error:
             raise PublishError(
-                f"the Hub refuses to make {name}: {first_line(error)} Does the token have the right to write there?"
+                f"the Hub refuses to make {name}: {explained(error)} Does the token have the right to write there?"
             ) from error
 
 
@@ -146,82 +130,9 @@ def upload(
         return retried(send, f"{repo_id} could not be written to")
     except (PublishError, HfHubHTTPError, ValueError) as error:
         raise PublishError(
-            f"{source} was not published: {first_line(error)}. It is complete on this disk: "
+            f"{source} was not published: {explained(error)}. It is complete on this disk: "
             f"`data2vec push {source} {repo_id}` tries again, and large files that have arrived are not sent twice"
         ) from error
-
-
-def prepare(folder: Path, staging: Path, *, with_teacher: bool = False, with_code: bool = False) -> None:
-    """Copy what is to be published: see `PUBLISHED`.
-
-    Raises:
-        PublishError: the folder has no safetensors.
-    """
-    staging.mkdir(parents=True, exist_ok=True)
-    patterns = PUBLISHED + (WITH_TEACHER if with_teacher else ())
-    for file in (*folder.iterdir(), *(file for part in PARTS for file in (folder / part).glob("*"))):
-        if file.is_file() and any(fnmatch.fnmatch(file.name, pattern) for pattern in patterns):
-            target = staging / file.relative_to(folder)
-            target.parent.mkdir(exist_ok=True)
-            shutil.copy(file, target)
-    weights = weight_files(folder)
-    if with_teacher:
-        for file in folder.iterdir():
-            if any(fnmatch.fnmatch(file.name, pattern) for pattern in WEIGHTS):
-                shutil.copy(file, staging / file.name)
-    else:
-        state = {name: value for file in weights for name, value in load_file(file).items()}
-        kept = {name: value for name, value in state.items() if not name.startswith("teacher.")}
-        save_torch_state_dict(kept, staging, max_shard_size="5GB", metadata={"format": "pt"})
-    if with_code:
-        _add_code(folder, staging)
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors of a model: one file, or those that an index lists.
-
-    Raises:
-        PublishError: there are none, or some are missing.
-    """
-    index = folder / SAFE_WEIGHTS_INDEX_NAME
-    names = [SAFE_WEIGHTS_NAME]
-    if index.is_file():
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    if missing := [name for name in names if not (folder / name).is_file()]:
-        pickles = [file.name for file in folder.glob("*.bin")]
-        hint = f", only {', '.join(pickles)}, which is a pickle" if pickles else ""
-        raise PublishError(
-            f"{folder} has no {', '.join(missing)}{hint}: save the model with save_pretrained, which writes safetensors"
-        )
-    return [folder / name for name in names]
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    try:
-        return json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise PublishError(f"{folder} has no readable config.json, so it is no model folder ({error})") from error
-
-
-def _add_code(folder: Path, staging: Path) -> None:
-    """The package's flat modules, as far as the model needs them, and their names in the config."""
-    config = _config(staging)
-    package = Path(str(modeling_data2vec.__file__)).parent
-    found = next((three for three in MODELS if three[0].model_type == config.get("model_type")), None)
-    if found is None:
-        raise PublishError(
-            f"{folder} holds a model of type {config.get('model_type')}, which plain transformers loads: leave out "
-            "--with_code"
-        )
-    config_class, model, pretraining_model = found
-    classes = {"AutoConfig": config_class, "AutoModel": model, "AutoModelForPreTraining": pretraining_model}
-    classes |= {auto.__name__: task for auto, task in TASKS if task.config_class is config_class}
-    config["auto_map"] = {auto: f"{one.__module__.rpartition('.')[2]}.{one.__name__}" for auto, one in classes.items()}
-    (staging / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    entries = {package / f"{one.__module__.rpartition('.')[2]}.py" for one in classes.values()}
-    needed = {Path(file) for entry in entries for file in get_relative_import_files(entry)}
-    for file in entries | needed:
-        shutil.copy(file, staging / file.name)
 
 
 # ---- the card, here and there ----
@@ -263,9 +174,8 @@ def _remote_card(repo_id: str, token: str | None, revision: str | None) -> str |
             path = hf_hub_download(repo_id, "README.md", token=token, revision=revision, local_dir=folder)
         except (RepositoryNotFoundError, RemoteEntryNotFoundError):
             return None
-        text = Path(path).read_text(encoding="utf-8")
-    ModelCard(text)  # metadata that can't be read are an error now, and not after the upload
-    return text
+        check_card(Path(path))  # now, and not after the upload
+        return Path(path).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:

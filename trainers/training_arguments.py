@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from typing import Any
 
 from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy, IntervalStrategy, SaveStrategy, SchedulerType
@@ -47,6 +48,10 @@ class RunArguments(TrainingArguments):
         default=None, metadata={"help": "Shares of warm-up, plateau and exponential decay; replaces the scheduler."}
     )
     tri_stage_end: float = field(default=0.01, metadata={"help": "Share of the learning rate at the end of tri_stage."})
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the token: a run's arguments are saved beside each checkpoint, as `training_args.bin`."""
+        return self.__dict__ | {"hub_token": None}
 
     def __post_init__(self) -> None:
         self._check_values()
