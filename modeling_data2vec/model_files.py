@@ -68,7 +68,7 @@ def interpreting(path: str | Path) -> Iterator[None]:
     """
     try:
         yield
-    except (TypeError, AttributeError, LookupError, ArithmeticError, RecursionError) as error:
+    except (TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise ValueError(f"{path} holds a value of a kind that can't be meant ({reason})") from error
     except (ValueError, StrictDataclassError) as error:

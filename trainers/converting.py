@@ -99,7 +99,9 @@ def convert(source: str | Path, destination: str | Path, options: ConvertOptions
             if processor is not None:
                 processor.save_pretrained(unfinished)
         if options.check is not None:
-            print(f"Largest difference to {options.check}: {check(unfinished, options.check):.1e}.")
+            with interpreting(options.check):
+                difference = check(unfinished, options.check)
+            print(f"Largest difference to {options.check}: {difference:.1e}.")
         origin_of = {"file": source.name, "sha256": _sha256(source)}
         Provenance(license=licence, converted_from=origin_of).save(unfinished)
         write_card(unfinished, destination.name)
