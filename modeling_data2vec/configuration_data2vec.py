@@ -75,6 +75,7 @@ class Data2VecVisionPreTrainingConfig(ReplacedPositions, ImageShape, Data2VecPre
     Args:
         mask_length: not used: blocks have any size from `min_mask_block` patches on.
         min_mask_block: patches of the smallest block [min_mask_patches_per_block].
+        max_mask_block: patches of the largest block; None for no limit [max_mask_patches_per_block].
         teacher_scope: what the teacher averages: the "encoder", or the whole "model" with its patch embedding [not
             ema_transformer_only]; "layers" is the encoder here.
 
@@ -100,6 +101,7 @@ class Data2VecVisionPreTrainingConfig(ReplacedPositions, ImageShape, Data2VecPre
     ema_anneal_end_step: int = 375_300
     teacher_scope: TeacherScope = "encoder"
     min_mask_block: int = 16
+    max_mask_block: int | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         self.use_mask_token = True  # published checkpoints say False
@@ -108,6 +110,8 @@ class Data2VecVisionPreTrainingConfig(ReplacedPositions, ImageShape, Data2VecPre
     def validate_sizes(self) -> None:
         super().validate_sizes()
         self.at_least(1, "min_mask_block")
+        if self.max_mask_block is not None:
+            self.at_least(1, "max_mask_block")
 
 
 @strict
@@ -150,6 +154,14 @@ class Data2VecTextPreTrainingConfig(ReplacedPositions, Data2VecPreTrainingConfig
     def max_tokens(self) -> int:
         """Tokens of the longest sequence."""
         return self.max_position_embeddings - self.pad_token_id - 1
+
+    @property
+    def teacher_keeps_embeddings(self) -> bool:
+        """Whether the teacher has embeddings of its own: averaged ones, or copies that stand still with it.
+
+        Those of a teacher that always moves are the student's, and need no copy.
+        """
+        return self.teacher_scope == "model" or max(self.ema_decay, self.ema_end_decay) >= 1
 
     @property
     def mask_token(self) -> int:

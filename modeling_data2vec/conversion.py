@@ -1,6 +1,7 @@
 """Maps between the authors' (fairseq) configs and weight names and ours: pure functions, no fairseq needed."""
 
 import ast
+import math
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -158,6 +159,14 @@ OFF_MODALITY: dict[str, Any] = {
 }
 
 
+# What a model must have to be written for the reference, of the fields that have no option there.
+_REQUIRED: dict[type, dict[str, Any]] = {
+    Data2Vec2AudioConfig: {},
+    Data2Vec2TextConfig: {"pad_token_id": 1},
+    Data2Vec2VisionConfig: {"decoder_projection_layers": 1},
+}
+
+
 def modality_of(model_config: Mapping[str, Any]) -> str:
     """The reference's name of the one modality that a model was trained on: "AUDIO", "IMAGE" or "TEXT".
 
@@ -237,8 +246,10 @@ def config_from_fairseq(
     model_config = OFF | dict(model_config)
     shared = _shared_fields(model_config, modality)
     if name == "IMAGE":
+        shared["decoder_projection_layers"] = 1  # its decoder has one, whatever projection_layers is
         return Data2Vec2VisionConfig(
             **shared,
+            alibi_dims=modality.get("alibi_dims", 2),
             image_size=modality["input_size"],
             patch_size=modality["patch_size"],
             num_channels=modality["in_chans"],
@@ -257,6 +268,8 @@ def config_from_fairseq(
         )
     if vocab_size is None:
         raise ValueError("a text model needs vocab_size: the number of rows of local_encoder.embed_tokens.weight")
+    if not shared["num_prenet_layers"]:
+        shared["prenet_dropout"] = 0.0  # of text alone
     return Data2Vec2TextConfig(
         **shared,
         vocab_size=vocab_size,
@@ -276,6 +289,7 @@ def _shared_fields(model_config: Mapping[str, Any], modality: Mapping[str, Any])
     sections = ((model_config, MODEL_FIELDS), (modality, MODALITY_FIELDS), (modality["decoder"], DECODER_FIELDS))
     fields: dict[str, Any] = {ours: section[theirs] for section, names in sections for ours, theirs in names.items()}
     return fields | {
+        "average_top_k_layers": min(model_config["average_top_k_layers"], model_config["depth"]),
         "intermediate_size": int(model_config["embed_dim"] * model_config["mlp_ratio"]),
         "norm_position": "pre_doubled" if model_config["layer_norm_first"] else "post",
         "padding": "reference",
@@ -291,13 +305,14 @@ def config_to_fairseq(config: Data2Vec2PreTrainingConfig) -> dict[str, Any]:
     mean over rows of the CLS loss, which the reference sums.
 
     Raises:
-        ValueError: the model can't be built there.
+        ValueError: the model can't be built there, or would compute something else.
     """
     if config.norm_position == "pre":
         raise ValueError(
             'norm_position is "pre", which the authors\' code does not have (docs/differences.md): only "post" and '
             '"pre_doubled" can be written for it'
         )
+    refuse_for_fairseq(config, {"hidden_act": "gelu", "group_norm_target_layer": False} | _REQUIRED[type(config)])
     name = reference_modality(config)
     modality: dict[str, Any] = {theirs: getattr(config, ours) for ours, theirs in MODALITY_FIELDS.items()}
     modality["type"] = name
@@ -307,10 +322,11 @@ def config_to_fairseq(config: Data2Vec2PreTrainingConfig) -> dict[str, Any]:
     modality |= {"init_extra_token_zero": False}
     if isinstance(config, Data2Vec2VisionConfig):
         modality |= {
-            "input_size": config.image_size,
+            "input_size": square_edge(config),
             "patch_size": config.patch_size,
             "in_chans": config.num_channels,
             "embed_dim": config.hidden_size,
+            "alibi_dims": config.alibi_dims,
         }
     elif isinstance(config, Data2Vec2AudioConfig):
         modality |= {
@@ -318,7 +334,7 @@ def config_to_fairseq(config: Data2Vec2PreTrainingConfig) -> dict[str, Any]:
                 list(zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True))
             ),
             "conv_pos_depth": config.num_conv_pos_embeddings,
-            "conv_pos_width": config.conv_pos_kernel_size * config.num_conv_pos_embeddings,
+            "conv_pos_width": positions_width(config, fewest=1),
             "conv_pos_groups": config.num_conv_pos_embedding_groups,
         }
     elif isinstance(config, Data2Vec2TextConfig):
@@ -331,11 +347,57 @@ def config_to_fairseq(config: Data2Vec2PreTrainingConfig) -> dict[str, Any]:
     return model | {
         "_name": NAME,
         "supported_modality": name,
-        "mlp_ratio": config.intermediate_size / config.hidden_size,
+        "mlp_ratio": mlp_ratio(config.hidden_size, config.intermediate_size),
         "layer_norm_first": config.norm_position == "pre_doubled",
         "ema_encoder_only": config.teacher_scope == "trunk",
         "modalities": {name.lower(): modality},
     }
+
+
+def refuse_for_fairseq(config: Any, required: Mapping[str, Any]) -> None:
+    """Raise a ValueError for the first field whose value the authors' code can't have; `required` says which it has."""
+    for name, value in required.items():
+        if getattr(config, name) != value:
+            raise ValueError(
+                f"{name} is {getattr(config, name)!r}, which the authors' code can't have: only models with {value!r} "
+                "can be written for it"
+            )
+
+
+def square_edge(config: Any) -> int:
+    """Pixels of the edge of a model's images; a ValueError where they are not square, as they are in the reference."""
+    height, width = config.image_shape
+    if height != width:
+        raise ValueError(f"image_size is {config.image_size}, but the authors' code has models of square images only")
+    return height
+
+
+def positions_width(config: Any, fewest: int) -> int:
+    """[conv_pos] of a speech model: the reference makes the kernel of it again, of at least 3.
+
+    Raises:
+        ValueError: it would make another one, or has no model of so few (`fewest`) such convolutions.
+    """
+    depth, kernel = config.num_conv_pos_embeddings, config.conv_pos_kernel_size
+    if depth < fewest or kernel < 3:
+        raise ValueError(
+            f"num_conv_pos_embeddings is {depth} and conv_pos_kernel_size {kernel}, but the authors' code has at least "
+            f"{fewest} such convolution(s), with a kernel of at least 3"
+        )
+    return kernel * depth
+
+
+def mlp_ratio(hidden_size: int, intermediate_size: int) -> float:
+    """The number of which the reference makes the width again: `int(hidden_size * ratio)`.
+
+    Example:
+        >>> mlp_ratio(768, 3072), int(49 * (1 / 49)), int(49 * mlp_ratio(49, 1))
+        (4.0, 0, 1)
+    """
+    ratio = intermediate_size / hidden_size
+    while int(hidden_size * ratio) < intermediate_size:
+        ratio = math.nextafter(ratio, math.inf)
+    return ratio
 
 
 def reference_modality(config: Data2Vec2PreTrainingConfig) -> str:

@@ -16,7 +16,7 @@ from .configuration_data2vec import (
     Data2VecVisionPreTrainingConfig,
 )
 from .configuration_pretraining import Data2VecPreTrainingConfig
-from .conversion import convolution_shapes
+from .conversion import convolution_shapes, positions_width, refuse_for_fairseq, square_edge
 from .renaming import Renaming
 
 NAMES = ("data2vec_audio", "data2vec_text", "data2vec_vision")
@@ -69,10 +69,22 @@ SAME_NAME = (
     "ema_end_decay",
     "ema_anneal_end_step",
 )
-
+# Fields that are options of some of the reference's models alone: what each of the others has, and of ours the only
+# value that can be written for it.
+NO_OPTION: dict[str, dict[str, Any]] = {
+    "data2vec_audio": {"end_of_block_targets": False},
+    "data2vec_text": {"end_of_block_targets": False, "group_norm_target_layer": False, "pad_token_id": 1},
+    "data2vec_vision": {"group_norm_target_layer": False, "hidden_act": "gelu"},
+}
 
 # Options that older files lack, with what the code did before it had them.
-OFF_V1: dict[str, Any] = {"loss_scale": None, "loss_beta": 0.0, "conv_bias": False, "require_same_masks": True}
+OFF_V1: dict[str, Any] = {
+    "loss_scale": None,
+    "loss_beta": 0.0,
+    "conv_bias": False,
+    "require_same_masks": True,
+    "max_mask_patches_per_block": 196,
+}
 
 
 def _option(config: Mapping[str, Any], path: str) -> Any:
@@ -135,10 +147,11 @@ def config_from_fairseq_v1(
     shared |= {"padding": "reference", "loss_scale": scale}
     if name == "data2vec_audio":
         return _audio_config(model_config, shared)
-    # Images and text take 1/sqrt(D) for a scale that is not positive.
-    shared["loss_scale"] = scale if scale is not None and scale > 0 else None
+    not_positive = scale is not None and scale <= 0
     if name == "data2vec_vision":
-        return _vision_config(model_config, shared)
+        return _vision_config(model_config, shared | ({"loss_scale": 1.0} if not_positive else {}))
+    if not_positive:
+        shared["loss_scale"] = None  # 1/sqrt(D)
     if vocab_size is None:
         raise ValueError("a text model needs vocab_size: the number of rows of its embed_tokens.weight")
     return _text_config(model_config, shared | {"vocab_size": vocab_size, "mask_token_id": mask_token_id})
@@ -147,11 +160,15 @@ def config_from_fairseq_v1(
 def _audio_config(reference: Mapping[str, Any], shared: dict[str, Any]) -> Data2VecPreTrainingConfig:
     dims, kernels, strides = zip(*convolution_shapes(reference["conv_feature_layers"]), strict=True)
     depth = reference["pos_conv_depth"]
-    if not reference["ema_transformer_only"]:
-        # The reference then averages all layers, whatever average_top_k_layers is.
-        shared |= {"teacher_scope": "model", "average_top_k_layers": reference["encoder_layers"]}
+    top_k = reference["average_top_k_layers"]
+    if reference["ema_layers_only"]:  # whatever ema_transformer_only is
+        shared["teacher_scope"] = "layers"
+    elif reference["ema_transformer_only"]:
+        shared["teacher_scope"] = "encoder"
     else:
-        shared["teacher_scope"] = "layers" if reference["ema_layers_only"] else "encoder"
+        # The reference then averages all layers, whatever average_top_k_layers is.
+        shared["teacher_scope"], top_k = "model", reference["encoder_layers"]
+    shared["average_top_k_layers"] = min(top_k, reference["encoder_layers"])
     return Data2VecAudioPreTrainingConfig(
         **shared,
         hidden_size=reference["encoder_embed_dim"],
@@ -179,6 +196,8 @@ def _audio_config(reference: Mapping[str, Any], shared: dict[str, Any]) -> Data2
 
 def _vision_config(reference: Mapping[str, Any], shared: dict[str, Any]) -> Data2VecPreTrainingConfig:
     num_patches = (reference["image_size"] // reference["patch_size"]) ** 2
+    shared["average_top_k_layers"] = min(reference["average_top_k_layers"], reference["depth"])
+    max_block = reference["max_mask_patches_per_block"]
     return Data2VecVisionPreTrainingConfig(
         **shared,
         teacher_scope="encoder" if reference["ema_transformer_only"] else "model",
@@ -194,12 +213,14 @@ def _vision_config(reference: Mapping[str, Any], shared: dict[str, Any]) -> Data
         num_channels=reference["in_channels"],
         mask_prob=reference["num_mask_patches"] / num_patches,
         min_mask_block=reference["min_mask_patches_per_block"],
+        max_mask_block=max_block if max_block < num_patches else None,
     )
 
 
 def _text_config(reference: Mapping[str, Any], shared: dict[str, Any]) -> Data2VecPreTrainingConfig:
     transformer = reference["transformer"]
     encoder = transformer["encoder"]
+    shared["average_top_k_layers"] = min(reference["average_top_k_layers"], encoder["layers"])
     return Data2VecTextPreTrainingConfig(
         **shared,
         teacher_scope="layers" if reference["ema_transformer_layers_only"] else "model",
@@ -221,10 +242,15 @@ def _text_config(reference: Mapping[str, Any], shared: dict[str, Any]) -> Data2V
 def config_to_fairseq_v1(config: Data2VecPreTrainingConfig) -> dict[str, Any]:
     """The `model` section of a reference config for a data2vec 1.0 model: what it says, and no more.
 
-    fairseq fills in its defaults for the rest. Exact padding has no counterpart there.
+    fairseq fills in its defaults for the rest. Exact padding and several masks for a sample have no counterpart there.
+
+    Raises:
+        ValueError: the model can't be built there, or would compute something else.
     """
     name = reference_name(config)
-    shared: dict[str, Any] = {field: getattr(config, field) for field in SAME_NAME}
+    no_options = NO_OPTION[name]
+    refuse_for_fairseq(config, no_options)
+    shared: dict[str, Any] = {field: getattr(config, field) for field in SAME_NAME if field not in no_options}
     shared |= {"_name": name, "loss_scale": config.loss_scale}
     if isinstance(config, Data2VecAudioPreTrainingConfig):
         return shared | {
@@ -242,7 +268,7 @@ def config_to_fairseq_v1(config: Data2VecPreTrainingConfig) -> dict[str, Any]:
             "conv_feature_layers": str(list(zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True))),
             "conv_bias": config.conv_bias,
             "pos_conv_depth": config.num_conv_pos_embeddings,
-            "conv_pos": config.conv_pos_kernel_size * config.num_conv_pos_embeddings,
+            "conv_pos": positions_width(config, fewest=2),
             "conv_pos_groups": config.num_conv_pos_embedding_groups,
             "mask_prob": config.mask_prob,
             "mask_length": config.mask_length,
@@ -250,9 +276,9 @@ def config_to_fairseq_v1(config: Data2VecPreTrainingConfig) -> dict[str, Any]:
             "ema_transformer_only": config.teacher_scope != "model",
             "ema_layers_only": config.teacher_scope == "layers",
         }
-    shared.pop("group_norm_target_layer")  # of speech alone
     if isinstance(config, Data2VecVisionPreTrainingConfig):
-        height, width = config.grid
+        refuse_for_fairseq(config, {"intermediate_size": 4 * config.hidden_size})
+        edge, num_patches = square_edge(config), config.grid[0] * config.grid[1]
         return shared | {
             "embed_dim": config.hidden_size,
             "depth": config.num_hidden_layers,
@@ -260,15 +286,15 @@ def config_to_fairseq_v1(config: Data2VecPreTrainingConfig) -> dict[str, Any]:
             "attention_dropout": config.attention_probs_dropout_prob,
             "drop_path": config.drop_path_rate,
             "layer_scale_init_value": config.layer_scale_init_value,
-            "image_size": config.image_size,
+            "image_size": edge,
             "patch_size": config.patch_size,
             "in_channels": config.num_channels,
-            "num_mask_patches": round(config.mask_prob * height * width),
+            "num_mask_patches": round(config.mask_prob * num_patches),
             "min_mask_patches_per_block": config.min_mask_block,
+            "max_mask_patches_per_block": config.max_mask_block or num_patches,
             "ema_transformer_only": config.teacher_scope != "model",
         }
     assert isinstance(config, Data2VecTextPreTrainingConfig)
-    shared.pop("end_of_block_targets")  # not of text
     return shared | {
         "head_layers": config.head_layers,
         "ema_transformer_layers_only": config.teacher_scope != "model",
@@ -370,6 +396,7 @@ RENAMINGS = {
 DROPPED_V1 = ("relative_position_index", "version", "final_proj.weight", "final_proj.bias")
 STUDENT_ALONE = ("head.", "masked_spec_embed")
 TOKEN_TYPES = "embeddings.token_type_embeddings.weight"  # transformers' model has them; zeros here
+WORDS = "embeddings.word_embeddings.weight"
 THIRDS = ("query", "key", "value")
 
 
@@ -378,6 +405,19 @@ def _averaged(config: Data2VecPreTrainingConfig) -> str:
     if reference_name(config) == "data2vec_text":
         return TEXT_ENCODER
     return "" if config.teacher_scope == "model" else "encoder."
+
+
+def _owned(config: Data2VecPreTrainingConfig) -> tuple[str, ...]:
+    """Beginnings of the names of the teacher's own weights.
+
+    What comes before the layers is the student's, unless the teacher is a whole model or may stand still; no target
+    passes what comes after them, nor a mask embedding.
+    """
+    if config.teacher_scope == "model":
+        return ("",)
+    if isinstance(config, Data2VecTextPreTrainingConfig) and config.teacher_keeps_embeddings:
+        return ("embeddings.", "encoder.")
+    return ("encoder.",)
 
 
 def state_from_fairseq_v1(
@@ -412,15 +452,14 @@ def state_from_fairseq_v1(
     for name, value in student.items():
         for key, ours in converted(name, value).items():
             state[key if key.startswith("head.") else f"{model}.{key}"] = ours
-    if (tokens := state.get(f"{model}.embeddings.word_embeddings.weight")) is not None:
+    if (tokens := state.get(f"{model}.{WORDS}")) is not None:
         state[f"{model}.{TOKEN_TYPES}"] = torch.zeros_like(tokens[:1])
+    owned = _owned(config)
     for name, value in teacher.items():
         for key, ours in converted(_averaged(config) + name, value).items():
-            # What comes before the layers is the student's, unless the teacher is a whole model; no target passes what
-            # comes after them, nor a mask embedding.
-            if key.startswith("encoder.") or (config.teacher_scope == "model" and not key.startswith(STUDENT_ALONE)):
+            if key.startswith(owned) and not key.startswith(STUDENT_ALONE):
                 state[f"teacher.{key}"] = ours
-    if model == "data2vec_text" and config.teacher_scope == "model" and teacher:
+    if f"teacher.{WORDS}" in state:
         state[f"teacher.{TOKEN_TYPES}"] = state[f"{model}.{TOKEN_TYPES}"].clone()
     return state
 

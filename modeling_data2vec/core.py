@@ -158,8 +158,10 @@ class Data2VecCore(SafeLoading):
         if fresh:
             shown = ", ".join(fresh[:6]) + (f" and {len(fresh) - 6} more" if len(fresh) > 6 else "")
             logger.warning(f"Not in the checkpoint, and so with new weights: {shown}.")
-        missing = [key for key in info["missing_keys"] if key.startswith("teacher.")]
-        if missing:
+        missing = {key.removeprefix("teacher.") for key in info["missing_keys"] if key.startswith("teacher.")}
+        if missing and all(key.startswith(model.copied_into_teacher) for key in missing):
+            copy_weights(model.teacher, model.base_model, missing)  # at any time they are the student's
+        elif missing:
             logger.warning(
                 f"The checkpoint has no teacher ({len(missing)} weights missing): it starts as a copy of the student."
             )

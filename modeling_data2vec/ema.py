@@ -1,6 +1,6 @@
 """The teacher's weights: an exponential moving average of the student's (arXiv 2202.03555 eq. 1 and §3.3)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor, nn
@@ -81,8 +81,9 @@ def update_ema(teacher: nn.Module, student: nn.Module, decay: float, copied: tup
 
 
 @torch.no_grad()
-def copy_weights(teacher: nn.Module, student: nn.Module) -> None:
-    """Set the teacher to an exact copy of the student, by name."""
+def copy_weights(teacher: nn.Module, student: nn.Module, names: Collection[str] | None = None) -> None:
+    """Set the teacher's weights, or those called `names`, to exact copies of the student's, by name."""
     states = student.state_dict()
     for name, value in teacher.state_dict().items():
-        value.copy_(states[name])
+        if names is None or name in names:
+            value.copy_(states[name])

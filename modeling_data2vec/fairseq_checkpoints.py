@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.utils import logging
 
 from .auto import pretraining_class
 from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
@@ -36,6 +37,8 @@ from .fairseq_tasks import (
     Task,
     fine_tuned_config,
 )
+
+logger = logging.get_logger(__name__)
 
 # What fairseq calls the data of a model, in a config that is written for it.
 FAIRSEQ_TASKS = {"input_values": "audio_pretraining", "pixel_values": "mae_image_pretraining", "input_ids": "masked_lm"}
@@ -322,6 +325,11 @@ def _fine_tuned(
     state = _state(encoder, {}, pretraining)
     config = fine_tuned_config(pretraining, task, model, head, state)
     if config.model_type == "data2vec-vision":
+        logger.warning(
+            "fairseq's class for images of data2vec 1.0 left the first patch out of the mean before the classifier; here, "
+            "as in the code of the released checkpoints, all patches count, which changes the logits "
+            "(docs/differences.md)."
+        )
         head = {name.replace("fc_norm.", POOLER_NORM): value for name, value in head.items()}
     return config, state | head
 
@@ -347,7 +355,10 @@ def _weights_for_fairseq(state: Mapping[str, Tensor], config: Any, task: Task | 
     convert = state_to_fairseq if isinstance(config, Data2Vec2PreTrainingConfig) else state_to_fairseq_v1
     if convert is state_to_fairseq_v1:
         config = _pretraining_config(config)
-    student, teacher = convert(encoder, config)
+    try:
+        student, teacher = convert(encoder, config)
+    except KeyError as error:
+        raise ValueError(f"the model can't be written for the authors' code: {error.args[0]}") from error
     if task is not None:  # what only pretraining has
         student = {name: value for name, value in student.items() if not name.startswith("final_proj.")}
     weights = {prefix + name: value for name, value in student.items()} | heads

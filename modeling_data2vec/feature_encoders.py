@@ -134,6 +134,10 @@ class FeatureEncoder(nn.Module):
             hidden_states, _ = layer(hidden_states, attention_mask, **kwargs)
         return hidden_states, attention_masks[len(self.prenet) :]
 
+    def coordinates(self, ids: Tensor, grid: tuple[int, ...]) -> Tensor:
+        """Where the positions are between which ALiBi measures distances: ids [R, V] to [R, V, 1 or 2]."""
+        return ids[..., None]
+
     def _attention_masks(
         self, tokens: Tensor, valid: Tensor | None, grid: tuple[int, ...], ids_keep: Tensor | None
     ) -> list:
@@ -164,12 +168,7 @@ class FeatureEncoder(nn.Module):
                 'only "eager" and "sdpa" take here: load the model with one of them'
             )
         ids = torch.arange(math.prod(grid), device=tokens.device)[None] if ids_keep is None else ids_keep.flatten(0, 1)
-        coordinates = []
-        for size in reversed(grid[1:]):
-            coordinates.append(ids % size)
-            ids = ids // size
-        coordinates.append(ids)
-        bias = alibi_bias(torch.stack(coordinates, dim=-1), self.config.num_attention_heads)  # [R or 1, H, V, V]
+        bias = alibi_bias(self.coordinates(ids, grid), self.config.num_attention_heads)  # [R or 1, H, V, V]
         return F.pad(bias, (self.config.num_extra_tokens, 0) * 2)
 
 
@@ -178,6 +177,7 @@ class ImageFeatureEncoder(FeatureEncoder):
 
     def __init__(self, config: Data2Vec2VisionConfig):
         super().__init__(config)
+        self.config: Data2Vec2VisionConfig = config
         self.patch_size = config.patch_size
         self.num_channels = config.num_channels
         self.patch_embed: nn.Conv2d | None = nn.Conv2d(
@@ -216,6 +216,12 @@ class ImageFeatureEncoder(FeatureEncoder):
 
     def drop_local_encoder(self) -> None:
         self.patch_embed = None
+
+    def coordinates(self, ids: Tensor, grid: tuple[int, ...]) -> Tensor:
+        """Cells of the grid, or with `alibi_dims` 1 places in the sequence of patches."""
+        if self.config.alibi_dims == 1:
+            return super().coordinates(ids, grid)
+        return torch.stack([ids % grid[1], ids // grid[1]], dim=-1)
 
     def positions(self, grid: tuple[int, int], like: Tensor) -> Tensor:
         """Sin-cos positions [T, D] of a grid, computed once for each grid, device and dtype."""

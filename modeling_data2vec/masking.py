@@ -48,7 +48,8 @@ def _row_lengths(num_masks: int, length: int, lengths: Tensor | None, device: to
 def _whole_part(rows: Tensor, share: float, size: int = 1, plus: Tensor | float = 0.0) -> Tensor:
     """`int(T * share / size + plus)` of the authors' Python, for each of `rows` [N, 1]: int64 [N, 1].
 
-    In double and in this order: 300 * (1 - 0.8) is below 60 there, and 60 in single precision.
+    In double and in this order: 300 * (1 - 0.8) is below 60 there, and 60 in single precision; 10 * 0.3 / 3 is 1, and
+    10 * (0.3 / 3) is below 1.
     """
     return (rows.double() * share / size + plus).long()
 
@@ -194,8 +195,8 @@ def _block_mask(
     _check(length, mask_prob, mask_length)
     rows = _row_lengths(num_masks, length, lengths, generator.device)  # [N, 1]
     block_prob = 1 - mask_prob if inverse else mask_prob
-    share, size = block_prob + mask_prob_adjust, mask_length ** len(grid)
-    num_blocks = int(length * share / size)
+    share = (block_prob + mask_prob_adjust) / mask_length ** len(grid)  # blocks per position
+    num_blocks = int(length * share)
 
     centres = _uniform(num_masks, num_blocks, generator, CENTRE_STREAM).mul(rows).long()  # [N, blocks]
     centres = centres.minimum(rows - 1)  # u * length can round up to length
@@ -211,7 +212,7 @@ def _block_mask(
         positions = (positions[..., :, None] + stride * coordinate[..., None, :]).flatten(2)
     covered = torch.zeros(num_masks, length + 1, dtype=torch.bool, device=centres.device)
     # Shorter rows have fewer blocks: the others go to an extra column, which is cut off.
-    in_use = torch.arange(num_blocks, device=centres.device) < _whole_part(rows, share, size)  # [N, blocks]
+    in_use = torch.arange(num_blocks, device=centres.device) < _whole_part(rows, share)  # [N, blocks]
     covered.scatter_(1, torch.where(in_use[..., None], positions, length).flatten(1), True)
     covered = covered[:, :length]
 
@@ -282,7 +283,13 @@ def span_mask(
 
 
 def beit_block_mask(
-    num_masks: int, grid: tuple[int, int], mask_prob: float, *, generator: Generator, min_block: int = 16
+    num_masks: int,
+    grid: tuple[int, int],
+    mask_prob: float,
+    *,
+    generator: Generator,
+    min_block: int = 16,
+    max_block: int | None = None,
 ) -> Tensor:
     """Hide rectangles of random size and shape, as BEiT does (arXiv 2106.08254 algorithm 1; data2vec 1.0 images).
 
@@ -295,6 +302,7 @@ def beit_block_mask(
         mask_prob: share of patches to hide, in (0, 1): `round(h * w * mask_prob)` at most.
         generator: `torch.Generator` or [N] int32 keys.
         min_block: patches of the smallest block, while as many are missing.
+        max_block: patches of the largest block; None for as many as are missing.
 
     Returns:
         bool [N, h * w], patches row by row.
@@ -309,19 +317,21 @@ def beit_block_mask(
     goal = min(max(1, round(height * width * mask_prob)), height * width - 1)
     covered = torch.zeros(num_masks, height, width, dtype=torch.bool, device=device)
     missing = torch.full((num_masks,), goal, device=device)
+    largest = height * width if max_block is None else max_block
     failures = torch.zeros_like(missing)
     rows, columns = torch.arange(height, device=device)[:, None], torch.arange(width, device=device)
     attempt = 0
     while bool(((missing > 0) & (failures < MAX_ATTEMPTS)).any()):
         keys = generator if isinstance(generator, torch.Generator) else derive_keys(generator, attempt)
         draws = _uniform(num_masks, 4, keys, BEIT_STREAM).double().T  # four times [N]
-        area = min_block + draws[0] * (missing - min_block)
+        allowed = missing.clamp(max=largest)
+        area = min_block + draws[0] * (allowed - min_block)
         aspect = torch.exp((2 * draws[1] - 1) * math.log(1 / 0.3))  # from .3 to 1 / .3
         high, wide = (area * aspect).sqrt().round().long(), (area / aspect).sqrt().round().long()  # [N]
         top, left = (draws[2] * (height - high + 1)).long(), (draws[3] * (width - wide + 1)).long()
         block = _between(rows, top, high) & _between(columns, left, wide)  # [N, h, w]
         new = (block & ~covered).sum((1, 2))
-        accepted = (failures < MAX_ATTEMPTS) & (high < height) & (wide < width) & (new > 0) & (new <= missing)
+        accepted = (failures < MAX_ATTEMPTS) & (high < height) & (wide < width) & (new > 0) & (new <= allowed)
         covered |= block & accepted[:, None, None]
         missing = missing - new * accepted
         failures = torch.where(accepted, 0, failures + 1)

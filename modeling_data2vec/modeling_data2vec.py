@@ -153,7 +153,8 @@ class Data2Vec2Teacher(Teacher):
     def __init__(self, config: Any, feature_encoder_class: type[FeatureEncoder]):
         super().__init__()
         self.feature_encoder = teacher_encoder(config, feature_encoder_class)
-        self.trunk = Data2Vec2Trunk(config)
+        # No target passes the last norm; the authors' average of the layers alone has none.
+        self.trunk = Data2Vec2Trunk(config, last_norm=config.teacher_scope != "trunk")
 
 
 class Data2Vec2EncoderForPreTraining(Data2VecCore, Data2Vec2PreTrainedModel):
@@ -164,6 +165,8 @@ class Data2Vec2EncoderForPreTraining(Data2VecCore, Data2Vec2PreTrainedModel):
 
     encoder_class: type[Data2Vec2Encoder]
     teacher: Data2Vec2Teacher
+    # The teacher of several modalities has a last norm, whatever each of them averages.
+    _keys_to_ignore_on_load_unexpected = [r"^teacher\.trunk\.norm\."]  # noqa: RUF012
 
     def __init__(self, config: Any):
         super().__init__(config)

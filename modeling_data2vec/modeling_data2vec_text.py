@@ -135,6 +135,9 @@ class Data2VecTextForPreTraining(Data2VecEncoderForPreTraining, Data2VecTextPreT
         encoder = Data2VecTextModel(config, add_pooling_layer=False)
         with torch.no_grad():
             encoder.embeddings.token_type_embeddings.weight.zero_()
+        if config.teacher_keeps_embeddings and config.teacher_scope != "model":
+            self.teacher_modules = ("embeddings", "encoder")
+            self.copied_into_teacher = ("embeddings.",)
         self._build(encoder, RegressionHead(config.hidden_size, config.head_layers))
 
     @torch.no_grad()
@@ -165,12 +168,15 @@ class Data2VecTextForPreTraining(Data2VecEncoderForPreTraining, Data2VecTextPreT
     def teacher_tokens(
         self, inputs: Tensor, embedding: Embedding, attention_mask: Tensor | None, mask: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        if self.config.teacher_input == "whole" or mask is None:
-            return super().teacher_tokens(inputs, embedding, attention_mask, mask)
-        shown = mask.any(1)  # [B, T]
-        parts = self.teacher if self.config.teacher_scope == "model" else self.base_model
+        parts = self.teacher if hasattr(self.teacher, "embeddings") else self.base_model
+        shown = embedding.valid
+        if self.config.teacher_input == "masked" and mask is not None:
+            shown = mask.any(1)  # [B, T]
+            inputs = inputs.masked_fill(~shown, self.config.pad_token_id)
+        elif parts is self.base_model:
+            return embedding.tokens, shown
         with in_eval_mode(parts.embeddings):
-            return self.tokens(parts, inputs.masked_fill(~shown, self.config.pad_token_id)), shown
+            return self.tokens(parts, inputs), shown
 
     def encode(self, parts: Any, tokens: Tensor, grid: tuple[int, ...], valid: Tensor | None) -> Tensor:
         mask = create_bidirectional_mask(config=self.config, inputs_embeds=tokens, attention_mask=valid)

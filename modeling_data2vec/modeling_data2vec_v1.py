@@ -51,14 +51,15 @@ class Data2VecEncoderForPreTraining(Data2VecCore):
     """
 
     teacher: Any  # the encoder's modules by their native names, as far as the teacher owns them
+    teacher_modules: tuple[str, ...] = ("encoder",)  # those that a teacher has which is not a whole model
 
     def _build(self, encoder: nn.Module, head: nn.Module) -> None:
         """What a constructor does after the native one: student, head, and the teacher that the config asks for."""
         setattr(self, self.base_model_prefix, encoder)  # type: ignore[attr-defined]
         self.head = head
         self.teacher = Teacher()
-        names = [name for name, _ in encoder.named_children()] if self.config.teacher_scope == "model" else ["encoder"]
-        for name in names:
+        whole = tuple(name for name, _ in encoder.named_children())
+        for name in whole if self.config.teacher_scope == "model" else self.teacher_modules:
             # The config stays shared, so that another attention implementation is for both.
             part = copy.deepcopy(getattr(encoder, name), {id(self.config): self.config})
             self.teacher.add_module(name, part)

@@ -175,9 +175,10 @@ class Data2Vec2Trunk(nn.Module):
 
     Args:
         config: any 2.0 config; only its trunk fields are read.
+        last_norm: whether layers that are normalised before their branches are followed by a norm.
     """
 
-    def __init__(self, config: Data2Vec2PreTrainingConfig):
+    def __init__(self, config: Data2Vec2PreTrainingConfig, last_norm: bool = True):
         super().__init__()
         depth = config.num_hidden_layers
         rates = [config.drop_path_rate * i / max(1, depth - 1) for i in range(depth)]
@@ -185,7 +186,7 @@ class Data2Vec2Trunk(nn.Module):
         self.layers = nn.ModuleList(Data2Vec2Layer(config, rate) for rate in rates)
         self.norm = (
             nn.Identity()
-            if config.norm_position == "post"
+            if config.norm_position == "post" or not last_norm
             else nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         )
 

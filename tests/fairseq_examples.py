@@ -9,9 +9,6 @@ import reference_cases
 import torch
 from torch import Tensor
 
-from modeling_data2vec.conversion import left_out_options
-from modeling_data2vec.conversion_v1 import left_out_options_v1
-
 LETTERS = ["<s>", "<pad>", "</s>", "<unk>", "|", "E", "T", "A", "O", "N", "I"]
 NUM_LABELS = 5
 
@@ -33,26 +30,19 @@ def first(pattern: str) -> reference_cases.Case:
     """The first stored case of a pattern that can be represented here."""
     for name in reference_cases.names(pattern):
         case = reference_cases.load(name)
-        if not left_out(case):
+        if not case.left_out():
             return case
     pytest.skip(f"no case {pattern} that can be converted in {reference_cases.FOLDER}")
 
 
-def left_out(case: reference_cases.Case) -> dict[str, Any]:
-    """Options of a case that docs/differences.md leaves out."""
-    if case.name.startswith("v2"):
-        return left_out_options(case.info["config"])
-    return left_out_options_v1(case.info["config"], case.info["model"])
-
-
 def model_section(case: reference_cases.Case) -> dict[str, Any]:
-    name = "data2vec_multi" if case.name.startswith("v2") else case.info["model"]
+    name = "data2vec_multi" if case.version == "2.0" else case.info["model"]
     return dict(case.info["config"]) | {"_name": name}
 
 
 def pretrained(case: reference_cases.Case) -> dict[str, Any]:
     """A checkpoint with a case's student and teacher."""
-    key = "encoder._ema" if case.name.startswith("v1_text") else "_ema"
+    key = "encoder._ema" if (case.version, case.modality) == ("1.0", "text") else "_ema"
     return content(model_section(case), case.group("state") | {key: OrderedDict(case.group("ema"))})
 
 
@@ -74,7 +64,7 @@ def fine_tuned(case: reference_cases.Case) -> dict[str, Any]:
     inner = {"model": model, "task": {"_name": "pretraining", "normalize": True}}
     state = case.group("state")
     hidden = {name: value for name, value in state.items() if ".decoder." not in name}
-    kind = case.name.split("_")[1]
+    kind = case.modality
     if kind == "audio":
         width = model.get("embed_dim") or model["encoder_embed_dim"]
         weights = named("w2v_encoder.w2v_model", {k: v for k, v in hidden.items() if not k.startswith("final_proj.")})

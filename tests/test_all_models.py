@@ -181,3 +181,46 @@ def test_a_new_teacher_is_the_student_whatever_it_owns(kind):
     torch.testing.assert_close(targets[0], targets[1], rtol=0, atol=0)
     torch.testing.assert_close(targets[0], targets[2], rtol=0, atol=1e-6)
     assert sizes[0] == sizes[1] < sizes[2]
+
+
+def displaced(model):
+    """A student that has moved on, embeddings and all."""
+    with torch.no_grad():
+        for name, parameter in model.base_model.named_parameters():
+            if "token_type" not in name:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.mark.parametrize("teacher_input", ["whole", "masked"])
+def test_a_teacher_of_text_1_that_stands_still_keeps_its_embeddings(teacher_input):
+    """Averaged layers read the student's embeddings, of which the authors' teacher has copies, as long as it moves."""
+    fields = {"ema_anneal_end_step": 3, "teacher_scope": "layers", "teacher_input": teacher_input}
+    moving, ending = tiny_model("text 1.0", **fields), tiny_model("text 1.0", ema_end_decay=1.0, **fields)
+    batch = batch_of(moving)
+    for step in (1, 2, 3, 4):
+        for model in (moving, ending):
+            torch.manual_seed(step)
+            displaced(model).update_teacher(step)
+        students, teachers = (part.embeddings.state_dict() for part in (ending.base_model, ending.teacher))
+        assert all(torch.equal(value, students[name]) for name, value in teachers.items()) == (step < 3)
+        if step < 3:  # a copy that follows is the student's own: both ways to one teacher
+            with torch.no_grad():
+                moving.teacher.encoder.load_state_dict(ending.teacher.encoder.state_dict())
+            assert torch.equal(moving(**batch).targets, ending(**batch).targets)
+    before = ending(**batch).targets
+    assert torch.equal(displaced(ending)(**batch).targets, before)
+    assert not torch.equal(displaced(moving)(**batch).targets, before)
+
+
+def test_a_teacher_without_its_copies_gets_them_and_keeps_the_rest(tmp_path, caplog):
+    """As of a folder that was saved before a teacher kept its embeddings: its averages are not lost."""
+    model = tiny_model("text 1.0", ema_end_decay=1.0)
+    displaced(model).update_teacher(1)
+    state = {name: value for name, value in model.state_dict().items() if not name.startswith("teacher.embeddings.")}
+    model.save_pretrained(tmp_path, state_dict=state)
+    loaded = type(model).from_pretrained(tmp_path)
+    for name, value in model.teacher.state_dict().items():
+        assert torch.equal(loaded.teacher.state_dict()[name], value), name
+    assert "has no teacher" not in caplog.text
+    assert not any(weight.requires_grad for weight in loaded.teacher.parameters())

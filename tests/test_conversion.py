@@ -9,7 +9,7 @@ import reference_cases
 import torch
 from transformers import AutoModelForPreTraining
 
-from modeling_data2vec import Data2Vec2TextConfig
+from modeling_data2vec import Data2Vec2AudioConfig, Data2Vec2TextConfig, Data2Vec2VisionConfig
 from modeling_data2vec.conversion import (
     CONFIGS,
     LEFT_OUT_COMMON,
@@ -19,21 +19,15 @@ from modeling_data2vec.conversion import (
     config_from_fairseq,
     config_to_fairseq,
     left_out_options,
+    mlp_ratio,
     state_from_fairseq,
     state_to_fairseq,
 )
 
-CASES = reference_cases.names("v2_*_M*")
-IMAGE_CASES = reference_cases.names("v2_image_*_M*")
+CASES = reference_cases.training("2.0")
+IMAGE_CASES = reference_cases.training("2.0", "image")
 TABLES = {"model": LEFT_OUT_COMMON, "modality": LEFT_OUT_MODALITY, "decoder": LEFT_OUT_DECODER}
 MASK_OPTIONS = {"expand_adjcent": False, "non_overlapping": False}  # of the mask functions, not of the model
-
-
-def convertible(name: str) -> reference_cases.Case:
-    case = reference_cases.load(name)
-    if used := left_out_options(case.info["config"]):
-        pytest.skip(f"docs/differences.md leaves out {used}")
-    return case
 
 
 @pytest.fixture
@@ -42,13 +36,13 @@ def model_config() -> dict:
     configs = (reference_cases.load(name).info["config"] for name in IMAGE_CASES)
     config = next((config for config in configs if not left_out_options(config)), None)
     if config is None:
-        pytest.skip(f"no v2_image case that can be converted in {reference_cases.FOLDER}")
+        pytest.skip(f"no case of images that can be converted in {reference_cases.FOLDER}")
     return copy.deepcopy(config)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_reference_names_map_to_the_models_names_one_to_one(name):
-    case = convertible(name)
+    case = reference_cases.load_convertible(name)
     student, teacher = case.group("state"), case.group("ema")
     config = config_from_fairseq(case.info["config"], vocab_size=case.info["vocab"])
     state = state_from_fairseq(student, teacher, config)
@@ -62,13 +56,13 @@ def test_reference_names_map_to_the_models_names_one_to_one(name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_converted_configs_keep_what_the_reference_computes(name):
-    case = convertible(name)
+    case = reference_cases.load_convertible(name)
     reference = case.info["config"]
     config = config_from_fairseq(reference, vocab_size=case.info["vocab"])
     assert config.cls_loss_reduction == "sum" and config.padding == "reference"
     assert config.norm_position == ("pre_doubled" if reference["layer_norm_first"] else "post")
     assert config.num_masks == reference["clone_batch"]
-    assert config.average_top_k_layers == reference["average_top_k_layers"]
+    assert config.average_top_k_layers == min(reference["average_top_k_layers"], reference["depth"])
     assert config.cls_loss_weight == reference["cls_loss"]
 
 
@@ -97,14 +91,14 @@ def test_a_model_of_no_single_known_modality_is_refused(model_config, value):
 
 
 def test_a_text_model_needs_its_vocabulary():
-    for name in reference_cases.names("v2_text_*_M*"):
+    for name in reference_cases.training("2.0", "text"):
         with pytest.raises(ValueError, match="vocab_size"):
-            config_from_fairseq(convertible(name).info["config"])
+            config_from_fairseq(reference_cases.load_convertible(name).info["config"])
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_weights_and_configs_go_back_as_they_came(name):
-    case = convertible(name)
+    case = reference_cases.load_convertible(name)
     config = config_from_fairseq(case.info["config"], vocab_size=case.info["vocab"])
     weights = case.group("state"), case.group("ema")
     again = state_to_fairseq(state_from_fairseq(*weights, config), config)
@@ -114,9 +108,40 @@ def test_weights_and_configs_go_back_as_they_came(name):
     assert config_from_fairseq(config_to_fairseq(config), vocab_size=case.info["vocab"]) == config
 
 
-def test_a_model_that_the_reference_does_not_have_is_refused():
-    with pytest.raises(ValueError, match='norm_position is "pre"'):
-        config_to_fairseq(Data2Vec2TextConfig(norm_position="pre"))
+NOT_THERE = [
+    (Data2Vec2TextConfig, {"norm_position": "pre"}, 'norm_position is "pre"'),
+    (Data2Vec2TextConfig, {"hidden_act": "relu"}, "hidden_act is 'relu'.*'gelu'"),
+    (Data2Vec2TextConfig, {"group_norm_target_layer": True}, "group_norm_target_layer is True.*False"),
+    (Data2Vec2TextConfig, {"pad_token_id": 0}, "pad_token_id is 0.*with 1"),
+    (Data2Vec2VisionConfig, {"decoder_projection_layers": 2}, "decoder_projection_layers is 2.*with 1"),
+    (Data2Vec2VisionConfig, {"image_size": (224, 112)}, r"image_size is \(224, 112\).*square"),
+    (Data2Vec2AudioConfig, {"conv_pos_kernel_size": 2}, "conv_pos_kernel_size 2.*kernel of at least 3"),
+    (Data2Vec2AudioConfig, {"num_conv_pos_embeddings": 0}, "num_conv_pos_embeddings is 0.*at least 1"),
+]
+
+
+@pytest.mark.parametrize(("config_class", "fields", "message"), NOT_THERE)
+def test_a_model_that_the_reference_does_not_have_is_refused(config_class, fields, message):
+    with pytest.raises(ValueError, match=message):
+        config_to_fairseq(config_class(**fields))
+
+
+@pytest.mark.parametrize("hidden_size", [48, 768, 1020, 3 * 7 * 11 * 16])
+def test_the_width_that_is_read_back_is_that_which_was_written(hidden_size):
+    """The reference has a ratio, and cuts the product off: 49 * (1 / 49) is below 1."""
+    for width in range(1, 4 * hidden_size, 7):
+        assert int(hidden_size * mlp_ratio(hidden_size, width)) == width
+    assert mlp_ratio(hidden_size, 4 * hidden_size) == 4.0
+    sizes = {"hidden_size": 48, "num_attention_heads": 4, "decoder_dim": 48, "decoder_groups": 16}
+    for config in (
+        Data2Vec2VisionConfig(**sizes, intermediate_size=97, alibi_dims=1, use_alibi=True, image_size=[32, 32]),
+        Data2Vec2AudioConfig(**sizes, intermediate_size=101, conv_pos_kernel_size=3, num_conv_pos_embeddings=4),
+    ):
+        there = config_to_fairseq(config)
+        assert there["modalities"].get("image", {}).get("input_size", 32) == 32
+        again = config_from_fairseq(there)
+        for name in ("intermediate_size", "conv_pos_kernel_size", "num_conv_pos_embeddings", "alibi_dims"):
+            assert getattr(again, name, None) == getattr(config, name, None), name
 
 
 @pytest.mark.parametrize(("table", "option"), [(table, option) for table in TABLES for option in TABLES[table]])

@@ -17,6 +17,7 @@ from transformers import (
 from transformers.utils import output_capturing
 
 from modeling_data2vec import Data2Vec2VisionConfig, Data2Vec2VisionForPreTraining, Data2Vec2VisionModel
+from modeling_data2vec.positions import alibi_bias
 from modeling_data2vec.trainers import ImageMaskCollator
 from modeling_data2vec.trainers.collators import mask_collator
 
@@ -347,6 +348,22 @@ def test_encoder_can_be_exported():
     images = torch.randn(2, 1, 8, 8)
     exported = torch.export.export(model, (images,), strict=False).module()
     torch.testing.assert_close(exported(images).last_hidden_state, model(images).last_hidden_state)
+
+
+@pytest.mark.parametrize("dims", [1, 2])
+def test_distances_of_patches_in_the_grid_or_in_their_sequence(dims):
+    model = tiny_model(use_alibi=True, alibi_dims=dims, num_extra_tokens=0, cls_loss_weight=0.0).eval()
+    encoder = model.base_model.feature_encoder
+    embedding = encoder.embed(torch.randn(2, 1, 8, 12))
+    _, masks = encoder.arrange(embedding)
+    places = torch.arange(24)
+    cells = torch.stack([places // 6, places % 6], dim=1)
+    expected = alibi_bias(places[:, None] if dims == 1 else cells, 2)
+    torch.testing.assert_close(masks[0][0], expected)
+    ids_keep = torch.tensor([[[20, 3, 7]], [[1, 0, 23]]])
+    _, masks = encoder.arrange(embedding, torch.ones(2, 1, 24, dtype=torch.bool), ids_keep)
+    for row, ids in enumerate(ids_keep[:, 0]):
+        torch.testing.assert_close(masks[0][row], expected[:, ids][:, :, ids])
 
 
 # ---- sizes and channels ----

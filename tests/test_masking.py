@@ -43,8 +43,8 @@ def draw(args: dict, rows: int, length: int, generator: torch.Generator | Tensor
     """Masks [rows, length] by the reference's arguments."""
     if "num_masks" in args:  # BEiT
         grid, prob = (args["grid"], args["grid"]), args["num_masks"] / length
-        assert args["max_masks"] >= length
-        return beit_block_mask(rows, grid, prob, generator=generator, min_block=args["min_masks"])
+        sizes = {"min_block": args["min_masks"], "max_block": args["max_masks"]}
+        return beit_block_mask(rows, grid, prob, generator=generator, **sizes)
     if "mask_multiple_length" in args:  # text of 1.0
         return span_mask(rows, length, args["mask_prob"], args["mask_multiple_length"], generator=generator, fit=False)
     if "min_masks" in args:  # speech of 1.0
@@ -231,6 +231,31 @@ def check_counts(mask: Tensor, blocks: Tensor, share: float) -> None:
     length = mask.shape[1]
     assert set(blocks.sum(1).tolist()) == {min(max(1, int(length * share)), length - 1)}
     assert visible_ids(mask).shape[1] == int((~mask)[0].sum())  # raises where nothing is visible or nothing hidden
+
+
+def test_the_largest_block_is_a_limit():
+    """Of one patch each, blocks are nearly single random patches; without a limit they lie together."""
+    grid, rows, prob = (14, 14), 400, 0.4
+    shares = {}
+    for largest in (None, 1, 12):
+        mask = beit_block_mask(rows, grid, prob, generator=keys(rows), min_block=1, max_block=largest)
+        shape = mask.unflatten(1, grid)
+        shares[largest] = float((shape[..., 1:] & shape[..., :-1]).sum() / shape[..., :-1].sum())
+    assert prob - 0.01 < shares[1] < prob + 0.05 < shares[12] - 0.1 < shares[None] - 0.15
+    whole = beit_block_mask(rows, grid, prob, generator=keys(rows), max_block=196)
+    assert torch.equal(whole, beit_block_mask(rows, grid, prob, generator=keys(rows)))
+
+
+@pytest.mark.parametrize(("length", "prob", "size"), [(10, 0.3, 3), (10, 0.6, 3), (15, 0.6, 3), (17, 0.6, 3)])
+def test_blocks_are_counted_in_the_order_of_the_authors(length, prob, size):
+    """`int(T * (p / size))`, which is not always `int(T * p / size)`: of 500 masks some have no overlaps."""
+    expected, other = int(length * (prob / size)), int(length * prob / size)
+    together = {"exact_count": False, "generator": keys(500)}
+    hidden = int(block_mask_1d(500, length, prob, size, **together).sum(1).max())
+    in_a_batch = block_mask_1d(500, 2 * length, prob, size, lengths=torch.full((500,), length), **together)
+    assert hidden == int(in_a_batch.sum(1).max()) == expected * size
+    if expected != other:
+        assert hidden != other * size
 
 
 @quickly

@@ -133,9 +133,8 @@ class ImageMaskCollator(MaskCollator):
 
     def draw_v1(self, keys: Tensor, grid: tuple[int, ...], lengths: Tensor | None) -> Tensor:
         config, (rows, columns) = self.config, grid
-        return beit_block_mask(
-            len(keys), (rows, columns), config.mask_prob, generator=keys, min_block=config.min_mask_block
-        )
+        sizes = {"min_block": config.min_mask_block, "max_block": config.max_mask_block}
+        return beit_block_mask(len(keys), (rows, columns), config.mask_prob, generator=keys, **sizes)
 
 
 class AudioMaskCollator(MaskCollator):
