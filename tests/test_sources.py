@@ -17,7 +17,7 @@ from modeling_data2vec.trainers.sources import Medium, list_files, load_source, 
 
 pytestmark = pytest.mark.usefixtures("datasets_cache")
 
-NOTES = Medium(noun="note", suffixes=frozenset({".txt"}), builder=None, columns=("text", "note"))
+NOTES = Medium(noun="note", suffixes=frozenset({".txt"}), columns=("text", "note"))
 
 
 def rows(num: int = 6) -> list[dict]:

@@ -1,6 +1,7 @@
 """Speech for pretraining and probes: sources, and what makes a tensor of a clip."""
 
 import math
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -12,19 +13,17 @@ from transformers import Wav2Vec2FeatureExtractor
 
 from .audio_decoding import audio_duration, decode_audio
 from .samples import UnreadableError, read_labelled
-from .sources import Medium, column_types, load_source
+from .source_files import AUDIO_SUFFIXES, Medium
+from .sources import column_types, load_source
 
 AUDIO = Medium(
     noun="audio file",
-    suffixes=frozenset(
-        {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".mp4", ".aac", ".webm", ".mka", ".wma", ".g722"}
-        | {".aif", ".aiff", ".au", ".amr", ".caf", ".sph"}
-    ),
-    builder=None,  # `datasets` has one, but wants torchcodec even to list files
+    suffixes=AUDIO_SUFFIXES,
     columns=("audio", "path", "file", "file_name", "audio_filepath"),
     feature=datasets.Audio,
     numbers=("start", "end", "offset", "duration", "num_samples"),
 )
+TRANSCRIBED = replace(AUDIO, transcribed=True)
 
 
 def load_audio(
@@ -51,7 +50,7 @@ def load_audio(
 class AudioReader:
     """Makes `input_values` [samples] of an example: normalised as a whole, then cropped.
 
-    Where an example has `start` or `end`, in seconds, it is that segment of its recording.
+    Where an example has `start`, `end` or `offset`, in seconds, it is that `segment` of its recording.
 
     Args:
         feature_extractor: gives the sampling rate, and normalises if it is set to.
@@ -109,14 +108,21 @@ class AudioReader:
 
 
 def segment(example: dict[str, Any]) -> tuple[float | None, float | None]:
-    """`start` and `end` of an example in seconds, None where it has none.
+    """Where an example starts and ends in its recording, in seconds, None where it has no such place.
+
+    These are its `start` and `end` or, as in NeMo's manifests, its `offset`, and `offset` and `duration` together.
 
     Example:
         >>> segment({"path": "talk.wav", "start": 1, "end": None})
         (1.0, None)
+        >>> segment({"audio_filepath": "talk.wav", "offset": 1.5, "duration": 2.0})
+        (1.5, 3.5)
     """
-    start, end = (_seconds(name, example.get(name)) for name in ("start", "end"))
-    return start, end
+    start, end, offset = (_seconds(name, example.get(name)) for name in ("start", "end", "offset"))
+    if offset is None or start is not None or end is not None:
+        return start, end
+    duration = _seconds("duration", example.get("duration"))
+    return offset, None if duration is None else offset + duration
 
 
 def _seconds(column: str, value: Any) -> float | None:
@@ -133,8 +139,8 @@ def _seconds(column: str, value: Any) -> float | None:
 def clip_lengths(dataset: datasets.Dataset, reader: AudioReader) -> list[int]:
     """How many samples `reader` gives for each clip, without decoding: for batches of similar lengths.
 
-    Durations come from columns `start` and `end`, else `duration` (seconds) or `num_samples` (at the reader's sampling
-    rate), else from the header of each file.
+    Durations come from columns `start` and `end`, or `offset` and `duration`, else `duration` (seconds) or
+    `num_samples` (at the reader's sampling rate), else from the header of each file.
 
     Args:
         dataset: from `load_audio`.
@@ -144,15 +150,15 @@ def clip_lengths(dataset: datasets.Dataset, reader: AudioReader) -> list[int]:
         N lengths; 0 for a file that can't be read.
     """
     rate = reader.feature_extractor.sampling_rate
-    columns = [name for name in ("start", "end", "duration", "num_samples") if name in column_types(dataset)]
+    columns = [name for name in AUDIO.numbers if name in column_types(dataset)]
     rows = dataset.select_columns(columns) if columns else [{}] * len(dataset)
     lengths = []
     for index, row in enumerate(rows):
         start, end = segment(row)
-        if end is None and row.get("duration") is not None:
-            end = row["duration"]
-        elif end is None and row.get("num_samples") is not None:
-            end = row["num_samples"] / rate
+        if end is None and (duration := _seconds("duration", row.get("duration"))) is not None:
+            end = duration
+        elif end is None and (number := _seconds("num_samples", row.get("num_samples"))) is not None:
+            end = number / rate
         try:
             end = audio_duration(dataset[index][reader.audio_column]) if end is None else end
         except UnreadableError:

@@ -11,16 +11,10 @@ from torch import Tensor
 
 from .image_transform import ImageTransform, decode_image
 from .samples import read_labelled
-from .sources import Medium, load_source, prepare_column
+from .source_files import IMAGE_SUFFIXES, Medium
+from .sources import load_source, prepare_column
 
-IMAGES = Medium(
-    noun="image",
-    suffixes=frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}),
-    builder="imagefolder",
-    columns=("image", "img", "pixel_values"),
-    feature=datasets.Image,
-    builder_options={"drop_labels": False},
-)
+IMAGES = Medium(noun="image", suffixes=IMAGE_SUFFIXES, columns=("image", "img", "pixel_values"), feature=datasets.Image)
 
 
 def load_images(

@@ -9,9 +9,8 @@ from typing import Any
 import datasets
 
 from .label_checks import is_whole, require_labels
+from .source_files import LABEL_COLUMNS
 from .sources import column_types, find_column
-
-LABEL_COLUMNS = ("label", "labels", "fine_label")
 
 
 def label_column(dataset: Any, source: str, column: str | None) -> str:

@@ -17,10 +17,11 @@ from .collators import Examples, MaskCollator, mask_collator
 from .images import IMAGES
 from .packing import Tokenize
 from .samples import SampleReader, UnreadableError
-from .sources import Medium, column_types, open_source, prepare_column
+from .source_files import Medium
+from .sources import column_types, open_source, prepare_column
 from .text import TEXTS, TextReader
 
-TABLE = Medium(noun="table of pair", suffixes=frozenset(), builder=None, columns=(), numbers=AUDIO.numbers)
+TABLE = Medium(noun="table of pair", suffixes=frozenset(), columns=(), numbers=AUDIO.numbers)
 MEDIA = {"audio": AUDIO, "text": TEXTS, "vision": IMAGES}
 INPUTS = {name: main_input for main_input, name in MODALITY_OF_INPUT.items()}
 

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from transformers.utils import logging
 
 from .labels import as_whole_numbers
+from .source_files import LABEL_COLUMNS
 from .sources import find_column
 
 logger = logging.get_logger(__name__)
@@ -196,7 +197,7 @@ def read_labelled(
         "label",
         column=label_column,
         feature=datasets.ClassLabel,
-        names=("label", "labels", "fine_label"),
+        names=LABEL_COLUMNS,
         advice="name one with label_column",
         reason="probes need labels",
     )

@@ -1,48 +1,28 @@
-"""Where data comes from: folders of files, tables, saved datasets and the Hub, all opened as a `datasets` dataset."""
+"""Where data comes from: folders of files, tables, saved datasets and the Hub, and the column that holds it."""
 
 import os
-import re
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import datasets
 
-from .table_rows import COMPRESSED
-from .tables import read_csv, read_json, read_paragraphs, read_parquet
+from .located_files import TABLE_FOLDER, FileFinder, locate
+from .opening import FILE_NAME, UNDECODED, empty, local_path, open_source, with_files
+from .source_files import Medium, list_files, split_files, table_format
 
-# Formats of tables.
-TABLES = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv"}
-SPLIT_NAME = re.compile(r"(train|validation|valid|val|dev|test|eval)([-_.]|$)")
-UNDECODED = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
+__all__ = [
+    "Medium",
+    "column_types",
+    "find_column",
+    "list_files",
+    "load_source",
+    "open_source",
+    "prepare_column",
+    "split_files",
+    "table_format",
+]
+
 STRINGS = (datasets.Value("string"), datasets.Value("large_string"), str)
-STREAM_SHARDS = 16  # what a stream made of an indexed dataset is cut into, for as many worker processes
-
-
-@dataclass(frozen=True)
-class Medium:
-    """How one kind of data looks in a folder and in a table.
-
-    Args:
-        noun: what one of it is called in messages, e.g. "image".
-        suffixes: of its files, in small letters.
-        builder: "imagefolder", or None to list the files, with the names of their folders as labels.
-        columns: names of a column that holds it; with a first name of "image", `image_column` chooses one.
-        feature: the type of such a column, where `datasets` has one; its columns are read undecoded.
-        builder_options: options of the builder.
-        numbers: columns that hold numbers, in CSV and TSV, too; all others of these hold strings.
-    """
-
-    noun: str
-    suffixes: frozenset[str]
-    builder: str | None
-    columns: tuple[str, ...]
-    feature: type | None = None
-    builder_options: dict[str, Any] = field(default_factory=dict)
-    numbers: tuple[str, ...] = ()
-
-
-# ---- opening ----
+LOOKED_AT = 100  # rows of a stream whose files are looked for before it starts
 
 
 def load_source(
@@ -66,173 +46,10 @@ def load_source(
         ValueError: the source is missing, has no such split or column, or is empty.
     """
     dataset = open_source(source, medium, split=split, streaming=streaming)
-    return prepare_column(dataset, source, medium, split=split, column=column)
-
-
-def open_source(source: str, medium: Medium, *, split: str = "train", streaming: bool = False) -> Any:
-    """The dataset alone, with all its columns as they are. Arguments and errors are those of `load_source`."""
-    path = Path(source)
-    if path.is_dir() and any((path / name).exists() for name in ("state.json", "dataset_dict.json")):
-        dataset = _saved_dataset(source, split)
-    elif path.is_dir():
-        dataset = _folder(path, medium, split, streaming)
-    elif path.is_file() and table_format(path):
-        dataset = _tables([path], path, medium, split, streaming)
-    elif path.is_file() and _suffix(path) in medium.suffixes:
-        dataset = _files([path], path, medium, split, streaming)
-    elif path.exists() or path.is_absolute() or source.startswith("."):
-        raise ValueError(
-            f"{source} is not a folder of {medium.noun}s, a table ({', '.join(TABLES)}) or a saved dataset, or "
-            "does not exist"
-        )
-    else:
-        dataset = datasets.load_dataset(source, split=split, streaming=streaming)
-    if isinstance(dataset, datasets.IterableDataset) and next(iter(dataset), None) is None:
-        raise _empty(source, split)
-    if streaming and isinstance(dataset, datasets.Dataset):
-        dataset = dataset.to_iterable_dataset(num_shards=max(1, min(STREAM_SHARDS, len(dataset))))
-    return dataset
-
-
-def _saved_dataset(source: str, split: str) -> Any:
-    try:
-        loaded = datasets.load_from_disk(source)
-    except IndexError as error:  # what datasets makes of no rows at all
-        raise _empty(source, split) from error
-    return _choose_split(loaded if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}, split, source)
-
-
-def _folder(path: Path, medium: Medium, split: str, streaming: bool) -> Any:
-    """Parquet goes before files, files before other tables, which may be about them."""
-    found = list_files(path)
-    parquet = [file for file in found if table_format(file) == "parquet"]
-    files = [file for file in found if _suffix(file) in medium.suffixes]
-    tables = [file for file in found if table_format(file)]
-    if files and not parquet:
-        return _files(files, path, medium, split, streaming)
-    if not tables:
-        raise ValueError(
-            f"{path} holds no {medium.noun}s ({', '.join(sorted(medium.suffixes))}), no tables "
-            f"({', '.join(TABLES)}) and no saved dataset"
-        )
-    return _tables(parquet or tables, path, medium, split, streaming)
-
-
-def _tables(files: list[Path], source: Path, medium: Medium, split: str, streaming: bool) -> Any:
-    formats = sorted({_suffix(file) for file in files})
-    if len(formats) > 1:
-        raise ValueError(f"{source} holds tables of several formats, {', '.join(formats)}: name one file")
-    chosen = _choose_split(split_files(files, source), split, source)
-    if formats == [".tsv"] and _is_fairseq_manifest(chosen[0]):
-        return _fairseq_manifests(chosen)
-    kind = TABLES[formats[0]]
-    if kind == "parquet":
-        dataset = read_parquet(chosen, streaming=streaming)
-    else:
-        read = read_csv if kind == "csv" else read_json
-        dataset = read(chosen, numbers=medium.numbers, streaming=streaming)
-    if isinstance(dataset, datasets.Dataset) and not len(dataset):
-        raise _empty(source, split)
-    return dataset
-
-
-def _is_fairseq_manifest(path: Path) -> bool:
-    """The first line is a folder, so it has no tab; others are "path<TAB>samples"."""
-    if path.suffix.lower() in COMPRESSED:
-        return False
-    with path.open(encoding="utf-8", errors="replace") as file:
-        first, second = file.readline().strip(), file.readline().rstrip("\n").split("\t")
-    return bool(first) and "\t" not in first and len(second) == 2 and second[1].isdigit()
-
-
-def _fairseq_manifests(files: list[Path]) -> datasets.Dataset:
-    paths, lengths = [], []
-    for file in files:
-        root, *lines = file.read_text(encoding="utf-8").splitlines()
-        folder = file.parent / root.strip()
-        for number, line in enumerate(lines, 2):
-            path, tab, length = line.rpartition("\t")
-            if not tab or not length.isdigit():
-                raise ValueError(
-                    f"{file}, line {number}, is {line!r}, but must be a path, a tab and a number of samples"
-                )
-            paths.append(str(folder / path))
-            lengths.append(int(length))
-    return datasets.Dataset.from_dict({"path": paths, "num_samples": lengths})
-
-
-def _files(files: list[Path], source: Path, medium: Medium, split: str, streaming: bool) -> Any:
-    """Files of the medium itself."""
-    options = {"streaming": streaming, **medium.builder_options}
-    if medium.builder and medium.feature:  # a builder that knows splits and labels by itself
-        where = {"data_dir": str(source)} if source.is_dir() else {"data_files": str(source)}
-        return _choose_split(datasets.load_dataset(medium.builder, **where, **options), split, source)
-    chosen = _choose_split(split_files(files, source), split, source)
-    if medium.feature is None:
-        return read_paragraphs(chosen, streaming=streaming)
-    # Classes of all splits, so that splits agree about their numbers.
-    classes = datasets.ClassLabel(names=sorted({file.parent.name for file in files}))
-    return datasets.Dataset.from_dict(
-        {
-            medium.columns[0]: [{"bytes": None, "path": str(file)} for file in chosen],
-            "label": [file.parent.name for file in chosen],
-        },
-        features=datasets.Features({medium.columns[0]: UNDECODED, "label": classes}),
-    )
-
-
-def list_files(folder: Path) -> list[Path]:
-    """All files below a folder, sorted, without hidden ones."""
-    found = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(parent, name) for name in names if not name.startswith(".")]
-    return sorted(found)
-
-
-def split_files(files: list[Path], source: Path) -> dict[str, list[Path]]:
-    """Sort files into splits by the names below `source`.
-
-    They are splits only if all of them are named so: `train-clean-100` and `dev-clean`, or `train.txt` and `test.txt`,
-    but not the classes `train`, `dog` and `rain`. Files without splits are all "train".
-
-    Example:
-        >>> files = [Path("data/train-0.csv"), Path("data/train-1.csv"), Path("data/dev.csv")]
-        >>> {split: len(files) for split, files in split_files(files, Path("data")).items()}
-        {'train': 2, 'dev': 1}
-    """
-    if files == [source]:
-        return {"train": files}
-    tops = [file.relative_to(source).parts[0] for file in files]
-    matches = [SPLIT_NAME.match(top) for top in tops]
-    if all(matches):
-        splits: dict[str, list[Path]] = {}
-        for match, file in zip(matches, files, strict=True):
-            splits.setdefault(match[1], []).append(file)  # type: ignore[index]
-        return splits
-    if len(set(tops)) == 1 and source / tops[0] not in files:  # a single folder, e.g. `data`
-        return split_files(files, source / tops[0])
-    return {"train": files}
-
-
-def _choose_split(splits: Any, split: str, source: Any) -> Any:
-    if split not in splits:
-        raise ValueError(f"{source} has no split {split!r}, only {sorted(splits)}")
-    return splits[split]
-
-
-def _suffix(path: Path) -> str:
-    """The suffix in small letters, without that of a compression."""
-    return (Path(path.stem) if path.suffix.lower() in COMPRESSED else path).suffix.lower()
-
-
-def table_format(path: Path) -> str | None:
-    """The builder of `datasets` that reads a file as a table, or None."""
-    return TABLES.get(_suffix(path))
-
-
-def _empty(source: Any, split: str) -> ValueError:
-    return ValueError(f"{source} (split {split!r}) is empty: there is nothing to train on")
+    dataset, column = prepare_column(dataset, source, medium, split=split, column=column)
+    if streaming and next(iter(dataset), None) is None:
+        raise empty(source, split)
+    return dataset, column
 
 
 # ---- columns ----
@@ -242,24 +59,45 @@ def prepare_column(
     dataset: Any, source: str, medium: Medium, *, split: str = "train", column: str | None = None
 ) -> tuple[Any, str]:
     """Find the medium's column in a dataset and leave what it holds undecoded; see `load_source`."""
-    names = medium.columns
-    advice = f"name one with {names[0]}_column (--column of the commands)"
-    column = find_column(dataset, source, names[0], column=column, feature=medium.feature, names=names, advice=advice)
-    kind = column_types(dataset)[column]
-    if medium.feature and isinstance(kind, medium.feature):
+    advice = f"name one with {medium.columns[0]}_column (--column of the commands)"
+    types = column_types(dataset)
+    names = medium.columns if any(name in types for name in medium.columns) else (FILE_NAME,)
+    column = find_column(
+        dataset, source, medium.columns[0], column=column, feature=medium.feature, names=names, advice=advice
+    )
+    if medium.feature and isinstance(types[column], medium.feature):
         dataset = dataset.cast_column(column, medium.feature(decode=False))
-    elif medium.feature and kind in STRINGS:
-        if not Path(source).exists():
-            raise ValueError(f"column {column!r} of {source} holds paths, but the files don't come with it")
-        folder = Path(source) if Path(source).is_dir() else Path(source).parent
-
-        def as_files(paths: list[str | None]) -> dict[str, list[Any]]:
-            return {column: [path and {"bytes": None, "path": str(folder / path)} for path in paths]}
-
-        dataset = dataset.map(as_files, batched=True, input_columns=[column])
+    elif medium.feature and types[column] in STRINGS:
+        dataset = _located(dataset, source, medium, column)
     if isinstance(dataset, datasets.Dataset) and not len(dataset):
-        raise _empty(source, split)
+        raise empty(source, split)
     return dataset, column
+
+
+def _located(dataset: Any, source: str, medium: Medium, column: str) -> Any:
+    """A dataset with files in place of their paths; a path is relative to its own table."""
+    path = local_path(source)
+    if path is None:
+        raise ValueError(f"column {column!r} of {source} holds paths, but the files don't come with it")
+    folder = str(path if path.is_dir() else path.parent)
+    what = f"column {column!r} of {source}"
+
+    if isinstance(dataset, datasets.Dataset):
+        paths = list(dataset[column])
+        tables = list(dataset[TABLE_FOLDER]) if TABLE_FOLDER in dataset.column_names else [folder] * len(paths)
+        return with_files(dataset, column, locate(tables, paths, medium.suffixes, what=what))
+    head = list(dataset.take(LOOKED_AT))
+    tables = [row.get(TABLE_FOLDER, folder) for row in head]
+    locate(tables, [row[column] for row in head], medium.suffixes, what=f"the first rows of {what}")
+    find = FileFinder(medium.suffixes)
+
+    def as_files(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        places = zip(batch.get(TABLE_FOLDER) or [folder] * len(batch[column]), batch[column], strict=True)
+        files = [path and (find(table, path) or os.path.join(table, path)) for table, path in places]
+        return {column: [file and {"bytes": None, "path": file} for file in files]}
+
+    features = dataset.features and datasets.Features(dataset.features | {column: UNDECODED})
+    return dataset.map(as_files, batched=True, features=features)
 
 
 def find_column(
@@ -291,14 +129,18 @@ def find_column(
     types = column_types(dataset)
     if column is not None:
         if column not in types:
-            raise ValueError(f"{source} has no column {column!r}, only {sorted(types)}")
+            raise ValueError(f"{source} has no column {column!r}, only {_shown(types)}")
         return column
     candidates = [name for name, kind in types.items() if feature and isinstance(kind, feature)]
     candidates = candidates or [name for name in names if name in types]
     if len(candidates) != 1:
         end = advice if candidates else reason or advice
-        raise ValueError(f"{source} has {len(candidates)} {noun} columns among {sorted(types)}: {end}")
+        raise ValueError(f"{source} has {len(candidates)} {noun} columns among {_shown(types)}: {end}")
     return candidates[0]
+
+
+def _shown(types: dict[str, Any]) -> list[str]:
+    return sorted(name for name in types if name != TABLE_FOLDER)
 
 
 def column_types(dataset: Any) -> dict[str, Any]:

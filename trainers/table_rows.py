@@ -31,6 +31,11 @@ Row = dict[str, Any]
 # ---- files ----
 
 
+def suffix_of(path: Path) -> str:
+    """The suffix in small letters, without that of a compression."""
+    return (Path(path.stem) if path.suffix.lower() in COMPRESSED else path).suffix.lower()
+
+
 @contextmanager
 def open_text(path: Path, newline: str | None = None) -> Iterator[io.TextIOWrapper]:
     """Open a text file in UTF-8, with or without a byte order mark, and decompress it if its suffix says so.
@@ -60,7 +65,7 @@ def _refuse_utf16(path: Path, binary: BinaryIO) -> None:
 
 
 def _line_that_fails(path: Path) -> int:
-    with _open_binary(path) as binary, io.BufferedReader(binary) as lines:
+    with _open_binary(path) as binary, io.BufferedReader(binary) as lines:  # type: ignore[type-var]
         for number, line in enumerate(lines, 1):
             try:
                 line.decode("utf-8")
@@ -108,7 +113,7 @@ def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _is_tsv(path: Path) -> bool:
-    return ".tsv" in [suffix.lower() for suffix in path.suffixes[-2:]]
+    return suffix_of(path) == ".tsv"
 
 
 def _header(path: Path, cells: list[str]) -> list[str]:
@@ -216,9 +221,19 @@ def _object(path: Path, line: int, text: str) -> Row:
             f"{path}, line {line}, is not a JSON object ({error.msg}): write a row as one object on one line, "
             '{"text": ...}, or all rows as one list of objects'
         ) from error
+    if "\\ud" in text.lower() and not _is_unicode(value):
+        raise ValueError(f"{path}, line {line}, holds half a character (a lone surrogate, \\ud...): correct it")
     if not isinstance(value, dict):
         raise ValueError(f'{path}, line {line}, is {_shown(value)}, but must be an object: {{"text": ...}}')
     return value
+
+
+def _is_unicode(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _shown(value: Any) -> str:

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets.data_files import DataFilesList
 
-from .table_rows import Row, csv_columns, csv_rows, json_rows, number, open_text
+from .located_files import TABLE_FOLDER
+from .table_rows import Row, csv_columns, csv_rows, json_rows, number, open_text, suffix_of
 
 BATCH = 1_000  # rows of JSON whose types are found together
 CHUNK = 10 << 20  # characters of a text file that are read at a time
@@ -49,17 +50,22 @@ def _plain_errors(files: Sequence[Path]) -> Iterator[None]:
             raise cause from error
         where = f"{files[0]} (or another of {len(files)} tables)" if len(files) > 1 else str(files[0])
         raise ValueError(f"{where} can't be read: {cause}") from error
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{files[0]} can't be read: {error}") from error
     except ValueError as error:
         if "corresponds to no data" not in str(error):
             raise
 
 
-def read_csv(files: Sequence[Path], *, numbers: Sequence[str] = (), streaming: bool = False) -> Any:
+def read_csv(
+    files: Sequence[Path], *, numbers: Sequence[str] = (), with_folder: bool = False, streaming: bool = False
+) -> Any:
     """CSV or TSV files with the same columns. All hold strings, and None for an empty cell.
 
     Args:
         files: the tables.
         numbers: columns that hold numbers instead.
+        with_folder: add a column, `TABLE_FOLDER`, with the folder of each row's table.
         streaming: as for `read_rows`.
 
     Raises:
@@ -67,26 +73,46 @@ def read_csv(files: Sequence[Path], *, numbers: Sequence[str] = (), streaming: b
     """
     columns = _require_same_columns(files, csv_columns)
     kinds = {name: datasets.Value("float64" if name in numbers else "string") for name in columns}
-    return read_rows(_csv_rows, files, datasets.Features(kinds), streaming)
+    return read_rows(_csv_rows, files, datasets.Features(kinds | _folder_kind(with_folder)), streaming)
+
+
+def _folder_kind(with_folder: bool) -> dict[str, datasets.Value]:
+    return {TABLE_FOLDER: datasets.Value("string")} if with_folder else {}
+
+
+def _folder_of(file: str, features: datasets.Features) -> Row:
+    return {TABLE_FOLDER: str(Path(file).parent)} if TABLE_FOLDER in features else {}
 
 
 def _csv_rows(files: list[str], features: datasets.Features, stamps: Any) -> Iterator[Row]:
     numbers = [name for name, kind in features.items() if kind.dtype == "float64"]
     for file in files:
         for line, row in csv_rows(Path(file)):
-            yield row | {name: number(Path(file), line, name, row[name]) for name in numbers}
+            read = {name: number(Path(file), line, name, row[name]) for name in numbers}
+            yield row | read | _folder_of(file, features)
+
+
+def table_columns(file: Path) -> list[str]:
+    """Names of the columns of a table; of JSON, those of its first row."""
+    if suffix_of(file) == ".parquet":
+        return _parquet_columns(file)
+    if suffix_of(file) in (".csv", ".tsv"):
+        return csv_columns(file)
+    return list(next(json_rows(file), (1, {}))[1])
 
 
 # ---- JSON ----
 
 
-def read_json(files: Sequence[Path], *, numbers: Sequence[str] = (), streaming: bool = False) -> Any:
+def read_json(
+    files: Sequence[Path], *, numbers: Sequence[str] = (), with_folder: bool = False, streaming: bool = False
+) -> Any:
     """Files with JSON objects. Columns have the types of the values; if these differ, they are strings.
 
     The files are read twice, first for the types, which also finds a broken line before a run begins.
 
     Args:
-        files, numbers, streaming: as for `read_csv`; a string in a column of numbers is read as one.
+        files, numbers, with_folder, streaming: as for `read_csv`; a string in a column of numbers is read as one.
 
     Raises:
         ValueError: a file is no such table.
@@ -104,7 +130,8 @@ def read_json(files: Sequence[Path], *, numbers: Sequence[str] = (), streaming: 
         if name in types:
             types[name] = pa.float64()
     schema = pa.schema([(name, pa.string() if kind is None else kind) for name, kind in types.items()])
-    return read_rows(_json_rows, files, datasets.Features.from_arrow_schema(schema), streaming)
+    features = datasets.Features(datasets.Features.from_arrow_schema(schema) | _folder_kind(with_folder))
+    return read_rows(_json_rows, files, features, streaming)
 
 
 def _merge_types(types: dict[str, pa.DataType | None], rows: list[Row]) -> None:
@@ -123,7 +150,7 @@ def _json_rows(files: list[str], features: datasets.Features, stamps: Any) -> It
     schema = features.arrow_schema
     for file in files:
         for _, row in json_rows(Path(file)):
-            yield {name: _as(schema.field(name).type, row.get(name)) for name in features}
+            yield {name: _as(schema.field(name).type, row.get(name)) for name in features} | _folder_of(file, features)
 
 
 def _as(kind: pa.DataType, value: Any) -> Any:
@@ -161,23 +188,39 @@ def _paragraphs(files: list[str], features: datasets.Features, stamps: Any) -> I
 # ---- parquet ----
 
 
-def read_parquet(files: Sequence[Path], *, streaming: bool = False) -> Any:
+def read_parquet(files: Sequence[Path], *, with_folder: bool = False, streaming: bool = False) -> Any:
     """Parquet files with the same columns, which keep their types.
 
     Args:
         files, streaming: as for `read_rows`.
+        with_folder: as for `read_csv`, of tables of strings and numbers; others hold the data itself, not its paths.
 
     Raises:
         ValueError: a file is damaged, or has other columns than the first.
     """
     _require_same_columns(files, _parquet_columns)
+    if with_folder and all(_is_plain(kind) for kind in pq.read_schema(files[0]).types):
+        parts = [_in_memory([file]) for file in files]
+        folders = [[str(file.parent)] * len(part) for file, part in zip(files, parts, strict=True)]
+        return datasets.concatenate_datasets(
+            [part.add_column(TABLE_FOLDER, folder) for part, folder in zip(parts, folders, strict=True)]
+        )
     if any("::" in str(file) for file in files):  # which joins two addresses, where `datasets` opens files
-        return datasets.Dataset(pa.concat_tables([pq.read_table(file) for file in files]))
+        return _in_memory(files)
     # A list of this type is taken as it is; in any other, a path with * ? [ ] is a pattern.
     listed = DataFilesList([str(file) for file in files], [(str(file.stat().st_mtime_ns),) for file in files])
     with _plain_errors(files):
         return datasets.load_dataset("parquet", data_files={"train": listed}, split="train", streaming=streaming)
     return datasets.Dataset(pq.read_schema(files[0]).empty_table())
+
+
+def _in_memory(files: Sequence[Path]) -> datasets.Dataset:
+    with _plain_errors(files):
+        return datasets.Dataset(pa.concat_tables([pq.ParquetFile(file).read() for file in files]))
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    return not (pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def _parquet_columns(file: Path) -> list[str]:

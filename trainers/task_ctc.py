@@ -3,7 +3,6 @@
 import json
 import tempfile
 from collections import Counter
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -24,11 +23,11 @@ from transformers.utils import logging
 
 from modeling_data2vec.configuration_pretraining import WaveformShape
 
-from .audio import AUDIO, AudioReader, clip_lengths
+from .audio import TRANSCRIBED, AudioReader, clip_lengths
 from .label_checks import in_rows
 from .metrics import IGNORED, transcript_metrics
 from .samples import PretrainingSamples, SampleReader, UnreadableError
-from .sources import STRINGS, column_types, find_column, list_files, load_source, table_format
+from .sources import STRINGS, column_types, find_column, load_source
 from .tasks import Task, padded
 from .text import vocabulary_size
 
@@ -132,12 +131,7 @@ class CTC(Task):
 
     def open(self, source: str, split: str) -> datasets.Dataset:
         options = self.options
-        folder = Path(source)
-        # Only tables have transcripts, even where they lie among the recordings that they are about.
-        medium = AUDIO
-        if folder.is_dir() and any(table_format(file) for file in list_files(folder)):
-            medium = replace(AUDIO, suffixes=frozenset())
-        dataset, self.column = load_source(source, medium, split=split, column=options.column)
+        dataset, self.column = load_source(source, TRANSCRIBED, split=split, column=options.column)
         self.text_column = find_column(
             dataset,
             source,

@@ -12,14 +12,10 @@ from transformers import PreTrainedTokenizerBase
 
 from .packing import Tokenize, start_and_end
 from .samples import UnreadableError, read_labelled
-from .sources import STRINGS, Medium, column_types, load_source, prepare_column
+from .source_files import TEXT_SUFFIXES, Medium
+from .sources import STRINGS, column_types, load_source, prepare_column
 
-TEXTS = Medium(
-    noun="text",
-    suffixes=frozenset({".txt"}),
-    builder=None,
-    columns=("text", "content", "document", "sentence"),
-)
+TEXTS = Medium(noun="text", suffixes=TEXT_SUFFIXES, columns=("text", "content", "document", "sentence"))
 
 
 # ---- sources ----

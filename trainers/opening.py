@@ -1,0 +1,257 @@
+"""A source as a `datasets` dataset with all its columns: a folder of files, tables, a saved dataset, or the Hub's."""
+
+import os
+import re
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+import datasets
+from transformers.utils import logging
+
+from .located_files import TABLE_FOLDER, locate
+from .manifests import is_fairseq_manifest, read_fairseq_manifests, read_transcripts, refuse_kaldi
+from .source_files import (
+    ARCHIVES,
+    LABEL_COLUMNS,
+    SPLIT_NAME,
+    TABLES,
+    Medium,
+    counted,
+    list_files,
+    named_splits,
+    split_files,
+    split_tables,
+    table_format,
+    without_companions,
+)
+from .table_rows import suffix_of
+from .tables import read_csv, read_json, read_paragraphs, read_parquet, table_columns
+
+logger = logging.get_logger(__name__)
+
+UNDECODED = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
+FILE_NAME = "file_name"  # the column of paths in the metadata tables of `datasets`
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+STREAM_SHARDS = 16  # what a stream made of an indexed dataset is cut into, for as many worker processes
+
+
+def local_path(source: str) -> Path | None:
+    """The path of a source that is a file or folder here, with `~` for the user's home; None for any other."""
+    path = Path(source)
+    if not path.exists() and source.startswith("~"):
+        path = path.expanduser()
+    return path if source and path.exists() else None
+
+
+def open_source(source: str, medium: Medium, *, split: str = "train", streaming: bool = False) -> Any:
+    """The dataset alone, with all its columns as they are. Arguments and errors are those of `load_source`."""
+    path = local_path(source)
+    if path is None:
+        dataset = _from_hub(source, medium, split, streaming)
+    elif path.is_dir() and any((path / name).exists() for name in ("state.json", "dataset_dict.json")):
+        dataset = _saved_dataset(path, split)
+    elif path.is_dir():
+        dataset = _folder(path, medium, split, streaming)
+    elif table_format(path):
+        dataset = _tables([path], path, medium, split, streaming)
+    elif suffix_of(path) in medium.suffixes:
+        dataset = _files([path], path, medium, split, streaming)
+    elif suffix_of(path) in ARCHIVES:
+        raise ValueError(f"{source} is an archive, which is not read: unpack it, and name the folder")
+    else:
+        raise _no_source(source, medium)
+    if isinstance(dataset, datasets.Dataset) and not len(dataset):
+        raise empty(source, split)
+    return streamed(dataset) if streaming else dataset
+
+
+def streamed(dataset: Any) -> Any:
+    """A dataset as a stream."""
+    if isinstance(dataset, datasets.Dataset):
+        return dataset.to_iterable_dataset(num_shards=max(1, min(STREAM_SHARDS, len(dataset))))
+    return dataset
+
+
+def _no_source(source: str, medium: Medium) -> ValueError:
+    return ValueError(
+        f"{source} is not a folder of {medium.noun}s, a table ({', '.join(TABLES)}) or a saved dataset, or does not "
+        "exist"
+    )
+
+
+def _from_hub(source: str, medium: Medium, split: str, streaming: bool) -> Any:
+    if ("://" not in source and not HUB_ID.fullmatch(source)) or source.startswith((".", "-")):
+        raise _no_source(source, medium)
+    try:
+        return datasets.load_dataset(source, split=split, streaming=streaming)
+    except (datasets.exceptions.DatasetNotFoundError, FileNotFoundError) as error:
+        raise ValueError(
+            f"there is no file or folder {source!r} here, and the Hub gave no such dataset: {error}"
+        ) from error
+
+
+def _saved_dataset(path: Path, split: str) -> Any:
+    if "::" in str(path.absolute()):
+        raise ValueError(
+            f"{path} is a saved dataset, and '::' in its path joins two addresses to `datasets`: rename it"
+        )
+    try:
+        loaded = datasets.load_from_disk(str(path))
+    except IndexError as error:  # what datasets makes of no rows at all
+        raise empty(path, split) from error
+    return choose_split(loaded if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}, split, path)
+
+
+# ---- folders ----
+
+
+def _folder(path: Path, medium: Medium, split: str, streaming: bool) -> Any:
+    """Parquet goes before files, files before other tables, which may be about them."""
+    found = list_files(path)
+    files = [file for file in found if suffix_of(file) in medium.suffixes]
+    tables = [file for file in found if table_format(file)]
+    parquet = [file for file in tables if table_format(file) == "parquet"]
+    if files and (about := [table for table in tables if _lists_files(table, path, medium)]):
+        return _listed(about, files, path, medium, split)
+    if medium.transcribed and tables:
+        return _tables(parquet or tables, path, medium, split, streaming)
+    if files and not parquet:
+        files = without_companions(files, found, medium, path)
+        if medium.transcribed:
+            return _transcribed(files, found, path, medium, split)
+        return _files(files, path, medium, split, streaming)
+    if not tables:
+        refuse_kaldi(found, path)
+        archives = [file for file in found if suffix_of(file) in ARCHIVES]
+        raise ValueError(
+            f"{path} holds no {medium.noun}s ({', '.join(sorted(medium.suffixes))}), no tables "
+            f"({', '.join(TABLES)}) and no saved dataset"
+            + (f", but {counted(len(archives), 'archive')} ({archives[0].name}): unpack them" if archives else "")
+        )
+    return _tables(parquet or tables, path, medium, split, streaming)
+
+
+def _tables(files: list[Path], source: Path, medium: Medium, split: str, streaming: bool) -> Any:
+    return _read(choose_split(split_tables(files, source), split, source), source, medium, streaming)
+
+
+def _read(chosen: list[Path], source: Path, medium: Medium, streaming: bool) -> Any:
+    """Tables of one split."""
+    formats = sorted({suffix_of(file) for file in chosen})
+    if len(formats) > 1:
+        raise ValueError(f"{source} holds tables of several formats, {', '.join(formats)}: name one file")
+    if is_fairseq_manifest(chosen[0]):
+        return read_fairseq_manifests(chosen)
+    given = {"with_folder": medium.feature is not None or not medium.suffixes, "streaming": streaming}
+    if TABLES[formats[0]] == "parquet":
+        return read_parquet(chosen, **given)
+    read: Callable[..., Any] = read_csv if TABLES[formats[0]] == "csv" else read_json
+    return read(chosen, numbers=medium.numbers, **given)
+
+
+def _files(files: list[Path], source: Path, medium: Medium, split: str, streaming: bool) -> Any:
+    """Files of the medium itself; of images and recordings, the names of their folders are labels."""
+    chosen = choose_split(split_files(files, source, hold_many=medium.feature is None), split, source)
+    if medium.feature is None:
+        return read_paragraphs(chosen, streaming=streaming)
+    return datasets.Dataset.from_dict(
+        {
+            medium.columns[0]: [{"bytes": None, "path": str(file)} for file in chosen],
+            "label": [file.parent.name for file in chosen],
+        },
+        features=datasets.Features({medium.columns[0]: UNDECODED, "label": folder_labels(files)}),
+    )
+
+
+def folder_labels(files: list[Path]) -> datasets.ClassLabel:
+    """The classes of files by the names of their folders; those of all splits, so that splits agree about numbers."""
+    return datasets.ClassLabel(names=sorted({file.absolute().parent.name for file in files}))
+
+
+def _transcribed(files: list[Path], found: list[Path], source: Path, medium: Medium, split: str) -> datasets.Dataset:
+    """Recordings with what is said in them, by the `*.trans.txt` among them."""
+    dataset = _files(files, source, medium, split, streaming=False)
+    transcripts = read_transcripts(found)
+    if not transcripts:
+        return dataset
+    texts = [transcripts.get(Path(audio["path"]).with_suffix("")) for audio in dataset[medium.columns[0]]]
+    if unsaid := sum(text is None for text in texts):
+        logger.warning(f"{unsaid} of {counted(len(texts), medium.noun)} of {source} have no transcript.")
+    return dataset.add_column("text", texts)
+
+
+# ---- tables about the files of a folder ----
+
+
+def _lists_files(table: Path, source: Path, medium: Medium) -> bool:
+    """Whether a table says which files of its folder are data: by its name, and by a column of paths."""
+    top = table.relative_to(source).parts[0]
+    by_name = table.name.lower().startswith("metadata.") or SPLIT_NAME.match(top) or medium.transcribed
+    return bool(by_name) and (is_fairseq_manifest(table) or _path_column(table_columns(table), medium) is not None)
+
+
+def _path_column(columns: Collection[str], medium: Medium) -> str | None:
+    return next((name for name in (*medium.columns, FILE_NAME) if name in columns), None)
+
+
+def _listed(tables: list[Path], files: list[Path], source: Path, medium: Medium, split: str) -> datasets.Dataset:
+    """The rows of tables about files: of the split that the tables are named for, or else that their files lie in."""
+    named, _ = named_splits(tables, source)
+    divided = split_files(files, source)
+    chosen = choose_split(split_tables(tables, source), split, source) if named else tables
+    dataset = _read(chosen, source, medium, streaming=False)
+    column = _path_column(dataset.column_names, medium)
+    if TABLE_FOLDER not in dataset.column_names or column is None:  # of fairseq, or holds the data itself
+        return dataset
+    what = f"column {column!r} of {chosen[0] if len(chosen) == 1 else source}"
+    located = locate(dataset[TABLE_FOLDER], dataset[column], medium.suffixes, what=what)
+    if not named and set(divided) != {"train"}:
+        wanted = {str(file.absolute()) for file in choose_split(divided, split, source)}
+        kept = [index for index, file in enumerate(located) if file and os.path.abspath(file) in wanted]
+        dataset, located = dataset.select(kept), [located[index] for index in kept]
+    if not named or (split in divided and len(divided) > 1):
+        _say_unlisted(divided[split], located, source, medium)
+    dataset = with_files(dataset, column, located)
+    if medium.transcribed or any(name in dataset.column_names for name in LABEL_COLUMNS):
+        return dataset
+    labels = [Path(file or ".").absolute().parent.name for file in located]
+    names = sorted({*folder_labels(files).names, *labels})
+    return dataset.add_column(
+        "label", [names.index(label) for label in labels], feature=datasets.ClassLabel(names=names)
+    )
+
+
+def _say_unlisted(files: list[Path], located: list[str | None], source: Path, medium: Medium) -> None:
+    listed = {os.path.abspath(file) for file in located if file}
+    left = [file for file in files if str(file.absolute()) not in listed]
+    if left:
+        logger.warning(
+            f"Leaving out {len(left):,} of {counted(len(files), medium.noun)} of {source} that no table lists; the "
+            f"first is {left[0]}."
+        )
+
+
+def with_files(dataset: datasets.Dataset, column: str, files: list[str | None]) -> datasets.Dataset:
+    """A dataset whose column holds undecoded files, not their paths."""
+    values = [None if file is None else {"bytes": None, "path": file} for file in files]
+    return dataset.remove_columns(column).add_column(column, values, feature=datasets.Features(UNDECODED))
+
+
+# ---- splits ----
+
+
+def choose_split(splits: Any, split: str, source: Any) -> Any:
+    """The part of a split.
+
+    Raises:
+        ValueError: there is no such split; names those that are.
+    """
+    if split not in splits:
+        raise ValueError(f"{source} has no split {split!r}, only {sorted(splits)}")
+    return splits[split]
+
+
+def empty(source: Any, split: str) -> ValueError:
+    """The error of a source without samples."""
+    return ValueError(f"{source} (split {split!r}) is empty: there is nothing to train on")

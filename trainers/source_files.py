@@ -1,0 +1,215 @@
+"""Files of a source: which of them are data, by their suffixes, and in which splits, by their names."""
+
+import os
+import re
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers.utils import logging
+
+from .table_rows import suffix_of
+
+logger = logging.get_logger(__name__)
+
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".tga"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jpx", ".pcx", ".ico"}
+)
+AUDIO_SUFFIXES = frozenset(
+    {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".mp4", ".aac", ".webm", ".mka", ".wma", ".g722"}
+    | {".aif", ".aiff", ".au", ".amr", ".caf", ".sph"}
+)
+TEXT_SUFFIXES = frozenset({".txt"})
+UNREAD_IMAGE_SUFFIXES = frozenset({".heic", ".heif", ".avif", ".cr2", ".nef", ".dng", ".arw", ".svg", ".psd"})
+UNREAD = "HEIC, raw or vector image"
+KINDS = {
+    "image": IMAGE_SUFFIXES,
+    "audio file": AUDIO_SUFFIXES,
+    UNREAD: UNREAD_IMAGE_SUFFIXES,
+}
+# Formats of tables, by suffix.
+TABLES = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv"}
+ARCHIVES = frozenset({".zip", ".tar", ".tgz", ".7z", ".rar"})
+SPLIT_NAME = re.compile(r"(train|validation|valid|val|dev|test|eval)([-_.]|$)")
+LABEL_COLUMNS = ("label", "labels", "fine_label")
+# Texts about a corpus, which are no part of it.
+ABOUT = re.compile(r"(readme|licen[cs]e|copying|notice|authors|changelog|citation)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Medium:
+    """How one kind of data looks in a folder and in a table.
+
+    Args:
+        noun: what one of it is called in messages, e.g. "image".
+        suffixes: of its files, in small letters; none if it comes in tables alone.
+        columns: names of a column that holds it; with a first name of "image", `image_column` chooses one.
+        feature: the type of such a column, where `datasets` has one; its columns are read undecoded. None for text.
+        numbers: columns that hold numbers, in CSV and TSV, too; all others of these hold strings.
+        transcribed: whether what is said is needed, which only tables and transcripts have, not the files alone.
+    """
+
+    noun: str
+    suffixes: frozenset[str]
+    columns: tuple[str, ...]
+    feature: type | None = None
+    numbers: tuple[str, ...] = ()
+    transcribed: bool = False
+
+
+# ---- files ----
+
+
+def table_format(path: Path) -> str | None:
+    """The format that a file is read in as a table, or None."""
+    return TABLES.get(suffix_of(path))
+
+
+def list_files(folder: Path) -> list[Path]:
+    """All files below a folder, sorted, without hidden ones, whose names begin with a dot.
+
+    Links to folders are followed, each folder is read once, and a link to a folder that holds `folder` is left out.
+    """
+    found: list[Path] = []
+    seen: set[str] = set()
+    home = os.path.realpath(folder)
+    waiting = deque([str(folder)])
+    while waiting:
+        for parent, folders, names in os.walk(waiting.popleft(), onerror=_say_unreadable):
+            real = os.path.realpath(parent)
+            if real in seen or (seen and Path(home).is_relative_to(real)):
+                folders.clear()
+                continue
+            seen.add(real)
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            paths = [os.path.join(parent, name) for name in folders]
+            waiting += [path for path in paths if os.path.islink(path)]
+            found += [Path(parent, name) for name in names if not name.startswith(".")]
+    return sorted(found)
+
+
+def _say_unreadable(error: OSError) -> None:
+    logger.warning(f"Leaving out the folder {error.filename}: {error.strerror}")
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, e.g. "1 image", "2 images"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+# ---- splits ----
+
+
+def split_files(files: list[Path], source: Path, *, hold_many: bool = False) -> dict[str, list[Path]]:
+    """Sort files into splits by the names below `source`.
+
+    They are splits only if all of them are named so: `train-clean-100` and `dev-clean`, or `train.txt` and `test.txt`,
+    but not the classes `train`, `dog` and `rain`. Files without splits are all "train".
+
+    Args:
+        files: below `source`.
+        source: a folder, or the only file.
+        hold_many: whether a file holds many samples, so that its own name can be that of a split among other names.
+
+    Raises:
+        ValueError: names of splits are mixed with others, of files that hold many samples.
+
+    Example:
+        >>> files = [Path("data/train-0.csv"), Path("data/train-1.csv"), Path("data/dev.csv")]
+        >>> {split: len(files) for split, files in split_files(files, Path("data")).items()}
+        {'train': 2, 'dev': 1}
+    """
+    if files == [source]:
+        return {"train": files}
+    splits, others = named_splits(files, source)
+    if splits and not others:
+        return splits
+    tops = _tops(files, source)
+    if len(tops) == 1 and source / tops[0] not in files:  # a single folder, e.g. `data`
+        return split_files(files, source / tops[0], hold_many=hold_many)
+    _say_mixed(splits, others, source, hold_many)
+    return {"train": files}
+
+
+def _say_mixed(splits: dict[str, list[Path]], others: list[Path], source: Path, hold_many: bool) -> None:
+    """Say that names of splits stand among others, so that what they name is training data."""
+    named = {split: _tops(part, source) for split, part in splits.items()}
+    if not hold_many:  # a single photo may have any name
+        named = {split: [top for top in tops if (source / top).is_dir()] for split, tops in named.items()}
+    names = [top for tops in named.values() for top in tops]
+    if not names or (sum(map(bool, named.values())) == 1 and named.get("train")):
+        return
+    rest = _tops(others, source)
+    mixed = f"{source} holds {', '.join(names)}, which are names of splits, and {', '.join(rest[:5])}"
+    mixed += f"{', ...' if len(rest) > 5 else ''}, which are not"
+    advice = f"name one as the source, e.g. {source / names[0]}, or move what is no split elsewhere"
+    if hold_many and len(names) > 1:
+        raise ValueError(f"{mixed}: {advice}")
+    logger.warning(f"{mixed}: all are read as training data. If some are not, {advice}.")
+
+
+def _tops(files: Iterable[Path], source: Path) -> list[str]:
+    return sorted({file.relative_to(source).parts[0] for file in files})
+
+
+def split_tables(files: list[Path], source: Path) -> dict[str, list[Path]]:
+    """Like `split_files`, of tables: where some are named as splits, these are the splits, and others are left out."""
+    splits, others = named_splits(files, source)
+    if not splits or files == [source]:
+        return split_files(files, source)
+    if others:
+        shown = ", ".join(str(file.relative_to(source)) for file in others[:5])
+        logger.warning(
+            f"Leaving out {counted(len(others), 'table')} of {source} without the name of a split: {shown}"
+            f"{', ...' if len(others) > 5 else ''}. To read one, name it as the source."
+        )
+    return splits
+
+
+def named_splits(files: Iterable[Path], source: Path) -> tuple[dict[str, list[Path]], list[Path]]:
+    """Files by the split that their top name below `source` names, and those whose names no split."""
+    splits: dict[str, list[Path]] = {}
+    others = []
+    for file in files:
+        match = SPLIT_NAME.match(file.relative_to(source).parts[0]) if file != source else None
+        if match:
+            splits.setdefault(match[1], []).append(file)
+        else:
+            others.append(file)
+    return splits, others
+
+
+# ---- what else is there ----
+
+
+def without_companions(files: list[Path], found: list[Path], medium: Medium, source: Path) -> list[Path]:
+    """The files of a medium in a folder, less texts about a corpus; says what else is there and left out.
+
+    Raises:
+        ValueError: texts are outnumbered by images and recordings, so that the folder is no text corpus.
+    """
+    if medium.suffixes <= TEXT_SUFFIXES:
+        about = [file for file in files if ABOUT.match(file.name)]
+        if about and len(about) < len(files):
+            logger.warning(
+                f"Leaving out {', '.join(file.name for file in about)} of {source}: about the data, not data."
+            )
+            files = [file for file in files if file not in about]
+    others = Counter(
+        kind
+        for kind, suffixes in KINDS.items()
+        if suffixes.isdisjoint(medium.suffixes)
+        for file in found
+        if suffix_of(file) in suffixes
+    )
+    text = " and ".join(counted(number, kind) for kind, number in others.items())
+    if medium.suffixes <= TEXT_SUFFIXES and len(files) < others.total():
+        raise ValueError(
+            f"{source} holds {text}, but only {counted(len(files), 'text')} ({files[0].name}): it is no text corpus. "
+            "Name the file or folder with the texts alone"
+        )
+    if others.total() > len(files) or (others[UNREAD] and medium.suffixes == IMAGE_SUFFIXES):
+        logger.warning(f"Reading {counted(len(files), medium.noun)} of {source}, and leaving out {text}.")
+    return files
