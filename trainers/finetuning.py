@@ -75,6 +75,7 @@ def finetune(
     """
     output = Path(args.output_dir)
     check_output(output, resume=options.resume or bool(args.resume_from_checkpoint))
+    args.check_warmup()
     _check_options(options, args)
     with only_run_in(output, args.process_index == 0):
         return _finetune(options, args, config_changes, peft_changes, recipe)

@@ -81,10 +81,15 @@ def require_choice(options: Any, name: str, allowed: Collection[str]) -> None:
     """
     value = getattr(options, name)
     if value is not None and value not in allowed:
-        hint = did_you_mean(str(value), allowed)
-        hint = f" ({hint})" if hint else ""
-        one_of = "one of " if len(allowed) > 1 else ""
-        raise ValueError(f"--{name} is {value!r}{hint}, but must be {one_of}{', '.join(allowed)}")
+        raise ValueError(wrong_choice(f"--{name}", str(value), allowed))
+
+
+def wrong_choice(option: str, value: str, allowed: Collection[str]) -> str:
+    """Says that an option's word is none of those that are allowed."""
+    hint = did_you_mean(value, allowed)
+    hint = f" ({hint})" if hint else ""
+    one_of = "one of " if len(allowed) > 1 else ""
+    return f"{option} is {value!r}{hint}, but must be {one_of}{', '.join(allowed)}"
 
 
 def require_shares(options: Any, *names: str) -> None:

@@ -6,10 +6,11 @@ from typing import Any, NoReturn
 
 from transformers import HfArgumentParser
 
-from .option_checks import did_you_mean
+from .option_checks import did_you_mean, wrong_choice
 
 # argparse takes "-1" for a value, but "-1e-3" and "-inf" for options.
 NEGATIVE_NUMBER = re.compile(r"-((\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|inf|nan)$")
+WRONG_CHOICE = re.compile(r"argument (?P<option>--\w+): invalid choice: (?P<value>.*?) \(choose from (?P<words>.*)\)")
 
 
 class OptionParser(HfArgumentParser):
@@ -26,7 +27,12 @@ class OptionParser(HfArgumentParser):
         self._negative_number_matcher = NEGATIVE_NUMBER
 
     def error(self, message: str) -> NoReturn:
-        raise ValueError(re.sub(r"(--\w+)/--[\w-]+", r"", message))  # of two spellings, the first
+        message = re.sub(r"(--\w+)/--[\w-]+", r"\1", message)  # of two spellings, the first
+        wrong = WRONG_CHOICE.fullmatch(message)
+        if wrong:
+            words = [word.strip("' ") for word in wrong["words"].split(",")]
+            message = wrong_choice(wrong["option"], wrong["value"].strip("'"), words)
+        raise ValueError(message)
 
     def parse(self, argv: Sequence[str]) -> tuple[Any, ...]:
         """The dataclasses, and a namespace with the other arguments, if there are any.

@@ -45,6 +45,7 @@ def pretrain(
     """
     output = Path(args.output_dir)
     check_output(output, resume=options.resume or bool(args.resume_from_checkpoint))
+    args.check_warmup()
     with only_run_in(output, args.process_index == 0):
         _pretrain(options, args, recipe, config_changes)
 

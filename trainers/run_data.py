@@ -113,8 +113,3 @@ def say_what_differs(trainer: Data2VecTrainer, recipe: Recipe) -> None:
         batches = {name: None if args.max_batch_length else args.per_device_train_batch_size * steps}
     for name, part in recipe.modalities.items():
         say_other_batch(recipe.name, part, batches.get(name))
-    if args.max_steps > 0 and args.get_warmup_steps(args.max_steps) >= args.max_steps:
-        raise ValueError(
-            f"warmup_steps is {args.get_warmup_steps(args.max_steps)}, but the run ends at max_steps "
-            f"{args.max_steps}: lower warmup_steps, too"
-        )

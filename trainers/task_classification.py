@@ -202,9 +202,9 @@ class TextClassification(ClassificationTask):
                 raise ValueError(f"split {split!r}, {error}") from error
 
     def reader(self, dataset: datasets.Dataset, *, training: bool) -> SampleReader:
-        sentences = SentenceReader(
-            self.processor, self.column, self.options.pair_column, max_length(self.config, self.options)
-        )
+        pair = self.options.pair_column
+        length = max_length(self.config, self.options, self.processor.num_special_tokens_to_add(pair is not None))
+        sentences = SentenceReader(self.processor, self.column, pair, length)
         if self.labels is None:
             return Labelled(sentences, self._number)
         return self.labelled(dataset, sentences)
@@ -224,11 +224,16 @@ class TextClassification(ClassificationTask):
         return super().figures(predictions, labels)
 
 
-def max_length(config: Any, options: Any) -> int:
+def max_length(config: Any, options: Any, special_tokens: int) -> int:
     """Tokens that a text is cut at: the option, or what the model takes.
 
+    Args:
+        config: the model's.
+        options: of `data2vec finetune`.
+        special_tokens: that the tokenizer adds to a text, or to a pair.
+
     Raises:
-        ValueError: the option asks for more than the model takes.
+        ValueError: the option asks for more than the model takes, or leaves no room for text.
     """
     longest = getattr(config, "max_tokens", None)
     if longest is None:  # RoBERTa and its like count positions from the padding's id on
@@ -237,7 +242,11 @@ def max_length(config: Any, options: Any) -> int:
         longest = positions - offset
     asked = options.max_length
     if asked is not None and asked > longest:
-        raise ValueError(f"max_length is {asked}, but the model takes {longest} tokens: lower it")
+        raise ValueError(f"--max_length is {asked}, but the model takes {longest} tokens: lower it")
+    if asked is not None and asked <= special_tokens:
+        raise ValueError(
+            f"--max_length is {asked}, but the tokenizer's {special_tokens} special tokens fill it: raise it"
+        )
     return int(min(asked or 512, longest))
 
 

@@ -83,7 +83,7 @@ class TokenClassification(Task):
             )
 
     def reader(self, dataset: datasets.Dataset, *, training: bool) -> SampleReader:
-        length = max_length(self.config, self.options)
+        length = max_length(self.config, self.options, self.processor.num_special_tokens_to_add())
         return WordReader(self.processor, self.column, self.labels.reader(dataset, self.label_column), length)
 
     def collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:

@@ -59,6 +59,18 @@ class RunArguments(TrainingArguments):
         if self.device.type == "cpu":
             self.dataloader_pin_memory = False  # there is no other memory to copy to; torch warns otherwise
 
+    def check_warmup(self) -> None:
+        """Require that a run of `max_steps` does not end within its warm-up.
+
+        Raises:
+            ValueError: it does, so that the learning rate would never be reached.
+        """
+        warmup = self.get_warmup_steps(self.max_steps) if self.warmup_steps >= 1 else 0  # below 1, it is a share
+        if self.tri_stage is None and 0 < self.max_steps <= warmup:
+            raise ValueError(
+                f"warmup_steps is {warmup}, but the run ends at max_steps {self.max_steps}: lower warmup_steps, too"
+            )
+
     def _check_values(self) -> None:
         """Refuse values without meaning, which transformers takes: it would train nothing, or fail later."""
         batches = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
