@@ -85,7 +85,7 @@ def test_tokenizers_of_other_kinds(tmp_path, tokenizer):
     AutoTokenizer.from_pretrained(tokenizer).save_pretrained(tmp_path / "bpe")
     with pytest.raises(ValueError, match="but ctc needs a Wav2Vec2CTCTokenizer"):
         load_letters(str(tmp_path / "bpe"))
-    with pytest.raises(ValueError, match=r"missing' can't be loaded: name a folder with vocab.json"):
+    with pytest.raises(ValueError, match=r"missing' can't be loaded: name a folder with tokenizer_config.json and"):
         load_letters(str(tmp_path / "missing"))
 
 

@@ -14,6 +14,7 @@ import modeling_data2vec
 from .freezing import in_encoder
 from .layer_decay import LAYER, POSITIONS
 from .model_folders import loading
+from .option_checks import wrong_choice
 from .quiet import errors_only
 from .recipe_parts import check_keys
 
@@ -50,7 +51,7 @@ def with_adapter(
         ['classifier', 'data2vec2_vision', 'fc_norm']
     """
     if kind not in KINDS:
-        raise ValueError(f"peft is {kind!r}, but must be one of {', '.join(sorted(KINDS))}")
+        raise ValueError(wrong_choice("--peft", kind, sorted(KINDS)))
     config_class: Any = KINDS[kind]
     values = {"target_modules": _within_layers(linear_layers(model)), "modules_to_save": head_modules(model, fresh)}
     known = set(config_class.__dataclass_fields__)

@@ -1,6 +1,7 @@
 """Errors of other libraries, in one line that says what to do; how commands end after them."""
 
 import errno
+import re
 import zipfile
 from pickle import UnpicklingError
 
@@ -31,6 +32,10 @@ def first_line(error: BaseException) -> str:
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     said = getattr(error, "server_message", None)
     return f"{line} ({said})" if said and said not in line else line
+
+
+# What huggingface_hub says before a config's own message.
+VALIDATOR = re.compile(r"(Class validation error for validator|Validation error for field) '\w+': \w+: ")
 
 
 def in_one_line(error: BaseException) -> tuple[str, int] | None:
@@ -66,7 +71,7 @@ def in_one_line(error: BaseException) -> tuple[str, int] | None:
 
 
 def _whole(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return VALIDATOR.sub("", " ".join(str(error).split())) or type(error).__name__
 
 
 def _of_data(error: BaseException) -> str:

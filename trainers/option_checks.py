@@ -7,18 +7,25 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 LICENSE = re.compile(r"[a-z0-9]+([.+-][a-z0-9]+)*")  # as the Hub spells them
+LICENSES = (  # the most frequent ones, as hints; any other is taken, too
+    *("mit", "apache-2.0", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0"),
+    *("gpl-3.0", "lgpl-3.0", "openrail", "other", "unknown"),
+)
 LARGEST_SEED = 2**32 - 1  # numpy's
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # of a file or folder, without separators
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:
-    """A question with the word of a list that is closest to a mistyped one; empty if none is close.
+    """A question with the word that was probably meant by a mistyped or shortened one; empty if there is none.
 
     Example:
-        >>> did_you_mean("cosin", ["linear", "cosine"]), did_you_mean("x", ["linear"])
+        >>> did_you_mean("cosien", ["linear", "cosine"]), did_you_mean("x", ["linear"])
         ('did you mean cosine?', '')
     """
-    close = difflib.get_close_matches(word, list(words), n=1)
+    words = list(words)
+    close = difflib.get_close_matches(word, words, n=1, cutoff=0.8)
+    close = close or [other for other in words if other.startswith(word)]
+    close = close or difflib.get_close_matches(word, words, n=1, cutoff=0.7)
     return f"did you mean {close[0]}?" if close else ""
 
 
@@ -116,8 +123,8 @@ def require_license(options: Any) -> None:
     """
     value = options.license
     if value is not None and not LICENSE.fullmatch(value):
-        spelled = re.sub(r"[\s_]+", "-", value.strip().lower())
-        hint = f" (did you mean {spelled}?)" if LICENSE.fullmatch(spelled) else ""
+        hint = did_you_mean(re.sub(r"[\s_]+", "-", value.strip().lower()), LICENSES) if value.strip() else ""
+        hint = f" ({hint})" if hint else ""
         raise ValueError(
             f"--license is {value!r}{hint}, but must be the Hub's short name of a licence, in small letters: mit, "
             "apache-2.0, cc-by-nc-4.0, other, ..."

@@ -8,6 +8,7 @@ import torch
 from modeling_data2vec.fairseq_tasks import CTC, IMAGE_CLASSES, task_config
 from modeling_data2vec.hub_configs import ROOT, recipe_names
 
+from .option_checks import did_you_mean
 from .recipes import Recipe, load_recipe
 from .yaml_files import read_yaml
 
@@ -72,7 +73,9 @@ def published_model(name: str) -> PublishedModel:
     """
     models = {model.name: model for model in published_models()}
     if name not in models:
-        raise ValueError(f"no published weights are called {name!r}: choose one of {', '.join(models)}")
+        hint = did_you_mean(name, models)
+        hint = f"{hint} Choose" if hint else "choose"
+        raise ValueError(f"no published weights are called {name!r}: {hint} one of {', '.join(models)}")
     return models[name]
 
 

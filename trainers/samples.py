@@ -12,9 +12,10 @@ import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from transformers.utils import logging
 
-from .labels import as_whole_numbers
+from .label_checks import require_labels
+from .labels import as_whole_numbers, is_list, label_values
 from .source_files import LABEL_COLUMNS
-from .sources import find_column
+from .sources import column_types, find_column
 
 logger = logging.get_logger(__name__)
 
@@ -189,7 +190,7 @@ def read_labelled(
         a warning.
 
     Raises:
-        ValueError: there is no label column, or nothing can be read.
+        ValueError: there is no label column, a row has no label or several, or nothing can be read.
     """
     label_column = find_column(
         dataset,
@@ -201,6 +202,12 @@ def read_labelled(
         advice="name one with label_column",
         reason="probes need labels",
     )
+    if is_list(column_types(dataset)[label_column]):
+        raise ValueError(f"column {label_column!r} of {source} holds lists, but probes learn one class a row")
+    try:
+        require_labels(label_values(dataset.with_format(None), label_column), label_column)
+    except ValueError as error:
+        raise ValueError(f"{source}, split {split!r}, {error}") from error
     if limit is not None and limit < len(dataset):
         dataset = dataset.select(np.sort(np.random.default_rng(0).permutation(len(dataset))[:limit]))
     samples, labels = [], []

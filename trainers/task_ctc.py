@@ -76,8 +76,8 @@ def load_letters(name: str) -> Wav2Vec2CTCTokenizer:
             tokenizer = Wav2Vec2CTCTokenizer.from_pretrained(name)
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise ValueError(
-                f"--tokenizer {name!r} can't be loaded: name a folder with vocab.json, or a Hub id "
-                f"({(str(error).splitlines() or [type(error).__name__])[0]})"
+                f"--tokenizer {name!r} can't be loaded: name a folder with tokenizer_config.json and vocab.json, or a "
+                "Hub id"
             ) from error
     if not isinstance(tokenizer, Wav2Vec2CTCTokenizer):
         raise ValueError(
