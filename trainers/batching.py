@@ -64,8 +64,8 @@ class FixedBatchSampler(EpochBatches):
         super().__init__(num_samples // batch_size, **options)
         if not len(self):
             raise ValueError(
-                f"{num_samples} samples make fewer batches of {batch_size} than there are processes "
-                f"({self.num_processes}): choose smaller batches, or more data"
+                f"{num_samples} samples make {num_samples // batch_size} batch(es) of {batch_size}, but each of "
+                f"{self.num_processes} process(es) needs one: choose smaller batches, or more data"
             )
         self.num_samples, self.batch_size = num_samples, batch_size
 
@@ -103,8 +103,8 @@ class LengthBatchSampler(EpochBatches):
         super().__init__(len(self._starts), **options)
         if not len(self):
             raise ValueError(
-                f"{len(self.lengths)} samples make fewer batches of length {max_batch_length} than there are processes "
-                f"({self.num_processes}): lower max_batch_length"
+                f"{len(self.lengths)} samples make {len(self._starts)} batch(es) of length {max_batch_length}, but "
+                f"each of {self.num_processes} process(es) needs one: lower max_batch_length"
             )
 
     def draw(self, rng: np.random.Generator) -> list[list[int]]:

@@ -15,7 +15,6 @@ from .finetuning_options import TASKS, FinetuneOptions
 from .finetuning_trainer import FinetuneTrainer
 from .freezing import freeze, in_encoder
 from .holding_out import hold_out
-from .metrics import greater_is_better
 from .model_folders import loading
 from .output_checks import check_output
 from .quiet import errors_only
@@ -99,7 +98,7 @@ def _finetune(
     task.fit(splits["train"])
     for role, split in splits.items():
         task.check(split, role)
-    _fit_arguments(args, task, splits)
+    args.fit_to_data(task, evaluates="validation" in splits)
     model, fresh = _model(options.model, task)
     if options.peft is not None:
         from .adapters import with_adapter  # peft takes long to import
@@ -125,7 +124,11 @@ def _finetune(
         "task": options.task,
     }
     trainer.push_at_end = False
-    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint or options.resume)
+    checkpoint = trainer.checkpoint_of(args.resume_from_checkpoint or options.resume)
+    plan = trainer.plan()
+    if trainer.is_world_process_zero():
+        print(f"Training on {plan}.")
+    trainer.train(resume_from_checkpoint=checkpoint)
     return _finish(trainer, options, samples)
 
 
@@ -190,16 +193,6 @@ def _splits(options: FinetuneOptions, task: Task, args: FinetuneArguments) -> di
         if source or split:
             splits[role] = task.open(source or options.dataset, split or "train")
     return splits
-
-
-def _fit_arguments(args: FinetuneArguments, task: Task, splits: dict[str, Any]) -> None:
-    if "validation" not in splits:
-        if args.patience is not None:
-            raise ValueError("--patience needs data to evaluate on: name an --eval_split or an --eval_fraction")
-        args.eval_strategy, args.load_best_model_at_end = type(args.eval_strategy)("no"), False
-    if args.metric_for_best_model is None:
-        args.metric_for_best_model = task.metric
-    args.greater_is_better = greater_is_better(args.metric_for_best_model)
 
 
 def _model(name: str, task: Task) -> tuple[Any, list[str]]:

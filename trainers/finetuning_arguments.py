@@ -1,10 +1,16 @@
 """TrainingArguments with the defaults of fine-tuning, and with what makes it good."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
+from transformers.utils import logging
+
+from .metrics import greater_is_better
 from .option_checks import require_range
 from .randaugment import RandAugment
 from .training_arguments import RunArguments
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass
@@ -64,11 +70,12 @@ class FinetuneArguments(RunArguments):
     horizontal_flip: bool = field(default=False, metadata={"help": "Images: flip every second one."})
 
     def __post_init__(self) -> None:
-        chosen: str | None = self.metric_for_best_model
-        if "no" in (self.eval_strategy, self.save_strategy):
-            self.load_best_model_at_end = False  # there is no best one to load
+        # transformers would take the loss, and judge how checkpoints and evaluations go together before there are data:
+        # `fit_to_data` does.
+        chosen = self.metric_for_best_model, self.greater_is_better, self.load_best_model_at_end
+        self.load_best_model_at_end = False
         super().__post_init__()
-        self.metric_for_best_model: str | None = chosen  # transformers would take the loss; the task knows better
+        self.metric_for_best_model, self.greater_is_better, self.load_best_model_at_end = chosen
         self.label_names = ["labels"]
         require_range(self, "layer_decay", above=0, high=1)
         require_range(self, "mix_prob", "mix_switch_prob", "erasing", low=0, high=1)
@@ -79,3 +86,60 @@ class FinetuneArguments(RunArguments):
             raise ValueError(f"crop_scale is {self.crop_scale}, but must be two shares, the smallest and the largest")
         if self.rand_augment is not None:
             RandAugment.from_text(self.rand_augment)  # names what is wrong with it
+
+    def fit_to_data(self, task: Any, *, evaluates: bool) -> None:
+        """Decide what evaluations and checkpoints are for: without data to evaluate on there is no best checkpoint.
+
+        Args:
+            task: the `Task`, which names its figures.
+            evaluates: whether there are data to evaluate on.
+
+        Raises:
+            ValueError: an option needs an evaluation that the run doesn't have, or there is no such figure.
+        """
+        if not evaluates:
+            self._check_nothing_needs("data to evaluate on: name an --eval_split or an --eval_fraction")
+            self.eval_strategy, self.load_best_model_at_end = type(self.eval_strategy)("no"), False
+        elif self.eval_strategy == "no":
+            self._check_nothing_needs("evaluations, but --eval_strategy is no: choose epoch or steps")
+            self.load_best_model_at_end = False
+        if self.load_best_model_at_end and self.save_strategy == "no":
+            logger.warning("save_strategy is no, so the last weights are saved, not those of the best checkpoint.")
+            self.load_best_model_at_end = False
+        if self.load_best_model_at_end and self.save_strategy != "best":
+            self._check_checkpoints_are_evaluated()
+        name = task.metric if self.metric_for_best_model is None else self.metric_for_best_model
+        known = ("loss", *task.figure_names())
+        if name.removeprefix("eval_") not in known:
+            raise ValueError(f"metric_for_best_model is {name!r}, but must be one of {', '.join(known)}")
+        self.metric_for_best_model = name
+        if self.greater_is_better is None:
+            self.greater_is_better = greater_is_better(name)
+
+    def _check_nothing_needs(self, needed: str) -> None:
+        asking = {
+            "patience": self.patience is not None,
+            "save_strategy best": self.save_strategy == "best",
+            "eval_strategy steps": self.eval_strategy == "steps",
+            "eval_on_start": self.eval_on_start,
+        }
+        for option, given in asking.items():
+            if given:
+                raise ValueError(f"--{option} needs {needed}")
+
+    def _check_checkpoints_are_evaluated(self) -> None:
+        saves, evaluations = (getattr(one, "value", one) for one in (self.save_strategy, self.eval_strategy))
+        otherwise = "or keep the last weights with --load_best_model_at_end false"
+        if saves != evaluations:
+            raise ValueError(
+                f"save_strategy is {saves} and eval_strategy {evaluations}, but the best checkpoint is one that was "
+                f"evaluated: add --eval_strategy {saves}, {otherwise}"
+            )
+        if saves == "steps":
+            save, evaluate = self.save_steps, self.eval_steps
+            times = save / evaluate
+            if (save < 1) != (evaluate < 1) or times < 1 or abs(times - round(times)) > 1e-6:
+                raise ValueError(
+                    f"save_steps is {save:g} and eval_steps {evaluate:g}, but the best checkpoint is one that was "
+                    f"evaluated: add --eval_steps {save:g}, {otherwise}"
+                )

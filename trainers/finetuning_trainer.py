@@ -46,6 +46,20 @@ class FinetuneTrainer(RunTrainer):
         if args.patience is not None:
             self.add_callback(EarlyStoppingCallback(early_stopping_patience=args.patience))
 
+    def has_stopped(self) -> bool:
+        """Whether patience had run out at the checkpoint that the run goes on from."""
+        return any(one.early_stopping_patience_counter >= one.early_stopping_patience for one in self._patience())
+
+    def _patience(self) -> list[EarlyStoppingCallback]:
+        return [one for one in self.callback_handler.callbacks if isinstance(one, EarlyStoppingCallback)]
+
+    def _init_training_state(self, *arguments: Any, **kwargs: Any) -> tuple[int, int]:
+        progress = super()._init_training_state(*arguments, **kwargs)
+        kept = self.state.stateful_callbacks.get(EarlyStoppingCallback.__name__, {}).get("attributes", {})
+        for callback in self._patience():
+            callback.early_stopping_patience_counter = kept.get("early_stopping_patience_counter", 0)
+        return progress
+
     @property
     def encoder(self) -> str:
         """The encoder's name within the model."""

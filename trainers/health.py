@@ -188,7 +188,8 @@ def _findings(entries: Sequence[Mapping[str, float]], recent: Sequence[Mapping[s
     """What all recent entries show to be wrong, in words."""
     first, last = entries[0], recent[-1]
     findings = []
-    ratios = [entry["regression_loss"] / entry["constant_loss"] for entry in recent]
+    # Constant targets leave a constant predictor without any loss.
+    ratios = [entry["regression_loss"] / max(entry["constant_loss"], 1e-12) for entry in recent]
     if min(ratios) > MAX_LOSS_TO_CONSTANT and ratios[-1] >= ratios[0]:
         findings.append(
             f"the loss has diverged: regression_loss {last['regression_loss']:.3g} is more than "

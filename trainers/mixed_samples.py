@@ -116,6 +116,21 @@ class MixedSamples(Dataset):
         """Names of the samples of all modalities that could not be read so far."""
         return [line for source in self.sources.values() for line in source.samples.unreadable()]
 
+    def batches(self, share: Mapping[str, int]) -> dict[str, EpochBatches]:
+        """Batches of those modalities that don't come as a stream; `share` as of `loader`.
+
+        Raises:
+            ValueError: one has too few samples for a batch.
+        """
+        batches = {}
+        for name, source in self.sources.items():
+            if isinstance(source.samples, PretrainingSamples):
+                try:
+                    batches[name] = source.batches(**share)
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from error
+        return batches
+
     def loader(self, order: MixingOrder, share: Mapping[str, int], **options: Any) -> DataLoader:
         """A loader of micro-batches, each of one modality, in an order.
 
@@ -124,6 +139,7 @@ class MixedSamples(Dataset):
             share: `seed`, `num_processes` and `process`, as of `EpochBatches`.
             options: further ones of `DataLoader`: a `collate_fn` that takes samples of any modality, and so on.
         """
+        self.batches(share)  # says now, not in a worker, where there are too few samples
         if self.streamed:
             return DataLoader(MixedStream(self, order, share), batch_size=None, **options)
         return DataLoader(self, batch_sampler=MixBatchSampler(self, order, share), **options)
@@ -137,7 +153,7 @@ class MixBatchSampler(Sampler[list[Place]]):
 
     def __init__(self, mix: MixedSamples, order: MixingOrder, share: Mapping[str, int]) -> None:
         self.order, self.epoch = order, 0
-        self.batches = {name: source.batches(**share) for name, source in mix.sources.items()}
+        self.batches = mix.batches(share)
         self.steps = order.steps_to_see({name: len(batches) for name, batches in self.batches.items()})
 
     def set_epoch(self, epoch: int) -> None:

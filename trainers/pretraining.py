@@ -72,13 +72,17 @@ def _pretrain(
         "recipe": {"name": recipe.name, "source": recipe.source},
     }
     trainer.push_at_end = False  # there is more to say in the card
+    checkpoint = trainer.checkpoint_of(args.resume_from_checkpoint or options.resume)
+    plan = trainer.plan()
+    if trainer.is_world_process_zero():
+        print(f"Training on {plan}.")
     if options.probe_steps:
         _add_probes(trainer, parts, options.probe_steps)
     if trainer.is_world_process_zero():
         for part in parts.values():
             part.draw_masks(model, output)
     try:
-        trainer.train(resume_from_checkpoint=args.resume_from_checkpoint or options.resume)
+        trainer.train(resume_from_checkpoint=checkpoint)
         trainer.save_locally()
     finally:
         if trainer.is_world_process_zero():

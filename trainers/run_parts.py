@@ -88,11 +88,18 @@ class RunPart:
         return path.with_stem(f"{path.stem}_{self.label}") if self.label else path
 
     def examples(self, count: int) -> list[Tensor]:
-        """The first samples that can be read, without augmentation: unbatched inputs."""
+        """The first samples that can be read, without augmentation: unbatched inputs.
+
+        Raises:
+            ValueError: there is none.
+        """
         samples = self.samples
         whole = type(samples)(samples.dataset, samples.reader, augment=False)
         stream = iter(whole) if isinstance(whole, StreamedSamples) else map(whole.__getitem__, range(len(whole)))
-        return [sample[INPUT_OF_MODALITY[self.modality]] for sample in islice(stream, count)]
+        found = [sample[INPUT_OF_MODALITY[self.modality]] for sample in islice(stream, count)]
+        if not found:
+            raise ValueError(f"{self.source} has no {samples.reader.noun} that can be read")
+        return found
 
     # ---- pictures ----
 

@@ -13,7 +13,7 @@ from transformers.trainer_utils import get_last_checkpoint, has_length
 
 from .batching import LengthBatchSampler
 from .callbacks import EpochCallback
-from .hub_trainer import HubTrainer
+from .resuming_trainer import ResumingTrainer
 from .run_lock import only_run_in
 from .schedules import tri_stage
 from .training_arguments import RunArguments
@@ -26,8 +26,8 @@ from .writing import (
 )
 
 
-class RunTrainer(HubTrainer):
-    """`HubTrainer` with `RunArguments`.
+class RunTrainer(ResumingTrainer):
+    """`ResumingTrainer` with `RunArguments`.
 
     A checkpoint appears under its name only when it is complete, so that a run killed at any time, or a full disk,
     leaves the last one loadable.
@@ -52,15 +52,12 @@ class RunTrainer(HubTrainer):
         self._staging: Path | None = None
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
-        """Train; `resume_from_checkpoint=True` goes on from the last complete checkpoint, if there is one.
+        """As `ResumingTrainer`'s, with the folder to itself.
 
         Raises:
             ValueError: another run writes to the folder.
         """
-        folder = Path(self.args.output_dir)
-        with only_run_in(folder, self.args.process_index == 0):
-            if resume_from_checkpoint is True:
-                resume_from_checkpoint = get_last_checkpoint(folder) if folder.is_dir() else None
+        with only_run_in(Path(self.args.output_dir), self.args.process_index == 0):
             return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     # ---- batches, schedule, weight decay ----

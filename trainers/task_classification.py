@@ -87,6 +87,10 @@ class ClassificationTask(Task):
     def figures(self, predictions: Any, labels: np.ndarray) -> dict[str, float]:
         return classification_metrics(predictions, labels, self.config.num_labels)
 
+    def figure_names(self) -> tuple[str, ...]:
+        of_two = ("f1", "accuracy_f1") if self.config.num_labels == 2 else ()
+        return ("accuracy", "f1_macro", "matthews", *of_two)
+
 
 class ImageClassification(ClassificationTask):
     """One class for each image."""
@@ -222,6 +226,11 @@ class TextClassification(ClassificationTask):
         if self.labels is None:
             return regression_metrics(predictions, labels)
         return super().figures(predictions, labels)
+
+    def figure_names(self) -> tuple[str, ...]:
+        if self.labels is None:
+            return ("pearson", "spearman", "pearson_spearman", "mse")
+        return super().figure_names()
 
 
 def max_length(config: Any, options: Any, special_tokens: int) -> int:

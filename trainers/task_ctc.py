@@ -278,6 +278,9 @@ class CTC(Task):
         transcripts = self.tokenizer.batch_decode(said, group_tokens=False)
         return transcript_metrics(self.tokenizer.batch_decode(heard), transcripts)
 
+    def figure_names(self) -> tuple[str, ...]:
+        return ("wer", "cer")
+
 
 class TranscriptReader:
     """Makes `input_values` of a clip and `labels`, the numbers of its letters.

@@ -84,6 +84,9 @@ class SemanticSegmentation(Task):
     def figures(self, predictions: Any, labels: np.ndarray) -> dict[str, float]:
         return segmentation_metrics(predictions.sum(0))
 
+    def figure_names(self) -> tuple[str, ...]:
+        return ("miou", "pixel_accuracy")
+
 
 def class_map(value: Any) -> np.ndarray:
     """Classes [H, W] of what a data set holds; 255 does not count."""

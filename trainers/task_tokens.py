@@ -92,6 +92,9 @@ class TokenClassification(Task):
     def figures(self, predictions: Any, labels: np.ndarray) -> dict[str, float]:
         return token_metrics(predictions, labels, self.labels.names)
 
+    def figure_names(self) -> tuple[str, ...]:
+        return ("accuracy", "f1", "f1_macro")
+
 
 class WordReader:
     """Makes a tokenizer's outputs of an example's words, and `labels`: the word's class at its first token, else -100.

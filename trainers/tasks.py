@@ -94,6 +94,10 @@ class Task:
         """Figures of all predictions of a split."""
         raise NotImplementedError
 
+    def figure_names(self) -> tuple[str, ...]:
+        """Names of what `figures` gives; known after `fit`."""
+        raise NotImplementedError
+
     # ---- what all share ----
 
     def __call__(self, prediction: EvalPrediction) -> dict[str, float]:

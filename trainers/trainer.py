@@ -6,16 +6,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, ProgressCallback
+from transformers import PrinterCallback, ProgressCallback, TrainerControl
 
 from .callbacks import EMATeacherCallback, HealthCallback, HealthProgressCallback
 from .gradient_cosine import GradientCosine
 from .health import CollapseError
-from .mixed_samples import MixCollator, MixedSamples
+from .mixed_samples import MixCollator, MixedSamples, Source
 from .modality_logs import ModalityFigures
 from .modality_names import config_of, loss_weight_of, modality_of
 from .modality_order import MixingOrder
 from .run_trainer import RunTrainer
+from .samples import StreamedSamples
 from .step_loss import StepLoss, has_loss
 from .training_arguments import Data2VecTrainingArguments
 
@@ -70,6 +71,12 @@ class Data2VecTrainer(RunTrainer):
     def own_loader(self) -> DataLoader | None:
         """A loader of a mix, or what fine-tuning has as well."""
         mix, args = self.train_dataset, self.args
+        if isinstance(mix, StreamedSamples):
+            # As a mix of one, a stream begins again where it ends, and a resumed run finds its place in each epoch.
+            (name,) = self._figures.names
+            order = MixingOrder({name: 1}, args.gradient_accumulation_steps)
+            alone = MixedSamples({name: Source(mix, args.train_batch_size)})
+            return alone.loader(order, self.share_of_process(), **self.loader_options())
         if not isinstance(mix, MixedSamples):
             return super().own_loader()
         for name in mix.sources:
@@ -106,6 +113,11 @@ class Data2VecTrainer(RunTrainer):
             raise CollapseError(self.health_callback.diagnosis)
         self.after_training()
         return result
+
+    def has_stopped(self) -> bool:
+        """Whether the log that the run goes on with is that of a collapsed one, which must stop."""
+        self.health_callback.on_log(self.args, self.state, TrainerControl())
+        return bool(self.health_callback.diagnosis) and self.args.stop_on_collapse
 
     # ---- an optimizer step ----
 
