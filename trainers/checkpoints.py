@@ -9,6 +9,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from transformers.trainer_utils import get_last_checkpoint, sort_checkpoints
 
+from .one_line import first_line
+
 STATE_FILE = "trainer_state.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")
 # What says nothing about the model, or is filled in while it trains.
@@ -37,9 +39,8 @@ def check_files(checkpoint: Path) -> None:
     for file in sorted(checkpoint.iterdir()):
         try:
             _read(file)
-        except (OSError, ValueError, SafetensorError, zipfile.BadZipFile, EOFError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ValueError(f"{file} is damaged ({reason}): {_advice(checkpoint)}") from error
+        except (OSError, ValueError, RecursionError, SafetensorError, zipfile.BadZipFile, EOFError) as error:
+            raise ValueError(f"{file} is damaged ({first_line(error)}): {_advice(checkpoint)}") from error
 
 
 def _read(file: Path) -> None:
