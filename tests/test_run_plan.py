@@ -103,7 +103,7 @@ def recipe(name: str) -> list[str]:
         (["--max_steps", "2", "--per_device_train_batch_size", "3000"], "1,297 images, but a batch of 3000 takes 3000"),
         (["--max_steps", "0"], "max_steps is 0, but must be at least 1"),
         (["--max_steps", "-7"], "max_steps is -7"),
-        (["--max_steps", "-1", "--num_train_epochs", "0"], "num_train_epochs is 0, but must be a number above 0"),
+        (["--max_steps", "-1", "--num_train_epochs", "0"], "num_train_epochs is 0.0, but must be above 0"),
         (["--max_steps", "-1", "--num_train_epochs", "-2"], "num_train_epochs is -2"),
         (["--max_steps", "-1", "--num_train_epochs", "nan"], "num_train_epochs is nan"),
         (["--max_steps", "2", "--gradient_accumulation_steps", "-1"], "gradient_accumulation_steps is -1"),

@@ -13,10 +13,12 @@ from .one_line import first_line
 
 STATE_FILE = "trainer_state.json"
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")
-# What says nothing about the model, or is filled in while it trains.
-NOT_COMPARED = ("transformers_version", "dtype", "problem_type", "pad_token_id", "bos_token_id", "eos_token_id")
-# A longer run wants another schedule of the teacher.
-NOT_COMPARED += ("ema_decay", "ema_end_decay", "ema_anneal_end_step")
+NOT_COMPARED = (
+    # What says nothing about the model, or is filled in while it trains.
+    *("transformers_version", "dtype", "problem_type", "pad_token_id", "bos_token_id", "eos_token_id"),
+    # A longer run wants another schedule of the teacher.
+    *("ema_decay", "ema_end_decay", "ema_anneal_end_step"),
+)
 
 
 def last_checkpoint(output: Path) -> Path | None:

@@ -72,10 +72,13 @@ class FinetuneArguments(RunArguments):
     def __post_init__(self) -> None:
         # transformers would take the loss, and judge how checkpoints and evaluations go together before there are data:
         # `fit_to_data` does.
-        chosen = self.metric_for_best_model, self.greater_is_better, self.load_best_model_at_end
+        names = ("metric_for_best_model", "greater_is_better", "load_best_model_at_end")
+        metric, greater, best = (getattr(self, name) for name in names)
         self.load_best_model_at_end = False
         super().__post_init__()
-        self.metric_for_best_model, self.greater_is_better, self.load_best_model_at_end = chosen
+        self.metric_for_best_model: str | None = metric
+        self.greater_is_better: bool | None = greater
+        self.load_best_model_at_end = best
         self.label_names = ["labels"]
         require_range(self, "layer_decay", above=0, high=1)
         require_range(self, "mix_prob", "mix_switch_prob", "erasing", low=0, high=1)

@@ -45,7 +45,7 @@ class ResumingTrainer(HubTrainer):
         """
         return run_plan(self)
 
-    def checkpoint_of(self, resume: str | bool | None) -> Path | None:
+    def checkpoint_of(self, resume: str | bool | None) -> str | None:
         """The checkpoint to go on from, which must be whole and of this run; `train` takes it.
 
         Args:
@@ -68,7 +68,7 @@ class ResumingTrainer(HubTrainer):
         check_same_model(checkpoint, self.accelerator.unwrap_model(self.model))
         kept = read_state(checkpoint).get("stateful_callbacks", {}).get(RunSettings.__name__, {}).get("args", {})
         check_same_run(checkpoint, kept, self._settings())
-        return checkpoint
+        return str(checkpoint)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
         """Train; `resume_from_checkpoint=True` goes on from the last complete checkpoint, if there is one.
@@ -78,10 +78,11 @@ class ResumingTrainer(HubTrainer):
                 before the run did.
         """
         self.plan()
-        self._resumed = self.checkpoint_of(resume_from_checkpoint)
+        checkpoint = self.checkpoint_of(resume_from_checkpoint)
+        self._resumed = Path(checkpoint) if checkpoint else None
         if not any(isinstance(callback, RunSettings) for callback in self.callback_handler.callbacks):
             self.add_callback(RunSettings(**self._settings()))
-        result = super().train(resume_from_checkpoint=str(self._resumed) if self._resumed else None, **kwargs)
+        result = super().train(resume_from_checkpoint=checkpoint, **kwargs)
         made, wanted = self.state.global_step, self.state.max_steps
         if not made or (made < wanted and not self.control.should_training_stop):
             raise ValueError(f"the run ended after {made} of {wanted} steps: the data hold fewer samples than they say")
@@ -94,8 +95,10 @@ class ResumingTrainer(HubTrainer):
     def _settings(self) -> dict[str, Any]:
         """What a resumed run can't change: the order of the data, and what the optimizer's state holds."""
         args, dataset = self.args, self.train_dataset
-        names = ("seed", "data_seed", "max_batch_length", "dataloader_drop_last", "mixing")
-        names += ("learning_rate", "weight_decay", "adam_beta1", "adam_beta2")
+        names = [
+            *("seed", "data_seed", "max_batch_length", "dataloader_drop_last", "mixing"),
+            *("learning_rate", "weight_decay", "adam_beta1", "adam_beta2"),
+        ]
         settings = {name: getattr(args, name, None) for name in names}
         settings["optim"] = getattr(args.optim, "value", args.optim)
         settings["global_batch"] = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
@@ -169,10 +172,10 @@ class ResumingTrainer(HubTrainer):
         there = _checkpoints(resumed.parent) | _checkpoints(output)
         lost = state.best_global_step
         if lost not in there:
-            name, sign = self._name_of_metric(), 1 if self.args.greater_is_better else -1
+            name, sign = self._name_of_metric() or "", 1 if self.args.greater_is_better else -1
             left = [entry for entry in state.log_history if entry.get("step") in there and name in entry]
             left = [entry for entry in left if not math.isnan(entry[name])]
-            best = max(left, key=lambda entry: (sign * entry[name], -_loss(entry)), default={})
+            best: dict[str, Any] = max(left, key=lambda entry: (sign * entry[name], -_loss(entry)), default={})
             state.best_global_step, state.best_metric = best.get("step"), best.get(name)
             instead = (
                 f"checkpoint-{best['step']} is the best that is left" if best else "the next evaluation is the best"
