@@ -326,8 +326,8 @@ def _fine_tuned(
     config = fine_tuned_config(pretraining, task, model, head, state)
     if config.model_type == "data2vec-vision":
         logger.warning(
-            "fairseq's class for images of data2vec 1.0 left the first patch out of the mean before the classifier; here, "
-            "as in the code of the released checkpoints, all patches count, which changes the logits "
+            "fairseq's class for images of data2vec 1.0 left the first patch out of the mean before the classifier; "
+            "here, as in the code of the released checkpoints, all patches count, which changes the logits "
             "(docs/differences.md)."
         )
         head = {name.replace("fc_norm.", POOLER_NORM): value for name, value in head.items()}

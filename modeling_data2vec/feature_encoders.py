@@ -22,7 +22,7 @@ from .initial_weights import init_as_pytorch
 from .positions import alibi_bias, sincos_positions_2d
 from .raw_inputs import check_images, check_tokens, check_waveforms
 from .spec_augment import random_keys, spec_augment
-from .trunk import Data2Vec2Layer
+from .trunk import Data2Vec2Layer, trainable_input
 
 
 class FeatureEncoder(nn.Module):
@@ -131,7 +131,7 @@ class FeatureEncoder(nn.Module):
         for layer, attention_mask in zip(self.prenet, attention_masks, strict=False):
             if layerdrop > 0.0 and float(torch.rand(())) < layerdrop:
                 continue
-            hidden_states, _ = layer(hidden_states, attention_mask, **kwargs)
+            hidden_states, _ = layer(trainable_input(layer, hidden_states), attention_mask, **kwargs)
         return hidden_states, attention_masks[len(self.prenet) :]
 
     def coordinates(self, ids: Tensor, grid: tuple[int, ...]) -> Tensor:

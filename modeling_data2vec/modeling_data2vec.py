@@ -27,6 +27,10 @@ from .student_teacher import Data2Vec2StudentTeacher
 from .trunk import Data2Vec2Attention, Data2Vec2Layer, Data2Vec2Trunk, Weights
 
 
+def _require_gradients(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+    output.requires_grad_()
+
+
 def recorded_layers() -> OutputRecorder:
     """Where transformers finds hidden states: it counts the prenet's layers, too, so that -1 is the trunk's last."""
     recorder = OutputRecorder(Data2Vec2Layer)
@@ -48,6 +52,16 @@ class Data2Vec2PreTrainedModel(SliceLoading, PreTrainedModel):
     _supports_flash_attn = True
     _supports_attention_backend = True
     _can_record_outputs = {"hidden_states": recorded_layers(), "attentions": Data2Vec2Attention}  # noqa: RUF012
+
+    def enable_input_require_grads(self) -> None:
+        """Let the input of the first layers require gradients, whatever is frozen before them.
+
+        Libraries ask for it where adapters on frozen weights are trained with checkpointing; `disable_...` ends it.
+        """
+        parts = dict(self.named_modules())
+        encoders = [m for name, m in parts.items() if isinstance(m, FeatureEncoder) and not name.startswith("teacher.")]
+        hooks = [encoder.dropout.register_forward_hook(_require_gradients) for encoder in encoders]  # the last before
+        self._require_grads_hooks, self._require_grads_hook = hooks, hooks[0]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

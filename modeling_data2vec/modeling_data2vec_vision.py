@@ -102,10 +102,20 @@ class Data2Vec2VisionForPreTraining(Data2Vec2VisionPreTrainedModel, Data2Vec2Enc
 # ---- data2vec 1.0 ----
 
 
+def reentrant(layer: Any) -> bool:
+    """Whether a layer is checkpointed, and by the older way, which runs a backward pass inside of another."""
+    if not (layer.gradient_checkpointing and layer.training):
+        return False
+    return getattr(layer._gradient_checkpointing_func, "keywords", {}).get("use_reentrant", True)
+
+
 @contextmanager
 def shared_bias_computed_once(encoder: Any) -> Iterator[None]:
-    """Let all layers use one relative position bias, which transformers' encoder computes anew for each of them."""
-    if not encoder.has_relative_position_bias or torch.compiler.is_compiling():  # a compiler finds out by itself
+    """Let all layers use one relative position bias, which transformers' encoder computes anew for each of them.
+
+    A compiler finds that out by itself; and reentrant checkpointing goes backward through a bias once for each layer.
+    """
+    if not encoder.has_relative_position_bias or torch.compiler.is_compiling() or reentrant(encoder.layer[0]):
         yield
         return
     bias = encoder.relative_position_bias

@@ -26,6 +26,24 @@ def weights_below(weights: Weights, prefix: str) -> Weights:
     return {name[len(prefix) :]: weight for name, weight in weights.items() if name.startswith(prefix)}
 
 
+def trainable_input(layer: Any, hidden_states: Tensor, weights: Weights | None = None) -> Tensor:
+    """A layer's input, which requires gradients where checkpointing would otherwise train nothing.
+
+    Reentrant checkpointing gives weights a gradient only if the layer's input requires one. The input of the first
+    trained layer does not, if all before it is frozen, as with adapters.
+
+    Args:
+        layer: a `GradientCheckpointingLayer`.
+        hidden_states: its input.
+        weights: what it computes with instead of its own weights.
+    """
+    needless = hidden_states.requires_grad or not torch.is_grad_enabled()
+    if needless or not (layer.training and layer.gradient_checkpointing):
+        return hidden_states
+    used = (*layer.parameters(), *(weights or {}).values())
+    return hidden_states.detach().requires_grad_() if any(weight.requires_grad for weight in used) else hidden_states
+
+
 def eager_attention(
     module: nn.Module,
     query: Tensor,
@@ -217,6 +235,7 @@ class Data2Vec2Trunk(nn.Module):
             if self.training and self.layerdrop > 0.0 and float(torch.rand(())) < self.layerdrop:
                 continue
             own = weights_below(weights, f"layers.{index}.") if weights else None
+            hidden_states = trainable_input(layer, hidden_states, own)
             hidden_states, ffn_output = layer(hidden_states, attention_mask, weights=own, **kwargs)
             if target_layers is not None:
                 target_layers.append(hidden_states if block_targets else ffn_output)

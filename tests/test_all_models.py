@@ -136,18 +136,37 @@ def test_a_joint_encoder_quantised_to_int8_runs_unless_modalities_own_weights(mo
             assert 0 < float((output - expected).norm()) < 0.05 * float(expected.norm())
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_gradient_checkpointing_changes_no_gradient(kind):
-    plain = tiny_model(kind).train()
+def assert_checkpointing_changes_no_gradient(plain, batch, reentrant: bool) -> None:
     saving = copy.deepcopy(plain)
-    getattr(saving, "activation_checkpointing_enable", saving.gradient_checkpointing_enable)()  # the name since 5.23
-    batch = batch_of(plain)
+    enable = getattr(saving, "activation_checkpointing_enable", saving.gradient_checkpointing_enable)  # since 5.23
+    enable({"use_reentrant": reentrant})
     for model in (plain, saving):
         model(**batch).loss.backward()
     gradients = dict(saving.named_parameters())
     for name, parameter in plain.named_parameters():
-        if parameter.requires_grad:
+        assert (gradients[name].grad is None) == (parameter.grad is None), name
+        if parameter.grad is not None:
             torch.testing.assert_close(gradients[name].grad, parameter.grad, atol=1e-6, rtol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradient_checkpointing_changes_no_gradient(kind, reentrant):
+    plain = tiny_model(kind).train()
+    assert_checkpointing_changes_no_gradient(plain, batch_of(plain), reentrant)
+
+
+@pytest.mark.parametrize("modality", OF_MODALITIES)
+def test_reentrant_checkpointing_trains_what_a_modality_owns_in_a_frozen_trunk(modality):
+    joint = tiny_joint_model(modality_norms=True, modality_lora_rank=2).train()
+    for name, parameter in joint.named_parameters():
+        parameter.requires_grad_("differences" in name and not name.startswith("teacher."))
+        if "differences" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    single = tiny_model(OF_MODALITIES[modality])
+    assert_checkpointing_changes_no_gradient(joint, batch_of(single), reentrant=True)
+    trained = [weight for name, weight in joint.named_parameters() if f"data2vec2.differences.{modality}." in name]
+    assert trained and all(weight.grad.abs().max() > 0 for weight in trained)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.endswith("1.0")])

@@ -10,6 +10,8 @@ from transformers import Trainer, TrainingArguments
 
 from modeling_data2vec import Data2Vec2AudioConfig
 from modeling_data2vec.modeling_data2vec_audio_tasks import TimeDelayLayer
+from modeling_data2vec.trainers.adapters import with_adapter
+from modeling_data2vec.trainers.freezing import freeze
 
 SPEECH = [name for name, task in TASKS.items() if task.modality == "speech"]
 SEQUENCES = [name for name, task in TASKS.items() if task.modality != "images"]
@@ -96,6 +98,59 @@ def test_shapes_hidden_states_and_tuples(name, tmp_path):
     expected = [value for value in plain.values() if value is not None]
     assert all(map(torch.equal, model(**batch, return_dict=False), expected))
     assert "loss" not in model(**TASKS[name].inputs(model))
+
+
+def gradients(model, batch, reentrant: bool) -> dict[str, torch.Tensor]:
+    """Of one step with checkpointing."""
+    enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)  # since 5.23
+    enable({"use_reentrant": reentrant})
+    model.train().zero_grad()
+    model(**batch).loss.backward()
+    return {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
+
+
+def assert_checkpointing_loses_nothing(model, batch) -> dict[str, torch.Tensor]:
+    """Reentrant checkpointing gives the gradients of the other kind."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    expected, found = gradients(model, batch, False), gradients(model, batch, True)
+    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    assert expected.keys() == found.keys() == trained & expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, atol=1e-6, rtol=1e-5, msg=name)
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad", "ignore:.*is_gradient_checkpointing")
+@pytest.mark.parametrize(
+    ("name", "frozen"),
+    [(name, "lora") for name in TASKS if name != "words under masks"]  # whose head an adapter does not save
+    + [(name, what) for name in ("CTC", "classes of images", "tags") for what in ("feature_encoder", "1", "encoder")],
+)
+def test_reentrant_checkpointing_trains_what_is_not_frozen(name, frozen, tmp_path):
+    """The first trained layer's input requires no gradient, if all before it is frozen."""
+    model = TASKS[name].model(tmp_path, changes={"num_prenet_layers": 1})
+    batch = TASKS[name].batch(model)
+    if frozen != "lora":
+        freeze(model, model.base_model_prefix, frozen)
+    else:
+        model = with_adapter(model, "lora", {"r": 2, "init_lora_weights": False})
+    found = assert_checkpointing_loses_nothing(model, batch)
+    layers = [gradient for key, gradient in found.items() if "layers." in key]
+    assert all(gradient.abs().max() > 0 for key, gradient in found.items() if "lora_" in key)
+    assert bool(layers) == (frozen != "encoder")
+
+
+@pytest.mark.parametrize("name", ["CTC", "classes of images", "tags"])
+def test_asked_to_the_first_layers_input_requires_gradients(name, tmp_path):
+    model = TASKS[name].model(tmp_path).requires_grad_(False).train()
+    seen = []
+    model.base_model.trunk.layers[0].register_forward_pre_hook(lambda module, args: seen.append(args[0].requires_grad))
+    for turn in (lambda: None, model.enable_input_require_grads, model.disable_input_require_grads):
+        turn()
+        model(**TASKS[name].inputs(model))
+    assert seen == [False, True, False]
 
 
 @pytest.mark.filterwarnings("ignore:.*quanti:DeprecationWarning", "ignore:.*quanti:UserWarning")

@@ -7,7 +7,7 @@ from torch import nn
 from transformers import EarlyStoppingCallback
 
 from .finetuning_arguments import FinetuneArguments
-from .freezing import HeadOnlyCallback
+from .freezing import GradientsReachLayersCallback, HeadOnlyCallback
 from .layer_decay import parameter_groups
 from .run_trainer import RunTrainer
 from .tasks import Task
@@ -41,6 +41,8 @@ class FinetuneTrainer(RunTrainer):
         self.train_collator = task.train_collator()
         if task.label_smoothing != "loss":
             self.label_smoother = None
+        if args.gradient_checkpointing:
+            self.add_callback(GradientsReachLayersCallback())
         if args.head_only_steps:
             self.add_callback(HeadOnlyCallback(model, self.encoder, args.head_only_steps))
         if args.patience is not None:

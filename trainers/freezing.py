@@ -1,9 +1,13 @@
 """What is not trained: parts of an encoder for good, or all but the head for the first steps."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from modeling_data2vec.trunk import trainable_input
 
 from .layer_decay import layer_depths
 
@@ -81,3 +85,33 @@ class HeadOnlyCallback(TrainerCallback):
         trained = state.global_step >= self.steps
         for parameter in self.held:
             parameter.requires_grad_(trained)
+
+
+def let_gradients_reach_layers(model: nn.Module) -> None:
+    """Let reentrant checkpointing train layers that come after frozen ones, also those of transformers' own models.
+
+    Layers of data2vec 2.0 see to it themselves. Call it when checkpointing is on.
+    """
+    for layer in model.modules():
+        if isinstance(layer, GradientCheckpointingLayer) and layer.gradient_checkpointing:
+            layer._gradient_checkpointing_func = _reaching(layer, layer._gradient_checkpointing_func)
+
+
+def _reaching(layer: nn.Module, checkpoint: Callable[..., Any]) -> Callable[..., Any]:
+    def checkpointed(function: Any, *args: Any) -> Any:
+        # Arguments by name, such as a bias that layers share, are trained by way of the input as well.
+        named = {name: value for name, value in getattr(function, "keywords", {}).items() if isinstance(value, Tensor)}
+        if args and isinstance(args[0], Tensor):
+            args = (trainable_input(layer, args[0], named), *args[1:])
+        return checkpoint(function, *args)
+
+    return checkpointed
+
+
+class GradientsReachLayersCallback(TrainerCallback):
+    """Does so when training begins: `Trainer` has turned checkpointing on by then."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        let_gradients_reach_layers(kwargs["model"])
