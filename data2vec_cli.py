@@ -1,6 +1,8 @@
 """The `data2vec` command. It stands outside the package so that `--help` answers without importing torch."""
 
+import os
 import sys
+import threading
 from difflib import get_close_matches
 from importlib.metadata import version
 
@@ -29,7 +31,8 @@ USAGE = "\n".join(
         *(f"  {name:<12} {text}" for name, text in COMMANDS.items()),
         "",
         "`data2vec COMMAND --help` lists a command's options. `data2vec --version` prints the version.",
-        "exit codes: 0 done, 1 failed, 2 wrong use or wrong data, 3 the run collapsed and was stopped",
+        "exit codes: 0 done, 1 failed, 2 wrong use or wrong data, 3 the run collapsed and was stopped;",
+        "stopped by a signal, a run with a checkpoint to go on from: 143 SIGTERM, 138 SIGUSR1, 130 Ctrl-C",
     ]
 )
 
@@ -50,7 +53,12 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     from modeling_data2vec.trainers.cli import run
 
-    return run(arguments[0], arguments[1:])
+    code = run(arguments[0], arguments[1:])
+    if argv is None and code > 128 and any(not thread.daemon for thread in threading.enumerate()[1:]):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # a push that is under way would hold up the process that a signal is to end
+    return code
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from .image_transform import ImageTransform
 from .images import ImageReader, load_images
 from .mixed_samples import MixedSamples, Source
 from .samples import PretrainingSamples, StreamedSamples
+from .stopping import StoppedError
 from .trainer import Data2VecTrainer
 from .training_arguments import Data2VecTrainingArguments
 
@@ -21,6 +22,7 @@ __all__ = [
     "MixedSamples",
     "PretrainingSamples",
     "Source",
+    "StoppedError",
     "StreamedSamples",
     "diagnose",
     "load_audio",

@@ -1,5 +1,6 @@
 """What happens beside the training loop: the teacher's average, health, probes and the progress bar."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -7,9 +8,10 @@ from tqdm.auto import tqdm
 from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState
 from transformers.utils import logging
 
+from .finiteness import REMEDIES
 from .health import diagnose
 from .modality_logs import by_modality
-from .training_arguments import Data2VecTrainingArguments
+from .training_arguments import Data2VecTrainingArguments, RunArguments
 
 logger = logging.get_logger(__name__)
 
@@ -67,6 +69,20 @@ class HealthCallback(TrainerCallback):
             control.should_training_stop = True
         elif self.diagnosis:
             logger.warning(self.diagnosis)
+
+
+class DivergenceCallback(TrainerCallback):
+    """Stops a run whose logged loss is no number; `diagnosis` says so. Such weights are not saved."""
+
+    def __init__(self) -> None:
+        self.diagnosis: str | None = None
+
+    def on_log(self, args: RunArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        loss = (kwargs.get("logs") or {}).get("loss", 0.0)
+        if not math.isfinite(loss):
+            self.diagnosis = f"The run diverged: the loss is {loss} at step {state.global_step}. {REMEDIES}"
+            control.should_training_stop = True
+            control.should_save = control.should_evaluate = False
 
 
 class ProbeCallback(TrainerCallback):

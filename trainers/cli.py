@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import shlex
 import sys
 import traceback
 from dataclasses import dataclass, field
@@ -33,6 +35,7 @@ from .published_models import check_recipe, listing
 from .publishing import PushOptions, publish
 from .quiet import errors_only, errors_only_at_root
 from .recipes import load_recipe
+from .stopping import StoppedError, signals_call, stop_at_once
 from .tokenization import TokenizerOptions, build_tokenizer
 from .training_arguments import Data2VecTrainingArguments
 from .transcription import TranscribeOptions, transcribe
@@ -51,7 +54,11 @@ def run(command: str, argv: list[str]) -> int:
     """
     transformers_logging.disable_progress_bar()  # of loading and saving weights; training has its own
     try:
-        COMMANDS[command](argv)
+        with signals_call(stop_at_once):
+            COMMANDS[command](argv)
+    except StoppedError as error:
+        print(f"data2vec {command}: {error}{_how_to_go_on(command, argv)}", file=sys.stderr)
+        return int(error.code)
     except CollapseError as error:
         print(f"data2vec {command}: {error}", file=sys.stderr)
         return 3
@@ -63,6 +70,20 @@ def run(command: str, argv: list[str]) -> int:
         print(f"data2vec {command}: {said[0]}", file=sys.stderr)
         return said[1]
     return 0
+
+
+def _how_to_go_on(command: str, argv: list[str]) -> str:
+    """The command line that goes on with a run, without what it would not need or nobody should read."""
+    if command not in ("pretrain", "finetune") or int(os.environ.get("RANK", "0")):
+        return ""
+    words: list[str] = []
+    name = ""
+    for word in argv:
+        if word.startswith("--"):
+            name = word.partition("=")[0]
+        if name not in ("--resume", "--resume_from_checkpoint", "--hub_token"):
+            words.append(word)
+    return f". To go on:\n{shlex.join(['data2vec', command, *words, '--resume'])}"
 
 
 def assignments(texts: list[str]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ MAX_LOSS_TO_CONSTANT = 3.0
 
 
 class CollapseError(RuntimeError):
-    """A pretraining run was stopped because its representations collapsed or its loss diverged."""
+    """A run was stopped because its representations collapsed, or its loss or weights diverged."""
 
 
 def effective_rank(features: Tensor) -> Tensor:

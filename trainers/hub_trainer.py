@@ -180,6 +180,7 @@ class HubTrainer(Trainer):
                 shutil.rmtree(staging, ignore_errors=True)
 
         push = self._pusher.submit(send)
+        push.add_done_callback(lambda _: shutil.rmtree(staging, ignore_errors=True))  # also if it never begins
         self._pushes.append(push)
         return push
 

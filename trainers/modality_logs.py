@@ -40,6 +40,19 @@ class ModalityFigures:
         else:
             self._health[name] = measure_health(outputs, config_of(self.config, name))
 
+    def state(self) -> dict[str, Any]:
+        """What has been gathered since the last log, as plain numbers; `load` takes it."""
+        health = {name: {key: float(value) for key, value in parts.items()} for name, parts in self._health.items()}
+        losses = {name: float(loss) for name, loss in self._losses.items()}
+        return {"health": health, "losses": losses, "steps": dict(self._steps)}
+
+    def load(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Go on from what `state` gave."""
+        for name, parts in state["health"].items():
+            self._health[name] = {key: torch.tensor(value, device=device) for key, value in parts.items()}
+        self._losses = {name: torch.tensor(loss, device=device) for name, loss in state["losses"].items()}
+        self._steps |= state["steps"]
+
     def take(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """All figures since the last time, as they are logged; `reduce` is the mean over processes."""
         joint = len(self.names) > 1

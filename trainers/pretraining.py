@@ -84,10 +84,15 @@ def _pretrain(
     try:
         trainer.train(resume_from_checkpoint=checkpoint)
         trainer.save_locally()
-    finally:
+    except Exception:  # but not after a signal, which leaves no time to draw
         if trainer.is_world_process_zero():
-            _finish(trainer, parts, output)
+            try:
+                _finish(trainer, parts, output)
+            except (OSError, ValueError) as error:
+                logger.warning(f"no pictures of this run: {error}")
+        raise
     if trainer.is_world_process_zero():
+        _finish(trainer, parts, output)
         reloaded = check_reload(model, output, parts)
         for part in parts.values():
             if part.probe_sets is not None:

@@ -133,7 +133,7 @@ class RunPart:
         with torch.no_grad():
             expected = model.eval().base_model(**inputs).last_hidden_state
             actual = reloaded(**inputs).last_hidden_state
-        if not torch.equal(expected, actual):
+        if not torch.equal(expected.nan_to_num(), actual.nan_to_num()):  # a diverged model's may be NaN
             raise RuntimeError(
                 f"{folder} does not give the trained model's features when it is loaded: please report this"
             )

@@ -1,6 +1,8 @@
 """What pretraining and fine-tuning share: batches by length, the three-stage schedule, complete checkpoints."""
 
+import json
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -10,13 +12,18 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers.trainer_utils import get_last_checkpoint, has_length
+from transformers.utils import logging
 
 from .batching import LengthBatchSampler
-from .callbacks import EpochCallback
+from .callbacks import DivergenceCallback, EpochCallback
+from .finiteness import CheckedCollator, weights_are_finite, what_diverged
+from .health import CollapseError
 from .resuming_trainer import ResumingTrainer
 from .run_lock import only_run_in
 from .schedules import tri_stage
+from .stopping import StopCallback, StoppedError, signals_call
 from .training_arguments import RunArguments
+from .workers import inner_loader, no_worker_stays, with_own_workers
 from .writing import (
     UNFINISHED,
     new_files,
@@ -24,6 +31,10 @@ from .writing import (
     rotate_checkpoints,
     save_error,
 )
+
+logger = logging.get_logger(__name__)
+
+UNLOGGED = "unlogged.json"  # in a checkpoint
 
 
 class RunTrainer(ResumingTrainer):
@@ -41,6 +52,7 @@ class RunTrainer(ResumingTrainer):
     """
 
     args: RunArguments
+    stop_on_collapse = True
 
     def __init__(self, model: Any, args: RunArguments, *arguments: Any, **kwargs: Any) -> None:
         super().__init__(model, args, *arguments, **kwargs)
@@ -49,16 +61,56 @@ class RunTrainer(ResumingTrainer):
         self._loader = self.own_loader()
         listeners = [self.train_dataset, getattr(self._loader, "batch_sampler", None)]
         self.add_callback(EpochCallback(*(one for one in listeners if hasattr(one, "set_epoch"))))
+        self.stop_callback = StopCallback()
+        self.add_callback(self.stop_callback)
+        self.divergence_callback = DivergenceCallback()
+        self.add_callback(self.divergence_callback)
         self._staging: Path | None = None
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
         """As `ResumingTrainer`'s, with the folder to itself.
 
         Raises:
-            ValueError: another run writes to the folder.
+            ValueError: another run writes to the folder, or a sample holds NaN.
+            StoppedError: a signal came; a checkpoint of the last step has been written.
+            CollapseError: the loss or the weights are no numbers any more.
         """
-        with only_run_in(Path(self.args.output_dir), self.args.process_index == 0):
-            return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        folder, main = Path(self.args.output_dir), self.args.process_index == 0
+        with only_run_in(folder, main), signals_call(self.stop_callback.request), no_worker_stays():
+            try:
+                result = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+            except StoppedError as stopped:  # at once
+                last = get_last_checkpoint(folder) if folder.is_dir() else None
+                stopped.said += f"; the last checkpoint is {last}" if last else "; there is no checkpoint yet"
+                raise
+            self._end_stopped_run()
+        self._check_health()
+        return result
+
+    def _end_stopped_run(self) -> None:
+        """Raise `StoppedError` if a signal came, also one that came after the last step."""
+        if not self.stop_callback.agree():
+            return
+        step, folder = self.state.global_step, Path(self.args.output_dir)
+        checkpoint = folder / f"checkpoint-{step}"
+        if not checkpoint.exists():
+            self._save_checkpoint(self.model_wrapped, None)
+        number = self.stop_callback.stopping or signal.SIGTERM
+        said = f"stopped by {number.name} after step {step}: {checkpoint} is saved"
+        logger.warning(f"The run was {said}; train(resume_from_checkpoint=True) goes on from there.")
+        raise StoppedError(said, number)
+
+    def diagnosis(self) -> str | None:
+        """What the log says to be wrong with the run."""
+        return self.divergence_callback.diagnosis
+
+    def _check_health(self) -> None:
+        """Raise `CollapseError` for what the log says, or what happened after it."""
+        if not self.stop_on_collapse:
+            return
+        steps = self._globalstep_last_logged, self.state.global_step
+        if reason := self.diagnosis() or what_diverged(float(self._tr_loss), *steps, self.model):
+            raise CollapseError(reason)
 
     # ---- batches, schedule, weight decay ----
 
@@ -92,8 +144,16 @@ class RunTrainer(ResumingTrainer):
         }
 
     def get_train_dataloader(self) -> DataLoader:
-        """As `Trainer`'s, or `own_loader`'s."""
-        return super().get_train_dataloader() if self._loader is None else self._loader
+        """As `Trainer`'s, or `own_loader`'s; batches with NaN in them are refused."""
+        loader = super().get_train_dataloader() if self._loader is None else self._loader
+        inner = inner_loader(loader)
+        if not isinstance(inner.collate_fn, CheckedCollator):
+            inner.collate_fn = CheckedCollator(inner.collate_fn)
+        return with_own_workers(loader)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """As `Trainer`'s."""
+        return with_own_workers(super().get_eval_dataloader(eval_dataset))
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """As `Trainer`'s, or the three stages of `args.tri_stage`."""
@@ -114,6 +174,30 @@ class RunTrainer(ResumingTrainer):
             for name, parameter in model.named_parameters()
             if parameter.squeeze().ndim >= 2 and not name.endswith(("extra_tokens", "bias", "alibi_scale"))
         ]
+
+    # ---- what is known of the steps since the last log ----
+
+    def unlogged(self) -> dict[str, Any]:
+        """The sum of losses since the last log, a mean over processes, and the step of that log."""
+        loss = self.accelerator.reduce(self._tr_loss.clone(), reduction="mean")
+        return {"loss": float(loss), "last_log": self._globalstep_last_logged}
+
+    def load_unlogged(self, state: dict[str, Any]) -> None:
+        """Go on from what `unlogged` gave, so that the next log is that of a run that never stopped."""
+        self._tr_loss += state["loss"]
+        self._globalstep_last_logged = state["last_log"]
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        state = self.unlogged()
+        if self.args.should_save:
+            (Path(output_dir) / UNLOGGED).write_text(json.dumps(state), encoding="utf-8")
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(checkpoint)
+        file = Path(checkpoint or "") / UNLOGGED
+        if checkpoint and file.is_file():  # older checkpoints have none
+            self.load_unlogged(json.loads(file.read_text(encoding="utf-8")))
 
     # ---- saving: complete or not at all ----
 
@@ -145,7 +229,7 @@ class RunTrainer(ResumingTrainer):
             finally:
                 self._staging = None
         self.accelerator.wait_for_everyone()
-        if self.args.push_to_hub:
+        if self.args.push_to_hub and self.stop_callback.stopping is None:
             self.push_checkpoint(run_dir / name)
 
     @contextmanager
@@ -170,10 +254,18 @@ class RunTrainer(ResumingTrainer):
             self.state.save_to_json(str(staged / "trainer_state.json"))
         publish_checkpoint(staged, final)
         keep = {final.name} | ({Path(best).name} if best is not None else set())
-        rotate_checkpoints(final.parent, self.args.save_total_limit, keep=keep)
+        if weights_are_finite(self.model):  # else it replaces none of those that are healthy
+            rotate_checkpoints(final.parent, self.args.save_total_limit, keep=keep)
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """Nothing is pushed from the hidden folder: `_save_checkpoint` pushes after the rename."""
+
+    def _finish_current_push(self) -> None:
+        """Wait for pushes, unless a signal came: then those that have not begun are dropped."""
+        if self.stop_callback.stopping is None:
+            return super()._finish_current_push()
+        for push in self._pushes:
+            push.cancel()
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save model and processor; files of an earlier save are replaced only when all new ones are written."""

@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from transformers.utils import logging
 
+from .finiteness import is_finite
 from .label_checks import require_labels
 from .labels import as_whole_numbers, is_list, label_values
 from .source_files import LABEL_COLUMNS
@@ -44,6 +45,15 @@ class SampleReader(Protocol):
         """Where the example comes from, e.g. its path, if it knows."""
 
 
+def _inputs(reader: SampleReader, example: dict[str, Any], rng: Random | None) -> dict[str, Any]:
+    """The reader's inputs of an example, if a model can learn from them."""
+    inputs = reader(example, rng)
+    for name, values in inputs.items():
+        if not is_finite(values):
+            raise UnreadableError(f"NaN or infinity in its {name}")
+    return inputs
+
+
 class _Samples:
     """What both kinds share: augmentation and masks are a function of (seed, epoch, place of the sample)."""
 
@@ -59,7 +69,7 @@ class _Samples:
         """The reader's inputs of an example, and the `key` that its masks are drawn from."""
         rng = Random(" ".join(map(str, (self.seed, epoch, *place))))
         key = rng.getrandbits(31)
-        return {**self.reader(example, rng if self.augment else None), "key": key}
+        return {**_inputs(self.reader, example, rng if self.augment else None), "key": key}
 
 
 class PretrainingSamples(_Samples, Dataset):
@@ -213,7 +223,7 @@ def read_labelled(
     samples, labels = [], []
     for index, example in enumerate(dataset):
         try:
-            samples.append(reader(example, None))
+            samples.append(_inputs(reader, example, None))
         except UnreadableError as error:
             logger.warning(f"Leaving out {reader.noun} {reader.name(example) or index} of split {split!r}: {error}")
             continue

@@ -10,7 +10,6 @@ from transformers import PrinterCallback, ProgressCallback, TrainerControl
 
 from .callbacks import EMATeacherCallback, HealthCallback, HealthProgressCallback
 from .gradient_cosine import GradientCosine
-from .health import CollapseError
 from .mixed_samples import MixCollator, MixedSamples, Source
 from .modality_logs import ModalityFigures
 from .modality_names import config_of, loss_weight_of, modality_of
@@ -55,11 +54,13 @@ class Data2VecTrainer(RunTrainer):
             layerdrops = (getattr(model.config, name, 0.0) for name in ("layerdrop", "prenet_layerdrop"))
             args.ddp_find_unused_parameters = any(layerdrops) or len(self._figures.names) > 1
         super().__init__(model, args, data_collator or MixCollator(model.config), **kwargs)
+        self.stop_on_collapse = args.stop_on_collapse
         self.teacher_callback = EMATeacherCallback()
         self.health_callback = HealthCallback()
         # First, so that whatever other callbacks see is the teacher of this step.
         self.callback_handler.callbacks.insert(0, self.teacher_callback)
         self.add_callback(self.health_callback)
+        self.remove_callback(self.divergence_callback)  # health figures say the same, and more
         self.remove_callback(PrinterCallback)
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(HealthProgressCallback())
@@ -109,8 +110,6 @@ class Data2VecTrainer(RunTrainer):
         self._figures.clear()
         self._samples_since_log, self._last_log_time = 0, time.perf_counter()
         result = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
-        if self.health_callback.diagnosis and self.args.stop_on_collapse:
-            raise CollapseError(self.health_callback.diagnosis)
         self.after_training()
         return result
 
@@ -118,6 +117,16 @@ class Data2VecTrainer(RunTrainer):
         """Whether the log that the run goes on with is that of a collapsed one, which must stop."""
         self.health_callback.on_log(self.args, self.state, TrainerControl())
         return bool(self.health_callback.diagnosis) and self.args.stop_on_collapse
+
+    def diagnosis(self) -> str | None:
+        return self.health_callback.diagnosis
+
+    def unlogged(self) -> dict[str, Any]:
+        return super().unlogged() | {"figures": self._figures.state()}
+
+    def load_unlogged(self, state: dict[str, Any]) -> None:
+        super().load_unlogged(state)
+        self._figures.load(state["figures"], self.args.device)
 
     # ---- an optimizer step ----
 
