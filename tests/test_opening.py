@@ -118,7 +118,9 @@ def test_archives_are_refused_by_name(tmp_path, name):
         load_audio(str(tmp_path))
 
 
-@pytest.mark.parametrize("source", ["data/photos", "a/b/c", "photos [2021]", "no such", "-", "~/none", ""])
+@pytest.mark.parametrize(
+    "source", ["data/photos", "a/b/c", "photos [2021]", "no such", "-", "~/none", "", "csv", "https://a.b/c.csv"]
+)
 def test_a_missing_path_is_named(tmp_path, monkeypatch, source):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(
@@ -324,3 +326,54 @@ def test_a_text_corpus_with_a_licence(tmp_path, caplog):
     write(tmp_path / "LICENSE", "free")
     assert load_source(str(tmp_path), TEXTS)[0]["text"] == ["one\n"]
     assert "Leaving out README.txt" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [("a.csv", ""), ("a.csv", "\n\n"), ("a.tsv", "text\n"), ("a.jsonl", ""), ("a.json", "[]"), ("a.txt", "")],
+)
+def test_nothing_in_a_file(tmp_path, name, content, streaming):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=rf"{name} \(split 'train'\) is empty: there is nothing to train on"):
+        load_text(str(tmp_path / name), streaming=streaming)
+
+
+def test_a_table_without_a_header(tmp_path):
+    write(tmp_path / "a.csv", "0.wav,hello", "1.wav,bye")
+    with pytest.raises(ValueError, match=r"0 audio columns among \['0.wav', 'hello'\]: .*the first line of a CSV"):
+        load_audio(str(tmp_path / "a.csv"))
+
+
+def test_a_readme_beside_tables_is_no_corpus(tmp_path, caplog):
+    write(tmp_path / "README.txt", "about")
+    write(tmp_path / "data.csv", "text", "007")
+    assert load_text(str(tmp_path))[0]["text"] == ["007"]
+    write(tmp_path / "book.txt", "a book")
+    assert load_text(str(tmp_path))[0]["text"] == ["a book\n"]
+    assert "Leaving out 1 table (data.csv) beside the texts of" in caplog.text
+
+
+def test_figures_about_photos_do_not_replace_them(tmp_path):
+    photo(tmp_path / "a" / "0.png")
+    datasets.Dataset.from_dict({"distance": [1.0]}).to_parquet(tmp_path / "figures.parquet")
+    write(tmp_path / "a" / "train.json", "{", '  "images": []', "}")
+    assert files(load_images(str(tmp_path)), tmp_path) == ["a/0.png"]
+
+
+def test_damaged_saved_datasets(tmp_path):
+    datasets.Dataset.from_dict({"text": ["a"]}).save_to_disk(tmp_path / "saved")
+    (tmp_path / "saved" / "state.json").write_text("{")
+    with pytest.raises(ValueError, match="saved is no whole saved dataset"):
+        load_text(str(tmp_path / "saved"))
+
+
+def test_lj_speech_is_read_for_its_sound_and_its_table_refused_by_its_form(tmp_path, caplog):
+    for name in ("LJ1", "LJ2"):
+        clip(tmp_path / "wavs" / f"{name}.wav")
+    write(tmp_path / "metadata.csv", "LJ1|In being|in being", "LJ2|Has never|has never")
+    assert files(load_audio(str(tmp_path)), tmp_path) == ["wavs/LJ1.wav", "wavs/LJ2.wav"]
+    assert "Leaving out 1 table (metadata.csv)" in caplog.text
+    with pytest.raises(ValueError, match=r"metadata.csv has one column, .* seem to be separated by vertical bars"):
+        load_source(str(tmp_path), TRANSCRIBED)
+    write(tmp_path / "metadata.csv", "path,text", "LJ1,in being", "LJ2,has never")
+    assert transcripts(tmp_path, tmp_path) == {"wavs/LJ1.wav": "in being", "wavs/LJ2.wav": "has never"}

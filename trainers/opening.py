@@ -1,12 +1,14 @@
 """A source as a `datasets` dataset with all its columns: a folder of files, tables, a saved dataset, or the Hub's."""
 
 import os
+import pkgutil
 import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import datasets
+import datasets.packaged_modules
 from transformers.utils import logging
 
 from .located_files import TABLE_FOLDER, locate
@@ -17,6 +19,7 @@ from .source_files import (
     SPLIT_NAME,
     TABLES,
     Medium,
+    are_about_data,
     counted,
     list_files,
     named_splits,
@@ -26,21 +29,21 @@ from .source_files import (
     without_companions,
 )
 from .table_rows import suffix_of
-from .tables import read_csv, read_json, read_paragraphs, read_parquet, table_columns
+from .tables import parquet_features, read_csv, read_json, read_paragraphs, read_parquet, table_columns
 
 logger = logging.get_logger(__name__)
 
 UNDECODED = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
 FILE_NAME = "file_name"  # the column of paths in the metadata tables of `datasets`
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+# "csv" and the like, which `datasets` would take for the files of the folder that one happens to be in.
+BUILDERS = {module.name for module in pkgutil.iter_modules(datasets.packaged_modules.__path__)}
 STREAM_SHARDS = 16  # what a stream made of an indexed dataset is cut into, for as many worker processes
 
 
 def local_path(source: str) -> Path | None:
     """The path of a source that is a file or folder here, with `~` for the user's home; None for any other."""
-    path = Path(source)
-    if not path.exists() and source.startswith("~"):
-        path = path.expanduser()
+    path = Path(source) if os.path.exists(source) else Path(os.path.expanduser(source))
     return path if source and path.exists() else None
 
 
@@ -81,7 +84,7 @@ def _no_source(source: str, medium: Medium) -> ValueError:
 
 
 def _from_hub(source: str, medium: Medium, split: str, streaming: bool) -> Any:
-    if ("://" not in source and not HUB_ID.fullmatch(source)) or source.startswith((".", "-")):
+    if not HUB_ID.fullmatch(source) or source.startswith((".", "-")) or source in BUILDERS:
         raise _no_source(source, medium)
     try:
         return datasets.load_dataset(source, split=split, streaming=streaming)
@@ -100,6 +103,8 @@ def _saved_dataset(path: Path, split: str) -> Any:
         loaded = datasets.load_from_disk(str(path))
     except IndexError as error:  # what datasets makes of no rows at all
         raise empty(path, split) from error
+    except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
+        raise ValueError(f"{path} is no whole saved dataset ({error}): save it again, or get it again") from error
     return choose_split(loaded if isinstance(loaded, datasets.DatasetDict) else {"train": loaded}, split, path)
 
 
@@ -111,15 +116,13 @@ def _folder(path: Path, medium: Medium, split: str, streaming: bool) -> Any:
     found = list_files(path)
     files = [file for file in found if suffix_of(file) in medium.suffixes]
     tables = [file for file in found if table_format(file)]
-    parquet = [file for file in tables if table_format(file) == "parquet"]
-    if files and (about := [table for table in tables if _lists_files(table, path, medium)]):
+    parquet = [file for file in tables if suffix_of(file) == ".parquet" and _holds(file, medium)]
+    if files and (about := [table for table in tables if _lists_files(table, medium)]):
         return _listed(about, files, path, medium, split)
-    if medium.transcribed and tables:
-        return _tables(parquet or tables, path, medium, split, streaming)
-    if files and not parquet:
+    if medium.transcribed and (transcripts := read_transcripts(found)):
+        return _transcribed(files, transcripts, path, medium, split)
+    if files and not parquet and not (tables and (medium.transcribed or are_about_data(files, medium))):
         files = without_companions(files, found, medium, path)
-        if medium.transcribed:
-            return _transcribed(files, found, path, medium, split)
         return _files(files, path, medium, split, streaming)
     if not tables:
         refuse_kaldi(found, path)
@@ -169,26 +172,40 @@ def folder_labels(files: list[Path]) -> datasets.ClassLabel:
     return datasets.ClassLabel(names=sorted({file.absolute().parent.name for file in files}))
 
 
-def _transcribed(files: list[Path], found: list[Path], source: Path, medium: Medium, split: str) -> datasets.Dataset:
+def _transcribed(
+    files: list[Path], transcripts: dict[Path, str], source: Path, medium: Medium, split: str
+) -> datasets.Dataset:
     """Recordings with what is said in them, by the `*.trans.txt` among them."""
     dataset = _files(files, source, medium, split, streaming=False)
-    transcripts = read_transcripts(found)
-    if not transcripts:
-        return dataset
     texts = [transcripts.get(Path(audio["path"]).with_suffix("")) for audio in dataset[medium.columns[0]]]
     if unsaid := sum(text is None for text in texts):
         logger.warning(f"{unsaid} of {counted(len(texts), medium.noun)} of {source} have no transcript.")
     return dataset.add_column("text", texts)
 
 
+def _holds(parquet: Path, medium: Medium) -> bool:
+    """Whether a parquet table has a column of the medium, and not only e.g. figures about files."""
+    kinds = parquet_features(parquet)
+    typed = medium.feature and any(isinstance(kind, medium.feature) for kind in kinds.values())
+    return bool(typed) or any(name in kinds for name in medium.columns)
+
+
 # ---- tables about the files of a folder ----
 
 
-def _lists_files(table: Path, source: Path, medium: Medium) -> bool:
+def _lists_files(table: Path, medium: Medium) -> bool:
     """Whether a table says which files of its folder are data: by its name, and by a column of paths."""
-    top = table.relative_to(source).parts[0]
-    by_name = table.name.lower().startswith("metadata.") or SPLIT_NAME.match(top) or medium.transcribed
-    return bool(by_name) and (is_fairseq_manifest(table) or _path_column(table_columns(table), medium) is not None)
+    if medium.feature is None:
+        return False
+    is_metadata = table.name.lower().startswith("metadata.")
+    if not (is_metadata or SPLIT_NAME.match(table.name) or medium.transcribed):
+        return False
+    try:
+        return is_fairseq_manifest(table) or _path_column(table_columns(table), medium) is not None
+    except ValueError:
+        if is_metadata:
+            raise
+        return False  # whatever it is, it is no table of paths
 
 
 def _path_column(columns: Collection[str], medium: Medium) -> str | None:

@@ -30,7 +30,7 @@ KINDS = {
     UNREAD: UNREAD_IMAGE_SUFFIXES,
 }
 # Formats of tables, by suffix.
-TABLES = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv"}
+TABLES = {".parquet": "parquet", ".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".tsv": "csv"}
 ARCHIVES = frozenset({".zip", ".tar", ".tgz", ".7z", ".rar"})
 SPLIT_NAME = re.compile(r"(train|validation|valid|val|dev|test|eval)([-_.]|$)")
 LABEL_COLUMNS = ("label", "labels", "fine_label")
@@ -184,12 +184,23 @@ def named_splits(files: Iterable[Path], source: Path) -> tuple[dict[str, list[Pa
 # ---- what else is there ----
 
 
+def are_about_data(files: list[Path], medium: Medium) -> bool:
+    """Whether all of them are texts such as README.txt, which are no corpus."""
+    return medium.suffixes <= TEXT_SUFFIXES and all(ABOUT.match(file.name) for file in files)
+
+
 def without_companions(files: list[Path], found: list[Path], medium: Medium, source: Path) -> list[Path]:
-    """The files of a medium in a folder, less texts about a corpus; says what else is there and left out.
+    """The files of a medium in a folder, less texts about a corpus; says what else is there and is left out.
 
     Raises:
         ValueError: texts are outnumbered by images and recordings, so that the folder is no text corpus.
     """
+    if tables := [file for file in found if table_format(file)]:
+        names = f"{tables[0].name}{', ...' if len(tables) > 1 else ''}"
+        logger.warning(
+            f"Leaving out {counted(len(tables), 'table')} ({names}) beside the {medium.noun}s of {source}. To read "
+            "one, name it as the source."
+        )
     if medium.suffixes <= TEXT_SUFFIXES:
         about = [file for file in files if ABOUT.match(file.name)]
         if about and len(about) < len(files):

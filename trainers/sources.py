@@ -1,6 +1,7 @@
 """Where data comes from: folders of files, tables, saved datasets and the Hub, and the column that holds it."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -8,6 +9,7 @@ import datasets
 from .located_files import TABLE_FOLDER, FileFinder, locate
 from .opening import FILE_NAME, UNDECODED, empty, local_path, open_source, with_files
 from .source_files import Medium, list_files, split_files, table_format
+from .table_rows import suffix_of
 
 __all__ = [
     "Medium",
@@ -47,8 +49,13 @@ def load_source(
     """
     dataset = open_source(source, medium, split=split, streaming=streaming)
     dataset, column = prepare_column(dataset, source, medium, split=split, column=column)
-    if streaming and next(iter(dataset), None) is None:
-        raise empty(source, split)
+    if streaming:
+        try:
+            first = next(iter(dataset), None)
+        except OSError as error:
+            raise ValueError(f"{source} can't be read: {error}") from error
+        if first is None:
+            raise empty(source, split)
     return dataset, column
 
 
@@ -60,6 +67,8 @@ def prepare_column(
 ) -> tuple[Any, str]:
     """Find the medium's column in a dataset and leave what it holds undecoded; see `load_source`."""
     advice = f"name one with {medium.columns[0]}_column (--column of the commands)"
+    if suffix_of(Path(source)) in (".csv", ".tsv"):
+        advice += "; the first line of a CSV or TSV file names its columns"
     types = column_types(dataset)
     names = medium.columns if any(name in types for name in medium.columns) else (FILE_NAME,)
     column = find_column(

@@ -93,6 +93,7 @@ def csv_rows(path: Path) -> Iterator[tuple[int, Row]]:
     """
     records = _records(path)
     _, header = next(records, (1, []))
+    _require_separated(path, header)
     for line, cells in records:
         if len(cells) != len(header):
             raise ValueError(
@@ -121,15 +122,18 @@ def _header(path: Path, cells: list[str]) -> list[str]:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ValueError(f"{path} has several columns of the name {twice[0]!r}: give each a name of its own")
+    return names
+
+
+def _require_separated(path: Path, names: list[str]) -> None:
     marks = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "vertical bars"}
-    separators = [name for mark, name in marks.items() if mark in cells[0]]
-    if len(cells) == 1 and separators:
+    separators = [name for mark, name in marks.items() if mark in "".join(names)]
+    if len(names) == 1 and separators:
         expected = "tabs" if _is_tsv(path) else "commas or semicolons"
         raise ValueError(
             f"{path} has one column, {names[0]!r}: its columns seem to be separated by {separators[0]}, but must be by "
             f"{expected}: save it so, or change its suffix"
         )
-    return names
 
 
 def _tsv_cells(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -216,9 +220,10 @@ def _listed_objects(path: Path, text: str) -> Iterator[tuple[int, Row]]:
 def _object(path: Path, line: int, text: str) -> Row:
     try:
         value = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
+        reason = getattr(error, "msg", error)
         raise ValueError(
-            f"{path}, line {line}, is not a JSON object ({error.msg}): write a row as one object on one line, "
+            f"{path}, line {line}, is not a JSON object ({reason}): write a row as one object on one line, "
             '{"text": ...}, or all rows as one list of objects'
         ) from error
     if "\\ud" in text.lower() and not _is_unicode(value):

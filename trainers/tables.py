@@ -1,7 +1,7 @@
 """Tables as `datasets`: CSV, TSV, JSON and text, row by row as they stand in the files, and parquet."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets.data_files import DataFilesList
+
+from modeling_data2vec import __version__
 
 from .located_files import TABLE_FOLDER
 from .table_rows import Row, csv_columns, csv_rows, json_rows, number, open_text, suffix_of
@@ -29,9 +31,11 @@ def read_rows(
         features: of the rows.
         streaming: read them as they come; else they are kept in `datasets`' cache until a file changes.
     """
-    # The sizes and times are there for the cache alone: its key is made of these arguments.
+    if not features.keys() - {TABLE_FOLDER}:  # an empty file
+        return datasets.Dataset.from_dict({})
+    # The stamps are there for the cache alone, whose key is made of these arguments: files and rules may change.
     stamps = tuple((file.stat().st_size, file.stat().st_mtime_ns) for file in files)
-    given = {"files": [str(file) for file in files], "features": features, "stamps": stamps}
+    given = {"files": [str(file) for file in files], "features": features, "stamps": (__version__, *stamps)}
     if streaming:
         return datasets.IterableDataset.from_generator(rows, features=features, gen_kwargs=given)
     with _plain_errors(files):
@@ -72,6 +76,10 @@ def read_csv(
         ValueError: a file is no such table, or has other columns than the first.
     """
     columns = _require_same_columns(files, csv_columns)
+    for file in files if streaming else ():
+        for line, row in csv_rows(file):  # a broken row ends the run before it begins, not after days
+            for name in set(numbers) & row.keys():
+                number(file, line, name, row[name])
     kinds = {name: datasets.Value("float64" if name in numbers else "string") for name in columns}
     return read_rows(_csv_rows, files, datasets.Features(kinds | _folder_kind(with_folder)), streaming)
 
@@ -95,7 +103,7 @@ def _csv_rows(files: list[str], features: datasets.Features, stamps: Any) -> Ite
 def table_columns(file: Path) -> list[str]:
     """Names of the columns of a table; of JSON, those of its first row."""
     if suffix_of(file) == ".parquet":
-        return _parquet_columns(file)
+        return list(parquet_features(file))
     if suffix_of(file) in (".csv", ".tsv"):
         return csv_columns(file)
     return list(next(json_rows(file), (1, {}))[1])
@@ -141,7 +149,7 @@ def _merge_types(types: dict[str, pa.DataType | None], rows: list[Row]) -> None:
             if name in types:
                 both = [pa.schema([(name, one)]) for one in (types[name], kind)]
                 kind = pa.unify_schemas(both, promote_options="permissive").field(name).type
-        except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError):
+        except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError, OverflowError):
             kind = None
         types[name] = kind
 
@@ -198,7 +206,7 @@ def read_parquet(files: Sequence[Path], *, with_folder: bool = False, streaming:
     Raises:
         ValueError: a file is damaged, or has other columns than the first.
     """
-    _require_same_columns(files, _parquet_columns)
+    _require_same_columns(files, parquet_features)
     if with_folder and all(_is_plain(kind) for kind in pq.read_schema(files[0]).types):
         parts = [_in_memory([file]) for file in files]
         folders = [[str(file.parent)] * len(part) for file, part in zip(files, parts, strict=True)]
@@ -223,20 +231,25 @@ def _is_plain(kind: pa.DataType) -> bool:
     return not (pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def _parquet_columns(file: Path) -> list[str]:
+def parquet_features(file: Path) -> datasets.Features:
+    """Columns of a parquet file and their types, as `datasets` has them.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
     try:
-        return list(pq.read_schema(file).names)
+        return datasets.Features.from_arrow_schema(pq.read_schema(file))
     except pa.ArrowInvalid as error:
         raise ValueError(f"{file} is no whole parquet file ({error}): get it again") from error
 
 
-def _require_same_columns(files: Sequence[Path], columns: Callable[[Path], list[str]]) -> list[str]:
+def _require_same_columns(files: Sequence[Path], columns: Callable[[Path], Iterable[str]]) -> list[str]:
     """The columns of the first file.
 
     Raises:
         ValueError: another file has other columns.
     """
-    first = columns(files[0])
+    first = list(columns(files[0]))
     for file in files[1:]:
         if set(columns(file)) != set(first):
             raise ValueError(
