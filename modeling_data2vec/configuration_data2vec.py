@@ -9,7 +9,14 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import Data2VecAudioConfig, Data2VecTextConfig, Data2VecVisionConfig
 
-from .configuration_pretraining import Data2VecPreTrainingConfig, ImageShape, Number, WaveformShape
+from .configuration_pretraining import (
+    MAX_LAYERS,
+    MAX_TABLE,
+    Data2VecPreTrainingConfig,
+    ImageShape,
+    Number,
+    WaveformShape,
+)
 
 TeacherScope = Literal["layers", "encoder", "model"]
 
@@ -56,7 +63,7 @@ class Data2VecAudioPreTrainingConfig(ReplacedPositions, WaveformShape, Data2VecP
 
     def validate_sizes(self) -> None:
         super().validate_sizes()
-        self.at_least(1, "head_layers")
+        self.at_least(1, "head_layers", MAX_LAYERS)
 
     def validate_mask_embedding(self) -> None:
         if not self.mask_time_prob and not self.mask_feature_prob:
@@ -170,9 +177,10 @@ class Data2VecTextPreTrainingConfig(ReplacedPositions, Data2VecPreTrainingConfig
 
     def validate_sizes(self) -> None:
         super().validate_sizes()
-        self.at_least(1, "head_layers")
+        self.at_least(1, "head_layers", MAX_LAYERS)
 
     def validate_tokens(self) -> None:
+        self.at_least(1, "vocab_size max_position_embeddings type_vocab_size", MAX_TABLE)
         if self.pad_token_id is None or not 0 <= self.pad_token_id < self.vocab_size:
             raise ValueError(f"pad_token_id is {self.pad_token_id}, but must be from 0 to {self.vocab_size - 1}")
         if not 0 <= self.mask_token < self.vocab_size or self.mask_token == self.pad_token_id:

@@ -5,7 +5,15 @@ from typing import Literal
 
 from huggingface_hub.dataclasses import strict
 
-from .configuration_pretraining import Data2VecPreTrainingConfig, ImageShape, Number, WaveformShape
+from .configuration_pretraining import (
+    MAX_LAYERS,
+    MAX_SIZE,
+    MAX_TABLE,
+    Data2VecPreTrainingConfig,
+    ImageShape,
+    Number,
+    WaveformShape,
+)
 
 
 @strict
@@ -102,23 +110,20 @@ class Data2Vec2PreTrainingConfig(Data2VecPreTrainingConfig):
 
     def validate_sizes(self) -> None:
         super().validate_sizes()
-        self.at_least(1, "decoder_dim decoder_groups decoder_kernel decoder_layers decoder_projection_layers")
-        self.at_least(0, "num_prenet_layers num_extra_tokens")
+        self.at_least(1, "decoder_dim decoder_groups decoder_kernel")
+        self.at_least(1, "decoder_layers decoder_projection_layers", MAX_LAYERS)
+        self.at_least(0, "num_extra_tokens")
+        self.at_least(0, "num_prenet_layers", MAX_LAYERS)
+        self.not_negative("mask_noise_std")
 
-    def validate_rates(self) -> None:
-        rates = (
-            "hidden_dropout attention_dropout activation_dropout post_mlp_dropout drop_path_rate layerdrop "
-            "prenet_dropout prenet_layerdrop decoder_dropout"
-        )
-        for name in rates.split():
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 0 and less than 1")
-        for name in ("cls_loss_weight", "mask_noise_std", "mask_prob_adjust"):
-            if getattr(self, name) < 0.0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must not be negative")
+    def validate_masks(self) -> None:
+        super().validate_masks()
+        if not 0.0 <= self.mask_prob_adjust <= 1.0:
+            raise ValueError(f"mask_prob_adjust is {self.mask_prob_adjust}, but must not be negative, nor above 1")
 
     def validate_targets(self) -> None:
         super().validate_targets()
+        self.not_negative("cls_loss_weight")
         if self.cls_loss_weight and not self.num_extra_tokens:
             raise ValueError(
                 f"cls_loss_weight is {self.cls_loss_weight}, but num_extra_tokens is 0, so there is no CLS token to "
@@ -132,6 +137,11 @@ class Data2Vec2PreTrainingConfig(Data2VecPreTrainingConfig):
                     f"decoder_groups is {self.decoder_groups}, which does not divide {name} {getattr(self, name)}: "
                     "choose a common divisor of hidden_size and decoder_dim"
                 )
+        if not 1 <= self.decoder_dim * self.decoder_projection_ratio <= MAX_SIZE:
+            raise ValueError(
+                f"decoder_projection_ratio is {self.decoder_projection_ratio}, but times decoder_dim "
+                f"{self.decoder_dim} it must be at least 1, and at most {MAX_SIZE:,}"
+            )
 
 
 @strict
@@ -203,8 +213,8 @@ class Data2Vec2VisionConfig(ImageShape, Data2Vec2PreTrainingConfig):
         layers = self.segmentation_layers
         if len(layers) != 4 or not all(1 <= layer <= self.depth for layer in layers):
             raise ValueError(f"out_indices is {self.out_indices}, but must be four layers from 1 to {self.depth}")
-        self.at_least(1, "auxiliary_channels")
-        self.at_least(0, "auxiliary_num_convs")
+        self.at_least(1, "auxiliary_channels pool_scales")
+        self.at_least(0, "auxiliary_num_convs", MAX_LAYERS)
 
     def validate_image(self) -> None:
         super().validate_image()
@@ -284,31 +294,21 @@ class Data2Vec2AudioConfig(WaveformShape, Data2Vec2PreTrainingConfig):
         return math.prod(self.conv_stride)
 
     def validate_heads(self) -> None:
-        self.at_least(1, "vocab_size classifier_proj_size xvector_output_dim mask_time_length mask_feature_length")
+        self.at_least(1, "classifier_proj_size xvector_output_dim mask_time_length mask_feature_length")
+        self.at_least(1, "vocab_size", MAX_TABLE)
         for name in ("mask_time_prob", "mask_feature_prob"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 0 and less than 1")
         sizes = (self.tdnn_dim, self.tdnn_kernel, self.tdnn_dilation)
-        if len({len(values) for values in sizes}) != 1 or not self.tdnn_dim or min(map(min, sizes)) < 1:
+        numbers = [number for values in sizes for number in values]
+        if (
+            len({len(values) for values in sizes}) != 1
+            or not numbers
+            or not 1 <= min(numbers) <= max(numbers) <= MAX_SIZE
+        ):
             raise ValueError(
                 f"tdnn_dim is {self.tdnn_dim}, tdnn_kernel {self.tdnn_kernel} and tdnn_dilation {self.tdnn_dilation}, "
-                "but each needs a number of at least 1 for each convolution"
-            )
-
-    def validate_convolutions(self) -> None:
-        lengths = {len(self.conv_dim), len(self.conv_kernel), len(self.conv_stride)}
-        if len(lengths) != 1 or not self.conv_dim:
-            raise ValueError(
-                f"conv_dim has {len(self.conv_dim)} values, conv_kernel {len(self.conv_kernel)} and conv_stride "
-                f"{len(self.conv_stride)}, but each needs one for each convolution"
-            )
-        if min(*self.conv_dim, *self.conv_kernel, *self.conv_stride) < 1 or self.conv_pos_kernel_size < 1:
-            raise ValueError("conv_dim, conv_kernel, conv_stride and conv_pos_kernel_size must be at least 1")
-        groups = self.num_conv_pos_embedding_groups
-        if groups < 1 or self.hidden_size % groups:
-            raise ValueError(
-                f"num_conv_pos_embedding_groups is {groups}, which does not divide hidden_size {self.hidden_size}: "
-                "choose a divisor"
+                f"but each needs a number from 1 to {MAX_SIZE:,} for each convolution"
             )
 
 
@@ -366,12 +366,6 @@ class Data2Vec2TextConfig(Data2Vec2PreTrainingConfig):
         return self.max_position_embeddings if self.position_embeddings else math.inf
 
     def validate_vocabulary(self) -> None:
-        if self.vocab_size < 2 or self.max_position_embeddings < 2:
-            raise ValueError(
-                f"vocab_size is {self.vocab_size} and max_position_embeddings {self.max_position_embeddings}, but both "
-                "must be at least 2"
-            )
+        self.at_least(2, "vocab_size max_position_embeddings", MAX_TABLE)
         if not 0 <= self.pad_token_id < self.vocab_size:
             raise ValueError(f"pad_token_id is {self.pad_token_id}, but must be from 0 to {self.vocab_size - 1}")
-        if not 0.0 <= self.embedding_dropout < 1.0:
-            raise ValueError(f"embedding_dropout is {self.embedding_dropout}, but must be at least 0 and less than 1")

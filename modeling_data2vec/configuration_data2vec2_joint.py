@@ -1,5 +1,6 @@
 """Config of one trunk for several modalities."""
 
+from math import inf
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -11,7 +12,7 @@ from .configuration_data2vec2 import (
     Data2Vec2TextConfig,
     Data2Vec2VisionConfig,
 )
-from .configuration_pretraining import Number
+from .configuration_pretraining import MAX_LAYERS, Number
 
 CONFIGS: dict[str, type[Data2Vec2PreTrainingConfig]] = {
     "audio": Data2Vec2AudioConfig,
@@ -125,7 +126,7 @@ class Data2Vec2Config(PreTrainedConfig):
 
     def validate_weights(self) -> None:
         for name, weight in (self.loss_weights or {}).items():
-            if name not in (*self.modalities, "pairs") or weight < 0:
+            if name not in (*self.modalities, "pairs") or not 0 <= weight < inf:
                 raise ValueError(
                     f"loss_weights gives {name!r} the weight {weight}, but takes weights from 0 on for "
                     f"{', '.join(self.modalities)} and pairs"
@@ -133,8 +134,10 @@ class Data2Vec2Config(PreTrainedConfig):
 
     def validate_own_parts(self) -> None:
         for name in ("modality_lora_rank", "modality_ffn_layers", "cross_modal_layers"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must not be negative")
+            if not 0 <= getattr(self, name) <= MAX_LAYERS:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}, but must not be negative, nor more than {MAX_LAYERS:,}"
+                )
         depth = self.num_hidden_layers
         if self.modality_ffn_layers > depth:
             raise ValueError(f"modality_ffn_layers is {self.modality_ffn_layers}, but the trunk has {depth} layers")

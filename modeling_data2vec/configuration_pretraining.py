@@ -1,13 +1,21 @@
 """What every pretraining config has, of 1.0 and 2.0: masks, targets, loss and teacher, and the shapes of raw input."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import fields
-from math import prod
+from math import inf, isfinite, prod
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
+from transformers.activations import ACT2FN
 
 Number = float | int
+# Far above what anyone trains: a config that asks for more is damaged, and would take all memory or time.
+MAX_LAYERS = 1_000
+MAX_SIZE = 2**16  # widths, kernels, positions of a mask and the like
+MAX_TABLE = 2**24  # rows of an embedding
+RATE = re.compile(r"(dropout|dropout_prob|layerdrop|drop_path_rate)$")  # fields that are probabilities of dropping
 
 
 @strict
@@ -30,6 +38,9 @@ class Data2VecPreTrainingConfig(PreTrainedConfig):
         loss_beta: 0 for squared error, else smooth L1's β.
         loss_scale: factor of the sum over channels; None for 1/sqrt(D).
         ema_decay, ema_end_decay, ema_anneal_end_step: the teacher's decay, a linear ramp in optimizer steps.
+
+    Stacks of layers have at most 1,000, widths and other sizes are at most 65,536, tables of embeddings have at most
+    16,777,216 rows.
 
     Raises:
         huggingface_hub.errors.StrictDataclassError: a wrong type, or a value that a `validate_*` refuses; the message
@@ -69,20 +80,43 @@ class Data2VecPreTrainingConfig(PreTrainedConfig):
         changes = {entry.name: kwargs.pop(entry.name) for entry in fields(cls) if entry.name in kwargs}
         return super().from_dict(config_dict | changes, **kwargs)
 
-    def at_least(self, minimum: int, names: str) -> None:
-        """Raise a ValueError for the first of the named fields that is smaller."""
+    def at_least(self, minimum: int, names: str, most: int = MAX_SIZE) -> None:
+        """Raise a ValueError for the first of the named fields that is, or has an entry, smaller, or above `most`."""
         for name in names.split():
-            if getattr(self, name) < minimum:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least {minimum}")
+            value = getattr(self, name)
+            numbers = value if isinstance(value, Sequence) else [value]
+            if any(number < minimum for number in numbers):
+                raise ValueError(f"{name} is {value}, but must be at least {minimum}")
+            if any(number > most for number in numbers):
+                raise ValueError(f"{name} is {value}, but must be at most {most:,}")
+
+    def not_negative(self, names: str) -> None:
+        """Raise a ValueError for the first of the named fields that is negative, infinite or no number."""
+        for name in names.split():
+            if not 0.0 <= getattr(self, name) < inf:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must not be negative, and finite")
 
     def validate_sizes(self) -> None:
-        self.at_least(1, "hidden_size num_hidden_layers num_attention_heads intermediate_size num_masks mask_length")
-        self.at_least(0, "ema_anneal_end_step")
+        self.at_least(1, "hidden_size num_attention_heads intermediate_size num_masks mask_length")
+        self.at_least(1, "num_hidden_layers", MAX_LAYERS)
+        self.not_negative("ema_anneal_end_step initializer_range")
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"num_attention_heads is {self.num_attention_heads}, which does not divide hidden_size "
                 f"{self.hidden_size}: choose a divisor"
             )
+
+    def validate_rates(self) -> None:
+        for name in (entry.name for entry in fields(self) if RATE.search(entry.name)):
+            rate = getattr(self, name)
+            if rate is not None and not 0.0 <= rate < 1.0:
+                raise ValueError(f"{name} is {rate}, but must be at least 0 and less than 1")
+
+    def validate_layers(self) -> None:
+        if self.hidden_act not in ACT2FN:
+            raise ValueError(f"hidden_act is {self.hidden_act!r}, but must be one of {', '.join(sorted(ACT2FN))}")
+        if not 0.0 < self.layer_norm_eps < 1.0:
+            raise ValueError(f"layer_norm_eps is {self.layer_norm_eps}, but must lie strictly between 0 and 1")
 
     def validate_targets(self) -> None:
         if not 1 <= self.average_top_k_layers <= self.num_hidden_layers:
@@ -90,8 +124,9 @@ class Data2VecPreTrainingConfig(PreTrainedConfig):
                 f"average_top_k_layers is {self.average_top_k_layers}, but the model has num_hidden_layers "
                 f"{self.num_hidden_layers} (a prenet's layers don't count): choose from 1 to {self.num_hidden_layers}"
             )
-        if self.loss_beta < 0.0:
-            raise ValueError(f"loss_beta is {self.loss_beta}, but must not be negative")
+        self.not_negative("loss_beta")
+        if self.loss_scale is not None and not isfinite(self.loss_scale):
+            raise ValueError(f"loss_scale is {self.loss_scale}, but must be finite, or None for 1/sqrt(hidden_size)")
 
     def validate_masks(self) -> None:
         if not 0.0 < self.mask_prob < 1.0:
@@ -125,10 +160,17 @@ class ImageShape:
         return height // self.patch_size, width // self.patch_size
 
     def validate_image(self) -> None:
-        if not isinstance(self.patch_size, int) or self.patch_size < 1 or self.num_channels < 1:
+        if not isinstance(self.image_size, int) and len(self.image_size) != 2:
+            raise ValueError(f"image_size is {self.image_size}, but must be one number, or height and width")
+        if not isinstance(self.patch_size, int) or not all(
+            1 <= size <= MAX_SIZE for size in (self.patch_size, self.num_channels)
+        ):
             raise ValueError(
-                f"patch_size is {self.patch_size} and num_channels {self.num_channels}, but both must be at least 1"
+                f"patch_size is {self.patch_size} and num_channels {self.num_channels}, but both must be at least 1, "
+                f"and at most {MAX_SIZE:,}"
             )
+        if max(self.image_shape) > MAX_SIZE:
+            raise ValueError(f"image_size is {self.image_size}, but must be at most {MAX_SIZE:,}")
         if any(size < self.patch_size or size % self.patch_size for size in self.image_shape):
             raise ValueError(f"image_size is {self.image_size}, but must be a multiple of patch_size {self.patch_size}")
 
@@ -142,6 +184,23 @@ class WaveformShape:
     num_conv_pos_embeddings: int
     conv_pos_kernel_size: int
     num_conv_pos_embedding_groups: int
+
+    def validate_convolutions(self) -> None:
+        config: Any = self
+        lengths = {len(self.conv_dim), len(self.conv_kernel), len(self.conv_stride)}
+        if len(lengths) != 1 or not 1 <= len(self.conv_dim) <= MAX_LAYERS:
+            raise ValueError(
+                f"conv_dim has {len(self.conv_dim)} values, conv_kernel {len(self.conv_kernel)} and conv_stride "
+                f"{len(self.conv_stride)}, but each needs one for each convolution"
+            )
+        config.at_least(1, "conv_dim conv_kernel conv_stride conv_pos_kernel_size")
+        config.at_least(0, "num_conv_pos_embeddings", MAX_LAYERS)
+        groups = self.num_conv_pos_embedding_groups
+        if groups < 1 or config.hidden_size % groups:
+            raise ValueError(
+                f"num_conv_pos_embedding_groups is {groups}, which does not divide hidden_size {config.hidden_size}: "
+                "choose a divisor"
+            )
 
     def num_frames(self, num_samples: Any) -> Any:
         """Frames that the convolutions make of so many samples (an int or an integer tensor); 0 of too few."""

@@ -199,8 +199,8 @@ class Data2VecCore(SafeLoading):
 
     def pretrain(
         self,
-        inputs: Tensor,
-        mask: Tensor,
+        inputs: Any,
+        mask: Any,
         attention_mask: Tensor | None = None,
         return_loss: bool = True,
         modality: str | None = None,
@@ -215,7 +215,17 @@ class Data2VecCore(SafeLoading):
             return_loss: whether to compute the loss.
             modality: whose input it is, of a model with several.
             view: further arguments of `student`.
+
+        Raises:
+            ValueError: input or masks are missing, or don't fit the model or each other.
         """
+        if not isinstance(mask, Tensor):
+            raise ValueError(
+                f"mask is {'missing' if mask is None else f'a {type(mask).__name__}'}: pretraining needs a bool tensor "
+                "[batch, masks, positions], True at what is to be predicted. "
+                "`modeling_data2vec.trainers.collators.mask_collator(model.config)` makes batches with masks, as "
+                "Data2VecTrainer does; `model.base_model` encodes without any"
+            )
         side = self.side(modality)
         config: Data2VecPreTrainingConfig = side.config
         embedding = side.embed(inputs, attention_mask)

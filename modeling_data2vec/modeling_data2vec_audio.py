@@ -81,8 +81,8 @@ class Data2Vec2AudioForPreTraining(Data2Vec2AudioPreTrainedModel, Data2Vec2Encod
 
     def forward(
         self,
-        input_values: Tensor,
-        mask: Tensor,
+        input_values: Tensor | None = None,
+        mask: Tensor | None = None,
         attention_mask: Tensor | None = None,
         ids_keep: Tensor | None = None,
         noise_keys: Tensor | None = None,
@@ -182,8 +182,8 @@ class Data2VecAudioForPreTraining(Data2VecEncoderForPreTraining, Data2VecAudioPr
 
     def forward(
         self,
-        input_values: Tensor,
-        mask: Tensor,
+        input_values: Tensor | None = None,
+        mask: Tensor | None = None,
         attention_mask: Tensor | None = None,
         return_loss: bool = True,
     ) -> Data2VecPreTrainingOutput:

@@ -251,7 +251,5 @@ class Data2Vec2ForPreTraining(Data2VecCore, Data2Vec2JointPreTrainedModel):
         if pairs is not None:
             return pretrain_on_pairs(self, pairs, return_loss)
         name, inputs = only_input(input_values=input_values, input_ids=input_ids, pixel_values=pixel_values)
-        if mask is None:
-            raise ValueError("mask is missing: give a bool [batch, masks, positions], as the modality's collator draws")
         view: dict[str, Any] = {"ids_keep": ids_keep, "noise_keys": noise_keys, "mask_noise": mask_noise}
         return self.pretrain(inputs, mask, attention_mask, return_loss, name, **view)

@@ -90,8 +90,8 @@ class Data2Vec2TextForPreTraining(Data2Vec2TextPreTrainedModel, Data2Vec2Encoder
 
     def forward(
         self,
-        input_ids: Tensor,
-        mask: Tensor,
+        input_ids: Tensor | None = None,
+        mask: Tensor | None = None,
         attention_mask: Tensor | None = None,
         ids_keep: Tensor | None = None,
         noise_keys: Tensor | None = None,
@@ -188,8 +188,8 @@ class Data2VecTextForPreTraining(Data2VecEncoderForPreTraining, Data2VecTextPreT
 
     def forward(
         self,
-        input_ids: Tensor,
-        mask: Tensor,
+        input_ids: Tensor | None = None,
+        mask: Tensor | None = None,
         attention_mask: Tensor | None = None,
         return_loss: bool = True,
     ) -> Data2VecPreTrainingOutput:

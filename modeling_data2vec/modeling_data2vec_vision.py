@@ -82,8 +82,8 @@ class Data2Vec2VisionForPreTraining(Data2Vec2VisionPreTrainedModel, Data2Vec2Enc
 
     def forward(
         self,
-        pixel_values: Tensor,
-        mask: Tensor,
+        pixel_values: Tensor | None = None,
+        mask: Tensor | None = None,
         ids_keep: Tensor | None = None,
         noise_keys: Tensor | None = None,
         mask_noise: Tensor | None = None,
@@ -187,7 +187,9 @@ class Data2VecVisionForPreTraining(Data2VecEncoderForPreTraining, Data2VecVision
         # What a feed-forward part adds to the residual stream is scaled.
         return [layer.lambda_2 * output for layer, output in zip(self.teacher.encoder.layer, layers, strict=True)]
 
-    def forward(self, pixel_values: Tensor, mask: Tensor, return_loss: bool = True) -> Data2VecPreTrainingOutput:
+    def forward(
+        self, pixel_values: Tensor | None = None, mask: Tensor | None = None, return_loss: bool = True
+    ) -> Data2VecPreTrainingOutput:
         """Compute the loss of one batch.
 
         Args:

@@ -1,11 +1,19 @@
 """Clear errors for raw input that a model can't take, the same for data2vec 1.0 and 2.0."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 
+def _check_tensor(name: str, value: Any) -> None:
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{name} is a {type(value).__name__}, but must be a tensor: a processor or collator makes it")
+
+
 def check_images(pixel_values: Tensor, num_channels: int, patch_size: int) -> None:
     """Raise a ValueError for a wrong number of channels, or a size that the patch size does not divide."""
+    _check_tensor("pixel_values", pixel_values)
     if pixel_values.ndim != 4 or pixel_values.shape[1] != num_channels:
         raise ValueError(
             f"pixel_values has shape {tuple(pixel_values.shape)}, but this model takes "
@@ -27,6 +35,7 @@ def check_images(pixel_values: Tensor, num_channels: int, patch_size: int) -> No
 
 def check_waveforms(input_values: Tensor, receptive_field: int) -> None:
     """Raise a ValueError for another shape than [batch, samples], or fewer samples than one frame needs."""
+    _check_tensor("input_values", input_values)
     if input_values.ndim != 2 or input_values.shape[1] < receptive_field:
         raise ValueError(
             f"input_values has shape {tuple(input_values.shape)}, but this model takes [batch, samples] of mono sound "
@@ -36,6 +45,7 @@ def check_waveforms(input_values: Tensor, receptive_field: int) -> None:
 
 def check_tokens(input_ids: Tensor, vocab_size: int, max_tokens: float) -> None:
     """Raise a ValueError for another shape or dtype, too long a sequence, or (on a CPU) unknown ids."""
+    _check_tensor("input_ids", input_ids)
     if input_ids.ndim != 2 or input_ids.is_floating_point():
         raise ValueError(
             f"input_ids has shape {tuple(input_ids.shape)} and dtype {input_ids.dtype}, but must hold token ids "

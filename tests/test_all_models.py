@@ -5,7 +5,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from tiny_runs import KINDS, OF_MODALITIES, tiny_joint_model, tiny_model, tiny_samples
+from tiny_runs import JOINT, KINDS, OF_MODALITIES, tiny_joint_model, tiny_model, tiny_samples
 
 from modeling_data2vec.trainers.collators import mask_collator
 
@@ -48,6 +48,28 @@ def test_masks_that_do_not_fit(kind):
             model(inputs, wrong)
     with pytest.raises(ValueError, match=r"hides nothing.*raise mask_prob"):
         model(inputs, torch.zeros_like(mask))
+
+
+@pytest.mark.parametrize("kind", [*KINDS, JOINT])
+def test_what_is_missing_or_no_tensor_is_named(kind):
+    """Also where a stock collator, which draws no masks, leads to it."""
+    model = tiny_joint_model() if kind == JOINT else tiny_model(kind)
+    single = tiny_model("speech 2.0") if kind == JOINT else model
+    batch, name = batch_of(single), single.main_input_name
+    where = "mask_collator.*makes batches with masks.*model.base_model"
+    for mask, what in ((None, "missing"), (batch["mask"].tolist(), "a list")):
+        with pytest.raises(ValueError, match=f"mask is {what}.*{where}"):
+            model(**{name: batch[name]}, mask=mask)
+    with pytest.raises(ValueError, match=f"mask is missing.*{where}"):
+        model(**{name: batch[name]}, return_loss=True)
+    message = "nothing is given" if kind == JOINT else f"{name} is a NoneType, but must be a tensor"
+    with pytest.raises(ValueError, match=message):
+        model(mask=batch["mask"])
+    with pytest.raises(ValueError, match=f"{name} is a list, but must be a tensor"):
+        model(**{name: batch[name].tolist()}, mask=batch["mask"])
+    if kind.endswith("2.0"):
+        with pytest.raises(ValueError, match=f"{name} is a NoneType, but must be a tensor"):
+            model.base_model(None)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.endswith("1.0")])

@@ -5,7 +5,9 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig
 
 from modeling_data2vec import (
+    Data2Vec2AudioConfig,
     Data2Vec2PreTrainingConfig,
+    Data2Vec2TextConfig,
     Data2Vec2VisionConfig,
     Data2VecAudioPreTrainingConfig,
     Data2VecTextPreTrainingConfig,
@@ -34,7 +36,77 @@ WRONG = [
     ({"decoder_groups": 5}, r"decoder_groups is 5\b.*hidden_size 768.*common divisor"),
     ({"decoder_dim": 100}, r"decoder_groups is 16\b.*decoder_dim 100.*common divisor"),
 ]
+TOO_MUCH = 10**9
+WRONG += [
+    ({"num_hidden_layers": -1, "average_top_k_layers": -1}, r"num_hidden_layers is -1\b.*at least 1"),
+    ({"num_hidden_layers": TOO_MUCH}, r"num_hidden_layers is 1000000000\b.*at most 1,000"),
+    ({"intermediate_size": TOO_MUCH}, r"intermediate_size is 1000000000\b.*at most 65,536"),
+    ({"num_masks": TOO_MUCH}, r"num_masks is 1000000000\b.*at most 65,536"),
+    ({"mask_length": TOO_MUCH}, r"mask_length is 1000000000\b.*at most 65,536"),
+    ({"average_top_k_layers": -3}, r"average_top_k_layers is -3\b.*from 1 to 1\d"),
+    ({"mask_prob": float("nan")}, r"mask_prob is nan.*strictly between 0 and 1"),
+    ({"mask_prob": -0.5}, r"mask_prob is -0\.5.*strictly between 0 and 1"),
+    ({"ema_decay": float("nan")}, r"ema_decay is nan.*between 0 and 1"),
+    ({"ema_anneal_end_step": -1}, r"ema_anneal_end_step is -1\b.*not be negative"),
+    ({"loss_beta": -1.0}, r"loss_beta is -1\.0.*not be negative"),
+    ({"loss_beta": float("inf")}, r"loss_beta is inf.*finite"),
+    ({"loss_scale": float("nan")}, r"loss_scale is nan.*finite"),
+    ({"layer_norm_eps": 0.0}, r"layer_norm_eps is 0\.0.*strictly between 0 and 1"),
+    ({"hidden_act": "gellu"}, r"hidden_act is 'gellu'.*one of .*gelu"),
+    ({"drop_path_rate": 1.5}, r"drop_path_rate is 1\.5.*at least 0 and less than 1"),
+]
+# Of 2.0 alone.
+WRONG_2 = [
+    ({"decoder_layers": TOO_MUCH}, r"decoder_layers is 1000000000\b.*at most 1,000"),
+    ({"decoder_layers": 0}, r"decoder_layers is 0\b.*at least 1"),
+    ({"decoder_projection_layers": 1001}, r"decoder_projection_layers is 1001\b.*at most 1,000"),
+    ({"decoder_projection_ratio": 0}, r"decoder_projection_ratio is 0\b.*at least 1"),
+    ({"decoder_projection_ratio": 1e9}, r"decoder_projection_ratio is 1000000000.*at most 65,536"),
+    ({"decoder_kernel": -3}, r"decoder_kernel is -3\b.*at least 1"),
+    ({"num_prenet_layers": -1}, r"num_prenet_layers is -1\b.*at least 0"),
+    ({"num_prenet_layers": TOO_MUCH}, r"num_prenet_layers is 1000000000\b.*at most 1,000"),
+    ({"num_extra_tokens": TOO_MUCH}, r"num_extra_tokens is 1000000000\b.*at most 65,536"),
+    ({"mask_prob_adjust": -0.1}, r"mask_prob_adjust is -0\.1.*not be negative"),
+    ({"mask_prob_adjust": 1e9}, r"mask_prob_adjust is 1000000000.*nor above 1"),
+    ({"mask_noise_std": float("inf")}, r"mask_noise_std is inf.*finite"),
+    ({"cls_loss_weight": -1.0, "num_extra_tokens": 1}, r"cls_loss_weight is -1\.0.*not be negative"),
+    *(
+        ({name: value}, rf"{name} is {value}\b.*at least 0 and less than 1")
+        for name in ("hidden_dropout", "attention_dropout", "layerdrop", "prenet_layerdrop", "decoder_dropout")
+        for value in (-0.1, 1.0)
+    ),
+]
+WRONG_AUDIO = [
+    ({"conv_dim": [8] * 6}, r"conv_dim.*6\b.*conv_kernel.*7\b"),
+    ({"conv_stride": [0] * 7}, r"conv_stride is .*at least 1"),
+    ({"conv_kernel": [TOO_MUCH] * 7}, r"conv_kernel is .*at most 65,536"),
+    ({"num_conv_pos_embeddings": -1}, r"num_conv_pos_embeddings is -1\b.*at least 0"),
+    ({"num_conv_pos_embeddings": TOO_MUCH}, r"num_conv_pos_embeddings is 1000000000\b.*at most 1,000"),
+    ({"conv_pos_kernel_size": 0}, r"conv_pos_kernel_size is 0\b.*at least 1"),
+    ({"num_conv_pos_embedding_groups": 7}, r"num_conv_pos_embedding_groups is 7\b.*hidden_size 768.*divisor"),
+]
+WRONG_OTHERS = [
+    (Data2Vec2AudioConfig, {"vocab_size": TOO_MUCH}, r"vocab_size is 1000000000\b.*at most 16,777,216"),
+    (Data2Vec2AudioConfig, {"tdnn_dim": []}, r"tdnn_dim is \[\].*1 to 65,536"),
+    (Data2Vec2AudioConfig, {"final_dropout": 2.0}, r"final_dropout is 2\.0.*less than 1"),
+    (Data2Vec2TextConfig, {"vocab_size": TOO_MUCH}, r"vocab_size is 1000000000\b.*at most 16,777,216"),
+    (Data2Vec2TextConfig, {"max_position_embeddings": 1}, r"max_position_embeddings is 1\b.*at least 2"),
+    (Data2Vec2TextConfig, {"classifier_dropout": 1.0}, r"classifier_dropout is 1\.0.*less than 1"),
+    (Data2Vec2VisionConfig, {"pool_scales": [0]}, r"pool_scales is \[0\].*at least 1"),
+    (Data2VecTextPreTrainingConfig, {"head_layers": TOO_MUCH}, r"head_layers is 1000000000\b.*at most 1,000"),
+    (Data2VecTextPreTrainingConfig, {"hidden_dropout_prob": -0.5}, r"hidden_dropout_prob is -0\.5.*at least 0"),
+    (Data2VecVisionPreTrainingConfig, {"max_mask_block": 0}, r"max_mask_block is 0\b.*at least 1"),
+    *(
+        (config_class, fields, message)
+        for config_class in (Data2Vec2AudioConfig, Data2VecAudioPreTrainingConfig)
+        for fields, message in WRONG_AUDIO
+    ),
+]
 WRONG_IMAGE = [
+    ({"image_size": [224]}, r"image_size is \[224\].*height and width"),
+    ({"image_size": 16 * TOO_MUCH}, r"image_size is 16000000000\b.*at most 65,536"),
+    ({"patch_size": 448}, r"image_size is 224\b.*multiple of patch_size 448"),
+    ({"num_channels": TOO_MUCH}, r"num_channels 1000000000\b.*at most 65,536"),
     ({"patch_size": 0}, r"patch_size is 0\b.*at least 1"),
     ({"num_channels": 0}, r"num_channels 0\b.*at least 1"),
     ({"image_size": 225}, r"image_size is 225\b.*multiple of patch_size 16"),
@@ -58,6 +130,18 @@ WRONG_TYPE = [
 @pytest.mark.parametrize("config_class", CONFIGS)
 @pytest.mark.parametrize(("fields", "message"), WRONG + WRONG_TYPE)
 def test_a_wrong_field_is_named_with_its_value_and_what_is_allowed(config_class, fields, message):
+    with pytest.raises((ValueError, StrictDataclassError), match=f"(?s){message}"):
+        config_class(**fields)
+
+
+@pytest.mark.parametrize(("fields", "message"), WRONG_2)
+def test_a_wrong_field_of_2_is_named(fields, message):
+    with pytest.raises((ValueError, StrictDataclassError), match=f"(?s){message}"):
+        Data2Vec2PreTrainingConfig(**fields)
+
+
+@pytest.mark.parametrize(("config_class", "fields", "message"), WRONG_OTHERS)
+def test_a_wrong_field_of_one_modality_is_named(config_class, fields, message):
     with pytest.raises((ValueError, StrictDataclassError), match=f"(?s){message}"):
         config_class(**fields)
 
@@ -123,7 +207,7 @@ def test_defaults_are_the_published_vit_b():
 OF_BOTH = [
     (fields, message)
     for fields, message in WRONG
-    if not fields.keys() & {"decoder_groups", "decoder_dim", "cls_loss_weight"}
+    if not fields.keys() & {"decoder_groups", "decoder_dim", "cls_loss_weight", "drop_path_rate"}
 ]
 WRONG_1 = [
     (Data2VecAudioPreTrainingConfig, {"mask_time_prob": 0.0}, r"no mask embedding.*mask_time_prob above 0"),
