@@ -81,6 +81,37 @@ def test_arrays_with_any_number_of_channels():
         decode_image(Image.fromarray(arrays()[0]), 2)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64, bool])
+def test_the_type_of_an_array_says_what_is_white(dtype):
+    white = {np.uint8: 255, np.uint16: 65535}.get(dtype, 1)
+    array = (np.random.default_rng(0).random((6, 7, 3)).round(1) * white).astype(dtype)
+    expected = torch.from_numpy(array.astype(np.float32)).permute(2, 0, 1) / white
+    torch.testing.assert_close(decode_image(array, 3), expected)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.full((4, 4, 3), 255.0), "float64 values reach from 255 to 255, but must be from 0 to 1"),
+        (np.full((4, 4, 3), -0.5), "reach from -0.5"),
+        (np.full((4, 4, 3), 256), "int64 values reach from 256 to 256, but must be from 0 to 255"),
+        (np.full((4, 4), np.nan), "NaN or infinite"),
+        (np.full((4, 4, 5), np.inf), "NaN or infinite"),
+        (np.zeros((0, 4, 3)), "no pixels"),
+        ([[1, 2], [3]], "not equally long"),
+    ],
+)
+def test_arrays_without_a_known_range_are_unreadable(array, message):
+    channels = array.shape[2] if isinstance(array, np.ndarray) and array.ndim == 3 else 1
+    with pytest.raises(UnreadableError, match=message):
+        decode_image(array, channels)
+
+
+def test_measurements_of_many_channels_are_taken_as_they_are():
+    array = np.random.default_rng(0).normal(size=(5, 4, 4)).astype(np.float32)
+    assert np.array_equal(decode_image(array, 5).numpy(), array)
+
+
 def test_five_channels_go_through_the_transform():
     transform = ImageTransform((8, 8), 5, [0.5] * 5, [0.5] * 5)
     image = decode_image(np.random.default_rng(0).integers(0, 256, (20, 16, 5), dtype=np.uint8), 5)

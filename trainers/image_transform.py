@@ -1,6 +1,5 @@
 """From what a data set holds to a normalised tensor: decoding, and the recipe's augmentation without torchvision."""
 
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 from PIL import Image, ImageEnhance
 from torch import Tensor
 
+from .image_files import eight_bits, open_image
 from .samples import UnreadableError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -20,31 +20,43 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def decode_image(value: Any, num_channels: int) -> Image.Image | Tensor:
     """Bring what a dataset holds into one form: a PIL image for 1 and 3 channels, else a float [C, H, W] tensor.
 
+    Files are turned upright as their orientation tag says, and give 8 bits a channel (see `eight_bits`).
+
     Args:
-        value: {"bytes", "path"} as an undecoded image column gives it, a PIL image, or an array [H, W], [H, W, C] or
-            [C, H, W] (floats are taken as 0 to 1, integers as 0 to 255).
+        value: a file (its path, its bytes, or {"bytes", "path"} as an undecoded image column gives it), a PIL image, or
+            an array [H, W], [H, W, C] or [C, H, W]: floats from 0 to 1, integers from 0 to 255, or uint16.
         num_channels: channels of the model; grey and colour images are converted into each other.
 
     Raises:
-        UnreadableError: the file can't be decoded.
-        ValueError: an array with another number of channels.
+        UnreadableError: the file can't be decoded, or its values have no range that says how bright they are.
+        ValueError: an array with another number of channels, or something that is no image.
     """
-    if value is None or (isinstance(value, dict) and not value.get("bytes") and not value.get("path")):
-        raise UnreadableError("the dataset holds no image here")
-    if isinstance(value, dict):
-        try:
-            with Image.open(io.BytesIO(value["bytes"]) if value.get("bytes") else value["path"]) as image:
-                image.load()
-                value = image.copy()
-        except Exception as error:  # decoders raise anything on broken data: OSError, SyntaxError, struct.error, ...
-            raise UnreadableError(str(error)) from error
-    if isinstance(value, Image.Image):
-        if value.mode.startswith("I;16"):  # PIL would clip 16 bits instead of scaling them
-            value = Image.fromarray((np.asarray(value) >> 8).astype(np.uint8))
-        if num_channels in (1, 3):
-            return value.convert("L" if num_channels == 1 else "RGB")
-        value = np.asarray(value)
-    array = np.asarray(value)
+    if is_array(value):
+        return _from_array(value, num_channels)
+    image = eight_bits(open_image(value))
+    if num_channels not in (1, 3):
+        return _from_array(image, num_channels)
+    try:
+        return image.convert("L" if num_channels == 1 else "RGB")
+    except ValueError as error:
+        raise UnreadableError(f"its colours are {image.mode}, which can't become RGB: convert it to PNG") from error
+
+
+def is_array(value: Any) -> bool:
+    """Whether a data set holds values themselves, as an array or as nested lists, and not a file."""
+    if isinstance(value, (np.ndarray, Tensor)):
+        return value.ndim != 1
+    return isinstance(value, (list, tuple)) and bool(value) and isinstance(value[0], (list, tuple, np.ndarray))
+
+
+def _from_array(value: Any, num_channels: int) -> Tensor:
+    """[C, H, W] from 0 to 1."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise UnreadableError("its rows are not equally long") from error
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"an image is an array of {array.dtype}, but must hold numbers: convert the data")
     if array.ndim == 2:
         array = array[..., None]
     if array.ndim != 3 or num_channels not in (array.shape[0], array.shape[2]):
@@ -52,10 +64,27 @@ def decode_image(value: Any, num_channels: int) -> Image.Image | Tensor:
             f"an image of shape {array.shape} does not have the model's {num_channels} channel(s): convert the data, "
             "or set num_channels"
         )
+    if not array.size:
+        raise UnreadableError(f"it is an array of shape {array.shape}, which has no pixels")
     if array.shape[2] == num_channels:
         array = array.transpose(2, 0, 1)
     tensor = torch.from_numpy(np.array(array, dtype=np.float32))
-    return tensor if np.issubdtype(array.dtype, np.floating) else tensor / 255
+    return tensor / _brightest(array)
+
+
+def _brightest(array: np.ndarray) -> int:
+    """The value that stands for 1, by the type of an array [C, H, W] alone."""
+    low, high = array.min(), array.max()
+    if not np.isfinite([low, high]).all():
+        raise UnreadableError("it holds NaN or infinite values")
+    brightest = 1 if array.dtype.kind in "bf" else 255
+    if array.shape[0] not in (1, 3):  # measurements rather than colours, with a mean and deviation of their own
+        return brightest
+    brightest = 65535 if array.dtype == np.uint16 else brightest
+    if low < 0 or high > brightest:
+        found = f"its {array.dtype} values reach from {low:g} to {high:g}"
+        raise UnreadableError(f"{found}, but must be from 0 to {brightest}: scale the data")
+    return brightest
 
 
 @dataclass

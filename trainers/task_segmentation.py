@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, BeitImageProcessorPil
 
+from .class_maps import IGNORED_CLASS, class_map
 from .image_transform import ImageTransform, decode_image
 from .images import IMAGES, load_images
 from .metrics import pixel_confusion, segmentation_metrics
@@ -18,12 +19,11 @@ from .sources import find_column, prepare_column
 from .tasks import Task
 
 MAP_COLUMNS = ("label", "labels", "annotation", "mask", "segmentation_map")
-IGNORED_CLASS = 255
 SURVEYED = 200  # maps of the training split that are read to find the classes
 
 
 class SemanticSegmentation(Task):
-    """One class for each pixel; maps are images whose grey values are classes, and 255 does not count."""
+    """One class for each pixel; maps are images whose numbers are classes, and 255 does not count."""
 
     name, auto_class, main_input = "semantic-segmentation", AutoModelForSemanticSegmentation, "pixel_values"
     metric, label_smoothing, counts_labels = "miou", None, True
@@ -54,11 +54,16 @@ class SemanticSegmentation(Task):
         return prepare_column(dataset, source, IMAGES, split=split, column=self.label_column)[0]
 
     def fit(self, train: datasets.Dataset) -> None:
-        if self.options.num_labels is not None:
-            number = self.options.num_labels
-        else:
-            maps = (class_map(example[self.label_column]) for example in train.select(range(min(len(train), SURVEYED))))
-            number = 1 + max(int(one[one != IGNORED_CLASS].max(initial=0)) for one in maps)
+        classes, asked = surveyed_classes(train, self.label_column), self.options.num_labels
+        if len(classes) < 2 and (asked is None or len(train) <= SURVEYED):
+            raise ValueError(
+                f"the maps in column {self.label_column!r} hold {len(classes)} class(es), {sorted(classes)}, but "
+                f"segmentation needs 2 or more: number classes from 0; {IGNORED_CLASS} marks what does not count, so a "
+                "mask of 0 and 255 must become one of 0 and 1"
+            )
+        number = 1 + max(classes) if asked is None else asked
+        if number < 2:
+            raise ValueError(f"num_labels is {number}, but segmentation needs 2 classes or more")
         self.config.id2label = {index: str(index) for index in range(number)}
         self.config.label2id = {name: index for index, name in self.config.id2label.items()}
         self.config.semantic_loss_ignore_index = IGNORED_CLASS
@@ -88,11 +93,26 @@ class SemanticSegmentation(Task):
         return ("miou", "pixel_accuracy")
 
 
-def class_map(value: Any) -> np.ndarray:
-    """Classes [H, W] of what a data set holds; 255 does not count."""
-    image = decode_image(value, 1) if not isinstance(value, Image.Image) else value.convert("L")
-    assert isinstance(image, Image.Image)
-    return np.asarray(image).astype(np.int64)
+def surveyed_classes(dataset: datasets.Dataset, column: str) -> set[int]:
+    """Classes in the first maps of a split, without what does not count.
+
+    Raises:
+        ValueError: none of these maps can be read.
+    """
+    classes: set[int] = set()
+    faults = []
+    for example in dataset.select(range(min(len(dataset), SURVEYED))):
+        try:
+            classes |= set(np.unique(class_map(example[column])).tolist())
+        except UnreadableError as error:
+            faults.append(f"{_name(example[column]) or 'the first'}: {error}")
+    if len(faults) == min(len(dataset), SURVEYED):
+        raise ValueError(f"none of {len(faults)} maps in column {column!r} can be used; {faults[0]}")
+    return classes - {IGNORED_CLASS}
+
+
+def _name(value: Any) -> str | None:
+    return value.get("path") if isinstance(value, dict) else None
 
 
 class MapReader:
@@ -116,13 +136,23 @@ class MapReader:
 
     def __call__(self, example: dict[str, Any], rng: Random | None = None) -> dict[str, Any]:
         image = decode_image(example[self.column], self.transform.num_channels)
-        classes = class_map(example[self.map_column])
-        if not isinstance(image, Image.Image) or image.size != classes.shape[::-1]:
-            raise UnreadableError(f"image and map differ in size, or have no colours: the map has {classes.shape}")
+        map_name = _name(example[self.map_column]) or "its map"
+        try:
+            classes = class_map(example[self.map_column])
+        except UnreadableError as error:
+            raise UnreadableError(f"{map_name}: {error}") from error
+        if not isinstance(image, Image.Image):
+            raise UnreadableError("it is an array of values rather than an image in grey or colour")
+        if image.size != classes.shape[::-1]:
+            height, width = classes.shape
+            raise UnreadableError(
+                f"it has {image.width} x {image.height} pixels, but {map_name} {width} x {height}: both must be "
+                "equally large, upright (an image's orientation tag turns it)"
+            )
         highest = classes[classes != IGNORED_CLASS].max(initial=0)
         if highest >= self.num_labels:
             raise ValueError(
-                f"a map has the class {highest}, but the model {self.num_labels} classes: raise --num_labels, or "
+                f"{map_name} has the class {highest}, but the model {self.num_labels} classes: raise --num_labels, or "
                 "mark with 255 what does not count"
             )
         mirrored = bool(rng and self.flip and rng.random() < 0.5)
@@ -140,5 +170,4 @@ class MapReader:
         }
 
     def name(self, example: dict[str, Any]) -> str | None:
-        value = example[self.column]
-        return value.get("path") if isinstance(value, dict) else None
+        return _name(example[self.column])
