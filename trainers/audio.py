@@ -25,6 +25,10 @@ AUDIO = Medium(
 )
 TRANSCRIBED = replace(AUDIO, transcribed=True)
 
+# The least that a clip must move by: a step of 16 bits. Below that there is nothing but rounding, which normalisation
+# would make loud.
+SILENCE = 2**-15
+
 
 def load_audio(
     source: str, *, split: str = "train", audio_column: str | None = None, streaming: bool = False
@@ -86,7 +90,7 @@ class AudioReader:
         waveform = decode_audio(example[self.audio_column], rate, start=start, end=end)
         if len(waveform) < self.min_duration * rate:
             raise UnreadableError(f"it lasts {len(waveform) / rate:.3f} seconds, less than {self.min_duration}")
-        if waveform.min() == waveform.max():
+        if np.ptp(waveform) < SILENCE:
             raise UnreadableError("it is silent from start to end")
         # As a whole, like the authors: a crop of a pause is not blown up to the loudness of speech.
         values = self.feature_extractor(waveform, sampling_rate=rate)["input_values"][0]
