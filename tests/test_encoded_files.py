@@ -10,12 +10,11 @@ import pytest
 from example_images import photo
 from recordings import voice, write
 
-from modeling_data2vec.trainers import ImageTransform
 from modeling_data2vec.trainers.audio import load_audio
 from modeling_data2vec.trainers.audio_decoding import decode_audio
 from modeling_data2vec.trainers.image_transform import decode_image
-from modeling_data2vec.trainers.images import ImageReader, load_images
-from modeling_data2vec.trainers.samples import PretrainingSamples, UnreadableError
+from modeling_data2vec.trainers.images import load_images
+from modeling_data2vec.trainers.samples import UnreadableError
 
 pytestmark = pytest.mark.usefixtures("datasets_cache")
 
@@ -84,10 +83,11 @@ def test_other_contents_are_named(value, held):
 def test_base64_is_refused_by_name(tmp_path, prefix):
     text = prefix + base64.b64encode(png()).decode()
     (tmp_path / "table.jsonl").write_text("".join(json.dumps({"image": text}) + "\n" for _ in range(2)))
-    dataset, column = load_images(str(tmp_path / "table.jsonl"))
-    samples = PretrainingSamples(dataset, ImageReader(ImageTransform((8, 8)), column))
-    with pytest.raises(ValueError, match="image is held as base64 text, which is taken for a path: decode the column"):
-        samples[0]
+    message = "hold base64 text, which is taken for a path: decode the column"
+    with pytest.raises(ValueError, match=f"2 cells of column 'image' .*{message}"):
+        load_images(str(tmp_path / "table.jsonl"))
+    with pytest.raises(ValueError, match="image is held as base64 text, which is taken for a path"):
+        decode_image(text, 3)
 
 
 def test_base64_of_sound_is_refused_by_name(wav):

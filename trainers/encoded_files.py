@@ -7,10 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .located_files import BASE64_ADVICE, is_base64
 from .samples import UnreadableError
-
-# How base64 begins: of a data URL, PNG, JPEG, GIF, RIFF (WAV and WebP), Ogg, FLAC, MP3 with a tag.
-BASE64_STARTS = ("data:", "iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "T2dnUw", "ZkxhQ", "SUQz")
 
 
 class EncodedFile(NamedTuple):
@@ -65,11 +63,8 @@ def encoded_file(value: Any, noun: str, otherwise: str) -> EncodedFile:
 def not_opened(error: OSError, path: str | None, noun: str) -> ValueError:
     """Why a file could not be opened: an `UnreadableError`, or that the cell holds base64 text instead of a path."""
     absent = error.errno in (errno.ENOENT, errno.ENAMETOOLONG, errno.ENOTDIR)
-    if path and absent and any(f"/{start.lstrip('/')}" in f"/{path}" for start in BASE64_STARTS):
-        return ValueError(
-            f"{noun} is held as base64 text, which is taken for a path: decode the column to bytes "
-            "(base64.b64decode), or write files and name them"
-        )
+    if path and absent and is_base64(path):
+        return ValueError(f"{noun} is held as {BASE64_ADVICE}")
     return UnreadableError(f"it cannot be opened: {error.strerror or error}")
 
 

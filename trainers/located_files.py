@@ -13,6 +13,12 @@ logger = logging.get_logger(__name__)
 
 TABLE_FOLDER = "table_folder"  # a column: where the table of a row lies
 SEARCHED = 200_000  # files that are looked at to say where one lies
+# How base64 begins: of a data URL, PNG, JPEG, GIF, RIFF (WAV and WebP), Ogg, FLAC, MP3 with a tag.
+BASE64_STARTS = ("data:", "iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "T2dnUw", "ZkxhQ", "SUQz")
+BASE64_ADVICE = (
+    "base64 text, which is taken for a path: decode the column to bytes (base64.b64decode), or write files and name "
+    "them"
+)
 
 
 class FileFinder:
@@ -121,6 +127,8 @@ def missing_files(missing: Sequence[tuple[str, str]], total: int, what: str) -> 
         what: holds the paths.
     """
     folder, file = missing[0]
+    if is_base64(file):
+        return f"{counted(len(missing), 'cell')} of {what} hold {BASE64_ADVICE}"
     message = f"{len(missing):,} of {counted(total, 'file')} in {what} are missing; the first is {file}"
     if "://" in file:
         return f"{message}: addresses are not read; download the files, and write their paths"
@@ -131,6 +139,16 @@ def missing_files(missing: Sequence[tuple[str, str]], total: int, what: str) -> 
                 path = os.path.relpath(found, folder)
                 return f"{message}. A file of that name lies in {found.parent}: write {path} in the table in its place"
     return f"{message}: paths are relative to the folder of their table, {folder or '.'}"
+
+
+def is_base64(path: str) -> bool:
+    """Whether what should be a path, and isn't there, looks like an encoded picture or recording.
+
+    Example:
+        >>> is_base64("photos/iVBORw0KGgoAAAANSUhEUgAA"), is_base64("photos/cat.png")
+        (True, False)
+    """
+    return any(f"/{start.lstrip('/')}" in f"/{path}" for start in BASE64_STARTS)
 
 
 def _walk(folder: str) -> Iterator[Path]:

@@ -115,7 +115,16 @@ class PretrainingSamples(_Samples, Dataset):
             except UnreadableError as error:
                 self._unreadable[position] = True
                 logger.warning(f"Passing over {self.name(position)}: {error}")
-        raise ValueError(f"none of the {len(self)} {self.reader.noun}s can be read; the first is {self.name(0)}")
+        raise ValueError(
+            f"none of the {len(self)} {self.reader.noun}s can be read; the first is {self.name(0)}: {self._fault(0)}"
+        )
+
+    def _fault(self, index: int) -> str:
+        try:
+            self.reader(self.dataset[index], None)
+        except UnreadableError as error:
+            return str(error)
+        return "it can be read now"
 
     def name(self, index: int) -> str:
         """Where a sample comes from: what the reader knows of it, else its index."""
