@@ -176,6 +176,9 @@ def with_weights(config: Any, state: Mapping[str, Tensor], model_class: Any) -> 
     Raises:
         ValueError: lists weights that are missing, not expected or of another shape.
     """
+    for name, value in config.to_dict().items():
+        if name.endswith("layers") and isinstance(value, int) and value > len(state):
+            raise ValueError(f"the file's config has {name} {value:,}, but the file has {len(state):,} weights in all")
     with torch.device("meta"):
         model = model_class(config.model_type)(config)
     expected = model.state_dict()

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from modeling_data2vec.model_files import read_json
+from modeling_data2vec.model_files import interpreting, read_json
 
 from .evaluation import ProbeRow, ProbeTable
 from .provenance import SHOWN_HEALTH, Provenance
@@ -95,7 +95,17 @@ def card_facts(folder: Path) -> dict[str, Any]:
 def _probes(folder: Path, modalities: list[str]) -> dict[str, dict[str, Any]]:
     """The tables of probes by what they are called in the card, which is nothing for the only one."""
     files = {"": folder / PROBE_FILE} | {name: folder / f"probe_{name}.json" for name in modalities}
-    return {name: read_json(file) for name, file in files.items() if file.is_file()}
+    found = {}
+    for name, file in files.items():
+        if file.is_file():
+            found[name] = read_json(file)
+            with interpreting(file):
+                _table(found[name]).to_markdown()
+    return found
+
+
+def _table(probe: dict[str, Any]) -> ProbeTable:
+    return ProbeTable(**probe | {"rows": [ProbeRow(**row) for row in probe["rows"]]})
 
 
 def card_text(folder: Path, facts: dict[str, Any]) -> str:
@@ -228,8 +238,7 @@ def _evaluation(facts: dict[str, Any]) -> str:
         return "## Evaluation\n\nNot evaluated: `data2vec probe` measures a model beside its baselines."
     parts = ["## Evaluation"]
     for name, probe in facts["probes"].items():
-        table = ProbeTable(**probe | {"rows": [ProbeRow(**row) for row in probe["rows"]]})
-        parts += [*([f"### {KINDS[name].capitalize()}"] if name else []), table.to_markdown()]
+        parts += [*([f"### {KINDS[name].capitalize()}"] if name else []), _table(probe).to_markdown()]
     return "\n\n".join(parts)
 
 

@@ -38,9 +38,7 @@ def write_card(folder: str | Path, name: str | None = None) -> Path:
     """
     folder = Path(folder)
     path = folder / "README.md"
-    with interpreting(folder):
-        facts = card_facts(folder)
-        generated = f"{BEGIN}\n\n{card_text(folder, facts)}\n\n{END}"
+    facts, generated = card_of(folder)
     if not path.exists():
         text = f"# {name or folder.resolve().name}\n\n{generated}\n\n{FOR_PEOPLE}\n"
         card = ModelCard(f"---\n{_metadata(folder, facts, name)}\n---\n\n{text}")
@@ -65,16 +63,27 @@ def write_card(folder: str | Path, name: str | None = None) -> Path:
 
 
 def check_card(path: Path) -> None:
-    """Require that a card's metadata can be read.
+    """Require that a card's metadata, if there is a card, can be read.
 
     Raises:
         ValueError: they can't be, or have aliases, or nest too deeply.
     """
-    text = read_text(path)
+    text = read_text(path) if path.is_file() else ""
     if block := re.search(REGEX_YAML_BLOCK, text):
         parse_yaml(block[2], f"{path}, metadata")
     with interpreting(path):
         ModelCard(text)
+
+
+def card_of(folder: Path) -> tuple[dict[str, Any], str]:
+    """What a model folder says of itself, and the generated part of its card.
+
+    Raises:
+        ValueError: it has no config, or says what can't be meant.
+    """
+    with interpreting(folder):
+        facts = card_facts(folder)
+        return facts, f"{BEGIN}\n\n{card_text(folder, facts)}\n\n{END}"
 
 
 def outside_of_marks(text: str) -> str:

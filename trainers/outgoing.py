@@ -15,7 +15,7 @@ import modeling_data2vec
 from modeling_data2vec.auto import MODELS, TASKS
 from modeling_data2vec.model_files import check_finite, is_file_name, read_json, read_weights, weight_names
 
-from .model_card import check_card
+from .model_card import card_of, check_card
 from .model_folders import check_model_folder
 from .preflight import PublishError
 from .public_names import make_public, without_places
@@ -56,8 +56,8 @@ def check_outgoing(folder: Path, *, with_teacher: bool = False) -> None:
             read_json(path, dict | list)
     weights = weight_files(folder)
     check_model_folder(folder)
-    if (card := folder / "README.md").is_file():
-        check_card(card)
+    check_card(folder / "README.md")
+    card_of(folder)
     for file in weights:
         check_finite(read_weights(file), file)
         _check_metadata(file)
