@@ -1,7 +1,7 @@
 """A hundred files that are built to do harm or are damaged; as a script, commands that meet them, watched.
 
-`python tests/hostile_files.py FOLDER NAME...` makes each file, runs the command that reads it, and prints a line of JSON for
-each: exit code, errors, seconds, the most memory held so far, and what was called that no file may call.
+`python tests/hostile_files.py FOLDER NAME...` makes each file, runs the command that reads it, and prints a line of
+JSON for each: exit code, errors, seconds, the most memory held so far, and what was called that no file may call.
 """
 
 import io
@@ -81,14 +81,20 @@ BEGIN, END = b"\x80\x02", b"."
 PICKLES = {
     "lists that hold each other twice": lambda: BEGIN + b"]" + b"".join(b"2\x86" for _ in range(40)) + END,
     "shared lists": lambda: BEGIN + b"]q\0" + b"".join(b"](h%ch%ceq%c" % (i, i, i + 1) for i in range(40)) + END,
-    "shared tuples as a key": lambda: BEGIN + b"}K\1q\0" + b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in range(40)) + b"Ns" + END,
+    "shared tuples as a key": lambda: (
+        BEGIN + b"}K\1q\0" + b"".join(b"h%ch%c\x86q%c" % (i, i, i + 1) for i in range(40)) + b"Ns" + END
+    ),
     "shared tuples as a key, doubled": lambda: BEGIN + b"}K\1" + b"2\x86" * 60 + b"Ns" + END,
     "a tuple in a tuple, deep, as a key": lambda: BEGIN + b"})" + b"\x85" * 1_000_000 + b"Ns" + END,
     "a list in a list, deep": lambda: BEGIN + b"]" * 500_000 + b"a" * 499_999 + END,
     "tuples in each other, deep": lambda: BEGIN + b"}" + text("cfg") + b")" + b"\x85" * 4_000 + b"s" + END,
     "a dict in itself": lambda: BEGIN + b"}q\0" + text("cfg") + b"h\0s" + END,
-    "keys that collide": lambda: BEGIN + b"}(" + b"".join(number(i * PRIME) + b"N" for i in range(300_000)) + b"u" + END,
-    "pairs as keys": lambda: BEGIN + b"}(" + b"".join(number(i * PRIME) + b"K\1\x86N" for i in range(200_000)) + b"u" + END,
+    "keys that collide": lambda: (
+        BEGIN + b"}(" + b"".join(number(i * PRIME) + b"N" for i in range(300_000)) + b"u" + END
+    ),
+    "pairs as keys": lambda: (
+        BEGIN + b"}(" + b"".join(number(i * PRIME) + b"K\1\x86N" for i in range(200_000)) + b"u" + END
+    ),
     "a dict of a list": lambda: BEGIN + b"ccollections\nOrderedDict\n](" + b"(K\1K\2lK\3K\4e\x85R" + END,
     "an ordered dict of pairs": lambda: BEGIN + b"ccollections\nOrderedDict\n](K\1K\2\x86e\x85R" + END,
     "text of 2**63 bytes": lambda: BEGIN + b"\x8d" + struct.pack("<Q", 2**63 - 1) + b"a" + END,
@@ -104,7 +110,9 @@ PICKLES = {
     "a million marks": lambda: BEGIN + b"(" * 1_000_000 + END,
     "300,000 objects": lambda: BEGIN + b"]" + b"ccollections\nOrderedDict\n)Ra" * 300_000 + END,
     "10,000 names": lambda: BEGIN + b"".join(b"comegaconf.x%d\ny\n0" % i for i in range(10_000)) + b"N" + END,
-    "10,000 allowed names": lambda: BEGIN + b"](" + b"".join(b"comegaconf.x%d\ny\n" % i for i in range(10_000)) + b"e" + END,
+    "10,000 allowed names": lambda: (
+        BEGIN + b"](" + b"".join(b"comegaconf.x%d\ny\n" % i for i in range(10_000)) + b"e" + END
+    ),
     "a frame of 2**62": lambda: b"\x80\4\x95" + struct.pack("<Q", 2**62) + b"N" + END,
     "os.system": lambda: BEGIN + call("os", "system") + END,
     "posix.system": lambda: BEGIN + call("posix", "system") + END,
@@ -123,11 +131,13 @@ PICKLES = {
     "by NEWOBJ_EX": lambda: BEGIN + b"cos\nsystem\n)}\x92" + END,
     "by EXT4": lambda: BEGIN + b"\x84\1\0\0\0" + END,
     "by PERSID": lambda: BEGIN + b"Pcos\nsystem\n" + END,
-    "state on a class": lambda: BEGIN + b"comegaconf\nx\n)\x81}" + text("__class__") + call("os", "system") + b"sb" + END,
+    "state on a class": lambda: (
+        BEGIN + b"comegaconf\nx\n)\x81}" + text("__class__") + call("os", "system") + b"sb" + END
+    ),
     "an object that is no checkpoint": lambda: BEGIN + call("omegaconf", "x") + END,
     "nothing": lambda: b"",
     "noise": lambda: Random(0).randbytes(1000),
-}  # fmt: skip
+}
 for _name, _stream in PICKLES.items():
     pickled(_name, _stream)
 
@@ -153,24 +163,33 @@ def checkpoint(**changes: Any) -> dict[str, Any]:
     return content | {"cfg": dict(content["cfg"], model=model)}
 
 
+def not_numbers(weights: dict[str, Any]) -> dict[str, Any]:
+    return {name: value * float("nan") if torch.is_tensor(value) else value for name, value in weights.items()}
+
+
 for _name, _content in {
     "a stretched view": lambda: {"cfg": SMALL["cfg"], "model": {"w": torch.zeros(1).expand(1 << 40)}},
-    "one weight 500 times": lambda: {"cfg": SMALL["cfg"], "model": {str(i): torch.zeros(1000).expand(100, 1000) for i in range(500)}},
+    "one weight 500 times": lambda: {
+        "cfg": SMALL["cfg"],
+        "model": {str(i): torch.zeros(1000).expand(100, 1000) for i in range(500)},
+    },
     "a list": lambda: [1, 2],
     "a tensor": lambda: torch.zeros(3),
     "weights that are text": lambda: SMALL | {"model": {"weight": "text"}},
     "no weights": lambda: SMALL | {"model": {}},
     "no config": lambda: {"model": SMALL["model"]},
     "a config that refers to itself": lambda: SMALL | {"cfg": {"model": {"_name": "${model._name}"}}},
-    "a config that refers to all of it, often": lambda: SMALL | {"cfg": {"model": {str(i): "${a}" for i in range(20_000)}, "a": list(range(20_000))}},
+    "a config that refers to all of it, often": lambda: (
+        SMALL | {"cfg": {"model": {str(i): "${a}" for i in range(20_000)}, "a": list(range(20_000))}}
+    ),
     "a billion layers": lambda: checkpoint(depth=10**9),
     "layers as text": lambda: checkpoint(depth="many"),
     "a width of a billion": lambda: checkpoint(embed_dim=10**9),
     "a negative width": lambda: checkpoint(embed_dim=-16),
     "no options": lambda: checkpoint(modalities=None),
     "a list for options": lambda: SMALL | {"cfg": {"model": {"_name": ["data2vec_multi"]}}},
-    "weights of NaN": lambda: checkpoint() | {"model": {name: value * float("nan") if torch.is_tensor(value) and value.is_floating_point() else value for name, value in checkpoint()["model"].items()}},
-}.items():  # fmt: skip
+    "weights of NaN": lambda: checkpoint() | {"model": not_numbers(checkpoint()["model"])},
+}.items():
     saved(_name, _content)
 
 
@@ -252,6 +271,15 @@ MUTATED = {f"mutated: {seed}": mutated(seed) for seed in range(30)}
 # ---- yaml and JSON ----
 
 BOMB = "a0: &a0 [x]\n" + "".join(f"a{i + 1}: &a{i + 1} [*a{i}, *a{i}, *a{i}]\n" for i in range(40))
+RECIPE = """name: x
+config: data2vec2-vision-base
+source: x
+training: {{max_steps: {steps}, per_device_train_batch_size: {size}}}
+num_gpus: {gpus}
+data: {{num_examples: {examples}}}
+global_batch: {batch}
+epochs: {epochs}
+"""
 for _name, _text in {
     "aliases": BOMB,
     "an alias of itself": "name: &a [*a]\n",
@@ -264,9 +292,11 @@ for _name, _text in {
     "too long": "name: x\n" * 100_000,
     "no text": "name: \x00\n",
     "keys that are lists": "? [a]\n: b\n",
-    "wrong kinds": "name: 1\nconfig: data2vec2-vision-base\nsource: [x]\ntraining: {max_steps: [1], per_device_train_batch_size: x}\nnum_gpus: x\ndata: {num_examples: {}}\nglobal_batch: x\n",
-    "enormous numbers": "name: x\nconfig: data2vec2-vision-base\nsource: x\ntraining: {max_steps: 1.0e308, per_device_train_batch_size: 999999999999}\nnum_gpus: 99999999999\ndata: {num_examples: 1.0e308}\nglobal_batch: 1.0e308\nepochs: .nan\n",
-}.items():  # fmt: skip
+    "wrong kinds": RECIPE.format(steps="[1]", size="x", gpus="x", examples="{}", batch="x", epochs="[]"),
+    "enormous numbers": RECIPE.format(
+        steps="1.0e308", size="9" * 12, gpus="9" * 11, examples="1.0e308", batch="1.0e308", epochs=".nan"
+    ),
+}.items():
 
     def _recipe(folder: Path, content: str = _text) -> list[str]:
         (folder / "bad.yaml").write_text(content)

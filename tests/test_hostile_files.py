@@ -1,4 +1,4 @@
-"""Files that are built to do harm, or damaged: refused by name, within 30 seconds and 2 GB, and nothing of them runs."""
+"""Files that are built to do harm, or damaged: refused by name in 30 s and 2 GB, and nothing of them runs."""
 
 import json
 import os
@@ -24,7 +24,7 @@ QUICK = [
     ),
     *("content: a billion layers", "content: a stretched view", "pickle: a storage of 2**40 numbers", "yaml: aliases"),
     *("yaml: nested", "config.json: nested (inspect)", "config.json: a list (finetune)", "README.md: aliases (push)"),
-    *("model.safetensors: a header of 2**63 (push)", "model.safetensors: cut off (convert)"),
+    *("model.safetensors: a header of 2**63 (push)", "model.safetensors: cut off (export)"),
     "model.safetensors.index.json: leads elsewhere (probe)",
 ]
 
@@ -100,8 +100,9 @@ def test_changed_bytes_are_refused_or_harmless(tmp_path, capsys):
 
 def show(results: list[dict[str, Any]]) -> None:
     done = [found for found in results if "killed" not in found]
+    longest, most = max(found["seconds"] for found in done), max(found["bytes"] for found in done)
     print(  # noqa: T201  the figures that docs/testing.md quotes
         f"\n{len(results)} files: {sum(bool(found['called']) for found in done)} executed, "
-        f"{sum(found['code'] == 2 for found in done)} refused, longest {max(found['seconds'] for found in done):.1f} s, "
-        f"most memory {max(found['bytes'] for found in done) / 1e9:.2f} GB"
+        f"{sum(found['code'] == 2 for found in done)} refused, longest {longest:.1f} s, "
+        f"most memory {most / 1e9:.2f} GB"
     )
