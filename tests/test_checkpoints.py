@@ -68,7 +68,14 @@ def test_a_damaged_file_is_named(copy, name, damage):
     assert message.endswith(f"remove the folder {last} to go on from checkpoint-1")
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json"])
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt"])
+def test_weights_alone_are_not_gone_on_from(copy, name):
+    (copy / "checkpoint-2" / name).unlink()
+    with pytest.raises(ValueError, match=f"checkpoint-2 has no {name}, as with --save_only_model, .* with --model"):
+        resume(copy, tiny_model())
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "trainer_state.json"])
 def test_a_missing_file_is_named(copy, name):
     (copy / "checkpoint-2" / name).unlink()
     shutil.rmtree(copy / "checkpoint-1")

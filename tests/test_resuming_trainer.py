@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_runs import arguments, tiny_model, tiny_samples
 
-from modeling_data2vec.trainers import CollapseError, Data2VecTrainer
+from modeling_data2vec.trainers import CollapseError, Data2VecTrainer, PretrainingSamples
 from modeling_data2vec.trainers.resuming_trainer import ResumingTrainer
 
 SETTINGS = {"max_steps": 6, "save_strategy": "steps", "save_steps": 2, "save_total_limit": 2}
@@ -58,6 +58,18 @@ def test_a_run_that_is_done_is_not_trained_on(whole, copy, caplog, settings):
         assert losses[0] == losses[1] and len(losses[0]) == 6
         assert contents(copy) == before
     assert "checkpoint-6 is the end of the run: nothing is trained" in caplog.text
+
+
+def test_the_time_of_a_run_is_that_of_all_its_parts(copy):
+    state = copy / "checkpoint-6" / "trainer_state.json"
+    values = json.loads(state.read_text())
+    assert 0 < values["stateful_callbacks"]["RunSettings"]["attributes"]["seconds"] < 60
+    values["stateful_callbacks"]["RunSettings"]["attributes"]["seconds"] = 5_000
+    state.write_text(json.dumps(values))
+    longer = train(copy, resume=True, max_steps=7)
+    assert 5_000 < longer.state.log_history[-1]["train_runtime"] < 5_060
+    again = train(copy, resume=True, max_steps=7)
+    assert 5_000 < again.state.log_history[-1]["train_runtime"] < 5_060
 
 
 def test_the_random_state_of_a_run_that_is_done_is_that_of_its_end(whole, copy):
@@ -137,6 +149,10 @@ def test_other_data_are_not_gone_on_with(copy):
     trainer = Data2VecTrainer(model, arguments(copy, **SETTINGS), train_dataset=tiny_samples(model, 40))
     with pytest.raises(ValueError, match="samples 45 in .*, 40 now"):
         trainer.train(resume_from_checkpoint=True)
+    images = tiny_samples(model)
+    others = PretrainingSamples(images.dataset.select([*range(44), 3]), images.reader)
+    with pytest.raises(ValueError, match='data_fingerprint ".*" in .*, ".*" now'):
+        Data2VecTrainer(model, arguments(copy, **SETTINGS), train_dataset=others).train(resume_from_checkpoint=True)
 
 
 # ---- the best checkpoint ----

@@ -35,9 +35,15 @@ def check_files(checkpoint: Path) -> None:
     """
     if not checkpoint.is_dir():
         raise ValueError(f"there is no checkpoint {checkpoint} to go on from")
-    for needed in ((STATE_FILE,), WEIGHTS, ("optimizer.pt",), ("scheduler.pt",)):
+    for needed in ((STATE_FILE,), WEIGHTS):
         if not any((checkpoint / name).exists() for name in needed):
             raise ValueError(f"{checkpoint} has no {needed[0]}: {_advice(checkpoint)}")
+    for name in ("optimizer.pt", "scheduler.pt"):
+        if not (checkpoint / name).exists():
+            raise ValueError(
+                f"{checkpoint} has no {name}, as with --save_only_model, so no run can go on from it: begin another "
+                "one from its weights, with --model and another --output_dir"
+            )
     for file in sorted(checkpoint.iterdir()):
         try:
             _read(file)

@@ -1,6 +1,8 @@
 """transformers' Trainer whose resumed runs end as if they had never stopped, also those that had only to be closed."""
 
 import math
+import time
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from transformers.trainer_callback import ExportableState
 from transformers.utils import logging
 
 from .checkpoints import check_files, check_same_model, check_same_run, last_checkpoint, read_state
+from .fingerprint import fingerprint
 from .hub_trainer import HubTrainer
 from .quiet import errors_only
 from .run_plan import RunPlan, run_plan
@@ -17,13 +20,18 @@ logger = logging.get_logger(__name__)
 
 
 class RunSettings(TrainerCallback, ExportableState):
-    """Settings of a run that its checkpoints keep in `trainer_state.json`, to be compared when it is resumed."""
+    """What `trainer_state.json` keeps of a run: settings, to be compared when it is resumed, and its time.
+
+    Attributes:
+        settings: values by name.
+        seconds: that the run took up to the checkpoint that it goes on from.
+    """
 
     def __init__(self, **settings: Any) -> None:
-        self.settings = settings
+        self.settings, self.seconds, self._began = settings, 0.0, time.perf_counter()
 
     def state(self) -> dict[str, Any]:
-        return {"args": self.settings, "attributes": {}}
+        return {"args": self.settings, "attributes": {"seconds": self.seconds + time.perf_counter() - self._began}}
 
 
 class ResumingTrainer(HubTrainer):
@@ -36,6 +44,7 @@ class ResumingTrainer(HubTrainer):
     """
 
     _resumed: Path | None = None  # the checkpoint that this run goes on from
+    _kept: RunSettings
 
     def plan(self) -> RunPlan:
         """How much there is to train.
@@ -64,10 +73,11 @@ class ResumingTrainer(HubTrainer):
                 self._say(f"There is no checkpoint in {self.args.output_dir} to go on from: the run starts anew.")
                 return None
             checkpoint = found
-        check_files(checkpoint)
+        if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):  # which save in ways of their own
+            check_files(checkpoint)
         check_same_model(checkpoint, self.accelerator.unwrap_model(self.model))
-        kept = read_state(checkpoint).get("stateful_callbacks", {}).get(RunSettings.__name__, {}).get("args", {})
-        check_same_run(checkpoint, kept, self._settings())
+        kept = read_state(checkpoint).get("stateful_callbacks", {}).get(RunSettings.__name__, {})
+        check_same_run(checkpoint, kept.get("args", {}), self._settings())
         return str(checkpoint)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
@@ -80,8 +90,9 @@ class ResumingTrainer(HubTrainer):
         self.plan()
         checkpoint = self.checkpoint_of(resume_from_checkpoint)
         self._resumed = Path(checkpoint) if checkpoint else None
-        if not any(isinstance(callback, RunSettings) for callback in self.callback_handler.callbacks):
-            self.add_callback(RunSettings(**self._settings()))
+        self.remove_callback(RunSettings)  # of an earlier call
+        self._kept = RunSettings(**self._settings())
+        self.add_callback(self._kept)
         result = super().train(resume_from_checkpoint=checkpoint, **kwargs)
         made, wanted = self.state.global_step, self.state.max_steps
         if not made or (made < wanted and not self.control.should_training_stop):
@@ -106,7 +117,12 @@ class ResumingTrainer(HubTrainer):
             settings["samples"] = len(dataset)
         except TypeError:  # a stream
             settings["samples"] = None
+        settings["data_fingerprint"] = self._fingerprint
         return settings
+
+    @cached_property
+    def _fingerprint(self) -> str | None:
+        return fingerprint(self.train_dataset)
 
     def _say(self, message: str) -> None:
         if self.is_world_process_zero():
@@ -120,6 +136,8 @@ class ResumingTrainer(HubTrainer):
             progress = super()._init_training_state(max_steps, *arguments, **kwargs)
         if self._resumed is not None:
             self.state.compute_steps(self.args, max_steps)
+            kept = self.state.stateful_callbacks.get(RunSettings.__name__, {})
+            self._kept.seconds = kept.get("attributes", {}).get("seconds", 0.0)
             for callback in [*self.callback_handler.callbacks, self.control]:
                 if isinstance(callback, ExportableState):  # a save expects an entry for each
                     self.state.stateful_callbacks.setdefault(type(callback).__name__, callback.state())
@@ -127,7 +145,8 @@ class ResumingTrainer(HubTrainer):
         return progress
 
     def _is_done(self) -> bool:
-        return self._resumed is not None and (self.state.global_step >= self.state.max_steps or self.has_stopped())
+        begins = self._resumed is not None and self.state.global_step == self._initial_global_step
+        return begins and (self.state.global_step >= self.state.max_steps or self.has_stopped())
 
     def _run_epoch(self, *arguments: Any, **kwargs: Any) -> None:
         if self._is_done():
@@ -143,6 +162,12 @@ class ResumingTrainer(HubTrainer):
             self._say(f"{self._resumed} is the end of the run: nothing is trained, only what was left to do is done.")
             self._load_rng_state(str(self._resumed))
         return super()._finalize_training(*arguments, **kwargs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """As `Trainer`'s; the time of training is that of the whole run."""
+        if "train_runtime" in logs:
+            logs["train_runtime"] += self._kept.seconds
+        super().log(logs, start_time)
 
     # ---- the best checkpoint ----
 

@@ -1,0 +1,34 @@
+"""Whether data are the same as before, by two of their samples."""
+
+import hashlib
+from typing import Any
+
+import torch
+
+from .mixed_samples import MixedSamples
+from .quiet import errors_only
+from .samples import PretrainingSamples
+
+
+def fingerprint(samples: Any) -> str | None:
+    """A hash of the first and the last sample that can be read, without augmentation; None of streams.
+
+    Values are rounded, so that another version of a decoder gives the same.
+
+    Args:
+        samples: `PretrainingSamples`, or a mix of several modalities.
+    """
+    digest = hashlib.sha256()
+    parts = [source.samples for source in samples.sources.values()] if isinstance(samples, MixedSamples) else [samples]
+    known = [part for part in parts if isinstance(part, PretrainingSamples) and len(part)]
+    if not known:
+        return None
+    with errors_only("modeling_data2vec.trainers.samples"):  # what can't be read is said when it is trained on
+        for part in known:
+            plain = PretrainingSamples(part.dataset, part.reader, augment=False)
+            for index in (0, len(plain) - 1):
+                for name, value in sorted(plain[index].items()):
+                    if name != "key":  # of the seed
+                        rounded = torch.as_tensor(value).double().mul(100).round()
+                        digest.update(name.encode() + rounded.numpy().tobytes())
+    return digest.hexdigest()[:16]
