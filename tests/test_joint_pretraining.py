@@ -96,7 +96,10 @@ def test_paired_samples_beside_two_modalities(tokenizer, tmp_path, capsys):
         (["--dataset", "vision=digits", "--pairs", "pairs.jsonl"], "the run has only vision"),
         (["--dataset", "digits"], "say what each modality has"),
         (["--dataset", "vision=digits", "python-docs"], "among several values"),
-        (["--dataset", "vision=digits", "--gradient_cosine_steps", "0", "--mixing_ratio", "vision=0"], "must be a num"),
+        (
+            ["--dataset", "vision=digits", "--gradient_cosine_steps", "0", "--mixing_ratio", "vision=0"],
+            "must have numbers above 0",
+        ),
         (["--dataset", "vision=digits", "--micro_batch", "text=3"], "but the model has only vision"),
     ],
 )

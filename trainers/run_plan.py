@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import pyarrow.compute as pc
 import torch
 from transformers.trainer_utils import has_length
 
 from .mixed_samples import MixedSamples, Source
 from .samples import StreamedSamples
+
+FILE = {"bytes", "path"}  # of a column with files, which are in the table or on the disk
 
 
 @dataclass
@@ -126,10 +127,15 @@ def _folders(samples: Any) -> str:
     dataset = getattr(samples, "dataset", None)
     if not isinstance(dataset, datasets.Dataset):
         return ""
-    files = [name for name, kind in dataset.features.items() if isinstance(kind, datasets.Image | datasets.Audio)]
+    files = [name for name, kind in dataset.features.items() if _holds_files(kind)]
     folders: set[Path] = set()
     for name in files[:1]:
         for table in dataset.select_columns([name]).with_format("arrow").iter(batch_size=10_000):
-            paths = pc.struct_field(table[name], "path").to_pylist()
-            folders |= {Path(path).parent for path in paths if path}
+            column = table[name].combine_chunks()
+            on_disk = column.filter(column.field("bytes").is_null())
+            folders |= {Path(path).parent for path in on_disk.field("path").to_pylist() if path}
     return f" in {counted(len(folders), 'folder')}" if folders else ""
+
+
+def _holds_files(kind: Any) -> bool:
+    return isinstance(kind, datasets.Image | datasets.Audio) or (isinstance(kind, dict) and kind.keys() >= FILE)
