@@ -68,7 +68,7 @@ class Data2Vec2StudentTeacher(StudentTeacher):
             noise_keys: int32 [B, M], keys of the noise at hidden positions; by default drawn anew.
             mask_noise: [B, M, T, D], the noise itself, already scaled, instead of `noise_keys`.
         """
-        ids_keep = self._checked_ids_keep(ids_keep, mask, valid)
+        ids_keep = self._checked_ids_keep(ids_keep, mask, embedding.valid if valid is None else valid, valid is None)
         tokens, attention_masks = self.feature_encoder.contextualize(embedding, mask, ids_keep)
         states = self.trunk(tokens, attention_masks, weights=self.weights)
         return Data2VecPreTrainingOutput(
@@ -77,8 +77,12 @@ class Data2Vec2StudentTeacher(StudentTeacher):
             visible_valid=embedding.valid_at(ids_keep),
         )
 
-    def _checked_ids_keep(self, ids_keep: Tensor | None, mask: Tensor, valid: Tensor | None) -> Tensor:
+    def _checked_ids_keep(
+        self, ids_keep: Tensor | None, mask: Tensor, valid: Tensor | None, padding_counts: bool
+    ) -> Tensor:
         if ids_keep is None:
+            if valid is not None and padding_counts and mask.sum(-1).unique().numel() == 1:
+                valid = None  # rows are alike, padding and all
             return visible_ids(mask, None if valid is None else valid[:, None])
         batch, num_masks, length = mask.shape
         if ids_keep.shape[:2] != mask.shape[:2] or not 0 < ids_keep.shape[2] < length:

@@ -66,8 +66,15 @@ def training(version: str, modality: str = "") -> list[str]:
     return [case.name for case in found if modality in ("", case.modality)]
 
 
-def is_training(info: dict[str, Any]) -> bool:
+def others(pattern: str) -> list[str]:
+    """Names of the stored cases that match a pattern and are not of training."""
+    return [name for name in names(pattern) if not is_training(read_info(name))]
+
+
+def is_training(info: Any) -> bool:
     """Whether a case has steps of training of the authors' data2vec, and not of a model that others made of it."""
+    if not isinstance(info, dict):
+        return False
     reference = info.get("reference")
     repository = reference.get("repo", REPOSITORY) if isinstance(reference, dict) else REPOSITORY
     return repository == REPOSITORY and info.get("kind") in VERSIONS and "steps" in info
@@ -85,7 +92,7 @@ def skip_unless_own_folder() -> None:
         pytest.skip(f"{FOLDER} may hold some kinds of cases alone")
 
 
-def read_info(name: str) -> dict[str, Any]:
+def read_info(name: str) -> Any:
     return json.loads((FOLDER / name / "case.json").read_text())
 
 

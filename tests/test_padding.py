@@ -161,6 +161,16 @@ def test_the_references_masks_hide_padding_in_text_of_2_alone(variant):
         assert hidden > 0
 
 
+@pytest.mark.parametrize("padding", ["exact", "reference"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_masks_leave_need_not_be_said(variant, padding):
+    model = build(variant, padding=padding).eval()
+    batch = mask_collator(model.config)(samples(model, [40, 9, 23]))
+    said = model(**batch)
+    del batch["ids_keep"]
+    assert torch.equal(model(**batch).predictions, said.predictions)
+
+
 def test_speech_whose_rows_must_hide_equally_many_hides_no_padding():
     """As in the published 1.0 recipe: the shortest row decides."""
     model = build("audio 1.0", padding="reference", equal_mask_counts=True)

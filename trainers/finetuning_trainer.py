@@ -41,8 +41,7 @@ class FinetuneTrainer(RunTrainer):
         self.train_collator = task.train_collator()
         if task.label_smoothing != "loss":
             self.label_smoother = None
-        if args.gradient_checkpointing:
-            self.add_callback(GradientsReachLayersCallback())
+        self.add_callback(GradientsReachLayersCallback())
         if args.head_only_steps:
             self.add_callback(HeadOnlyCallback(model, self.encoder, args.head_only_steps))
         if args.patience is not None:

@@ -109,7 +109,7 @@ def _reaching(layer: nn.Module, checkpoint: Callable[..., Any]) -> Callable[...,
 
 
 class GradientsReachLayersCallback(TrainerCallback):
-    """Does so when training begins: `Trainer` has turned checkpointing on by then."""
+    """`let_gradients_reach_layers` when training begins: `Trainer` has turned checkpointing on by then, if asked to."""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
