@@ -58,7 +58,7 @@ def run(command: str, argv: list[str]) -> int:
             COMMANDS[command](argv)
     except StoppedError as error:
         print(f"data2vec {command}: {error}{_how_to_go_on(command, argv)}", file=sys.stderr)
-        return int(error.code)
+        return error.number + 128
     except CollapseError as error:
         print(f"data2vec {command}: {error}", file=sys.stderr)
         return 3

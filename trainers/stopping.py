@@ -27,7 +27,7 @@ class StoppedError(SystemExit):
 
     def __init__(self, said: str, number: int) -> None:
         super().__init__(128 + number)
-        self.said = said
+        self.said, self.number = said, number
 
     def __str__(self) -> str:
         return self.said

@@ -37,7 +37,7 @@ class WorkerInit:
 
     def __call__(self, worker: int) -> None:
         if hasattr(signal, "sigwaitinfo"):  # Linux
-            torch_multiprocessing._prctl_pr_set_pdeathsig(signal.SIGKILL)
+            torch_multiprocessing._prctl_pr_set_pdeathsig(signal.SIGKILL)  # type: ignore[attr-defined]
             signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
             for number in SIGNALS:  # for threads of libraries that unblock everything
                 signal.signal(number, _nothing)

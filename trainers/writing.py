@@ -23,7 +23,7 @@ LITTLE = 2**20  # bytes that any disk with room has
 
 
 @contextmanager
-def new_file(path: str | Path) -> Iterator[Path]:
+def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a place to write a file to; it gets its own name, instead of an older one, when the block is through.
 
     What is no plain file, such as /dev/stdout or a link, is written through.

@@ -1,0 +1,136 @@
+"""NaN is named where it comes in, and a run whose loss or weights are no numbers ends as a collapsed one."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from tiny_runs import arguments, tiny_model, tiny_samples
+from tiny_tasks import body
+from transformers import TrainerCallback
+
+import data2vec_cli
+from modeling_data2vec.trainers import CollapseError, Data2VecTrainer, PretrainingSamples
+from modeling_data2vec.trainers.finetuning import finetune
+from modeling_data2vec.trainers.finetuning_arguments import FinetuneArguments
+from modeling_data2vec.trainers.finetuning_options import FinetuneOptions
+from modeling_data2vec.trainers.finiteness import CheckedCollator, is_finite, weights_are_finite
+
+
+def test_what_is_finite():
+    assert is_finite(torch.arange(3.0)) and is_finite("text") and is_finite(torch.arange(3)) and is_finite(None)
+    for bad in (math.nan, math.inf, -math.inf):
+        assert not is_finite(torch.tensor([1.0, bad])) and not is_finite(np.array([bad]))
+    model = torch.nn.Linear(2, 2)
+    assert weights_are_finite(model)
+    with torch.no_grad():
+        model.bias[1] = math.inf
+    assert not weights_are_finite(model)
+
+
+def test_a_batch_with_nan_names_the_sample():
+    collate = CheckedCollator(lambda samples: {"pixel_values": torch.stack([one["pixel_values"] for one in samples])})
+    samples = [{"pixel_values": torch.zeros(2), "key": 7 + place} for place in range(3)]
+    assert collate(samples)["pixel_values"].shape == (3, 2)
+    samples[1]["pixel_values"][0] = math.nan
+    with pytest.raises(ValueError, match=r"a sample \(with key 8, number 1 of its batch\) has NaN .* in pixel_values"):
+        collate(samples)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_dataset_of_ones_own_with_nan_in_it(tmp_path, workers):
+    model = tiny_model()
+    given = tiny_samples(model, 16)
+    samples = [given[place] for place in range(16)]
+    samples[11]["pixel_values"] = torch.full_like(samples[11]["pixel_values"], math.nan)
+    args = arguments(tmp_path / "run", dataloader_num_workers=workers)
+    with pytest.raises(
+        ValueError, match=rf"a sample \(with key {samples[11]['key']}, .*NaN or infinity in pixel_values"
+    ):
+        Data2VecTrainer(model, args, train_dataset=samples).train()
+
+
+class OneBad:
+    noun = "clip"
+
+    def __call__(self, example, rng):
+        return {"input_values": torch.full((400,), math.nan if example == 2 else float(example))}
+
+    def name(self, example):
+        return f"clips/{example}.wav"
+
+
+def test_samples_with_nan_are_passed_over_by_name(caplog):
+    samples = PretrainingSamples(range(4), OneBad())
+    assert float(samples[2]["input_values"][0]) == 3.0
+    assert "Passing over clips/2.wav: NaN or infinity in its input_values" in caplog.text
+    assert samples.unreadable() == ["clips/2.wav"]
+
+
+class Poison(TrainerCallback):
+    """Makes a weight NaN after a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            with torch.no_grad():
+                next(iter(kwargs["model"].parameters())).fill_(math.nan)
+
+
+@pytest.mark.parametrize(
+    ("step", "match"),
+    [
+        (3, r"diverged: the loss became nan after the last log, between steps 0 and 5"),
+        (5, r"diverged: at step 5 weights are NaN or infinite"),
+    ],
+)
+def test_nan_that_no_log_shows_is_a_collapse(tmp_path, step, match):
+    model = tiny_model()
+    args = arguments(tmp_path, logging_steps=50)
+    trainer = Data2VecTrainer(model, args, train_dataset=tiny_samples(model), callbacks=[Poison(step)])
+    with pytest.raises(CollapseError, match=match):
+        trainer.train()
+
+
+def test_checkpoints_of_nan_replace_no_healthy_ones(tmp_path):
+    model = tiny_model()
+    args = arguments(tmp_path, max_steps=6, logging_steps=50, save_strategy="steps", save_steps=1, save_total_limit=2)
+    trainer = Data2VecTrainer(model, args, train_dataset=tiny_samples(model), callbacks=[Poison(4)])
+    with pytest.raises(CollapseError):
+        trainer.train()
+    assert {path.name for path in tmp_path.glob("checkpoint-*")} >= {"checkpoint-2", "checkpoint-3"}
+
+
+def test_the_command_says_so_and_not_please_report_this(tmp_path, capsys, monkeypatch):
+    """A learning rate that is far too high, and a log that never comes."""
+    argv = ["pretrain", "--recipe", "data2vec2-vision-tiny", "--dataset", "digits", "--use_cpu", "--max_steps", "4"]
+    argv += ["--per_device_train_batch_size", "4", "--warmup_steps", "0", "--learning_rate", "1e15"]
+    argv += ["--max_grad_norm", "0", "--logging_steps", "100", "--save_strategy", "no", "--disable_tqdm", "true"]
+    argv += ["--config", "hidden_size=16", "intermediate_size=32", "num_hidden_layers=1", "num_attention_heads=2"]
+    argv += ["decoder_dim=16", "num_prenet_layers=0", "average_top_k_layers=1", "--output_dir", str(tmp_path / "run")]
+    assert data2vec_cli.main(argv) == 3
+    err = capsys.readouterr().err
+    assert "data2vec pretrain: The run diverged: " in err and "lower learning_rate" in err
+    assert "report" not in err and "Traceback" not in err
+
+
+def test_a_diverged_fine_tuning_ends_as_a_collapse(tmp_path, digits_to_classify, caplog):
+    options = FinetuneOptions(
+        task="image-classification", model=str(body("images 2.0", tmp_path / "body")), dataset=str(digits_to_classify)
+    )
+    settings = {"learning_rate": 1e15, "max_grad_norm": 0.0, "warmup_steps": 0, "lr_scheduler_type": "constant"}
+    settings |= {"max_steps": 8, "per_device_train_batch_size": 8, "use_cpu": True, "disable_tqdm": True}
+    for logging_steps in (1, 100):
+        args = FinetuneArguments(str(tmp_path / f"out{logging_steps}"), logging_steps=logging_steps, **settings)
+        with pytest.raises(CollapseError, match="The run diverged: .*lower learning_rate"):
+            finetune(options, args)
+        assert not list((tmp_path / f"out{logging_steps}").glob("*.safetensors"))
+
+
+@pytest.fixture
+def digits_to_classify(tmp_path):
+    from tiny_tasks import few_digits
+
+    return few_digits(tmp_path / "digits")
