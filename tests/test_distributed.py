@@ -26,3 +26,39 @@ def test_two_processes_equal_one(tmp_path, kind):
         assert torch.equal(value, ranks[1][name]), name
         torch.testing.assert_close(value, one[name], rtol=0, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
     assert any(name.startswith("teacher.") for name in one)
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_stops_all_at_the_same_step(tmp_path):
+    """And what they saved goes on to the same end."""
+    script = f"""
+import os, signal, sys
+sys.path.insert(0, {str(Path(SCRIPT).parent)!r})
+import tiny_runs
+from transformers import TrainerCallback
+from modeling_data2vec.trainers import Data2VecTrainer
+
+class Send(TrainerCallback):
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == 6 and os.environ["RANK"] == "1":
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+build = Data2VecTrainer.__init__
+Data2VecTrainer.__init__ = lambda self, *a, **k: build(self, *a, callbacks=[Send()], **k)
+try:
+    tiny_runs.main()
+except SystemExit as stopped:
+    print("rank", os.environ["RANK"], stopped.code, stopped, flush=True)
+    os._exit(0)
+"""
+    (tmp_path / "stopped.py").write_text(script)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+    options = ["--batch", "4", "--steps", "12", "--save-steps", "12"]
+    command = [*torchrun, str(tmp_path / "stopped.py"), str(tmp_path / "run"), *options]
+    said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+    for rank in (0, 1):
+        assert f"rank {rank} 138 stopped by SIGUSR1 after step 7: {tmp_path}/run/checkpoint-7 is saved" in said
+    subprocess.run([*torchrun, SCRIPT, str(tmp_path / "run"), *options], check=True)
+    subprocess.run([*torchrun, SCRIPT, str(tmp_path / "whole"), *options], check=True)
+    resumed, whole = (load_file(tmp_path / name / "rank0.safetensors") for name in ("run", "whole"))
+    assert all(torch.equal(value, whole[name]) for name, value in resumed.items())
