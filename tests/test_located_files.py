@@ -47,6 +47,14 @@ def test_the_file_that_a_path_means(folder, path, file):
     assert (found and Path(found)) == (file and Path(file))
 
 
+def test_accents_of_another_system(folder):
+    """Archives that a Mac packed hold names in two characters a letter; tables have them in one."""
+    for name in ("cafe\u0301.wav", "u\u0308.flac"):
+        (folder / name).write_text(name)
+    assert find(folder, "caf\u00e9.wav") == "cafe\u0301.wav"
+    assert find(folder, "\u00fc") == "u\u0308.flac"
+
+
 def test_absolute_paths_and_parents(folder, tmp_path):
     finder = FileFinder(SUFFIXES)
     assert finder(str(tmp_path / "lists"), str(folder / "a.wav")) == str(folder / "a.wav")

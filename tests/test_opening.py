@@ -11,6 +11,7 @@ from PIL import Image
 from transformers import Wav2Vec2FeatureExtractor
 
 from modeling_data2vec.trainers.audio import TRANSCRIBED, AudioReader, clip_lengths, load_audio
+from modeling_data2vec.trainers.cli import run
 from modeling_data2vec.trainers.images import load_images
 from modeling_data2vec.trainers.pairs import load_pairs
 from modeling_data2vec.trainers.sources import load_source, open_source
@@ -90,6 +91,17 @@ def test_a_home_a_slash_and_a_link(tmp_path, monkeypatch):
         assert files(load_images(source), tmp_path) == ["photos/cat/0.png"]
     write(tmp_path / "list.csv", "image", "photos/cat/0.png")
     assert files(load_images("~/list.csv"), tmp_path) == ["photos/cat/0.png"]
+
+
+def test_sources_of_the_folder_one_is_in(tmp_path, monkeypatch):
+    (tmp_path / "cats").mkdir()
+    photo(tmp_path / "cats" / "0.png")
+    write(tmp_path / "cats" / "list.csv", "image", "0.png")
+    monkeypatch.chdir(tmp_path / "cats")
+    for source in (".", "./", "0.png", "../cats"):
+        dataset, column = load_images(source)
+        assert files((dataset, column), tmp_path) == ["cats/0.png"] and dataset.features["label"].names == ["cats"]
+    assert files(load_images("list.csv"), tmp_path) == ["cats/0.png"]
 
 
 def test_the_named_table_alone(tmp_path, streaming):
@@ -177,7 +189,8 @@ def test_labels_of_metadata_are_those_of_the_table(tmp_path):
         photo(tmp_path / name)
     write(tmp_path / "metadata.csv", "file_name,label", "b.png,7", "a.png,")
     dataset, column = load_images(str(tmp_path))
-    assert files((dataset, column), tmp_path) == ["b.png", "a.png"] and list(dataset["label"]) == ["7", None]
+    assert column == "image" and list(dataset["label"]) == ["7", None]
+    assert files((dataset, column), tmp_path) == ["b.png", "a.png"]
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
@@ -377,3 +390,13 @@ def test_lj_speech_is_read_for_its_sound_and_its_table_refused_by_its_form(tmp_p
         load_source(str(tmp_path), TRANSCRIBED)
     write(tmp_path / "metadata.csv", "path,text", "LJ1,in being", "LJ2,has never")
     assert transcripts(tmp_path, tmp_path) == {"wavs/LJ1.wav": "in being", "wavs/LJ2.wav": "has never"}
+
+
+def test_a_broken_table_is_one_line_and_leaves_nothing(tmp_path, capsys):
+    write(tmp_path / "ragged.csv", "text,label", "good,1", "bad,0,3")
+    assert run("tokenizer", ["--dataset", str(tmp_path / "ragged.csv"), "--output_dir", str(tmp_path / "out")]) == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith(
+        f"data2vec tokenizer: {tmp_path}/ragged.csv, line 3, has 3 cells, but the first line names"
+    )
+    assert not (tmp_path / "out").exists()

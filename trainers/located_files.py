@@ -1,6 +1,7 @@
 """From paths in a table to files: beside the table, or in a folder there; and what is said of those that lack."""
 
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from transformers.utils import logging
 
 from .source_files import counted
+from .table_rows import suffix_of
 
 logger = logging.get_logger(__name__)
 
@@ -51,13 +53,15 @@ class FileFinder:
     def _in(self, folder: str, path: str) -> str | None:
         parent, name = os.path.split(os.path.join(folder, path))
         names = self._names_in(parent)
-        stem, suffix = os.path.splitext(name)
+        composed = _composed(name)
+        stem, suffix = os.path.splitext(composed)
         if name in names.get(stem, []):
             return os.path.join(parent, name)
-        for wanted in (name, stem) if suffix.lower() in self.suffixes else (name,):
-            same = [found for found in names.get(wanted, []) if os.path.splitext(found)[1].lower() in self.suffixes]
-            if len(same) == 1:
-                return os.path.join(parent, same[0])
+        same = [found for found in names.get(stem, []) if _composed(found) == composed]
+        for wanted in (composed, stem) if suffix.lower() in self.suffixes else (composed,):
+            same = same or [found for found in names.get(wanted, []) if suffix_of(Path(found)) in self.suffixes]
+        if len(same) == 1:
+            return os.path.join(parent, same[0])
         # Names may be written in another way than they are listed, where the file system knows both.
         return os.path.join(parent, name) if name and os.path.isfile(os.path.join(parent, name)) else None
 
@@ -67,7 +71,7 @@ class FileFinder:
             names: dict[str, list[str]] = {}
             for entry in _entries(folder):
                 if not entry.is_dir():
-                    names.setdefault(os.path.splitext(entry.name)[0], []).append(entry.name)
+                    names.setdefault(os.path.splitext(_composed(entry.name))[0], []).append(entry.name)
             self._names[folder] = names
         return self._names[folder]
 
@@ -76,6 +80,11 @@ class FileFinder:
             found = [entry.path for entry in _entries(folder) if entry.is_dir() and not entry.name.startswith(".")]
             self._folders[folder] = sorted(found)
         return self._folders[folder]
+
+
+def _composed(name: str) -> str:
+    """A name in the form that most systems write: on a Mac, letters and their accents are two characters."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

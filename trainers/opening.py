@@ -9,6 +9,7 @@ from typing import Any
 
 import datasets
 import datasets.packaged_modules
+import pyarrow as pa
 from transformers.utils import logging
 
 from .located_files import TABLE_FOLDER, locate
@@ -88,7 +89,7 @@ def _from_hub(source: str, medium: Medium, split: str, streaming: bool) -> Any:
         raise _no_source(source, medium)
     try:
         return datasets.load_dataset(source, split=split, streaming=streaming)
-    except (datasets.exceptions.DatasetNotFoundError, FileNotFoundError) as error:
+    except (datasets.exceptions.DatasetNotFoundError, FileNotFoundError, ConnectionError) as error:
         raise ValueError(
             f"there is no file or folder {source!r} here, and the Hub gave no such dataset: {error}"
         ) from error
@@ -112,11 +113,11 @@ def _saved_dataset(path: Path, split: str) -> Any:
 
 
 def _folder(path: Path, medium: Medium, split: str, streaming: bool) -> Any:
-    """Parquet goes before files, files before other tables, which may be about them."""
+    """Tables that list the files go first, then parquet, then files, then other tables, which may be about them."""
     found = list_files(path)
     files = [file for file in found if suffix_of(file) in medium.suffixes]
     tables = [file for file in found if table_format(file)]
-    parquet = [file for file in tables if suffix_of(file) == ".parquet" and _holds(file, medium)]
+    parquet = [file for file in tables if suffix_of(file) == ".parquet" and (not files or _holds(file, medium))]
     if files and (about := [table for table in tables if _lists_files(table, medium)]):
         return _listed(about, files, path, medium, split)
     if medium.transcribed and (transcripts := read_transcripts(found)):
@@ -161,7 +162,7 @@ def _files(files: list[Path], source: Path, medium: Medium, split: str, streamin
     return datasets.Dataset.from_dict(
         {
             medium.columns[0]: [{"bytes": None, "path": str(file)} for file in chosen],
-            "label": [file.parent.name for file in chosen],
+            "label": [file.absolute().parent.name for file in chosen],
         },
         features=datasets.Features({medium.columns[0]: UNDECODED, "label": folder_labels(files)}),
     )
@@ -222,7 +223,7 @@ def _listed(tables: list[Path], files: list[Path], source: Path, medium: Medium,
     if TABLE_FOLDER not in dataset.column_names or column is None:  # of fairseq, or holds the data itself
         return dataset
     what = f"column {column!r} of {chosen[0] if len(chosen) == 1 else source}"
-    located = locate(dataset[TABLE_FOLDER], dataset[column], medium.suffixes, what=what)
+    located = locate(dataset[TABLE_FOLDER][:], dataset[column][:], medium.suffixes, what=what)
     if not named and set(divided) != {"train"}:
         wanted = {str(file.absolute()) for file in choose_split(divided, split, source)}
         kept = [index for index, file in enumerate(located) if file and os.path.abspath(file) in wanted]
@@ -230,6 +231,8 @@ def _listed(tables: list[Path], files: list[Path], source: Path, medium: Medium,
     if not named or (split in divided and len(divided) > 1):
         _say_unlisted(divided[split], located, source, medium)
     dataset = with_files(dataset, column, located)
+    if column == FILE_NAME and medium.columns[0] not in dataset.column_names:  # as in the folders of `datasets`
+        dataset = dataset.rename_column(column, medium.columns[0])
     if medium.transcribed or any(name in dataset.column_names for name in LABEL_COLUMNS):
         return dataset
     labels = [Path(file or ".").absolute().parent.name for file in located]
@@ -251,7 +254,10 @@ def _say_unlisted(files: list[Path], located: list[str | None], source: Path, me
 
 def with_files(dataset: datasets.Dataset, column: str, files: list[str | None]) -> datasets.Dataset:
     """A dataset whose column holds undecoded files, not their paths."""
-    values = [None if file is None else {"bytes": None, "path": file} for file in files]
+    paths = pa.array(files, pa.string())
+    values = pa.StructArray.from_arrays(
+        [pa.nulls(len(paths), pa.binary()), paths], list(UNDECODED), mask=paths.is_null()
+    )
     return dataset.remove_columns(column).add_column(column, values, feature=datasets.Features(UNDECODED))
 
 

@@ -92,8 +92,8 @@ def _located(dataset: Any, source: str, medium: Medium, column: str) -> Any:
     what = f"column {column!r} of {source}"
 
     if isinstance(dataset, datasets.Dataset):
-        paths = list(dataset[column])
-        tables = list(dataset[TABLE_FOLDER]) if TABLE_FOLDER in dataset.column_names else [folder] * len(paths)
+        paths = dataset[column][:]
+        tables = dataset[TABLE_FOLDER][:] if TABLE_FOLDER in dataset.column_names else [folder] * len(paths)
         return with_files(dataset, column, locate(tables, paths, medium.suffixes, what=what))
     head = list(dataset.take(LOOKED_AT))
     tables = [row.get(TABLE_FOLDER, folder) for row in head]
