@@ -222,7 +222,7 @@ def test_mistakes_are_named_and_leave_nothing(tmp_path, capsys):
     for arguments, message in (
         ([path, tmp_path / "there"], "exists already"),
         ([tmp_path / "missing.pt", tmp_path / "new"], "no file"),
-        ([path, tmp_path / "new", "--to", "onnx"], "'hub' or 'fairseq'"),
+        ([path, tmp_path / "new", "--to", "onnx"], "must be one of hub, fairseq"),
         ([tmp_path / "there", tmp_path / "new.pt", "--to", "fairseq"], "holds a model of the class none"),
     ):
         assert run("convert", [*map(str, arguments), "--license", "mit"]) == 2
