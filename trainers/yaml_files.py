@@ -12,12 +12,12 @@ class _PlainLoader(yaml.SafeLoader):
     """`SafeLoader` without aliases: ten lines of them make a value of a billion parts."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]
-            event = self.peek_event()  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
             raise yaml.composer.ComposerError(
                 None, None, f"*{event.anchor} is an alias; write out what it stands for", event.start_mark
             )
-        return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        return super().compose_node(parent, index)
 
 
 def parse_yaml(text: str, where: str | Path) -> Any:
