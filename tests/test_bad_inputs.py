@@ -98,7 +98,8 @@ def material(tmp_path_factory, tokenizer):
     for name in ("one_class", "broken_images"):
         (folder / name / "cat").mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(folder / "one_class" / "cat" / "0.png")
-    (folder / "broken_images" / "cat" / "0.png").write_bytes(b"no image")
+    for number in range(2):
+        (folder / "broken_images" / "cat" / f"{number}.png").write_bytes(b"no image")
     recipe = yaml.safe_load((ROOT / "data2vec2-vision-tiny" / "recipe.yaml").read_text())
     for name, change in {"named": {"name": "../x"}, "extra": {"colour": 1}, "epochs": {"epochs": 1}}.items():
         changed = recipe | {"config": "data2vec2-vision-tiny"} | change
@@ -205,6 +206,15 @@ CASES = {
         (finetune("@classes.csv", "--num_train_epochs", "-1"), "--num_train_epochs is -1.0, but must be above 0"),
         (finetune("@classes.csv", "--num_train_epochs", "0"), "--num_train_epochs is 0.0"),
         (pretrain("--lr_scheduler_type", "cosin"), "--lr_scheduler_type is 'cosin' (did you mean cosine?)"),
+        (pretrain("--lr_scheduler_kwargs", '{"foo": 1}'), "--lr_scheduler_kwargs {'foo': 1}"),
+        (pretrain("--lr_scheduler_type", "cosine_with_min_lr"), "--lr_scheduler_type is cosine_with_min_lr with"),
+        (pretrain("--optim_args", "foo"), "--optim_args is 'foo', but must be NAME=VALUE"),
+        (pretrain("--report_to", "wandbb"), "--report_to is 'wandbb' (did you mean wandb?)"),
+        (pretrain("--report_to", "dvclive"), "--report_to is dvclive, which is not installed"),
+        (finetune("@classes.csv", "--neftune_noise_alpha", "-1"), "--neftune_noise_alpha is -1.0"),
+        (finetune("@classes.csv", "--metric_for_best_model", "acuracy", "--eval_fraction", "0.3"), "is 'acuracy'"),
+        (finetune("@classes.csv", "--patience", "2"), "--patience needs data to evaluate on"),
+        (finetune("@classes.csv", "--eval_fraction", "0.3", "--save_strategy", "steps"), "add --eval_strategy steps"),
         (pretrain("--optim", "adam"), "--optim is 'adam' (did you mean adamw_torch?)"),
         (pretrain("--save_strategy", "step"), "--save_strategy is 'step' (did you mean steps?)"),
         (finetune("@classes.csv", "--eval_strategy", "never"), "--eval_strategy is 'never'"),
@@ -288,6 +298,16 @@ CASES = {
         (ctc("@clips.jsonl", "--min_seconds", "-1"), "--min_seconds is -1.0"),
         (ctc("@clips.jsonl", "--max_seconds", "0"), "--max_seconds is 0.0, but must be above 0.1"),
         (finetune("@classes.csv", "--num_labels", "1"), "--num_labels is 1"),
+        (finetune("@classes.csv", "--num_labels", "3"), "--num_labels 3 is for semantic-segmentation: leave it out"),
+        (finetune("@classes.csv", "--lowercase"), "--lowercase is for ctc: leave it out"),
+        (ctc("@clips.jsonl", "--max_length", "20"), "--max_length 20 is for text-classification and token-"),
+        (images("digits", "--pair_column", "x"), "--pair_column x is for text-classification"),
+        (images("digits", "--tokenizer", "@text"), "leave it out of --task image-classification"),
+        (pretrain("--tokenizer", "@text"), "--tokenizer is for text"),
+        (pretrain("--micro_batch", "vision=3"), "--micro_batch is for several modalities"),
+        (pretrain("--mixing_ratio", "vision=3"), "--mixing_ratio is for several modalities"),
+        (pretrain("--mixing_temperature", "2"), "--mixing_temperature is for several modalities"),
+        (pretrain("--pairs", "@classes.csv"), "the run has only vision: leave it out"),
         (probe("--labels", "0"), "--labels takes whole numbers from 1 or 'all', not '0'"),
         (probe("--labels", "9999"), "9999"),
         (probe("--pooling", "meen"), "--pooling is 'meen' (did you mean mean?)"),
@@ -379,7 +399,7 @@ CASES = {
         (pretrain(dataset="@folder_of_nothing"), "folder_of_nothing holds no images"),
         (pretrain(dataset="@missing"), "missing"),
         (pretrain(dataset="@notes.md"), "notes.md"),
-        (pretrain(dataset="@broken_images"), "none of the 1 images can be read"),
+        (pretrain(dataset="@broken_images"), "none of the 2 images can be read"),
         (pretrain("--split", "dev"), "'dev'"),
         (pretrain("--probe_split", "dev"), "'dev'"),
         (pretrain("--column", "picture"), "no column 'picture'"),

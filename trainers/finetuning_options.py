@@ -20,6 +20,18 @@ TASKS: dict[str, type[Task]] = {
         TokenClassification,
     )
 }
+# Options that only some tasks read; in others they would have no effect.
+OF_TASKS = {
+    "pair_column": ["text-classification"],
+    "regression": ["text-classification"],
+    "num_labels": ["semantic-segmentation"],
+    "max_seconds": ["ctc", "audio-classification"],
+    "max_length": ["text-classification", "token-classification"],
+    "tokenizer": ["ctc", "text-classification", "token-classification"],
+    "lowercase": ["ctc"],
+    "uppercase": ["ctc"],
+    "drop_letters": ["ctc"],
+}
 
 
 @dataclass
@@ -90,5 +102,10 @@ class FinetuneOptions:
             raise ValueError("--eval_fraction and --eval_split both say what to evaluate on: leave one of them out")
         if self.merge and self.peft is None:
             raise ValueError("--merge merges an adapter, but there is none: name one with --peft, e.g. lora")
+        for name, tasks in OF_TASKS.items():
+            value = getattr(self, name)
+            if value and self.task not in tasks:
+                given = f"--{name}" if value is True else f"--{name} {value}"
+                raise ValueError(f"{given} is for {' and '.join(tasks)}: leave it out of --task {self.task}")
         if self.lowercase and self.uppercase:
             raise ValueError("--lowercase and --uppercase both say how transcripts are written: leave one of them out")

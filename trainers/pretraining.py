@@ -138,6 +138,8 @@ def _model_and_parts(
     sources = by_modality_name(options.dataset, names, "--dataset")
     if len(sources) > 1 and len(options.dataset) == 1:
         raise ValueError(f"--dataset has only {options.dataset[0]!r}: say what each modality has, {names[0]}=... ...")
+    if options.tokenizer and "text" not in sources:
+        raise ValueError(f"--tokenizer is for text, but the run has only {', '.join(sources)}: leave it out")
     data = {name: _data(options, recipe, config, name) for name in names if name in sources}
     for one in data.values():
         one.fit(new_model=options.model is None)

@@ -29,6 +29,11 @@ def train_dataset(
         raise ValueError(f"--pairs is {options.pairs!r}, but the run has only {', '.join(parts)}: leave it out")
     if not any(part.label for part in parts.values()):
         (part,) = parts.values()
+        for name in ("micro_batch", "mixing_ratio", "mixing_temperature"):
+            if getattr(options, name) is not None:
+                raise ValueError(
+                    f"--{name} is for several modalities, but the run has only {part.modality}: leave it out"
+                )
         if args.max_batch_length and getattr(part.samples, "lengths", None) is None:
             _say_lengths_are_unknown(args)
             args.max_batch_length = None

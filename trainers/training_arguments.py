@@ -4,12 +4,14 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from transformers import TrainingArguments
+import torch
+from transformers import TrainingArguments, get_scheduler
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 from transformers.trainer_utils import HubStrategy, IntervalStrategy, SaveStrategy, SchedulerType
 from transformers.training_args import OptimizerNames
 
 from .modality_order import MIXINGS
-from .option_checks import LARGEST_SEED, require_choice, require_range
+from .option_checks import LARGEST_SEED, require_choice, require_range, wrong_choice
 from .schedules import tri_stage
 
 WORDS = {  # of transformers, whose own message names the class instead of the option
@@ -56,6 +58,8 @@ class RunArguments(TrainingArguments):
     def __post_init__(self) -> None:
         self._check_values()
         super().__post_init__()
+        self._check_schedule()
+        self._check_reports()
         if self.device.type == "cpu":
             self.dataloader_pin_memory = False  # there is no other memory to copy to; torch warns otherwise
 
@@ -76,7 +80,7 @@ class RunArguments(TrainingArguments):
         batches = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
         require_range(self, *batches, "max_batch_length", "eval_accumulation_steps", low=1)
         require_range(self, "learning_rate", "weight_decay", "max_grad_norm", "warmup_steps", "eval_delay", low=0)
-        require_range(self, "dataloader_num_workers", "save_total_limit", low=0)
+        require_range(self, "dataloader_num_workers", "save_total_limit", "neftune_noise_alpha", low=0)
         require_range(self, "adam_beta1", "adam_beta2", low=0, below=1)
         require_range(self, "label_smoothing_factor", low=0, below=1)
         require_range(self, "adam_epsilon", "num_train_epochs", "logging_steps", "save_steps", "eval_steps", above=0)
@@ -89,6 +93,26 @@ class RunArguments(TrainingArguments):
             tri_stage(1, self.tri_stage, self.tri_stage_end)
         for name in self._VALID_DICT_FIELDS:
             self._check_json(name)
+        for pair in (self.optim_args or "").split(",") if isinstance(self.optim_args, str) else []:
+            if pair and "=" not in pair:
+                raise ValueError(f"--optim_args is {self.optim_args!r}, but must be NAME=VALUE,NAME=VALUE,...")
+
+    def _check_schedule(self) -> None:
+        """Make the schedule once: transformers does so late, and does not say which option is wrong."""
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)])
+        settings: Any = self.lr_scheduler_kwargs or {}
+        try:
+            get_scheduler(self.lr_scheduler_type, optimizer, 0, max(1, self.max_steps), settings)
+        except (TypeError, ValueError) as error:
+            kind = SchedulerType(self.lr_scheduler_type).value
+            raise ValueError(f"--lr_scheduler_type is {kind} with --lr_scheduler_kwargs {settings}: {error}") from error
+
+    def _check_reports(self) -> None:
+        for name in self.report_to:
+            if name not in INTEGRATION_TO_CALLBACK:
+                raise ValueError(wrong_choice("--report_to", name, list(INTEGRATION_TO_CALLBACK)))
+            if name not in get_available_reporting_integrations():
+                raise ValueError(f"--report_to is {name}, which is not installed: install it, or leave --report_to out")
 
     def _check_json(self, name: str) -> None:
         """transformers reads some options as JSON, and does not say which one it can't read."""
