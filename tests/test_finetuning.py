@@ -226,6 +226,22 @@ def test_a_classifier_is_published(hub, bodies, digits, tmp_path):
         digits(bodies("images 2.0"), tmp_path / "other", peft="lora", **settings)
 
 
+def test_held_out_rows_come_from_each_class_but_the_rare_one(bodies, tmp_path, caplog):
+    rows = [{"text": f"some words {number}", "label": str(number % 3)} for number in range(12)]
+    write_rows(tmp_path / "train.jsonl", [*rows, {"text": "only once", "label": "9"}])
+    model, data = str(bodies("text 2.0")), str(tmp_path / "train.jsonl")
+    for seed in (0, 3):
+        options = FinetuneOptions(model, data, "text-classification", eval_fraction=0.3)
+        args = FinetuneArguments(
+            str(tmp_path / f"out{seed}"), use_cpu=True, max_steps=1, seed=seed, save_strategy="no", disable_tqdm=True
+        )
+        result = finetune(options, args)
+        held = [row["label"] for row in result.trainer.eval_dataset.dataset]
+        assert set(held) == {"0", "1", "2"} and len(held) == 4
+        assert list(result.model.config.id2label.values()) == ["0", "1", "2", "9"]
+        assert "trained on, but not evaluated: '9'" in caplog.text
+
+
 # ---- wrong input ----
 
 

@@ -94,6 +94,7 @@ def _finetune(
         steps = max(1, args.world_size) * args.gradient_accumulation_steps
         batch = None if args.max_batch_length else args.per_device_train_batch_size * steps
         say_other_batch(recipe.name, recipe.part, batch)
+    options.check_task()
     splits = _splits(options, task, args)
     task.fit(splits["train"])
     for role, split in splits.items():

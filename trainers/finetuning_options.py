@@ -102,10 +102,17 @@ class FinetuneOptions:
             raise ValueError("--eval_fraction and --eval_split both say what to evaluate on: leave one of them out")
         if self.merge and self.peft is None:
             raise ValueError("--merge merges an adapter, but there is none: name one with --peft, e.g. lora")
+        if self.lowercase and self.uppercase:
+            raise ValueError("--lowercase and --uppercase both say how transcripts are written: leave one of them out")
+
+    def check_task(self) -> None:
+        """Require that the task reads all options that are given.
+
+        Raises:
+            ValueError: names one that it doesn't read.
+        """
         for name, tasks in OF_TASKS.items():
             value = getattr(self, name)
             if value and self.task not in tasks:
                 given = f"--{name}" if value is True else f"--{name} {value}"
                 raise ValueError(f"{given} is for {' and '.join(tasks)}: leave it out of --task {self.task}")
-        if self.lowercase and self.uppercase:
-            raise ValueError("--lowercase and --uppercase both say how transcripts are written: leave one of them out")
