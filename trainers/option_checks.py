@@ -112,7 +112,7 @@ def require_shares(options: Any, *names: str) -> None:
             except ValueError:
                 number = math.nan
             if not 0 < number < math.inf:
-                raise ValueError(f"--{name} has {text!r}, but what follows = must be a number above 0")
+                raise ValueError(f"--{name} has {text!r}, but must have numbers above 0: MODALITY=NUMBER ...")
 
 
 def require_license(options: Any) -> None:
