@@ -214,6 +214,14 @@ def test_pairs_are_relative_to_their_own_table(tmp_path):
     assert dataset[0]["text"] == "null"
 
 
+def test_numbers_for_text_are_an_error(tmp_path):
+    photo(tmp_path / "0.png")
+    write(tmp_path / "pairs.jsonl", '{"image": "0.png", "text": 7}')
+    for load in (load_pairs, load_text):
+        with pytest.raises(ValueError, match=r"column 'text' of .* holds .*int64.*, not text: .* in JSON in quotes"):
+            load(str(tmp_path / "pairs.jsonl"))
+
+
 # ---- corpora of speech ----
 
 
@@ -300,6 +308,15 @@ def test_fairseq_with_labels(tmp_path, root):
     write(place / "train.wrd", "hello world")
     with pytest.raises(ValueError, match=r"train.wrd has 1 line, but .*train.tsv lists 2 recordings"):
         open_source(str(place), TRANSCRIBED)
+
+
+@pytest.mark.parametrize("root", [".", "corpus", "/old/corpus"])
+def test_fairseq_by_a_relative_path(tmp_path, monkeypatch, root):
+    clip(tmp_path / "lists" / ("" if root == "." else "corpus") / "0.flac")
+    write(tmp_path / "lists" / "train.tsv", root, "0.flac\t8000")
+    monkeypatch.chdir(tmp_path)
+    for source in ("lists", "lists/train.tsv"):
+        assert [Path(file).name for file in files(load_audio(source), tmp_path)] == ["0.flac"]
 
 
 def test_fairseq_whose_files_are_gone(tmp_path):

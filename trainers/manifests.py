@@ -72,7 +72,7 @@ def _entries(file: Path) -> tuple[list[str], list[int]]:
         paths.append(path)
         lengths.append(int(length))
     folder = _root(file, root.strip(), paths)
-    return [str(folder / path) for path in paths], lengths
+    return [str(folder.absolute() / path) for path in paths], lengths
 
 
 def _root(file: Path, root: str, paths: list[str]) -> Path:

@@ -19,7 +19,7 @@ from .packing import Tokenize
 from .samples import SampleReader, UnreadableError
 from .source_files import Medium
 from .sources import column_types, open_source, prepare_column
-from .text import TEXTS, TextReader
+from .text import TEXTS, TextReader, require_text
 
 TABLE = Medium(noun="table of pair", suffixes=frozenset(), columns=(), numbers=AUDIO.numbers)
 MEDIA = {"audio": AUDIO, "text": TEXTS, "vision": IMAGES}
@@ -62,6 +62,8 @@ def load_pairs(
         if name not in MEDIA:
             raise ValueError(f"columns has {name!r}, but the modalities are {', '.join(MEDIA)}")
         dataset, _ = prepare_column(dataset, source, MEDIA[name], split=split, column=column)
+        if MEDIA[name] is TEXTS:
+            require_text(dataset, source, column)
     return dataset, dict(columns)
 
 

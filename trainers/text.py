@@ -50,13 +50,22 @@ def load_text(
         dataset = python_docs(split).to_iterable_dataset() if streaming else python_docs(split)
         return prepare_column(dataset, source, TEXTS, split=split, column=text_column)
     dataset, column = load_source(source, TEXTS, split=split, column=text_column, streaming=streaming)
+    require_text(dataset, source, column)
+    return dataset, column
+
+
+def require_text(dataset: Any, source: str, column: str) -> None:
+    """Require that a column holds text, and not e.g. numbers, whose writing is not known any more.
+
+    Raises:
+        ValueError: it holds something else.
+    """
     kind = column_types(dataset)[column]
     if kind not in STRINGS:
         raise ValueError(
             f"column {column!r} of {source} holds {kind}, not text: name another with text_column (--column of the "
-            "commands)"
+            "commands), or write it as text, in JSON in quotes"
         )
-    return dataset, column
 
 
 def python_docs(split: str = "train") -> datasets.Dataset:
