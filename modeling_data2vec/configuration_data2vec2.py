@@ -210,6 +210,7 @@ class Data2Vec2VisionConfig(ImageShape, Data2Vec2PreTrainingConfig):
         return tuple(self.out_indices or (math.ceil(self.depth * quarter / 4) for quarter in (1, 2, 3, 4)))
 
     def validate_segmentation(self) -> None:
+        self.at_least(1, "num_hidden_layers", MAX_LAYERS)  # checks run by their names: this one before those of sizes
         layers = self.segmentation_layers
         if len(layers) != 4 or not all(1 <= layer <= self.depth for layer in layers):
             raise ValueError(f"out_indices is {self.out_indices}, but must be four layers from 1 to {self.depth}")
