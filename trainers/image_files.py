@@ -14,6 +14,8 @@ logger = logging.get_logger(__name__)
 
 # In `Image.info`: how the file holds the values, in Pillow's notation ("L;4" has 4 bits, which Pillow scales to 8).
 RAW_MODE = "raw mode"
+# A few bytes may claim any size: this many take about 2 GB while they are decoded. Pillow's own limit is higher.
+MAX_PIXELS = 2**27
 FRAMED = ("GIF", "PNG", "TIFF", "WEBP")  # and not MPO: the other pictures of a phone's photo are no frames
 
 
@@ -24,7 +26,7 @@ def open_image(value: Any) -> Image.Image:
         value: a PIL image, or what `encoded_file` takes.
 
     Raises:
-        UnreadableError: it can't be decoded, is truncated, or is too large for Pillow's limit.
+        UnreadableError: it can't be decoded, is truncated, or has more than `MAX_PIXELS`.
         ValueError: the value is no picture.
     """
     if isinstance(value, Image.Image):
@@ -48,13 +50,17 @@ def open_image(value: Any) -> Image.Image:
 def _decoded(image: Image.Image, file: EncodedFile) -> Image.Image:
     if image.format == "EPS":
         raise UnreadableError("it is PostScript, a program, which is not run: convert it to PNG")
+    if image.width * image.height > MAX_PIXELS:
+        raise UnreadableError(
+            f"it has {image.width:,} x {image.height:,} pixels, more than {MAX_PIXELS:,} in all: make it smaller"
+        )
     tiles = getattr(image, "tile", None)
     arguments = tiles[0][3] if tiles else None
     image.load()
     if not image.width or not image.height:
         raise UnreadableError(f"it has {image.width} x {image.height} pixels")
-    upright = _upright(image, image.format).copy()
-    upright.format = image.format
+    # Asking a GIF whether it has more frames may change it; of others, a copy would only take room.
+    upright = _upright(image.copy() if image.format == "GIF" else image, image.format)
     upright.info[RAW_MODE] = arguments[0] if isinstance(arguments, tuple) else arguments
     with suppress(Exception):  # of the frames that aren't used
         if image.format in FRAMED and getattr(image, "is_animated", False):

@@ -36,8 +36,9 @@ def decode_image(value: Any, num_channels: int) -> Image.Image | Tensor:
     image = eight_bits(open_image(value))
     if num_channels not in (1, 3):
         return _from_array(image, num_channels)
+    mode = "L" if num_channels == 1 else "RGB"
     try:
-        return image.convert("L" if num_channels == 1 else "RGB")
+        return image if image.mode == mode else image.convert(mode)
     except ValueError as error:
         raise UnreadableError(f"its colours are {image.mode}, which can't become RGB: convert it to PNG") from error
 
