@@ -11,11 +11,15 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_runs import arguments, tiny_model, tiny_samples
+from tiny_tasks import body, few_digits
 from transformers import TrainerCallback
 
 from modeling_data2vec.trainers import Data2VecTrainer, StoppedError
 from modeling_data2vec.trainers.cli import run as run_command
-from modeling_data2vec.trainers.stopping import SIGNALS, signals_call
+from modeling_data2vec.trainers.finetuning import finetune
+from modeling_data2vec.trainers.finetuning_arguments import FinetuneArguments
+from modeling_data2vec.trainers.finetuning_options import FinetuneOptions
+from modeling_data2vec.trainers.stopping import SIGNALS, StopCallback, signals_call
 
 CODES = {signal.SIGTERM: 143, signal.SIGUSR1: 138, signal.SIGINT: 130}
 
@@ -174,6 +178,28 @@ def test_pushes_do_not_hold_up_a_run_that_a_signal_ended(tmp_path):
         assert [push.cancelled() for push in one._pushes] == [False, True]
     finally:
         sending.set()
+
+
+@pytest.mark.parametrize("event", ["on_step_begin", "on_prediction_step"])
+def test_fine_tuning_stops_and_goes_on_equal(tmp_path, monkeypatch, event):
+    body_folder, digits = body("images 2.0", tmp_path / "body"), few_digits(tmp_path / "digits")
+
+    def run(folder, resume=False):
+        task = {"task": "image-classification", "model": str(body_folder), "dataset": str(digits)}
+        settings = {"max_steps": 6, "per_device_train_batch_size": 8, "use_cpu": True, "disable_tqdm": True}
+        settings |= {"eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 2}
+        args = FinetuneArguments(str(tmp_path / folder), logging_steps=4, **settings)
+        return finetune(FinetuneOptions(**task, eval_split="test", resume=resume), args).trainer
+
+    def send(self, *given, **kwargs):
+        self._steps = True
+        SendAt(signal.SIGTERM, 2).send(*given)
+
+    whole = run("whole")
+    with monkeypatch.context() as patch, pytest.raises(StoppedError, match="after step [23]: "):
+        patch.setattr(StopCallback, event, send, raising=False)
+        run("cut")
+    assert_equal(run("cut", resume=True), whole)
 
 
 # ---- the command ----
