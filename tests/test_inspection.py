@@ -145,3 +145,9 @@ def test_figures_in_the_docs():
             shown["the whole run"],
         ]
         assert f"| {' | '.join(cells)} |" in page, name
+
+
+@pytest.mark.parametrize("seconds", [1e6, 1e12, 1e300])
+def test_samples_without_end_are_refused(seconds):
+    with pytest.raises(ValueError, match="positions, but at most 1,000,000 are looked at"):
+        inspect_target("data2vec2-audio-base", seconds=seconds)

@@ -18,6 +18,8 @@ from modeling_data2vec.configuration_pretraining import ImageShape, WaveformShap
 from .collators import mask_collator
 from .recipe_parts import SAMPLING_RATE
 
+MOST_POSITIONS = 1_000_000  # of a sample, 5 hours of sound: a mask for it is drawn
+
 
 @dataclass(frozen=True)
 class Parameters:
@@ -165,6 +167,11 @@ def step_shape(config: Any, batch_size: int, *, seconds: float | None = None, to
         if tokens > config.max_tokens:
             raise ValueError(f"tokens is {tokens}, but the model takes {config.max_tokens}: give shorter sequences")
         grid, products = (tokens,), []
+    if prod(grid) > MOST_POSITIONS:
+        raise ValueError(
+            f"a sample would have {prod(grid):,} positions, but at most {MOST_POSITIONS:,} are looked at: give shorter "
+            "samples, or a model for smaller ones"
+        )
     num_visible = count_visible(config, grid)
     if isinstance(config, Data2Vec2PreTrainingConfig):
         num_read, num_extra = num_visible, config.num_extra_tokens

@@ -24,7 +24,7 @@ ENVIRONMENT = {
 }
 CONNECTION = "the Hub could not be reached: check the network, or work with what is in the cache by HF_HUB_OFFLINE=1"
 MEMORY = "not enough memory: lower --per_device_train_batch_size or --max_batch_length, or choose a smaller model"
-OUT_OF_MEMORY = ("not enough memory", "out of memory")
+OUT_OF_MEMORY = ("not enough memory", "out of memory", "can't allocate memory")
 
 
 def first_line(error: BaseException) -> str:
