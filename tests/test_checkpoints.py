@@ -53,6 +53,9 @@ DAMAGES = [
     *((name, empty) for name in ("model.safetensors", "optimizer.pt", "trainer_state.json")),
     ("optimizer.pt", flip),
     ("trainer_state.json", lambda file: file.write_text("[]")),
+    ("trainer_state.json", lambda file: file.write_text('{"global_step": "two", "log_history": []}')),
+    ("config.json", lambda file: file.write_text("[]")),
+    ("config.json", lambda file: file.write_text("[" * 100_000)),
     ("trainer_state.json", lambda file: file.write_bytes(b"\xff\xfe{}")),
 ]
 
@@ -66,6 +69,13 @@ def test_a_damaged_file_is_named(copy, name, damage):
     message = str(error.value)
     assert message.startswith(f"{last / name} is damaged (") and "\n" not in message
     assert message.endswith(f"remove the folder {last} to go on from checkpoint-1")
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
+def test_a_file_of_another_kind_is_named(copy, name):
+    torch.save({"state": {}, "param_groups": []}, copy / "checkpoint-2" / name)
+    with pytest.raises(ValueError, match=f"{name}.* of .*checkpoint-2 can't be loaded for this run .*: remove the fo"):
+        resume(copy, tiny_model())
 
 
 @pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt"])

@@ -2,7 +2,8 @@
 
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from transformers.trainer_utils import get_last_checkpoint, sort_checkpoints
 from .one_line import first_line
 
 STATE_FILE = "trainer_state.json"
+OBJECTS = (STATE_FILE, "config.json", "adapter_config.json")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")
 NOT_COMPARED = (
     # What says nothing about the model, or is filled in while it trains.
@@ -62,12 +64,32 @@ def _read(file: Path) -> None:
                 raise ValueError(f"{broken} in it has another checksum")
     elif file.suffix == ".json":
         values = json.loads(file.read_text(encoding="utf-8"))
+        if file.name in OBJECTS and not isinstance(values, dict):
+            raise ValueError("it holds no object, {...}")
         if file.name == STATE_FILE and not (
-            isinstance(values, dict)
-            and isinstance(values.get("global_step"), int)
-            and isinstance(values.get("log_history"), list)
+            isinstance(values.get("global_step"), int) and isinstance(values.get("log_history"), list)
         ):
             raise ValueError("it holds no global_step or no log_history")
+
+
+@contextmanager
+def loading(checkpoint: Path, names: str) -> Iterator[None]:
+    """For calls that load files of a checkpoint: what does not fit is said in one line.
+
+    Args:
+        checkpoint: the folder.
+        names: of the files.
+
+    Raises:
+        ValueError: they can't be loaded.
+    """
+    try:
+        yield
+    except Exception as error:  # libraries answer what does not fit with whatever it leads to
+        raise ValueError(
+            f"{names} of {checkpoint} can't be loaded for this run ({type(error).__name__}: {first_line(error)}): "
+            f"{_advice(checkpoint)}"
+        ) from error
 
 
 def _advice(checkpoint: Path) -> str:

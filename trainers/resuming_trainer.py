@@ -10,7 +10,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 from transformers.utils import logging
 
-from .checkpoints import check_files, check_same_model, check_same_run, last_checkpoint, read_state
+from .checkpoints import check_files, check_same_model, check_same_run, last_checkpoint, loading, read_state
 from .fingerprint import fingerprint
 from .hub_trainer import HubTrainer
 from .quiet import errors_only
@@ -108,7 +108,7 @@ class ResumingTrainer(HubTrainer):
         args, dataset = self.args, self.train_dataset
         names = [
             *("seed", "data_seed", "max_batch_length", "dataloader_drop_last", "mixing"),
-            *("learning_rate", "weight_decay", "adam_beta1", "adam_beta2"),
+            *("learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "layer_decay", "freeze", "head_only_steps"),
         ]
         settings = {name: getattr(args, name, None) for name in names}
         settings["optim"] = getattr(args.optim, "value", args.optim)
@@ -129,6 +129,18 @@ class ResumingTrainer(HubTrainer):
             logger.warning(message)
 
     # ---- where a resumed run begins and ends ----
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        with loading(Path(resume_from_checkpoint), "the weights"):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with loading(Path(checkpoint or ""), "optimizer.pt or scheduler.pt"):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with loading(Path(checkpoint or ""), "rng_state.pth"):
+            super()._load_rng_state(checkpoint)
 
     def _init_training_state(self, max_steps: int, *arguments: Any, **kwargs: Any) -> tuple[int, int]:
         # It warns of a folder that has moved and of other steps between saves; both are put right here.
