@@ -9,12 +9,24 @@ from .configuration_data2vec import (
 from .configuration_data2vec2 import (
     Data2Vec2AudioConfig,
     Data2Vec2PreTrainingConfig,
+    Data2Vec2SpectrogramConfig,
     Data2Vec2TextConfig,
     Data2Vec2VisionConfig,
 )
 from .configuration_data2vec2_joint import Data2Vec2Config
 from .configuration_pretraining import Data2VecPreTrainingConfig
 from .core import Data2VecCore, Data2VecPreTrainingOutput
+from .feature_extraction_data2vec2_spectrogram import Data2Vec2SpectrogramFeatureExtractor
+from .modeling_data2vec2_spectrogram import (
+    Data2Vec2SpectrogramForPreTraining,
+    Data2Vec2SpectrogramModel,
+    Data2Vec2SpectrogramPreTrainedModel,
+)
+from .modeling_data2vec2_spectrogram_tasks import (
+    Data2Vec2SpectrogramForAudioClassification,
+    Data2Vec2SpectrogramForAudioFrameClassification,
+    Data2Vec2SpectrogramForCTC,
+)
 from .modeling_data2vec_audio import (
     Data2Vec2AudioForPreTraining,
     Data2Vec2AudioModel,
@@ -65,6 +77,14 @@ __all__ = [
     "Data2Vec2ForPreTraining",
     "Data2Vec2Model",
     "Data2Vec2PreTrainingConfig",
+    "Data2Vec2SpectrogramConfig",
+    "Data2Vec2SpectrogramFeatureExtractor",
+    "Data2Vec2SpectrogramForAudioClassification",
+    "Data2Vec2SpectrogramForAudioFrameClassification",
+    "Data2Vec2SpectrogramForCTC",
+    "Data2Vec2SpectrogramForPreTraining",
+    "Data2Vec2SpectrogramModel",
+    "Data2Vec2SpectrogramPreTrainedModel",
     "Data2Vec2TextConfig",
     "Data2Vec2TextForMaskedLM",
     "Data2Vec2TextForPreTraining",

@@ -24,8 +24,20 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from .configuration_data2vec2 import Data2Vec2AudioConfig, Data2Vec2TextConfig, Data2Vec2VisionConfig
+from .configuration_data2vec2 import (
+    Data2Vec2AudioConfig,
+    Data2Vec2SpectrogramConfig,
+    Data2Vec2TextConfig,
+    Data2Vec2VisionConfig,
+)
 from .configuration_data2vec2_joint import Data2Vec2Config
+from .feature_extraction_data2vec2_spectrogram import Data2Vec2SpectrogramFeatureExtractor
+from .modeling_data2vec2_spectrogram import Data2Vec2SpectrogramForPreTraining, Data2Vec2SpectrogramModel
+from .modeling_data2vec2_spectrogram_tasks import (
+    Data2Vec2SpectrogramForAudioClassification,
+    Data2Vec2SpectrogramForAudioFrameClassification,
+    Data2Vec2SpectrogramForCTC,
+)
 from .modeling_data2vec_audio import (
     Data2Vec2AudioForPreTraining,
     Data2Vec2AudioModel,
@@ -63,6 +75,7 @@ logger = logging.get_logger(__name__)
 
 MODELS = (
     (Data2Vec2AudioConfig, Data2Vec2AudioModel, Data2Vec2AudioForPreTraining),
+    (Data2Vec2SpectrogramConfig, Data2Vec2SpectrogramModel, Data2Vec2SpectrogramForPreTraining),
     (Data2Vec2TextConfig, Data2Vec2TextModel, Data2Vec2TextForPreTraining),
     (Data2Vec2VisionConfig, Data2Vec2VisionModel, Data2Vec2VisionForPreTraining),
     (Data2Vec2Config, Data2Vec2Model, Data2Vec2ForPreTraining),
@@ -73,6 +86,9 @@ TASKS = (
     (AutoModelForAudioClassification, Data2Vec2AudioForSequenceClassification),
     (AutoModelForAudioFrameClassification, Data2Vec2AudioForAudioFrameClassification),
     (AutoModelForAudioXVector, Data2Vec2AudioForXVector),
+    (AutoModelForCTC, Data2Vec2SpectrogramForCTC),
+    (AutoModelForAudioClassification, Data2Vec2SpectrogramForAudioClassification),
+    (AutoModelForAudioFrameClassification, Data2Vec2SpectrogramForAudioFrameClassification),
     (AutoModelForImageClassification, Data2Vec2VisionForImageClassification),
     (AutoModelForSemanticSegmentation, Data2Vec2VisionForSemanticSegmentation),
     (AutoModelForSequenceClassification, Data2Vec2TextForSequenceClassification),
@@ -134,6 +150,8 @@ def register() -> None:
                 AutoImageProcessor.register(config, slow_image_processor_class=ViTImageProcessorPil)
             elif config is Data2Vec2AudioConfig:
                 AutoFeatureExtractor.register(config, Wav2Vec2FeatureExtractor)
+            elif config is Data2Vec2SpectrogramConfig:
+                AutoFeatureExtractor.register(config, Data2Vec2SpectrogramFeatureExtractor)
         except ValueError as error:
             logger.warning(
                 f"{error} Auto classes keep what is registered there; use this package's classes by their own names."

@@ -138,11 +138,35 @@ class Data2VecPreTrainingConfig(PreTrainedConfig):
                 raise ValueError(f"{name} is {getattr(self, name)}, but must lie between 0 and 1")
 
 
-class ImageShape:
+class PatchShape:
+    """Patches of an input with two axes, for configs with a `patch_size`: that of a square, or (rows, columns)."""
+
+    patch_size: Any
+
+    @property
+    def input_shape(self) -> tuple[int, int]:
+        """(rows, columns) of the input that the recipe trains on."""
+        raise NotImplementedError
+
+    @property
+    def patch_shape(self) -> tuple[int, int]:
+        """(rows, columns) of a patch."""
+        if isinstance(self.patch_size, int):
+            return self.patch_size, self.patch_size
+        rows, columns = self.patch_size
+        return rows, columns
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of patches in such an input."""
+        (height, width), (rows, columns) = self.input_shape, self.patch_shape
+        return height // rows, width // columns
+
+
+class ImageShape(PatchShape):
     """Patches of an image, for configs with `image_size`, `patch_size` and `num_channels`."""
 
     image_size: int | list[int] | tuple[int, int]
-    patch_size: Any
     num_channels: int
 
     @property
@@ -154,10 +178,9 @@ class ImageShape:
         return height, width
 
     @property
-    def grid(self) -> tuple[int, int]:
-        """(rows, columns) of patches."""
-        height, width = self.image_shape
-        return height // self.patch_size, width // self.patch_size
+    def input_shape(self) -> tuple[int, int]:
+        """The same by the name that all inputs with patches have."""
+        return self.image_shape
 
     def validate_image(self) -> None:
         if not isinstance(self.image_size, int) and len(self.image_size) != 2:

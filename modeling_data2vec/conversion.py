@@ -11,6 +11,7 @@ from torch import Tensor
 from .configuration_data2vec2 import (
     Data2Vec2AudioConfig,
     Data2Vec2PreTrainingConfig,
+    Data2Vec2SpectrogramConfig,
     Data2Vec2TextConfig,
     Data2Vec2VisionConfig,
 )
@@ -25,6 +26,12 @@ CONFIGS: dict[str, type[Data2Vec2PreTrainingConfig]] = {
     "TEXT": Data2Vec2TextConfig,
 }
 
+# EAT takes a spectrogram for an image of one channel, and is the only one whose options of images have a length in time.
+# Patches of another size or other numbers of mel bins its code does not have. Its files hold positions for so many
+# patches along time; those of before April 2024 as many as `target_length` has.
+EAT_LENGTH = "target_length"
+EAT_MEL_BINS, EAT_PATCH, EAT_TIME_PATCHES = 128, 16, 768
+
 # Options of the reference that this package leaves out, with the only value it accepts. docs/differences.md says why.
 LEFT_OUT_COMMON: dict[str, Any] = {
     "dropout_input": 0.0,
@@ -35,11 +42,11 @@ LEFT_OUT_COMMON: dict[str, Any] = {
     "d2v_loss": 1.0,
     "mae_init": False,
     "skip_ema": False,
+    "utterance_level": False,
 }
 LEFT_OUT_MODALITY: dict[str, Any] = {
     "start_drop_path_rate": 0.0,
     "end_drop_path_rate": 0.0,
-    "init_extra_token_zero": False,
     "mask_prob_min": None,
     "keep_masked_pct": 0.0,
     "add_masks": False,
@@ -69,7 +76,7 @@ LEFT_OUT_DECODER: dict[str, Any] = {
 # Of those, what matters in training alone: a model that is only to be used may have any value.
 TRAINING_ONLY = {
     *("dropout_input", "start_drop_path_rate", "end_drop_path_rate", "shared_decoder", "recon_loss", "d2v_loss"),
-    *("mae_init", "skip_ema", "init_extra_token_zero", "mask_prob_min", "keep_masked_pct", "add_masks", "remove_masks"),
+    *("mae_init", "skip_ema", "utterance_level", "mask_prob_min", "keep_masked_pct", "add_masks", "remove_masks"),
     *("mask_dropout", "mask_channel_prob", "encoder_zero_mask", "local_grad_mult", "transformer_decoder"),
     *("enc_dec_transformer", "add_positions_masked", "add_positions_all"),
 }
@@ -162,6 +169,11 @@ OFF_MODALITY: dict[str, Any] = {
 # What a model must have to be written for the reference, of the fields that have no option there.
 _REQUIRED: dict[type, dict[str, Any]] = {
     Data2Vec2AudioConfig: {},
+    Data2Vec2SpectrogramConfig: {
+        "num_mel_bins": EAT_MEL_BINS,
+        "patch_shape": (EAT_PATCH, EAT_PATCH),
+        "decoder_projection_layers": 1,
+    },
     Data2Vec2TextConfig: {"pad_token_id": 1},
     Data2Vec2VisionConfig: {"decoder_projection_layers": 1},
 }
@@ -207,8 +219,6 @@ def left_out_options(model_config: Mapping[str, Any], *, fine_tuned: bool = Fals
         for option, value in allowed.items()
         if option in section and section[option] != value
     }
-    if not modality.get("num_extra_tokens"):
-        used.pop("init_extra_token_zero", None)  # there is nothing to initialise
     if not modality.get("use_alibi_encoder"):
         used.pop("alibi_distance", None)
     if modality.get("embed_dim", model_config["embed_dim"]) != model_config["embed_dim"]:
@@ -247,9 +257,17 @@ def config_from_fairseq(
     shared = _shared_fields(model_config, modality)
     if name == "IMAGE":
         shared["decoder_projection_layers"] = 1  # its decoder has one, whatever projection_layers is
+        shared["alibi_dims"] = modality.get("alibi_dims", 2)
+    if name == "IMAGE" and is_spectrogram(modality):
+        return Data2Vec2SpectrogramConfig(
+            **shared,
+            num_mel_bins=EAT_MEL_BINS,
+            spectrogram_length=modality[EAT_LENGTH],
+            patch_size=modality["patch_size"],
+        )
+    if name == "IMAGE":
         return Data2Vec2VisionConfig(
             **shared,
-            alibi_dims=modality.get("alibi_dims", 2),
             image_size=modality["input_size"],
             patch_size=modality["patch_size"],
             num_channels=modality["in_chans"],
@@ -278,6 +296,16 @@ def config_from_fairseq(
         embedding_dropout=modality["dropout"],
         pad_token_id=pad_token_id,
     )
+
+
+def is_spectrogram(modality: Mapping[str, Any]) -> bool:
+    """Whether the reference's options of images are those of EAT, for spectrograms.
+
+    Example:
+        >>> is_spectrogram({"in_chans": 1, "target_length": 1024}), is_spectrogram({"in_chans": 1, "input_size": 224})
+        (True, False)
+    """
+    return modality.get("in_chans") == 1 and EAT_LENGTH in modality
 
 
 def _shared_fields(model_config: Mapping[str, Any], modality: Mapping[str, Any]) -> dict[str, Any]:
@@ -325,6 +353,15 @@ def config_to_fairseq(config: Data2Vec2PreTrainingConfig) -> dict[str, Any]:
             "input_size": square_edge(config),
             "patch_size": config.patch_size,
             "in_chans": config.num_channels,
+            "embed_dim": config.hidden_size,
+            "alibi_dims": config.alibi_dims,
+        }
+    elif isinstance(config, Data2Vec2SpectrogramConfig):
+        modality |= {
+            EAT_LENGTH: config.spectrogram_length,
+            "max_length": max(EAT_TIME_PATCHES, config.grid[0]),
+            "patch_size": EAT_PATCH,
+            "in_chans": 1,
             "embed_dim": config.hidden_size,
             "alibi_dims": config.alibi_dims,
         }
@@ -407,6 +444,8 @@ def reference_modality(config: Data2Vec2PreTrainingConfig) -> str:
         >>> reference_modality(Data2Vec2VisionConfig())
         'IMAGE'
     """
+    if isinstance(config, Data2Vec2SpectrogramConfig):
+        return "IMAGE"
     return next(name for name, config_class in CONFIGS.items() if isinstance(config, config_class))
 
 
@@ -538,9 +577,12 @@ def state_to_fairseq(
             teacher[name.removeprefix(inside)] = value
         else:
             student[name] = value
-    if isinstance(config, Data2Vec2VisionConfig):
+    if isinstance(config, Data2Vec2VisionConfig | Data2Vec2SpectrogramConfig):
         name = f"modality_encoders.{modality}.{POSITIONS}"
-        positions = sincos_positions_2d(*config.grid, config.hidden_size)[None]  # [1, T, D]
+        rows, columns = config.grid
+        if isinstance(config, Data2Vec2SpectrogramConfig):
+            rows = max(EAT_TIME_PATCHES, rows)
+        positions = sincos_positions_2d(rows, columns, config.hidden_size)[None]  # [1, T, D]
         student[name] = positions
         if teacher and config.teacher_scope != "trunk":
             teacher[name] = positions

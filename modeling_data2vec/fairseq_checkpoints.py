@@ -35,13 +35,19 @@ from .fairseq_tasks import (
     SENTENCE_CLASSES_V1,
     TASKS,
     Task,
+    class_head_for_fairseq,
     fine_tuned_config,
 )
 
 logger = logging.get_logger(__name__)
 
 # What fairseq calls the data of a model, in a config that is written for it.
-FAIRSEQ_TASKS = {"input_values": "audio_pretraining", "pixel_values": "mae_image_pretraining", "input_ids": "masked_lm"}
+FAIRSEQ_TASKS = {
+    "input_values": "audio_pretraining",
+    "pixel_values": "mae_image_pretraining",
+    "input_features": "mae_image_pretraining",
+    "input_ids": "masked_lm",
+}
 
 
 @dataclass
@@ -69,6 +75,14 @@ class Source:
         if isinstance(dictionary, Mapping):
             dictionary = dictionary.get("symbols")
         return [str(symbol) for symbol in dictionary] if isinstance(dictionary, list) else None
+
+    def class_names(self, num_labels: int) -> dict[int, str] | None:
+        """Names of so many classes by their number, which the task has as {name: number}; None where it has none."""
+        names = self.task_state.get("labels")
+        if not isinstance(names, Mapping):
+            return None
+        found = {int(number): str(name) for name, number in names.items()}
+        return found if sorted(found) == list(range(num_labels)) else None
 
 
 def from_fairseq(content: Mapping[str, Any]) -> tuple[Any, Source]:
@@ -270,7 +284,7 @@ def _config_for_fairseq(model: Any, task: Task | None) -> dict[str, Any]:
     if task is CTC:
         outer |= {"final_dropout": config.final_dropout, "normalize": True}
     elif task is IMAGE_CLASSES:
-        outer |= {"num_classes": config.num_labels, "use_fc_norm": True}
+        outer |= class_head_for_fairseq(config)
     return {"model": outer, "task": {"_name": task.task, "data": ""}}
 
 
@@ -300,7 +314,24 @@ def _pretrained(
     model: Mapping[str, Any], student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], source: Source
 ) -> tuple[Any, dict[str, Tensor]]:
     config = _our_config(model, student, source, fine_tuned=False)
-    return config, _state(student, teacher, config)
+    state = _state(student, teacher, config)
+    if not teacher:  # as in emotion2vec's files
+        logger.warning("The file has no teacher: it starts as a copy of the student.")
+        state |= _as_teacher(state, config)
+    return config, state
+
+
+def _as_teacher(state: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
+    """The student's weights of which a teacher has an average, copied under the teacher's names."""
+    model_class = pretraining_class(config.model_type)
+    with torch.device("meta"):
+        expected = model_class(config).state_dict()
+    student = {name: f"{model_class.base_model_prefix}.{name.removeprefix('teacher.')}" for name in expected}
+    return {
+        name: state[student[name]].float().clone()
+        for name in expected
+        if name.startswith("teacher.") and student[name] in state
+    }
 
 
 def _fine_tuned(
@@ -327,6 +358,8 @@ def _fine_tuned(
     pretraining = _our_config(inner, encoder, source, fine_tuned=True)
     state = _state(encoder, {}, pretraining)
     config = fine_tuned_config(pretraining, task, model, head, state)
+    if names := source.class_names(config.num_labels):
+        config.id2label, config.label2id = names, {name: number for number, name in names.items()}
     if config.model_type == "data2vec-vision":
         logger.warning(
             "fairseq's class for images of data2vec 1.0 left the first patch out of the mean before the classifier; "

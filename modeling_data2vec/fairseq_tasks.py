@@ -16,12 +16,18 @@ from transformers import (
     PreTrainedConfig,
 )
 
+from .configuration_data2vec2 import Data2Vec2SpectrogramConfig
+from .modeling_data2vec2_spectrogram_tasks import Data2Vec2SpectrogramForAudioClassification
 from .modeling_data2vec_audio_tasks import Data2Vec2AudioForCTC
 from .modeling_data2vec_text_tasks import Data2Vec2TextForSequenceClassification
 from .modeling_data2vec_vision_tasks import Data2Vec2VisionForImageClassification
 from .renaming import Renaming
 
 SENTENCE_HEAD = "classification_heads.sentence_classification_head."
+
+
+# Of the authors' option `prediction_mode`, in the order in which their enumeration counts from 1.
+POOLINGS = {"MEAN_POOLING": "mean", "CLS_TOKEN": "cls"}
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ IMAGE_CLASSES = Task(
     {
         "data2vec-vision": Data2VecVisionForImageClassification,
         "data2vec2-vision": Data2Vec2VisionForImageClassification,
+        "data2vec2-spectrogram": Data2Vec2SpectrogramForAudioClassification,
     },
 )
 SENTENCE_CLASSES = Task(
@@ -131,10 +138,10 @@ def fine_tuned_config(
     size = next((len(head[name]) for name in HEAD_BIASES if name in head), None)
     if size is None:
         raise ValueError(f"the file's {model['_name']} has no {' or '.join(HEAD_BIASES)}: it is not fine-tuned")
-    if task is IMAGE_CLASSES and model.get("prediction_mode", "MEAN_POOLING") not in ("MEAN_POOLING", 1):
-        raise ValueError(f"prediction_mode is {model['prediction_mode']}, but only MEAN_POOLING can be represented")
     config = task_config(pretraining, task, size)
     changes: dict[str, Any] = {}
+    if task is IMAGE_CLASSES:
+        changes |= _class_head(config, model)
     if task is CTC:
         changes["final_dropout"] = float(model.get("final_dropout") or 0.0)
     if isinstance(config, Data2VecVisionConfig):
@@ -151,3 +158,31 @@ def fine_tuned_config(
     for name, value in changes.items():
         setattr(config, name, value)
     return config
+
+
+def _class_head(config: Any, model: Mapping[str, Any]) -> dict[str, Any]:
+    """What the authors' option `prediction_mode` and EAT's losses are here; the mode may be given by its number."""
+    spectrograms = isinstance(config, Data2Vec2SpectrogramConfig)
+    modes = POOLINGS if spectrograms else {"MEAN_POOLING": POOLINGS["MEAN_POOLING"]}
+    mode = model.get("prediction_mode", "CLS_TOKEN" if spectrograms else "MEAN_POOLING")
+    name = dict(enumerate(POOLINGS, 1)).get(mode, mode)
+    if name not in modes:
+        raise ValueError(f"prediction_mode is {mode}, but only {' and '.join(modes)} can be represented")
+    if not spectrograms:
+        return {}
+    # EAT trains with a binary cross-entropy for each class, but for ESC-50.
+    problem = "single_label_classification" if model.get("esc50_eval") else "multi_label_classification"
+    return {"classifier_pooling": modes[name], "problem_type": problem}
+
+
+def class_head_for_fairseq(config: Any) -> dict[str, Any]:
+    """The reverse: options of the authors' class of fine-tuned image models."""
+    options: dict[str, Any] = {"num_classes": config.num_labels, "use_fc_norm": True}
+    if isinstance(config, Data2Vec2SpectrogramConfig):
+        options |= {
+            "prediction_mode": next(name for name, ours in POOLINGS.items() if ours == config.classifier_pooling),
+            "esc50_eval": config.problem_type == "single_label_classification",
+            "audio_mae": True,
+            "target_length": config.spectrogram_length,
+        }
+    return options

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from transformers.utils import is_torchdynamo_exporting
 from .configuration_data2vec2 import (
     Data2Vec2AudioConfig,
     Data2Vec2PreTrainingConfig,
+    Data2Vec2SpectrogramConfig,
     Data2Vec2TextConfig,
     Data2Vec2VisionConfig,
 )
@@ -20,7 +22,7 @@ from .convolutions import channels_last_conv, strided_conv
 from .embedding import Embedding, gather_rows, real_positions
 from .initial_weights import init_as_pytorch
 from .positions import alibi_bias, sincos_positions_2d
-from .raw_inputs import check_images, check_tokens, check_waveforms
+from .raw_inputs import check_images, check_spectrograms, check_tokens, check_waveforms
 from .spec_augment import random_keys, spec_augment
 from .trunk import Data2Vec2Layer, trainable_input
 
@@ -172,16 +174,16 @@ class FeatureEncoder(nn.Module):
         return F.pad(bias, (self.config.num_extra_tokens, 0) * 2)
 
 
-class ImageFeatureEncoder(FeatureEncoder):
-    """Non-overlapping patches with sin-cos positions, for any image size that the patch size divides."""
+class PatchFeatureEncoder(FeatureEncoder):
+    """Non-overlapping patches of an input with two axes, with sin-cos positions: images and spectrograms."""
 
-    def __init__(self, config: Data2Vec2VisionConfig):
+    config: Data2Vec2VisionConfig | Data2Vec2SpectrogramConfig
+
+    def __init__(self, config: Any, num_channels: int):
         super().__init__(config)
-        self.config: Data2Vec2VisionConfig = config
-        self.patch_size = config.patch_size
-        self.num_channels = config.num_channels
+        patch = config.patch_shape
         self.patch_embed: nn.Conv2d | None = nn.Conv2d(
-            config.num_channels, config.hidden_size, kernel_size=config.patch_size, stride=config.patch_size
+            num_channels, config.hidden_size, kernel_size=patch, stride=patch
         )
         self._positions: dict[tuple, Tensor] = {}
 
@@ -194,25 +196,19 @@ class ImageFeatureEncoder(FeatureEncoder):
             init.uniform_(weight, -bound, bound)
             init.zeros_(self.patch_embed.bias)
 
-    def embed(self, inputs: Tensor, attention_mask: Tensor | None = None) -> Embedding:
-        """Cut images into patches.
+    def embed_patches(self, inputs: Tensor, num_rows: Tensor | None = None) -> Embedding:
+        """Cut [B, channels, height, width] into patches, T = h * w of them, row by row.
 
         Args:
-            inputs: [B, channels, height, width], normalised pixels.
-            attention_mask: must be None: the images of a batch are of one size.
-
-        Returns:
-            `Embedding` with T = (height / patch) * (width / patch) patches, row by row.
-
-        Raises:
-            ValueError: for a wrong number of channels or a size that the patch size does not divide.
+            inputs: what is cut; a remainder that does not fill a patch is left out.
+            num_rows: int [B], rows of patches that are real; None where all are.
         """
-        check_images(inputs, self.num_channels, self.patch_size)
-        assert self.patch_embed is not None, "a teacher without its own patch embedding can't embed images"
+        assert self.patch_embed is not None, "a teacher without its own patch embedding can't embed raw input"
         features = self.patch_embed(inputs.to(self.patch_embed.weight.dtype))  # [B, D, h, w]
         grid = (features.shape[2], features.shape[3])
         features = features.flatten(2).transpose(1, 2)  # [B, T, D]
-        return Embedding(features, features + self.positions(grid, features), grid)
+        valid = None if num_rows is None else real_positions(num_rows * grid[1], features.shape[1])  # [B, T]
+        return Embedding(features, features + self.positions(grid, features), grid, valid)
 
     def drop_local_encoder(self) -> None:
         self.patch_embed = None
@@ -231,6 +227,56 @@ class ImageFeatureEncoder(FeatureEncoder):
         if key not in self._positions:
             self._positions[key] = sincos_positions_2d(*grid, like.shape[-1], device=like.device, dtype=like.dtype)
         return self._positions[key]
+
+
+class ImageFeatureEncoder(PatchFeatureEncoder):
+    """Patches of an image, for any size that the patch size divides."""
+
+    def __init__(self, config: Data2Vec2VisionConfig):
+        super().__init__(config, config.num_channels)
+        self.config: Data2Vec2VisionConfig = config
+
+    def embed(self, inputs: Tensor, attention_mask: Tensor | None = None) -> Embedding:
+        """Cut images into patches.
+
+        Args:
+            inputs: [B, channels, height, width], normalised pixels.
+            attention_mask: must be None: the images of a batch are of one size.
+
+        Raises:
+            ValueError: for a wrong number of channels or a size that the patch size does not divide.
+        """
+        check_images(inputs, self.config.num_channels, self.config.patch_size)
+        return self.embed_patches(inputs)
+
+
+class SpectrogramFeatureEncoder(PatchFeatureEncoder):
+    """Patches of a log-mel spectrogram of any length: rows of patches are time, columns are mel bands."""
+
+    def __init__(self, config: Data2Vec2SpectrogramConfig):
+        super().__init__(config, num_channels=1)
+        self.config: Data2Vec2SpectrogramConfig = config
+
+    def embed(self, inputs: Tensor, attention_mask: Tensor | None = None) -> Embedding:
+        """Cut spectrograms into patches.
+
+        Args:
+            inputs: [B, frames, mel bins], normalised; padded on the right.
+            attention_mask: [B, frames], 1 at real frames; None where nothing is padded. A patch is real if all of its
+                frames are. With `padding="reference"` it is not looked at, as EAT's code takes padding for silence.
+
+        Raises:
+            ValueError: for another shape, or fewer frames than one patch has.
+        """
+        config = self.config
+        check_spectrograms(inputs, config.num_mel_bins, config.patch_shape[0])
+        num_rows = None
+        if attention_mask is not None and config.padding == "exact":
+            num_rows = config.num_time_patches(attention_mask.long().sum(1))  # [B]
+        return self.embed_patches(inputs.unsqueeze(1), num_rows)
+
+    def num_positions(self, length: int) -> int:
+        return self.config.num_time_patches(length) * self.config.num_bands
 
 
 class WaveformConv(nn.Module):

@@ -72,7 +72,7 @@ def can_group(inputs: Tensor, attention_mask: Tensor | None, config: Any, traini
     """
     return not (
         attention_mask is None
-        or attention_mask.shape != inputs.shape
+        or attention_mask.shape != inputs.shape[:2]
         or inputs.device.type != "cpu"
         or config.padding != "exact"
         or training
@@ -97,7 +97,7 @@ def encode_in_groups(
 
     Args:
         encode: what encodes a batch.
-        inputs: raw input [B, length].
+        inputs: raw input [B, length] or [B, length, ...].
         attention_mask: [B, length], 1 at real, 0 at padded input.
         num_positions: how many positions the encoder makes of so much raw input.
         num_extra_tokens: how many it puts before them.

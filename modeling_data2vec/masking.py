@@ -159,13 +159,17 @@ def block_mask_2d(
     mask_prob_adjust: float = 0.0,
     inverse: bool = False,
     exact_count: bool = True,
+    lengths: Tensor | None = None,
 ) -> Tensor:
-    """Hide (or with `inverse` show) squares of `mask_length` x `mask_length` patches (data2vec 2.0 images).
+    """Hide (or with `inverse` show) squares of `mask_length` x `mask_length` patches (data2vec 2.0 images, EAT).
+
+    On a grid that is narrower than that they are as wide as the grid.
 
     Args:
         num_masks: number of masks N.
         grid: rows and columns (h, w) of patches; need not be square.
         mask_prob, mask_length, generator, mask_prob_adjust, inverse, exact_count: as in `block_mask_1d`.
+        lengths: as in `random_mask`, where some grids have fewer rows than h: w patches for each row that is real.
 
     Returns:
         bool [N, h * w], patches row by row.
@@ -176,7 +180,9 @@ def block_mask_2d(
         >>> (~masks).sum(1)
         tensor([39, 39])
     """
-    return _block_mask(num_masks, grid, mask_prob, mask_length, generator, mask_prob_adjust, inverse, exact_count)
+    return _block_mask(
+        num_masks, grid, mask_prob, mask_length, generator, mask_prob_adjust, inverse, exact_count, lengths
+    )
 
 
 def _block_mask(
@@ -190,12 +196,17 @@ def _block_mask(
     exact_count: bool,
     lengths: Tensor | None = None,
 ) -> Tensor:
-    """Blocks on a grid of one or two dimensions; the result is flattened, [N, T]."""
-    length = math.prod(grid)
+    """Blocks on a grid of one or two dimensions; the result is flattened, [N, T].
+
+    Masks may differ in the extent of the first axis, time, along which batches are padded.
+    """
+    length, in_a_row = math.prod(grid), math.prod(grid[1:])
     _check(length, mask_prob, mask_length)
     rows = _row_lengths(num_masks, length, lengths, generator.device)  # [N, 1]
     block_prob = 1 - mask_prob if inverse else mask_prob
-    share = (block_prob + mask_prob_adjust) / mask_length ** len(grid)  # blocks per position
+    # Only the other axes limit a block's size: that of one sample must not depend on how far others are padded.
+    size = mask_length * math.prod(min(mask_length, extent) for extent in grid[1:])
+    share = (block_prob + mask_prob_adjust) / size  # blocks per position
     num_blocks = int(length * share)
 
     centres = _uniform(num_masks, num_blocks, generator, CENTRE_STREAM).mul(rows).long()  # [N, blocks]
@@ -203,11 +214,11 @@ def _block_mask(
     offsets = torch.arange(mask_length, device=centres.device) - mask_length // 2  # [len]
     positions = torch.zeros_like(centres)[..., None]  # [N, blocks, 1]
     stride = length
-    for extent in grid:
+    for extent, real in zip(grid, [rows // in_a_row, *grid[1:]], strict=True):
         stride //= extent
-        last = extent - 1 if lengths is None else rows[..., None] - 1  # rows differ in length on sequences only
         coordinate = (centres // stride % extent)[..., None] + offsets  # [N, blocks, len]
-        coordinate = coordinate.clamp(min=0).minimum(torch.as_tensor(last, device=coordinate.device))
+        last = torch.as_tensor(real, device=coordinate.device)[..., None] - 1  # [N, 1, 1] or [1]
+        coordinate = coordinate.clamp(min=0).minimum(last)
         # [N, blocks, cells so far, 1] + [N, blocks, 1, len] -> [N, blocks, cells]
         positions = (positions[..., :, None] + stride * coordinate[..., None, :]).flatten(2)
     covered = torch.zeros(num_masks, length + 1, dtype=torch.bool, device=centres.device)

@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import initialization as init
 from transformers.modeling_outputs import (
@@ -21,7 +20,7 @@ from .configuration_data2vec2 import Data2Vec2AudioConfig
 from .embedding import real_positions
 from .losses import mean_over_positions
 from .modeling_data2vec_audio import Data2Vec2AudioModel, Data2Vec2AudioPreTrainedModel
-from .tasks import IGNORED, Data2Vec2ForTask, check_no_layer_is_skipped, label_loss
+from .tasks import IGNORED, Data2Vec2ForTask, check_no_layer_is_skipped, ctc_loss, label_loss, real_lengths
 
 
 class Data2Vec2AudioForTask(Data2Vec2AudioPreTrainedModel, Data2Vec2ForTask):
@@ -32,10 +31,7 @@ class Data2Vec2AudioForTask(Data2Vec2AudioPreTrainedModel, Data2Vec2ForTask):
 
     def num_real_frames(self, input_values: Tensor, attention_mask: Tensor | None) -> Tensor:
         """Frames [B] that each clip of [B, samples] gives."""
-        samples = input_values.new_full(input_values.shape[:1], input_values.shape[1], dtype=torch.long)
-        if attention_mask is not None:
-            samples = attention_mask.long().sum(1)
-        return self.config.num_frames(samples)
+        return self.config.num_frames(real_lengths(input_values, attention_mask))
 
 
 class Data2Vec2AudioForCTC(Data2Vec2AudioForTask):
@@ -72,25 +68,9 @@ class Data2Vec2AudioForCTC(Data2Vec2AudioForTask):
         logits = self.lm_head(self.dropout(states))  # [B, T, vocab_size]
         loss = None
         if labels is not None:
-            loss = self._ctc_loss(logits, labels, self.num_real_frames(input_values, attention_mask))
+            loss = ctc_loss(logits, labels, self.num_real_frames(input_values, attention_mask), self.config)
         return CausalLMOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
-        )
-
-    def _ctc_loss(self, logits: Tensor, labels: Tensor, num_frames: Tensor) -> Tensor:
-        """CTC over each clip's real frames and each sentence's real letters."""
-        config = self.config
-        if labels.max() >= config.vocab_size:
-            raise ValueError(f"labels go up to {int(labels.max())}, but vocab_size is {config.vocab_size}")
-        letters = labels >= 0
-        return F.ctc_loss(
-            F.log_softmax(logits, dim=-1, dtype=torch.float32).transpose(0, 1),  # [T, B, vocab_size]
-            labels.masked_select(letters),
-            num_frames,
-            letters.sum(1),
-            blank=config.pad_token_id or 0,
-            reduction=config.ctc_loss_reduction,
-            zero_infinity=config.ctc_zero_infinity,
         )
 
 

@@ -12,7 +12,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .configuration_data2vec2 import Data2Vec2VisionConfig
 from .modeling_data2vec_vision import Data2Vec2VisionModel, Data2Vec2VisionPreTrainedModel
-from .tasks import Data2Vec2ForTask, check_no_layer_is_skipped, label_loss
+from .tasks import Data2Vec2ForPooledClasses, Data2Vec2ForTask, check_no_layer_is_skipped
 
 
 class Data2Vec2VisionForTask(Data2Vec2VisionPreTrainedModel, Data2Vec2ForTask):
@@ -22,7 +22,7 @@ class Data2Vec2VisionForTask(Data2Vec2VisionPreTrainedModel, Data2Vec2ForTask):
     raw_input_layers = ("patch_embed",)
 
 
-class Data2Vec2VisionForImageClassification(Data2Vec2VisionForTask):
+class Data2Vec2VisionForImageClassification(Data2Vec2VisionForTask, Data2Vec2ForPooledClasses):
     """An image classifier: the mean of the patch tokens, a norm and a linear layer, as the authors fine-tune.
 
     Example:
@@ -31,12 +31,6 @@ class Data2Vec2VisionForImageClassification(Data2Vec2VisionForTask):
         >>> Data2Vec2VisionForImageClassification(config)(torch.randn(1, 3, 32, 32)).logits.shape
         torch.Size([1, 10])
     """
-
-    def __init__(self, config: Data2Vec2VisionConfig):
-        super().__init__(config)
-        self.fc_norm = nn.LayerNorm(config.hidden_size, 1e-6)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
-        self.post_init()
 
     @can_return_tuple
     def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **kwargs: Any) -> ImageClassifierOutput:
@@ -50,8 +44,7 @@ class Data2Vec2VisionForImageClassification(Data2Vec2VisionForTask):
             `logits` [B, num_labels].
         """
         _, outputs = self.encode(pixel_values, **kwargs)
-        logits = self.classifier(self.fc_norm(outputs.pooler_output))
-        loss = None if labels is None else label_loss(logits, labels, self.config)
+        loss, logits = self.classify(outputs.pooler_output, labels)
         return ImageClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )

@@ -33,6 +33,22 @@ def check_images(pixel_values: Tensor, num_channels: int, patch_size: int) -> No
         )
 
 
+def check_spectrograms(input_features: Tensor, num_mel_bins: int, patch_frames: int) -> None:
+    """Raise a ValueError for another shape than [batch, frames, mel bins], or fewer frames than one patch has."""
+    shape = tuple(input_features.shape)
+    if input_features.ndim != 3 or shape[2] != num_mel_bins:
+        raise ValueError(
+            f"input_features has shape {shape}, but this model takes log-mel spectrograms [batch, frames, "
+            f"{num_mel_bins} mel bins]: compute them with the model's own feature extractor, or build the model with "
+            "another num_mel_bins"
+        )
+    if shape[1] < patch_frames:
+        raise ValueError(
+            f"spectrograms of {shape[1]} frames are shorter than one patch of {patch_frames} frames: leave out shorter "
+            "clips, or build the model with a smaller patch_size"
+        )
+
+
 def check_waveforms(input_values: Tensor, receptive_field: int) -> None:
     """Raise a ValueError for another shape than [batch, samples], or fewer samples than one frame needs."""
     _check_tensor("input_values", input_values)

@@ -5,7 +5,9 @@
 
 from typing import Any
 
-from torch import Tensor
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 from transformers.loss.loss_utils import ForSequenceClassificationLoss
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
@@ -38,6 +40,39 @@ def label_loss(logits: Tensor, labels: Tensor, config: Any, valid: Tensor | None
     if valid is not None:
         keep = keep & valid
     return ForSequenceClassificationLoss(labels[keep], logits[keep], config)
+
+
+def ctc_loss(logits: Tensor, labels: Tensor, num_frames: Tensor, config: Any) -> Tensor:
+    """CTC over each clip's real frames and each sentence's real letters (Graves et al. 2006).
+
+    Args:
+        logits: [B, T, vocab_size].
+        labels: int64 [B, letters], negative after the end of a sentence.
+        num_frames: int [B], real frames.
+        config: with `vocab_size`, `pad_token_id` (the blank), `ctc_loss_reduction` and `ctc_zero_infinity`.
+
+    Raises:
+        ValueError: a label is beyond the vocabulary.
+    """
+    if labels.max() >= config.vocab_size:
+        raise ValueError(f"labels go up to {int(labels.max())}, but vocab_size is {config.vocab_size}")
+    letters = labels >= 0
+    return F.ctc_loss(
+        F.log_softmax(logits, dim=-1, dtype=torch.float32).transpose(0, 1),  # [T, B, vocab_size]
+        labels.masked_select(letters),
+        num_frames,
+        letters.sum(1),
+        blank=config.pad_token_id or 0,
+        reduction=config.ctc_loss_reduction,
+        zero_infinity=config.ctc_zero_infinity,
+    )
+
+
+def real_lengths(inputs: Tensor, attention_mask: Tensor | None) -> Tensor:
+    """Real raw input [B] of each row of [B, length, ...], in samples, frames or tokens."""
+    if attention_mask is None:
+        return inputs.new_full(inputs.shape[:1], inputs.shape[1], dtype=torch.long)
+    return attention_mask.long().sum(1)
 
 
 class Data2Vec2ForTask(Data2Vec2PreTrainedModel):
@@ -85,6 +120,21 @@ class Data2Vec2ForTask(Data2Vec2PreTrainedModel):
         asked = self.config.output_hidden_states if asked is None else asked
         outputs.hidden_states = hidden_states_asked_for(outputs.hidden_states, asked)
         return layers, outputs
+
+
+class Data2Vec2ForPooledClasses(Data2Vec2ForTask):
+    """A classifier of whole samples: one pooled state, a norm and a linear layer, as the authors fine-tune."""
+
+    def __init__(self, config: Any):
+        super().__init__(config)
+        self.fc_norm = nn.LayerNorm(config.hidden_size, 1e-6)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    def classify(self, pooled: Tensor, labels: Tensor | None) -> tuple[Tensor | None, Tensor]:
+        """(loss or None, logits [B, num_labels]) of pooled states [B, D]."""
+        logits = self.classifier(self.fc_norm(pooled))
+        return None if labels is None else label_loss(logits, labels, self.config), logits
 
 
 def hidden_states_asked_for(

@@ -1,0 +1,103 @@
+"""Log-mel spectrograms of speech and sound: the model of data2vec 2.0 and its pretraining class (EAT, arXiv 2401.03497).
+
+EAT is data2vec 2.0's image model on spectrograms of one channel, time along its rows; here it also takes padded batches.
+"""
+
+from typing import Any
+
+from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.utils.output_capturing import capture_outputs
+
+from .configuration_data2vec2 import Data2Vec2SpectrogramConfig
+from .core import Data2VecPreTrainingOutput
+from .feature_encoders import SpectrogramFeatureEncoder
+from .modeling_data2vec import Data2Vec2Encoder, Data2Vec2EncoderForPreTraining, Data2Vec2PreTrainedModel
+
+
+class Data2Vec2SpectrogramPreTrainedModel(Data2Vec2PreTrainedModel):
+    """Loading, saving and initial weights of all data2vec 2.0 spectrogram models."""
+
+    config: Data2Vec2SpectrogramConfig
+    config_class = Data2Vec2SpectrogramConfig
+    base_model_prefix = "data2vec2_spectrogram"
+    modality = "spectrogram"
+    main_input_name = "input_features"
+    input_modalities = ("audio",)
+    feature_encoder_class = SpectrogramFeatureEncoder
+    num_axes = 2
+
+
+class Data2Vec2SpectrogramModel(Data2Vec2SpectrogramPreTrainedModel, Data2Vec2Encoder):
+    """The data2vec 2.0 spectrogram encoder without any head.
+
+    Example:
+        >>> import torch
+        >>> config = Data2Vec2SpectrogramConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
+        ...     intermediate_size=128, average_top_k_layers=2, decoder_dim=64, num_mel_bins=64)
+        >>> outputs = Data2Vec2SpectrogramModel(config)(torch.randn(1, 100, 64))
+        >>> outputs.last_hidden_state.shape, outputs.pooler_output.shape
+        (torch.Size([1, 25, 64]), torch.Size([1, 64]))
+    """
+
+    def get_input_embeddings(self) -> Any:
+        """The patch embedding."""
+        return self.feature_encoder.patch_embed
+
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self, input_features: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
+    ) -> BaseModelOutputWithPooling:
+        """Encode spectrograms.
+
+        Args:
+            input_features: [B, frames, mel bins], log-mel, normalised as `Data2Vec2SpectrogramFeatureExtractor` does;
+                any number of frames from one patch on, padded on the right.
+            attention_mask: [B, frames], 1 at real frames; None where nothing is padded.
+            output_hidden_states, output_attentions: also return those of every layer, the prenet's first.
+
+        Returns:
+            `last_hidden_state` [B, E + T, D], extra tokens first, then patches: all bands of the first patch in time,
+            then those of the next; `pooler_output` [B, D], the mean of the real patches.
+        """
+        return self.encode(input_features, attention_mask, **kwargs)
+
+
+class Data2Vec2SpectrogramForPreTraining(Data2Vec2SpectrogramPreTrainedModel, Data2Vec2EncoderForPreTraining):
+    """data2vec 2.0 pretraining on spectrograms: student, teacher and convolutional decoder (EAT, arXiv 2401.03497).
+
+    EAT's two objectives are data2vec 2.0's: the loss at hidden patches, and that of the CLS token, which predicts the
+    mean target of all patches (its "utterance-frame objective").
+
+    Example:
+        >>> import torch
+        >>> from modeling_data2vec.masking import block_mask_2d
+        >>> config = Data2Vec2SpectrogramConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
+        ...     intermediate_size=128, average_top_k_layers=2, decoder_dim=64, spectrogram_length=128)
+        >>> masks = block_mask_2d(2 * 4, config.grid, 0.8, 5, inverse=True, generator=torch.Generator().manual_seed(0))
+        >>> model = Data2Vec2SpectrogramForPreTraining(config)
+        >>> model(torch.randn(2, 128, 128), mask=masks.view(2, 4, -1)).loss.shape
+        torch.Size([])
+    """
+
+    encoder_class = Data2Vec2SpectrogramModel
+
+    def forward(
+        self,
+        input_features: Tensor,
+        mask: Tensor,
+        attention_mask: Tensor | None = None,
+        ids_keep: Tensor | None = None,
+        noise_keys: Tensor | None = None,
+        mask_noise: Tensor | None = None,
+        return_loss: bool = True,
+    ) -> Data2VecPreTrainingOutput:
+        """Compute the loss of one batch; see `student` and `pretrain` for the other arguments.
+
+        Args:
+            input_features: [B, frames, mel bins], log-mel, normalised, padded on the right.
+            mask: bool [B, M, T], True at the patches to predict; T is time patches x bands, time first.
+            attention_mask: [B, frames], 1 at real frames; None where nothing is padded.
+        """
+        view: dict[str, Any] = {"ids_keep": ids_keep, "noise_keys": noise_keys, "mask_noise": mask_noise}
+        return self.pretrain(input_features, mask, attention_mask, return_loss, **view)
