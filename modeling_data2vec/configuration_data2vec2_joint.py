@@ -9,6 +9,7 @@ from transformers import PreTrainedConfig
 from .configuration_data2vec2 import (
     Data2Vec2AudioConfig,
     Data2Vec2PreTrainingConfig,
+    Data2Vec2SpectrogramConfig,
     Data2Vec2TextConfig,
     Data2Vec2VisionConfig,
 )
@@ -16,6 +17,7 @@ from .configuration_pretraining import MAX_LAYERS, Number
 
 CONFIGS: dict[str, type[Data2Vec2PreTrainingConfig]] = {
     "audio": Data2Vec2AudioConfig,
+    "spectrogram": Data2Vec2SpectrogramConfig,
     "text": Data2Vec2TextConfig,
     "vision": Data2Vec2VisionConfig,
 }
@@ -37,8 +39,10 @@ class Data2Vec2Config(PreTrainedConfig):
     they can be read from this config, too. At least one modality must be there.
 
     Args:
-        audio_config, text_config, vision_config: config or dict of a modality; None for a model without it.
-        loss_weights: weight of each modality's loss by its name ("audio", "text", "vision", "pairs"); 1 by default.
+        audio_config, spectrogram_config, text_config, vision_config: config or dict of a modality; None for a model
+            without it.
+        loss_weights: weight of each modality's loss by its name ("audio", "spectrogram", "text", "vision", "pairs"); 1
+            by default.
         modality_norms: give each modality differences of its own to all norms and biases of the trunk.
         modality_lora_rank: rank of each modality's own low-rank differences to the trunk's matrices; 0 for none.
         modality_ffn_layers: number of topmost layers whose feed-forward part is each modality's own.
@@ -63,6 +67,7 @@ class Data2Vec2Config(PreTrainedConfig):
     base_model_fsdp_plan = {"trunk.layers.*": "free_full_weight"}  # noqa: RUF012
 
     audio_config: dict | Data2Vec2AudioConfig | None = None
+    spectrogram_config: dict | Data2Vec2SpectrogramConfig | None = None
     text_config: dict | Data2Vec2TextConfig | None = None
     vision_config: dict | Data2Vec2VisionConfig | None = None
     loss_weights: dict[str, Number] | None = None
@@ -81,7 +86,7 @@ class Data2Vec2Config(PreTrainedConfig):
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Names of those that the model has, of "audio", "text" and "vision"."""
+        """Names of those that the model has, of "audio", "spectrogram", "text" and "vision"."""
         return tuple(name for name in CONFIGS if getattr(self, f"{name}_config") is not None)
 
     def of(self, modality: str) -> Any:
@@ -113,7 +118,8 @@ class Data2Vec2Config(PreTrainedConfig):
 
     def validate_modalities(self) -> None:
         if not self.modalities:
-            raise ValueError("there is no modality: give at least one of audio_config, text_config and vision_config")
+            names = ", ".join(f"{name}_config" for name in CONFIGS)
+            raise ValueError(f"there is no modality: give at least one of {names}")
         first, *others = self.modalities
         for other in others:
             for name in SHARED_FIELDS:

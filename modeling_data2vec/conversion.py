@@ -585,7 +585,7 @@ def state_to_fairseq(
         positions = sincos_positions_2d(rows, columns, config.hidden_size)[None]  # [1, T, D]
         student[name] = positions
         if teacher and config.teacher_scope != "trunk":
-            teacher[name] = positions
+            teacher[name] = positions.clone()  # a file counts what its tensors share only once
     return student, teacher
 
 

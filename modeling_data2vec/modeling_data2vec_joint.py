@@ -14,6 +14,7 @@ from .cross_modal import CrossModalHeads, pretrain_on_pairs
 from .ema import Teacher
 from .length_groups import RECORDS
 from .modeling_data2vec import Data2Vec2PreTrainedModel, encode, teacher_encoder
+from .modeling_data2vec2_spectrogram import Data2Vec2SpectrogramForPreTraining, Data2Vec2SpectrogramModel
 from .modeling_data2vec_audio import Data2Vec2AudioForPreTraining, Data2Vec2AudioModel
 from .modeling_data2vec_text import Data2Vec2TextForPreTraining, Data2Vec2TextModel
 from .modeling_data2vec_vision import Data2Vec2VisionForPreTraining, Data2Vec2VisionModel
@@ -24,11 +25,17 @@ from .trunk import Data2Vec2Trunk, Weights
 
 # The single models, which are what a slice becomes and say what each modality's parts are made of.
 SINGLE_MODELS: dict[str, Any] = {
-    model.modality: model for model in (Data2Vec2AudioModel, Data2Vec2TextModel, Data2Vec2VisionModel)
+    model.modality: model
+    for model in (Data2Vec2AudioModel, Data2Vec2SpectrogramModel, Data2Vec2TextModel, Data2Vec2VisionModel)
 }
 SINGLE_PRETRAINING_MODELS: dict[str, Any] = {
     model.modality: model
-    for model in (Data2Vec2AudioForPreTraining, Data2Vec2TextForPreTraining, Data2Vec2VisionForPreTraining)
+    for model in (
+        Data2Vec2AudioForPreTraining,
+        Data2Vec2SpectrogramForPreTraining,
+        Data2Vec2TextForPreTraining,
+        Data2Vec2VisionForPreTraining,
+    )
 }
 MODALITY_OF_INPUT = {model.main_input_name: name for name, model in SINGLE_MODELS.items()}
 
@@ -114,8 +121,8 @@ class Data2Vec2Model(Data2Vec2JointPreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args: Any, modality: str | None = None, **kwargs: Any) -> Any:
-        """Load the model, or with `modality` only that part of it: a `Data2Vec2AudioModel`, `...TextModel` or
-        `...VisionModel`, whose trunk holds what is the modality's own.
+        """Load the model, or with `modality` only that part of it: a `Data2Vec2AudioModel`, `...SpectrogramModel`,
+        `...TextModel` or `...VisionModel`, whose trunk holds what is the modality's own.
 
         Raises:
             ValueError: the model does not have the modality.
@@ -146,22 +153,26 @@ class Data2Vec2Model(Data2Vec2JointPreTrainedModel):
         input_values: Tensor | None = None,
         input_ids: Tensor | None = None,
         pixel_values: Tensor | None = None,
+        input_features: Tensor | None = None,
         attention_mask: Tensor | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPooling:
-        """Encode clips, texts or images; exactly one of the three is given.
+        """Encode clips, texts, images or spectrograms; exactly one of the four is given.
 
         Args:
             input_values: [B, samples] at 16 kHz, as `Data2Vec2AudioModel`'s.
             input_ids: int64 [B, T], as `Data2Vec2TextModel`'s.
             pixel_values: [B, channels, height, width], as `Data2Vec2VisionModel`'s.
-            attention_mask: [B, samples] or [B, T], 1 at real, 0 at padded input; None where nothing is padded.
+            input_features: [B, frames, mel bins], as `Data2Vec2SpectrogramModel`'s.
+            attention_mask: [B, samples], [B, T] or [B, frames], 1 at real, 0 at padded input; None where nothing is padded.
             output_hidden_states, output_attentions: also return those of every layer, the prenet's first.
 
         Returns:
             `last_hidden_state` [B, E + T, D]; `pooler_output` [B, D], the mean of the real positions.
         """
-        name, inputs = only_input(input_values=input_values, input_ids=input_ids, pixel_values=pixel_values)
+        name, inputs = only_input(
+            input_values=input_values, input_ids=input_ids, pixel_values=pixel_values, input_features=input_features
+        )
         self.config.of(name)  # says which modalities there are
         weights = own_weights(self, name)
         for record in RECORDS:  # the modality's config does not say it
@@ -235,6 +246,7 @@ class Data2Vec2ForPreTraining(Data2VecCore, Data2Vec2JointPreTrainedModel):
         input_values: Tensor | None = None,
         input_ids: Tensor | None = None,
         pixel_values: Tensor | None = None,
+        input_features: Tensor | None = None,
         mask: Tensor | None = None,
         attention_mask: Tensor | None = None,
         ids_keep: Tensor | None = None,
@@ -243,13 +255,15 @@ class Data2Vec2ForPreTraining(Data2VecCore, Data2Vec2JointPreTrainedModel):
         pairs: Mapping[str, Mapping[str, Tensor | None]] | None = None,
         return_loss: bool = True,
     ) -> Data2VecPreTrainingOutput:
-        """Compute the loss of one batch of clips, texts or images; exactly one of the three is given, or `pairs`.
+        """Compute the loss of one batch of one kind of input; exactly one of the four is given, or `pairs`.
 
         The arguments are those of the modality's single model, e.g. `Data2Vec2AudioForPreTraining`; `mask` is required.
         Instead of all of them, `pairs` has samples of several modalities each (`cross_modal.pretrain_on_pairs`).
         """
         if pairs is not None:
             return pretrain_on_pairs(self, pairs, return_loss)
-        name, inputs = only_input(input_values=input_values, input_ids=input_ids, pixel_values=pixel_values)
+        name, inputs = only_input(
+            input_values=input_values, input_ids=input_ids, pixel_values=pixel_values, input_features=input_features
+        )
         view: dict[str, Any] = {"ids_keep": ids_keep, "noise_keys": noise_keys, "mask_noise": mask_noise}
         return self.pretrain(inputs, mask, attention_mask, return_loss, name, **view)

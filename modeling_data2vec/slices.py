@@ -71,7 +71,7 @@ def read_slice(name: str, config: Data2Vec2Config, modality: str, base: str, hub
     Args:
         name: folder or Hub id.
         config: the checkpoint's.
-        modality: "audio", "text" or "vision".
+        modality: "audio", "spectrogram", "text" or "vision".
         base: the single model's `base_model_prefix`.
         hub: how to reach the Hub: `revision`, `token` and so on.
     """

@@ -72,17 +72,18 @@ def fine_tuned(case: reference_cases.Case) -> dict[str, Any]:
         outer = {"_name": "wav2vec_ctc", "w2v_args": inner, "final_dropout": 0.1, "apply_mask": True}
         inner["model"] = model | {"mask_prob": 0.5, "mask_channel_prob": 0.25, "feature_grad_mult": 0.0}
         return content(outer, weights, {"target_dictionary": LETTERS})
-    if kind in ("vision", "image"):
+    if kind in ("vision", "image", "spectrogram"):
         width = model["embed_dim"]
         # What `remove_pretraining_modules` leaves.
         gone = ("final_proj.", "mask_emb", "encoder.norm.")
         weights = named("model", {k: v for k, v in hidden.items() if not k.startswith(gone)})
         norm = {"weight": linear(1, width, 2)["weight"][0], "bias": linear(width, 1, 3)["bias"]}
         weights |= named("fc_norm", norm) | named("head", linear(NUM_LABELS, width, 1))
-        name = "mae_image_classification" if kind == "image" else "data2vec_image_classification"
-        if kind == "image":
+        name = "data2vec_image_classification" if kind == "vision" else "mae_image_classification"
+        if kind != "vision":
             inner["model"] = model | {"start_drop_path_rate": 0.05, "end_drop_path_rate": 0.1}
-        return content({"_name": name, "pretrained_model_args": inner, "prediction_mode": "MEAN_POOLING"}, weights)
+        mode = "CLS_TOKEN" if kind == "spectrogram" else "MEAN_POOLING"
+        return content({"_name": name, "pretrained_model_args": inner, "prediction_mode": mode}, weights)
     head = "classification_heads.sentence_classification_head"
     if kind == "text" and "transformer" in model:
         width = model["transformer"]["encoder"]["embed_dim"]

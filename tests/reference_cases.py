@@ -20,10 +20,13 @@ from modeling_data2vec.conversion_v1 import left_out_options_v1
 
 OWN_FOLDER = Path(__file__).parent / "reference"
 FOLDER = Path(os.environ.get("DATA2VEC_REFERENCE") or OWN_FOLDER)
-REPOSITORY = "facebookresearch/fairseq"
+FAIRSEQ, EAT = "facebookresearch/fairseq", "cwx-worst-one/EAT"
 VERSIONS = {"a1": "1.0", "t1": "1.0", "v1": "1.0", "m2": "2.0"}  # by the kind of a training case
 # Where other cases begin, which the tests of masking, positions, schedules and targets read.
-OTHER_CASES = ("mask_statistics", "schedules", "targets_v", "v2_alibi", "v2_image_sincos_positions", "checkpoints")
+OTHER_CASES = (
+    *("mask_statistics", "schedules", "targets_v", "v2_alibi", "v2_image_sincos_positions", "checkpoints"),
+    *("eat_mask_statistics", "eat_sincos_positions", "eat_fbank", "eat_checkpoints"),
+)
 
 
 @dataclass
@@ -42,7 +45,9 @@ class Case:
 
     @property
     def modality(self) -> str:
-        """ "audio", "text", "vision" (1.0) or "image" (2.0)."""
+        """ "audio", "text", "vision" (1.0), "image" (2.0) or "spectrogram" (EAT)."""
+        if repository(self.info) == EAT:
+            return "spectrogram"
         if self.version == "1.0":
             return str(self.info["model"]).removeprefix("data2vec_")
         return str(self.info["config"]["supported_modality"]).lower()
@@ -72,12 +77,16 @@ def others(pattern: str) -> list[str]:
 
 
 def is_training(info: Any) -> bool:
-    """Whether a case has steps of training of the authors' data2vec, and not of a model that others made of it."""
+    """Whether a case has steps of training of the authors' data2vec or of EAT, and of no other model made of it."""
     if not isinstance(info, dict):
         return False
+    return repository(info) in (FAIRSEQ, EAT) and info.get("kind") in VERSIONS and "steps" in info
+
+
+def repository(info: dict[str, Any]) -> str:
+    """Where the code is that a case was recorded from."""
     reference = info.get("reference")
-    repository = reference.get("repo", REPOSITORY) if isinstance(reference, dict) else REPOSITORY
-    return repository == REPOSITORY and info.get("kind") in VERSIONS and "steps" in info
+    return reference.get("repo", FAIRSEQ) if isinstance(reference, dict) else FAIRSEQ
 
 
 def unknown() -> list[str]:

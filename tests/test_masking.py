@@ -25,10 +25,16 @@ from modeling_data2vec.masking import (
 
 ENTRIES = [
     (name, entry)
-    for name in reference_cases.names("mask_statistics*")
+    for name in (*reference_cases.names("mask_statistics*"), *reference_cases.names("eat_mask_statistics*"))
     for entry in reference_cases.load(name).info["statistics"]
 ]
 FALSE_ALARM = 1e-4
+# EAT's figures that were taken over fewer rows.
+OF_COMPONENTS = {
+    "visible_components_per_row_mean",
+    "largest_visible_component_mean",
+    "single_visible_patches_per_row_mean",
+}
 
 
 def keys(num: int, seed: int = 0) -> Tensor:
@@ -49,17 +55,23 @@ def draw(args: dict, rows: int, length: int, generator: torch.Generator | Tensor
         return span_mask(rows, length, args["mask_prob"], args["mask_multiple_length"], generator=generator, fit=False)
     if "min_masks" in args:  # speech of 1.0
         return draw_calls(args, rows, length, generator)
-    if args["function"] == "random_masking":
+    if args.get("function") == "random_masking":
         return random_mask(rows, length, args["mask_ratio"], generator=generator)
     options = {
         "mask_prob_adjust": args.get("mask_prob_adjust", 0.0),
         "inverse": args.get("inverse_mask", False),
         "exact_count": args.get("require_same_masks", True),
     }
-    if args["function"] == "compute_block_mask_1d":
+    if args.get("function") == "compute_block_mask_1d":
         return block_mask_1d(rows, length, args["mask_prob"], args["mask_length"], generator=generator, **options)
-    grid = (math.isqrt(length), math.isqrt(length))
+    grid = grid_of(args, length)
     return block_mask_2d(rows, grid, args["mask_prob"], args["mask_length"], generator=generator, **options)
+
+
+def grid_of(args: dict, length: int) -> tuple[int, int]:
+    """Rows and columns of patches: EAT says them, other grids are square."""
+    rows, columns = args.get("img_shape") or (math.isqrt(length), math.isqrt(length))
+    return rows, columns
 
 
 def rows_of_a_call(args: dict) -> int:
@@ -137,13 +149,21 @@ def runs(mask: Tensor) -> Tensor:
     return mask[:, 0] + (mask[:, 1:] & ~mask[:, :-1]).sum(1)
 
 
-def components(visible: Tensor) -> Tensor:
-    """Number of 4-connected groups of True in each grid of [N, h, w]."""
+def components(visible: Tensor) -> tuple[Tensor, Tensor]:
+    """4-connected groups of True in each grid of [N, h, w]: which grid each belongs to, and its size."""
     within_a_grid = ndimage.generate_binary_structure(3, 1)
     within_a_grid[[0, 2]] = False
     groups, _ = ndimage.label(visible.numpy(), within_a_grid)
-    _, first = np.unique(groups, return_index=True)
-    return torch.from_numpy(first[1:] // visible[0].numel()).bincount(minlength=len(visible))  # group 0: hidden ones
+    _, first, sizes = np.unique(groups, return_index=True, return_counts=True)
+    return torch.from_numpy(first[1:] // visible[0].numel()), torch.from_numpy(sizes[1:])  # group 0: hidden ones
+
+
+def figures_of_components(visible: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each grid of [N, h, w]: how many groups it has, how large the largest is, and how many are single patches."""
+    owners, sizes = components(visible)
+    num = len(visible)
+    largest = torch.zeros(num, dtype=sizes.dtype).scatter_reduce(0, owners, sizes, "amax")
+    return owners.bincount(minlength=num), largest, owners[sizes == 1].bincount(minlength=num)
 
 
 def p_of_figures(mask: Tensor, figures: dict, two_dimensional: bool, together: int) -> dict[str, float]:
@@ -163,11 +183,18 @@ def p_of_figures(mask: Tensor, figures: dict, two_dimensional: bool, together: i
     ratios: dict[str, Callable[[], tuple[Tensor, Tensor]]] = {"masked_fraction_mean": lambda: (hidden / lengths, ones)}
     spreads: dict[str, Callable[[], Tensor]] = {"masked_fraction_std": lambda: hidden / lengths}
     if two_dimensional:
-        grid = mask.unflatten(1, (math.isqrt(figures["length"]), -1))
+        grid = mask.unflatten(1, grid_of(args, figures["length"]))
         ratios |= {
             "P_right_masked_given_masked": lambda: following(grid),
             "P_right_visible_given_visible": lambda: following(~grid),
-            "visible_4connected_components_mean_of_first_500": lambda: (components(~grid), ones),
+            "visible_4connected_components_mean_of_first_500": lambda: (figures_of_components(~grid)[0], ones),
+            # EAT's, over time and over mel bands
+            "p_next_in_time_visible_given_visible": lambda: following(~grid.transpose(1, 2)),
+            "p_next_in_time_masked_given_masked": lambda: following(grid.transpose(1, 2)),
+            "p_next_in_mel_visible_given_visible": lambda: following(~grid),
+            "visible_components_per_row_mean": lambda: (figures_of_components(~grid)[0], ones),
+            "largest_visible_component_mean": lambda: (figures_of_components(~grid)[1], ones),
+            "single_visible_patches_per_row_mean": lambda: (figures_of_components(~grid)[2], ones),
         }
     else:
         ratios |= {
@@ -184,7 +211,11 @@ def p_of_figures(mask: Tensor, figures: dict, two_dimensional: bool, together: i
     p_values = {}
     for name in figures.keys() & ratios.keys():
         numerator, denominator = ratios[name]()
-        counted = min(rows, 500) if name.endswith("first_500") else rows
+        counted = rows
+        if name.endswith("first_500"):
+            counted = min(rows, 500)
+        elif name in OF_COMPONENTS:
+            counted = figures["components_over_first_rows"]
         numerator, denominator = (x.double().view(-1, together).sum(1) for x in (numerator, denominator))
         p_values[name] = p_of_ratio(numerator, denominator, figures[name], counted / together)
     for name in figures.keys() & spreads.keys():
@@ -204,7 +235,8 @@ def test_reference_mask_statistics(name, entry, generator):
     """
     case = reference_cases.load(name)
     figures = case.info["statistics"][entry]
-    args, rows, length = figures["args"], figures["rows"], figures["length"]
+    args, rows = figures["args"], figures["rows"]
+    length = figures.setdefault("length", math.prod(args.get("img_shape", ())))
     if used := differences.left_out_of(args):
         pytest.skip(f"docs/differences.md leaves out {used}")
 
@@ -214,7 +246,8 @@ def test_reference_mask_statistics(name, entry, generator):
     if figures["masked_count_min"] == figures["masked_count_max"]:
         assert int(hidden.min()) == figures["masked_count_min"]
         assert int(hidden.max()) == figures["masked_count_max"]
-    two_dimensional, together = "P_right_masked_given_masked" in figures, rows_of_a_call(args)
+    two_dimensional = "P_right_masked_given_masked" in figures or "img_shape" in args
+    together = rows_of_a_call(args)
     p_values = p_of_figures(mask, figures, two_dimensional, together)
     p_values |= p_of_positions(mask, case.tensors[f"{entry}.position_frequency"].double(), rows, together)
     worst = min(p_values, key=p_values.__getitem__)
@@ -295,6 +328,34 @@ def test_one_block_is_a_square_of_patches_cut_at_the_edges():
         assert visible[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
         assert 2 <= len(rows) <= 3
         assert 2 <= len(columns) <= 3
+
+
+def test_a_block_is_no_wider_than_the_grid():
+    """On one band of patches blocks are spans, as many as a sequence of that length has."""
+    shape = {"mask_prob": 0.8, "mask_length": 5, "mask_prob_adjust": 0.07, "inverse": True, "exact_count": False}
+    bands = block_mask_2d(20, (64, 1), generator=keys(20), **shape)
+    assert torch.equal(bands, block_mask_1d(20, 64, generator=keys(20), **shape))
+
+
+@quickly
+@given(
+    rows=st.lists(st.integers(1, 12), min_size=1, max_size=5),
+    columns=st.integers(1, 6),
+    mask_prob=PROBS,
+    mask_length=st.integers(1, 5),
+    inverse=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_2d_blocks_depend_on_key_and_own_length_alone(rows, columns, mask_prob, mask_length, inverse, seed):
+    rows = [max(number, 2 if columns == 1 else 1) for number in rows]
+    some_keys, shape = keys(len(rows), seed), {"mask_prob": mask_prob, "mask_length": mask_length}
+    shape |= {"mask_prob_adjust": 0.05, "inverse": inverse}
+    sizes = torch.tensor(rows) * columns
+    mask = block_mask_2d(len(rows), (14, columns), generator=some_keys, lengths=sizes, **shape)
+    for row, key, number in zip(mask, some_keys, rows, strict=True):
+        alone = block_mask_2d(1, (number, columns), generator=key[None], **shape)[0]
+        assert torch.equal(row[: number * columns], alone)
+        assert not row[number * columns :].any()
 
 
 DRAWS = {

@@ -8,6 +8,7 @@ from tiny_runs import DECODER, NO_DROPOUT_1, NO_DROPOUT_2, NO_DROPOUT_SPEECH_1, 
 
 from modeling_data2vec import (
     Data2Vec2AudioConfig,
+    Data2Vec2SpectrogramConfig,
     Data2Vec2TextConfig,
     Data2VecAudioPreTrainingConfig,
     Data2VecTextPreTrainingConfig,
@@ -19,6 +20,7 @@ from modeling_data2vec.trainers.collators import mask_collator
 
 AUDIO = {"conv_dim": [8] * 7, "num_conv_pos_embedding_groups": 2, "mask_length": 3}
 TEXT = {"vocab_size": 50, "max_position_embeddings": 64}
+MELS = {"num_mel_bins": 16, "patch_size": 4, "mask_length": 3, "cls_loss_weight": 0.5}  # 4 bands
 VARIANTS = {
     "audio": (Data2Vec2AudioConfig, AUDIO),
     "audio, extra token and prenet": (
@@ -26,6 +28,15 @@ VARIANTS = {
         AUDIO | {"num_extra_tokens": 1, "num_prenet_layers": 1, "cls_loss_weight": 0.5, "alibi_scale_per_layer": True},
     ),
     "audio, even kernels": (Data2Vec2AudioConfig, AUDIO | {"conv_pos_kernel_size": 4, "decoder_kernel": 4}),
+    "spectrogram": (Data2Vec2SpectrogramConfig, MELS),
+    "spectrogram, whole bands and even kernels": (
+        Data2Vec2SpectrogramConfig,
+        MELS | {"patch_size": [2, 16], "decoder_kernel": 4, "use_alibi": True, "inverse_mask": False},
+    ),
+    "spectrogram, no extra token and prenet": (
+        Data2Vec2SpectrogramConfig,
+        MELS | {"num_extra_tokens": 0, "cls_loss_weight": 0.0, "num_prenet_layers": 1, "teacher_scope": "encoder"},
+    ),
     "text": (Data2Vec2TextConfig, TEXT),
     "text, ALiBi": (Data2Vec2TextConfig, TEXT | {"use_alibi": True, "position_embeddings": False}),
     "text, instance norm of targets": (
@@ -49,6 +60,7 @@ VARIANTS_1 = {
 # What a config has beside a variant's own fields.
 COMMON = {
     Data2Vec2AudioConfig: SIZES | DECODER | NO_DROPOUT_2,
+    Data2Vec2SpectrogramConfig: SIZES | DECODER,
     Data2Vec2TextConfig: SIZES | DECODER | NO_DROPOUT_2 | {"embedding_dropout": 0.0},
     Data2VecAudioPreTrainingConfig: SIZES | NO_DROPOUT_SPEECH_1 | {"num_masks": 2},
     Data2VecTextPreTrainingConfig: SIZES | NO_DROPOUT_1 | {"num_masks": 2},
@@ -70,6 +82,13 @@ def samples(model, lengths: list[int]) -> list[dict]:
     generator = torch.Generator().manual_seed(sum(lengths))
     if model.main_input_name == "input_values":  # a length in frames, about
         return [{"input_values": torch.randn(320 * n + 100, generator=generator), "key": n} for n in lengths]
+    if model.main_input_name == "input_features":  # a length in patches along time, about
+        rows, bins = model.config.patch_shape[0], model.config.num_mel_bins
+        sizes = [(rows * n + 1, bins) for n in lengths]
+        return [
+            {"input_features": torch.randn(size, generator=generator), "key": n}
+            for size, n in zip(sizes, lengths, strict=True)
+        ]
     return [{"input_ids": torch.randint(4, 50, (n,), generator=generator), "key": n} for n in lengths]
 
 
@@ -143,7 +162,7 @@ def test_hidden_frames_are_real_ones():
     assert batch["mask"].sum(2).tolist() == [[int(n * 0.5)] * 2 for n in frames]
 
 
-@pytest.mark.parametrize("variant", [*VARIANTS, *VARIANTS_1])
+@pytest.mark.parametrize("variant", [name for name in [*VARIANTS, *VARIANTS_1] if "spectrogram" not in name])
 def test_the_references_masks_hide_padding_in_text_of_2_alone(variant):
     """What the authors mask before they pad, or by a row's own length, can hide no padding."""
     model = build(variant, padding="reference")
@@ -169,6 +188,26 @@ def test_what_masks_leave_need_not_be_said(variant, padding):
     said = model(**batch)
     del batch["ids_keep"]
     assert torch.equal(model(**batch).predictions, said.predictions)
+
+
+def test_padding_of_spectrograms_is_silence_in_the_reference():
+    """EAT pads clips to one length and takes what it pads with for sound: attended, hidden, predicted, in every norm."""
+    model = build("spectrogram", padding="reference")
+    collator = mask_collator(model.config)
+    batch = collator(samples(model, [40, 9]))
+    assert batch["attention_mask"].sum(1).tolist() == [161, 37]
+    output = model(**batch)
+    del batch["attention_mask"]
+    silent = model(**batch)
+    assert output.valid is None and int(output.mask[1, :, 9 * 4 :].sum()) > 0
+    assert torch.equal(output.loss, silent.loss) and torch.equal(output.targets, silent.targets)
+    padded = collator(
+        [{"input_features": one, "key": key} for one, key in zip(batch["input_features"], (40, 9), strict=True)]
+    )
+    assert torch.equal(padded["mask"], batch["mask"])
+    exact = build("spectrogram")
+    alone = exact(**collator(samples(exact, [40, 9])[1:]))
+    assert not torch.allclose(alone.targets[0], output.targets[1, : 9 * 4], atol=1e-2)
 
 
 def test_speech_whose_rows_must_hide_equally_many_hides_no_padding():

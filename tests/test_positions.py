@@ -25,13 +25,16 @@ def test_reference_alibi(name):
         torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5, msg=lambda m, k=key: f"{k}: {m}")
 
 
-@pytest.mark.parametrize("name", reference_cases.others("v2_image_sincos_positions*"))
+SINCOS = [*reference_cases.others("v2_image_sincos_positions*"), *reference_cases.others("eat_sincos_positions*")]
+
+
+@pytest.mark.parametrize("name", SINCOS)
 def test_reference_sincos(name):
     for key, expected in reference_cases.load(name).tensors.items():
-        match = re.fullmatch(r"pos\.dim(\d+)\.grid(\d+)", key)
+        match = re.fullmatch(r"pos\.dim(\d+)\.grid(\d+)(?:x(\d+))?", key)
         assert match, f"a tensor whose name this test can't read: {key}"
-        dim, edge = int(match[1]), int(match[2])
-        actual = sincos_positions_2d(edge, edge, dim)
+        dim, rows = int(match[1]), int(match[2])
+        actual = sincos_positions_2d(rows, int(match[3] or rows), dim)
         torch.testing.assert_close(actual, expected, rtol=0, atol=1e-6, msg=lambda m, k=key: f"{k}: {m}")
 
 

@@ -1,11 +1,15 @@
-"""Parity with the authors' implementation: data2vec 2.0 in all modalities, numbers stored in tests/reference."""
+"""Parity with the authors' code: data2vec 2.0 in all modalities and EAT, numbers stored in tests/reference."""
 
 import pytest
 import reference_cases
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForPreTraining
 
 from modeling_data2vec.conversion import config_from_fairseq, modality_of, state_from_fairseq
+from modeling_data2vec.fairseq_checkpoints import from_fairseq
+from modeling_data2vec.fairseq_files import read_checkpoint
+from modeling_data2vec.fairseq_tasks import IMAGE_CLASSES
 
 CASES = reference_cases.training("2.0")
 
@@ -31,8 +35,13 @@ def build(case, attention: str = "sdpa"):
     return model.train()
 
 
+def raw_input(source: torch.Tensor, model) -> torch.Tensor:
+    """What the model takes; EAT's spectrograms have an axis for their one channel."""
+    return source.squeeze(1) if model.main_input_name == "input_features" else source
+
+
 def raw_inputs(case, model) -> dict[str, torch.Tensor]:
-    inputs = {model.main_input_name: case.tensors["input.source"]}
+    inputs = {model.main_input_name: raw_input(case.tensors["input.source"], model)}
     if "input.padding_mask" in case.tensors:
         inputs["attention_mask"] = ~case.tensors["input.padding_mask"]
     return inputs
@@ -49,7 +58,7 @@ def step_inputs(case, step: int, model) -> dict[str, torch.Tensor]:
 
 def test_reference_cases_are_there():
     reference_cases.skip_unless_own_folder()
-    for modality in ("audio", "image", "text"):
+    for modality in ("audio", "image", "spectrogram", "text"):
         assert reference_cases.training("2.0", modality), f"no cases of {modality} in {reference_cases.FOLDER}"
 
 
@@ -116,3 +125,46 @@ def test_reference_evaluation(case):
     reference_cases.assert_close(output.last_hidden_state[:, extra:], group["x"], relative=True)
     for i, layer in enumerate(layers):
         reference_cases.assert_close(layer, group[f"layer_result.{i}"], relative=True)
+    for length in case.info.get("eval_lengths", []):  # shorter and longer than what it trains on
+        group = case.group(f"eval_t{length}")
+        with torch.no_grad():
+            states = encoder(raw_input(group["source"], model)).last_hidden_state
+        torch.testing.assert_close(states, group["x_with_extra_tokens"], rtol=0, atol=1e-5)
+
+
+def eat_file(name: str):
+    """A stored file of EAT as a model, and what fairseq computed with it."""
+    path = reference_cases.FOLDER / "eat_checkpoints" / f"{name}.pt"
+    if not path.is_file():
+        pytest.skip(f"no {path}")
+    model, _ = from_fairseq(read_checkpoint(path))
+    stored = load_file(path.with_suffix(".tensors.safetensors"))
+    return model.eval(), reference_cases.Case(name, {}, stored)
+
+
+def test_reference_file_of_eat_gives_the_stored_states():
+    model, stored = eat_file("eat_pretrained")
+    for name in ("", "_short"):
+        source, group = stored.group(f"input{name}")["source"], stored.group(f"eval{name}")
+        with torch.no_grad():
+            states = model.base_model(raw_input(source, model)).last_hidden_state
+        torch.testing.assert_close(states, group["x_with_extra_tokens"], rtol=0, atol=1e-5)
+
+
+def test_reference_fine_tuned_file_of_eat_gives_the_stored_logits_losses_and_gradients():
+    model, stored = eat_file("eat_finetuned")
+    inputs, expected = stored.group("input"), stored.group("eval")
+    output = model(raw_input(inputs["source"], model), labels=inputs["label"])
+    torch.testing.assert_close(output.logits, expected["logits"], rtol=0, atol=1e-5)
+    size = expected["loss"].numel()
+    assert float(output.loss.detach()) * size == pytest.approx(float(expected["loss"].sum()), rel=1e-5)
+    (output.loss * size).backward()  # the authors take the sum
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    theirs = stored.group("grad")
+    encoder = {name.removeprefix("model."): value for name, value in theirs.items() if name.startswith("model.")}
+    ours = state_from_fairseq(encoder, {}, model.config)
+    ours |= {IMAGE_CLASSES.heads.ours(name): value for name, value in theirs.items() if not name.startswith("model.")}
+    assert gradients.keys() == ours.keys()
+    floor = 1e-6 * max(float(value.norm()) for value in ours.values())
+    for name, value in ours.items():
+        assert float((gradients[name] - value).norm()) <= 1e-4 * float(value.norm()) + floor, name

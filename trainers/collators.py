@@ -94,7 +94,7 @@ class MaskCollator:
             "inverse": config.inverse_mask,
         }
         if len(grid) == 2:
-            return block_mask_2d(len(keys), (grid[0], grid[1]), **shape)
+            return block_mask_2d(len(keys), (grid[0], grid[1]), lengths=lengths, **shape)
         return block_mask_1d(len(keys), grid[0], lengths=lengths, **shape)
 
     def __call__(self, examples: Examples) -> dict[str, Tensor]:
@@ -108,7 +108,7 @@ class MaskCollator:
         hides_padding = self.padding_hidden_in_reference and self.drops_positions and self.config.padding == "reference"
         if lengths is not None and not hides_padding:
             row_lengths = lengths.repeat_interleave(keys.shape[1])  # [B * M]
-            valid = torch.arange(grid[0]) < lengths[:, None, None]  # [B, 1, T]
+            valid = torch.arange(prod(grid)) < lengths[:, None, None]  # [B, 1, T]
         mask = self.draw(keys.flatten(), grid, row_lengths).unflatten(0, keys.shape)  # [B, M, T]
         if not self.drops_positions:
             return inputs | {"mask": mask}
@@ -185,6 +185,41 @@ class AudioMaskCollator(MaskCollator):
         return span_mask(*shape, generator=keys, lengths=lengths, equal_counts=config.equal_mask_counts)
 
 
+class SpectrogramMaskCollator(MaskCollator):
+    """Pads spectrograms to the longest and masks patches.
+
+    With `padding="reference"` all frames count, as in EAT's code, which pads clips to one length before.
+
+    Raises:
+        ValueError: a spectrogram is too short to hide one patch and show another.
+
+    Example:
+        >>> from modeling_data2vec import Data2Vec2SpectrogramConfig
+        >>> collator = SpectrogramMaskCollator(Data2Vec2SpectrogramConfig(num_masks=4))
+        >>> batch = collator([{"input_features": torch.randn(n, 128), "key": n} for n in (128, 64)])
+        >>> tuple(batch["mask"].shape), batch["mask"].sum(2).tolist()
+        ((2, 4, 64), [[52, 52, 52, 52], [26, 26, 26, 26]])
+    """
+
+    padding_hidden_in_reference = True
+
+    def batch(self, examples: Examples, keys: Tensor) -> tuple[dict[str, Tensor], tuple[int, ...], Tensor | None]:
+        config, spectrograms = self.config, [example["input_features"] for example in examples]
+        shortest = min(len(spectrogram) for spectrogram in spectrograms)
+        patches = config.num_time_patches(shortest) * config.num_bands
+        if patches < 2:
+            raise ValueError(
+                f"a spectrogram has {shortest} frames, which make {patches} patch(es), but masks need two: leave out "
+                "shorter clips"
+            )
+        input_features, attention_mask = pad_inputs(spectrograms)
+        grid = (config.num_time_patches(input_features.shape[1]), config.num_bands)
+        if attention_mask is None:
+            return {"input_features": input_features}, grid, None
+        lengths = config.num_time_patches(attention_mask.sum(1)) * config.num_bands
+        return {"input_features": input_features, "attention_mask": attention_mask}, grid, lengths
+
+
 class TextMaskCollator(MaskCollator):
     """Pads token sequences to the longest and masks tokens.
 
@@ -220,6 +255,7 @@ class TextMaskCollator(MaskCollator):
 
 COLLATORS: dict[str, type[MaskCollator]] = {
     "input_values": AudioMaskCollator,
+    "input_features": SpectrogramMaskCollator,
     "input_ids": TextMaskCollator,
     "pixel_values": ImageMaskCollator,
 }
