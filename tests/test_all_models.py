@@ -19,6 +19,11 @@ BAD_INPUTS = {
         (torch.zeros(2, 100), r"\(2, 100\).*\[batch, samples\].*at least 170 samples.*leave out shorter"),
         (torch.zeros(2, 2, 800), r"\(2, 2, 800\).*\[batch, samples\] of mono sound.*mix channels"),
     ],
+    "spectrograms": [
+        (torch.zeros(2, 16, 9), r"\(2, 16, 9\).*\[batch, frames, 16 mel bins\].*feature extractor"),
+        (torch.zeros(2, 1, 16, 16), r"\(2, 1, 16, 16\).*\[batch, frames, 16 mel bins\]"),
+        (torch.zeros(2, 3, 16), r"3 frames are shorter than one patch of 4 frames: leave out"),
+    ],
     "text": [
         (torch.full((2, 8), 60), r"ids from 60 to 60.*vocabulary has ids 0 to 59.*tokenizer that belongs"),
         (torch.full((2, 8), -1), r"ids from -1 to -1"),

@@ -11,14 +11,22 @@ import torch
 import torch.nn.functional as F
 from huggingface_hub import ModelCard
 from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModel, AutoProcessor, AutoTokenizer, pipeline
+from transformers import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoModel,
+    AutoModelForAudioClassification,
+    AutoProcessor,
+    AutoTokenizer,
+    pipeline,
+)
 
 from modeling_data2vec.auto import pretraining_class_of
 from modeling_data2vec.fairseq_files import read_checkpoint, write_checkpoint
 from modeling_data2vec.trainers.cli import run
 from modeling_data2vec.trainers.converting import ConvertOptions, check, convert
 
-FILES = sorted((reference_cases.FOLDER / "checkpoints").glob("*.pt"))
+FILES = sorted(reference_cases.FOLDER.glob("*checkpoints/*.pt"))
 CASES = [*reference_cases.training("1.0"), *reference_cases.training("2.0")]
 MIT = ConvertOptions(license="mit")
 # Run where this package can't be imported.
@@ -51,7 +59,8 @@ def test_the_command_converts_every_stored_file_and_back(path, tmp_path, capsys)
     assert run("convert", [str(path), str(folder), "--license", "mit"]) == 0
     assert f"Wrote {folder}" in capsys.readouterr().out
     assert not [name.name for name in folder.iterdir() if name.suffix in (".pt", ".bin", ".pkl")]
-    model = pretraining_class_of(str(folder)).from_pretrained(folder)
+    fine_tuned = AutoModelForAudioClassification if path.stem == "eat_finetuned" else None
+    model = (fine_tuned or pretraining_class_of(str(folder))).from_pretrained(folder)
     assert model.dtype == torch.float32
     assert ModelCard.load(folder / "README.md").data.license == "mit"
 
@@ -85,7 +94,7 @@ def test_fine_tuned_models_give_what_their_parts_give(case, tmp_path):
         eps = 1e-6
         if case.name.startswith("v1"):  # fine-tuning takes away the last norm
             states, eps = stored[f"eval.layer.{case.info['config']['depth'] - 1}.end"], 1e-5
-        pooled = states.mean(1)
+        pooled = stored["eval.x_with_extra_tokens"][:, 0] if case.modality == "spectrogram" else states.mean(1)
         normed = F.layer_norm(pooled, pooled.shape[-1:], weights["fc_norm.weight"], weights["fc_norm.bias"], eps)
         logits = F.linear(normed, weights["head.weight"], weights["head.bias"])
     else:
@@ -97,7 +106,7 @@ def test_fine_tuned_models_give_what_their_parts_give(case, tmp_path):
     file = {name: value for name, value in stored.items() if name.startswith(("input.", "eval.padding"))}
     save_file(file | {"eval.logits": logits.contiguous()}, tmp_path / "activations.safetensors")
     assert check(tmp_path / "model", tmp_path / "activations.safetensors") < 1e-4
-    assert type(model).__name__.endswith(("ForCTC", "ForImageClassification", "ForSequenceClassification"))
+    assert type(model).__name__.endswith(("ForCTC", "Classification"))
 
 
 @pytest.mark.parametrize(
@@ -118,7 +127,7 @@ def test_plain_transformers_loads_converted_models_of_1_0(pattern, auto_class, t
         assert done.stdout.startswith("Data2Vec")
 
 
-@pytest.mark.parametrize("pattern", ["v2_audio_*_M*", "v2_image_*_M*", "v2_text_*_M*"])
+@pytest.mark.parametrize("pattern", ["v2_audio_*_M*", "v2_image_*_M*", "v2_text_*_M*", "eat_*_M*"])
 def test_auto_classes_load_converted_models_of_2_0(pattern, tmp_path):
     example = one_of(pattern, fairseq_examples.fine_tuned)
     model = convert(fairseq_examples.write(tmp_path, "case", example), tmp_path / "model", MIT)
@@ -139,6 +148,21 @@ def test_a_recogniser_gets_its_letters(pattern, tmp_path):
     assert processor.tokenizer.decode([5, 5, 0, 5, 4, 6, 0, 7]) == "EE TA"
     recognise = pipeline("automatic-speech-recognition", model=str(tmp_path / "model"))
     assert isinstance(recognise(torch.randn(8000).numpy())["text"], str)
+
+
+@pytest.mark.parametrize(
+    ("option", "mean", "std"),
+    [(None, -4.268, 4.569), ("esc50_eval", -6.627, 5.359), ("spcv2_eval", -6.846, 5.565)],
+)
+def test_eat_gets_the_extractor_of_its_data(option, mean, std, tmp_path):
+    example = one_of("eat_*_M*", fairseq_examples.fine_tuned)
+    example["cfg"]["model"] |= {name: name == option for name in ("esc50_eval", "spcv2_eval")}
+    convert(fairseq_examples.write(tmp_path, "eat", example), tmp_path / "model", MIT)
+    extractor = AutoFeatureExtractor.from_pretrained(tmp_path / "model")
+    assert (extractor.mean, extractor.std) == (mean, std)
+    classify = pipeline("audio-classification", model=str(tmp_path / "model"))
+    found = classify(torch.randn(8000).numpy(), top_k=None)
+    assert len(found) == fairseq_examples.NUM_LABELS
 
 
 def test_a_dictionary_file_instead_of_the_files_own(tmp_path):

@@ -142,7 +142,7 @@ def test_log_carries_health_figures(tmp_path, kind):
     ]:
         assert math.isfinite(entry[name]), name
     assert entry["loss"] == pytest.approx(entry["regression_loss"] + entry.get("cls_loss", 0.0), rel=1e-4)
-    assert ("cls_loss" in entry) == (kind == "images 2.0")
+    assert ("cls_loss" in entry) == (kind in ("images 2.0", "spectrograms 2.0"))
     assert 0.2 < entry["masked_fraction"] < 0.7
 
 

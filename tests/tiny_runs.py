@@ -15,6 +15,8 @@ from modeling_data2vec import (
     Data2Vec2AudioForPreTraining,
     Data2Vec2Config,
     Data2Vec2ForPreTraining,
+    Data2Vec2SpectrogramFeatureExtractor,
+    Data2Vec2SpectrogramForPreTraining,
     Data2Vec2TextForPreTraining,
     Data2Vec2VisionForPreTraining,
     Data2VecAudioForPreTraining,
@@ -41,6 +43,7 @@ IMAGE = {"image_size": 8, "patch_size": 2, "num_channels": 1}
 TINY = SIZES | DECODER | IMAGE | {"num_prenet_layers": 1, "mask_prob": 0.6, "mask_length": 2}
 WAVE = {"conv_dim": [8, 8], "conv_kernel": [20, 16], "conv_stride": [10, 16], "num_conv_pos_embedding_groups": 2}
 WAVE |= {"num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 3, "mask_length": 3}
+MELS = {"num_mel_bins": 16, "patch_size": 4, "mask_prob": 0.6, "mask_length": 2, "cls_loss_weight": 0.5}
 DROPOUTS_2 = ["hidden", "attention", "post_mlp", "prenet", "decoder"]
 NO_DROPOUT_2 = {f"{name}_dropout": 0.0 for name in DROPOUTS_2} | {"layerdrop": 0.0, "prenet_layerdrop": 0.0}
 NO_DROPOUT_SPEECH_1 = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "layerdrop": 0.0}
@@ -52,6 +55,7 @@ VOCABULARY = {"vocab_size": 60, "max_position_embeddings": 40}
 KINDS: dict[str, tuple[type, dict]] = {
     "images 2.0": (Data2Vec2VisionForPreTraining, TINY),
     "speech 2.0": (Data2Vec2AudioForPreTraining, SIZES | DECODER | WAVE | NO_DROPOUT_2),
+    "spectrograms 2.0": (Data2Vec2SpectrogramForPreTraining, SIZES | DECODER | MELS),
     "text 2.0": (
         Data2Vec2TextForPreTraining,
         SIZES | DECODER | VOCABULARY | NO_DROPOUT_2 | {"embedding_dropout": 0.0},
@@ -117,6 +121,17 @@ class Clips:
         return None
 
 
+class Spectrograms(Clips):
+    """Reads the same clips as log-mel spectrograms."""
+
+    def __init__(self, num_mel_bins: int):
+        self.extractor = Data2Vec2SpectrogramFeatureExtractor(feature_size=num_mel_bins)
+
+    def __call__(self, example: int, rng: Random | None) -> dict[str, torch.Tensor]:
+        clip = super().__call__(example, rng)["input_values"]
+        return {"input_features": torch.as_tensor(self.extractor.log_mel(clip))}
+
+
 class Sentences:
     """Reads token ids that are made up."""
 
@@ -135,6 +150,8 @@ def tiny_samples(model: Any, num: int = NUM_SAMPLES) -> PretrainingSamples:
     if model.main_input_name == "pixel_values":
         images = digit_images(model.config)
         return PretrainingSamples(images.dataset.select(range(num)), images.reader)
+    if model.main_input_name == "input_features":
+        return PretrainingSamples(range(num), Spectrograms(model.config.num_mel_bins))
     reader = Clips() if model.main_input_name == "input_values" else Sentences()
     return PretrainingSamples(range(num), reader)
 

@@ -18,11 +18,17 @@ TASK_KINDS = {
     "image-classification": "vision",
     "semantic-segmentation": "vision",
 }
-KINDS = {"audio": "speech", "vision": "images", "text": "text"}
-FEATURES = {"audio": "feature-extraction", "vision": "image-feature-extraction", "text": "feature-extraction"}
+KINDS = {"audio": "speech", "spectrogram": "spectrograms of sound", "vision": "images", "text": "text"}
+FEATURES = {
+    "audio": "feature-extraction",
+    "spectrogram": "feature-extraction",
+    "vision": "image-feature-extraction",
+    "text": "feature-extraction",
+}
 PIPELINES = {  # by the end of the class's name: the Hub's name of the task, the Auto class
     "ForCTC": ("automatic-speech-recognition", "AutoModelForCTC"),
     "AudioForSequenceClassification": ("audio-classification", "AutoModelForAudioClassification"),
+    "SpectrogramForAudioClassification": ("audio-classification", "AutoModelForAudioClassification"),
     "ForAudioFrameClassification": ("voice-activity-detection", "AutoModelForAudioFrameClassification"),
     "ForXVector": ("audio-classification", "AutoModelForAudioXVector"),
     "ForImageClassification": ("image-classification", "AutoModelForImageClassification"),
@@ -32,7 +38,12 @@ PIPELINES = {  # by the end of the class's name: the Hub's name of the task, the
     "ForQuestionAnswering": ("question-answering", "AutoModelForQuestionAnswering"),
     "ForMaskedLM": ("fill-mask", "AutoModelForMaskedLM"),
 }
-PROCESSORS = {"audio": "AutoFeatureExtractor", "vision": "AutoImageProcessor", "text": "AutoTokenizer"}
+PROCESSORS = {
+    "audio": "AutoFeatureExtractor",
+    "spectrogram": "AutoFeatureExtractor",
+    "vision": "AutoImageProcessor",
+    "text": "AutoTokenizer",
+}
 PAPERS = {
     "1.0": ("2202.03555", "data2vec: A General Framework for Self-supervised Learning in Speech, Vision and Language"),
     "2.0": (

@@ -14,12 +14,16 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from modeling_data2vec import Data2Vec2SpectrogramFeatureExtractor
 from modeling_data2vec.fairseq_checkpoints import Source
 from modeling_data2vec.hub_configs import recipe_folder
 from modeling_data2vec.model_files import read_json, read_text
 
 logger = logging.get_logger(__name__)
 
+# Mean and standard deviation of log-mel values in EAT's code: of AudioSet, or by the option that names another data set.
+AUDIOSET = (-4.268, 4.569)
+EAT_FIGURES = {"esc50_eval": (-6.627, 5.359), "spcv2_eval": (-6.846, 5.565)}
 FAIRSEQ_SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>")
 
 
@@ -41,6 +45,8 @@ def converted_processor(model: Any, source: Source, dictionary: str | None, bpe:
         height, width = (size, size) if isinstance(size, int) else size
         processor.size = {"height": height, "width": width}
         return processor
+    if model.main_input_name == "input_features":
+        return _spectrogram_extractor(source)
     symbols = read_dictionary(dictionary) if dictionary else source.dictionary
     if model.main_input_name == "input_ids":
         return _text_tokenizer(symbols, bpe, model.config.vocab_size)
@@ -52,6 +58,13 @@ def converted_processor(model: Any, source: Source, dictionary: str | None, bpe:
         logger.warning("No tokenizer: the file has no dictionary. --dictionary dict.ltr.txt names its letters.")
         return extractor
     return Wav2Vec2Processor(extractor, _letters_tokenizer(symbols, model.config.vocab_size))
+
+
+def _spectrogram_extractor(source: Source) -> Any:
+    """EAT normalises by figures of the data set, which its file names by options of the task or of the model."""
+    options = {**dict(source.config.get("task") or {}), **dict(source.config["model"])}
+    mean, std = next((figures for name, figures in EAT_FIGURES.items() if options.get(name)), AUDIOSET)
+    return Data2Vec2SpectrogramFeatureExtractor(mean=mean, std=std)
 
 
 def read_dictionary(path: str | Path) -> list[str]:

@@ -34,6 +34,7 @@ TOLERANCE = 1e-4  # of `--check`, as a share of the largest activation
 # The names of inputs in a file of stored activations, by the model's main input.
 CHECK_INPUTS = {
     "input_values": ("input.source",),
+    "input_features": ("input.source",),
     "pixel_values": ("input.img", "input.source"),
     "input_ids": ("input.target_tokens_full", "input.source", "input.src_tokens"),
 }
@@ -175,6 +176,8 @@ def check(folder: str | Path, activations: str | Path) -> float:
             f"{activations} must hold {' or '.join(CHECK_INPUTS[model.main_input_name])}, and eval.x or eval.logits; "
             f"it holds {', '.join(sorted(stored))}"
         )
+    if model.main_input_name == "input_features" and inputs.ndim == 4:
+        inputs = inputs.squeeze(1)  # EAT's one channel
     attention_mask = None
     if model.main_input_name == "input_ids":
         attention_mask = inputs != model.config.pad_token_id
