@@ -22,7 +22,8 @@ def merge_models(models: Mapping[str, Any], trunk: str = AVERAGE, **options: Any
     """Build a joint model of single ones, to continue from: student, teacher and decoders are theirs.
 
     Args:
-        models: `Data2Vec2{Audio,Text,Vision}ForPreTraining` by modality: "audio", "text", "vision".
+        models: `Data2Vec2{Audio,Spectrogram,Text,Vision}ForPreTraining` by modality: "audio", "spectrogram", "text",
+            "vision".
         trunk: whose trunk the joint model gets, or "average" for the mean of all. How it is trained (dropouts, the
             teacher's decay) is as in that model, or the first.
         options: further fields of `Data2Vec2Config`, e.g. `modality_norms=True`.

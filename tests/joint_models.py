@@ -9,6 +9,7 @@ from modeling_data2vec import (
     Data2Vec2AudioConfig,
     Data2Vec2Config,
     Data2Vec2ForPreTraining,
+    Data2Vec2SpectrogramConfig,
     Data2Vec2TextConfig,
     Data2Vec2VisionConfig,
 )
@@ -44,6 +45,7 @@ CONFIGS: dict[str, Any] = {
         prenet_dropout=0.0,
         prenet_layerdrop=0.0,
     ),
+    "spectrogram": Data2Vec2SpectrogramConfig(**TRUNK, **METHOD, num_mel_bins=12, patch_size=4, cls_loss_weight=1.0),
     "text": Data2Vec2TextConfig(**TRUNK, **METHOD, vocab_size=50, max_position_embeddings=40, embedding_dropout=0.0),
     "vision": Data2Vec2VisionConfig(
         **TRUNK, **METHOD, image_size=16, patch_size=4, num_channels=1, num_prenet_layers=1
@@ -78,6 +80,7 @@ def inputs_of(modality: str, batch: int = 2) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(1)
     raw = {
         "audio": lambda: {"input_values": torch.randn(batch, 1_960, generator=generator)},  # 12 frames
+        "spectrogram": lambda: {"input_features": torch.randn(batch, 16, 12, generator=generator)},  # 4 x 3 patches
         "text": lambda: {"input_ids": torch.randint(4, 50, (batch, 12), generator=generator)},
         "vision": lambda: {"pixel_values": torch.randn(batch, 1, 16, 16, generator=generator)},
     }[modality]()

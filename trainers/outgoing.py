@@ -26,7 +26,7 @@ PUBLISHED = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json"),
     *("vocab.txt", "merges.txt", "README.md", "LICENSE*", "provenance.json", "probe*.json", "*.png"),
 )
-PARTS = ("audio", "text", "vision")  # sub-folders of a joint model, with the processor of each modality
+PARTS = ("audio", "spectrogram", "text", "vision")  # sub-folders of a joint model, with the processor of each modality
 WEIGHTS = ("model*.safetensors", "model.safetensors.index.json")
 WITH_TEACHER = ("fairseq.json", "fairseq.safetensors")  # what makes a converted file whole again
 
