@@ -27,6 +27,7 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
+from modeling_data2vec import Data2Vec2SpectrogramFeatureExtractor
 from modeling_data2vec.trainers.audio_decoding import decode_audio
 
 Batch = dict[str, Tensor]
@@ -60,6 +61,8 @@ class Task:
             return {"pixel_values": torch.randn(size, 1, *model.config.image_shape, generator=generator)}
         if self.modality == "speech":
             return {"input_values": torch.stack([torch.from_numpy(voice(0.2, seed=seed)) for seed in range(size)])}
+        if self.modality == "spectrograms":  # 19 patches along time
+            return {"input_features": torch.randn(size, 19 * 4 + 1, model.config.num_mel_bins, generator=generator)}
         return {"input_ids": torch.randint(4, MASK, (size, 12), generator=generator)}
 
     def batch(self, model: Any, size: int = 4) -> Batch:
@@ -68,6 +71,8 @@ class Task:
         length = 12
         if self.modality == "speech":
             length = model.config.num_frames(inputs["input_values"].shape[1])
+        elif self.modality == "spectrograms":
+            length = model.config.num_time_patches(inputs["input_features"].shape[1])
         return inputs | self.labels(size, length)
 
 
@@ -133,6 +138,39 @@ def clips(names: list[str]) -> Batch:
         "input_values": torch.nn.utils.rnn.pad_sequence(waves, batch_first=True),
         "attention_mask": mask.long(),
     }
+
+
+def melodies(tokenizer: Any = None) -> Batch:
+    """Spectrograms of tunes of three tones, a letter each; labels are the letters that are played."""
+    tunes = ["abc", "bca", "cab", "acb", "bac", "cba"]
+    waves = [torch.cat([tone(letter) for letter in tune]) for tune in tunes]
+    labels = torch.tensor([[LETTERS.index(letter) + 1 for letter in tune] for tune in tunes])
+    extractor = Data2Vec2SpectrogramFeatureExtractor(feature_size=16)
+    return dict(extractor(waves, sampling_rate=16_000, return_tensors="pt")) | {"labels": labels}
+
+
+def tone(letter: str) -> Tensor:
+    """A twelfth of a second that each letter has its own pitch for, and a pause; later letters sound longer."""
+    number = LETTERS.index(letter)
+    times = torch.arange(1_300 + 160 * number) / 16_000
+    return torch.cat([0.5 * torch.sin(2 * torch.pi * 400 * 2**number * times), torch.zeros(400)])
+
+
+def melodies_and_beginnings(tokenizer: Any = None) -> Batch:
+    """The same tunes, in classes by their first tone."""
+    batch = melodies()
+    return batch | {"labels": batch["labels"][:, 0] - 2}
+
+
+def melodies_and_moments(tokenizer: Any = None) -> Batch:
+    """The same tunes, whose patches of 20 ms are in three classes by how loud they are."""
+    batch = melodies()
+    loudness = (
+        batch["input_features"].mean(2)[:, : batch["input_features"].shape[1] // 2 * 2].unflatten(1, (-1, 2)).mean(2)
+    )
+    labels = (loudness > loudness.median()).long() + (loudness > loudness.quantile(0.75)).long()
+    counts = batch["attention_mask"].sum(1) // 2
+    return batch | {"labels": labels.masked_fill(torch.arange(labels.shape[1]) >= counts[:, None], -100)}
 
 
 def spoken_numbers(tokenizer: Any = None) -> Batch:
@@ -218,6 +256,22 @@ TASKS = {
         "speech", AutoModelForAudioFrameClassification, classes_of_positions, numbers_and_loudness
     ),
     "voices": Task("speech", AutoModelForAudioXVector, classes, numbers_and_voices, {"num_labels": NUM_LABELS, **TDNN}),
+    "CTC of spectrograms": Task(
+        "spectrograms",
+        AutoModelForCTC,
+        letters,
+        melodies,
+        {"vocab_size": len(LETTERS) + 1},
+    ),
+    "classes of sounds": Task(
+        "spectrograms",
+        AutoModelForAudioClassification,
+        classes,
+        melodies_and_beginnings,
+    ),
+    "classes of moments": Task(
+        "spectrograms", AutoModelForAudioFrameClassification, classes_of_positions, melodies_and_moments
+    ),
     "classes of images": Task("images", AutoModelForImageClassification, classes, digits_and_classes),
     "classes of pixels": Task(
         "images",

@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 import torch
 from task_models import TASKS, Batch
+from tiny_runs import KINDS
 from torch import Tensor, nn
 from transformers import AutoTokenizer
 
 WIDER = {"hidden_size": 48, "intermediate_size": 96, "num_attention_heads": 4}
 CHANGES = {  # by modality: fields of both versions, and of each
     "speech": {"both": WIDER | {"conv_dim": [32, 32]}, "2.0": {"decoder_dim": 48}},
+    "spectrograms": {"both": WIDER | {"patch_size": [2, 8], "decoder_dim": 48}},
     "images": {"both": {}, "1.0": {"num_hidden_layers": 3, "out_indices": [1, 2, 3, 4]}},
     "text": {"both": WIDER | {"vocab_size": 300, "max_position_embeddings": 64}, "2.0": {"decoder_dim": 48}},
 }
@@ -45,7 +47,10 @@ def error_rate(model: Any, batch: Batch) -> float:
 
 
 def character_error_rate(logits: Tensor, model: Any, batch: Batch) -> float:
-    counts = (batch["attention_mask"].sum(1) - 170) // 160 + 1  # frames of the tiny models' convolutions
+    if model.main_input_name == "input_features":
+        counts = model.num_real_frames(batch["input_features"], batch["attention_mask"])
+    else:
+        counts = (batch["attention_mask"].sum(1) - 170) // 160 + 1  # frames of the tiny models' convolutions
     errors = total = 0
     for row, count, labels in zip(logits.argmax(-1), counts, batch["labels"], strict=True):
         letters = [letter for letter, _ in groupby(row[:count].tolist()) if letter]
@@ -64,8 +69,15 @@ def edit_distance(one: list[int], other: list[int]) -> int:
     return row[-1]
 
 
-@pytest.mark.parametrize("version", ["2.0", "1.0"])
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [
+        (name, version)
+        for name, task in TASKS.items()
+        for version in ("2.0", "1.0")
+        if f"{task.modality} {version}" in KINDS
+    ],
+)
 def test_a_head_learns_by_heart(name, version, tokenizer, tmp_path):
     task = TASKS[name]
     batch = task.learnable(AutoTokenizer.from_pretrained(tokenizer))
@@ -77,7 +89,7 @@ def test_a_head_learns_by_heart(name, version, tokenizer, tmp_path):
         nn.init.zeros_(model.lm_head.bias)
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3 if task.modality == "speech" else 4e-3, weight_decay=0.0)
-    error, limit = 1.0, 0.10 if name == "CTC" else 0.05
+    error, limit = 1.0, 0.10 if name.startswith("CTC") else 0.05
     for _ in range(20):
         for _ in range(20):
             model.train()(**batch).loss.backward()

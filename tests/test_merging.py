@@ -47,13 +47,17 @@ def test_settings_of_training_may_differ_and_shapes_may_not():
     assert merge_models(models, "audio").config.ema_decay == 0.9
     narrow = CONFIGS["text"].to_dict() | {"hidden_size": 16, "decoder_groups": 4}
     models["text"] = SINGLE_PRETRAINING_MODELS["text"](Data2Vec2TextConfig(**narrow))
-    with pytest.raises(ValueError, match="hidden_size differs \\(32 of audio, 32 of spectrogram, 16 of text, 32 of vision\\)"):
+    with pytest.raises(
+        ValueError, match="hidden_size differs \\(32 of audio, 32 of spectrogram, 16 of text, 32 of vision\\)"
+    ):
         merge_models(models)
 
 
 def test_wrong_models_are_named():
     models = singles()
-    with pytest.raises(ValueError, match="trunk is 'video', but must be one of audio, spectrogram, text, vision or 'average'"):
+    with pytest.raises(
+        ValueError, match="trunk is 'video', but must be one of audio, spectrogram, text, vision or 'average'"
+    ):
         merge_models(models, "video")
     with pytest.raises(ValueError, match="models has video"):
         merge_models({"video": models["text"]})

@@ -15,12 +15,16 @@ from modeling_data2vec.trainers.freezing import freeze
 
 SPEECH = [name for name, task in TASKS.items() if task.modality == "speech"]
 SEQUENCES = [name for name, task in TASKS.items() if task.modality != "images"]
+LETTERS = ("CTC", "CTC of spectrograms")
 LAYERED = ["classes of clips", "classes of frames", "voices"]
 HEADS = {  # names that begin the head's weights
     "CTC": {"lm_head"},
     "classes of clips": {"projector", "classifier"},
     "classes of frames": {"classifier"},
     "voices": {"projector", "tdnn", "feature_extractor", "classifier", "objective"},
+    "CTC of spectrograms": {"lm_head"},
+    "classes of sounds": {"fc_norm", "classifier"},
+    "classes of moments": {"classifier"},
     "classes of images": {"fc_norm", "classifier"},
     "classes of pixels": {"fpn1", "fpn2", "decode_head", "auxiliary_head"},
     "classes of texts": {"classifier"},
@@ -33,6 +37,9 @@ SHAPES = {  # of the logits for 4 samples of 19 frames, 8 x 8 pixels or 12 token
     "classes of clips": (4, 3),
     "classes of frames": (4, 19, 3),
     "voices": (4, 16),
+    "CTC of spectrograms": (4, 19, 28),
+    "classes of sounds": (4, 3),
+    "classes of moments": (4, 19, 3),
     "classes of images": (4, 3),
     "classes of pixels": (4, 3, 16, 16),
     "classes of texts": (4, 3),
@@ -199,12 +206,12 @@ def test_padding_changes_nothing(name, grad, tmp_path):
     if task.modality == "text":
         cut = 8  # positions that count
     else:
-        length, cut = model.config.num_frames(length), 12
-    short = 12 * 160 + 10 if task.modality == "speech" else cut  # 12 frames, a few samples more
-    batch["attention_mask"] = torch.ones_like(batch[main], dtype=torch.long)
+        length, cut = 19, 12
+    short = {"speech": 12 * 160 + 10, "spectrograms": 12 * 4 + 2}.get(task.modality, cut)  # 12 frames, a little more
+    batch["attention_mask"] = torch.ones(batch[main].shape[:2], dtype=torch.long)
     batch["attention_mask"][0, short:] = 0
-    batch[main][0, short:] = 0 if task.modality == "speech" else PAD
-    if "labels" in batch and batch["labels"].ndim == 2 and name != "CTC":
+    batch[main][0, short:] = PAD if task.modality == "text" else 0
+    if "labels" in batch and batch["labels"].ndim == 2 and not name.startswith("CTC"):
         batch["labels"][0, cut:] = -100
     singles = []
     for i, end in enumerate((short, None)):
@@ -224,13 +231,13 @@ def test_padding_changes_nothing(name, grad, tmp_path):
                     actual = actual[:cut]
                 torch.testing.assert_close(actual, value[0], rtol=0, atol=1e-4, msg=key)
     counts = torch.ones(2)
-    if name in ("classes of frames", "tags", "words under masks"):
+    if name in ("classes of frames", "classes of moments", "tags", "words under masks"):
         counts = (batch["labels"] >= 0).sum(1)
     expected = sum(float(single["loss"]) * float(count) for single, count in zip(singles, counts, strict=True))
     assert float(together["loss"]) == pytest.approx(expected / float(counts.sum()), abs=1e-4)
 
 
-@pytest.mark.parametrize("name", [name for name in TASKS if name not in ("CTC", "classes of pixels", "answers")])
+@pytest.mark.parametrize("name", [name for name in TASKS if name not in (*LETTERS, "classes of pixels", "answers")])
 def test_samples_without_a_label_do_not_count(name, tmp_path):
     model = TASKS[name].model(tmp_path).eval()
     batch = TASKS[name].batch(model)
@@ -239,7 +246,7 @@ def test_samples_without_a_label_do_not_count(name, tmp_path):
     torch.testing.assert_close(model(**batch).loss, model(**fewer).loss, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["classes of clips", "classes of images", "classes of texts"])
+@pytest.mark.parametrize("name", ["classes of clips", "classes of sounds", "classes of images", "classes of texts"])
 @pytest.mark.parametrize("problem", ["regression", "single_label_classification", "multi_label_classification"])
 def test_problem_types(name, problem, tmp_path):
     num_labels = 1 if problem == "regression" else 3
@@ -330,6 +337,31 @@ def test_accumulation_does_not_raise_the_loss(tmp_path):
 
 
 # ---- one head alone ----
+
+
+def test_clips_are_pooled_as_the_config_says(tmp_path):
+    task = TASKS["classes of sounds"]
+    model = task.model(tmp_path).eval()
+    inputs = task.inputs(model)
+    states = model.base_model(**inputs)
+    assert torch.equal(model.classify(states.last_hidden_state[:, 0], None)[1], model(**inputs).logits)
+    model.config.classifier_pooling = "mean"
+    assert torch.equal(model.classify(states.pooler_output, None)[1], model(**inputs).logits)
+    with pytest.raises(ValueError, match='classifier_pooling is "cls", but num_extra_tokens is 0.*"mean"'):
+        task.model(tmp_path, num_extra_tokens=0, cls_loss_weight=0.0)
+
+
+def test_a_head_of_frames_reads_every_band(tmp_path):
+    """What happens in any band of a frame reaches that frame's logits, and in its own place."""
+    task = TASKS["classes of moments"]
+    model = task.model(tmp_path).eval()
+    states = torch.randn(1, 19 * 4, model.config.hidden_size)
+    before = model.classifier(model.frames(states))
+    for band in range(4):
+        changed = states.clone()
+        changed[:, 5 * 4 + band] += 1.0
+        moved = (model.classifier(model.frames(changed)) != before).any(-1)[0]
+        assert moved.nonzero().flatten().tolist() == [5]
 
 
 def test_letters_outside_the_vocabulary(tmp_path):
