@@ -6,7 +6,12 @@ from tiny_runs import tiny_model, tiny_samples
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForPreTraining
 
-from modeling_data2vec import Data2Vec2AudioConfig, Data2Vec2TextConfig, Data2Vec2VisionConfig
+from modeling_data2vec import (
+    Data2Vec2AudioConfig,
+    Data2Vec2SpectrogramConfig,
+    Data2Vec2TextConfig,
+    Data2Vec2VisionConfig,
+)
 from modeling_data2vec.masking import visible_ids
 from modeling_data2vec.trainers.collators import mask_collator
 from modeling_data2vec.trainers.costs import (
@@ -47,6 +52,7 @@ AUDIO = BASE | {
     "prenet_layerdrop": 0.0,
     "learned_alibi_scale": False,  # on a CPU, attention with a bias that needs a gradient keeps its scores
 }
+MELS = BASE | {"num_mel_bins": 32, "spectrogram_length": 48, "patch_size": (4, 8)}
 TEXT = BASE | {"vocab_size": 100, "embedding_dropout": 0.0}
 CONFIGS = [
     Data2Vec2VisionConfig(**VISION),
@@ -63,6 +69,8 @@ CONFIGS = [
         **AUDIO | {"teacher_scope": "model", "num_conv_pos_embeddings": 3, "conv_pos_kernel_size": 8, "num_masks": 3}
     ),
     Data2Vec2AudioConfig(**AUDIO | {"teacher_scope": "trunk", "alibi_scale_per_layer": True, "decoder_kernel": 4}),
+    Data2Vec2SpectrogramConfig(**MELS),
+    Data2Vec2SpectrogramConfig(**MELS | {"decoder_kernel": 4, "teacher_scope": "encoder", "num_prenet_layers": 0}),
     Data2Vec2TextConfig(**TEXT),
     Data2Vec2TextConfig(**TEXT | {"num_prenet_layers": 0, "decoder_projection_layers": 3, "decoder_dim": 48}),
     Data2Vec2TextConfig(
@@ -78,6 +86,8 @@ def shape_of(config, batch_size=BATCH):
 def draw_inputs(config):
     if isinstance(config, Data2Vec2VisionConfig):
         return torch.randn(BATCH, config.num_channels, *config.image_shape)
+    if isinstance(config, Data2Vec2SpectrogramConfig):
+        return torch.randn(BATCH, *config.input_shape)
     if isinstance(config, Data2Vec2AudioConfig):
         return torch.randn(BATCH, int(SECONDS * SAMPLING_RATE))
     return torch.randint(config.vocab_size, (BATCH, TOKENS))

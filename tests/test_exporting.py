@@ -9,7 +9,7 @@ import onnx
 import pytest
 import torch
 import transformers
-from tiny_runs import DECODER, SIZES, TINY, VOCABULARY, WAVE, tiny_model
+from tiny_runs import DECODER, MELS, SIZES, TINY, VOCABULARY, WAVE, tiny_model
 from transformers import AutoConfig, AutoImageProcessor
 
 import data2vec_cli
@@ -23,6 +23,7 @@ from modeling_data2vec.trainers.exporting import ExportOptions, export, largest_
 SHAPES = ((1, 16), (1, 31), (2, 20), (2, 37), (3, 25), (4, 22), (5, 33), (6, 20), (7, 23), (8, 35))
 TINY_FIELDS = {
     "audio": SIZES | DECODER | WAVE,
+    "spectrogram": SIZES | DECODER | MELS | {"num_labels": 3},
     "vision": TINY | {"num_labels": 3},
     "text": SIZES | DECODER | VOCABULARY | {"num_labels": 3},
 }

@@ -8,7 +8,12 @@ import torch
 from PIL import Image
 from transformers import AutoConfig, AutoFeatureExtractor, AutoImageProcessor
 
-from modeling_data2vec import Data2Vec2AudioConfig, Data2Vec2TextConfig, Data2Vec2VisionConfig
+from modeling_data2vec import (
+    Data2Vec2AudioConfig,
+    Data2Vec2SpectrogramConfig,
+    Data2Vec2TextConfig,
+    Data2Vec2VisionConfig,
+)
 from modeling_data2vec.auto import pretraining_class_of
 from modeling_data2vec.hub_configs import ROOT, recipe_folder, recipe_names
 from modeling_data2vec.masking import beit_block_mask
@@ -17,7 +22,13 @@ from modeling_data2vec.trainers.recipes import load_recipe
 
 JOINT = "data2vec2-tiny"  # several modalities
 NAMES = [name for name in recipe_names() if name != JOINT]
-CONFIGS = {"vision": Data2Vec2VisionConfig, "audio": Data2Vec2AudioConfig, "text": Data2Vec2TextConfig}
+CONFIGS = {
+    "vision": Data2Vec2VisionConfig,
+    "audio": Data2Vec2AudioConfig,
+    "spectrogram": Data2Vec2SpectrogramConfig,
+    "text": Data2Vec2TextConfig,
+}
+TINY = ("vision", "audio", "text")  # modalities with recipes that train in minutes
 VERSION_2 = [name for name in NAMES if name.startswith("data2vec2-")]
 VISION, AUDIO = ([name for name in NAMES if f"-{modality}-" in name] for modality in ("vision", "audio"))
 PUBLISHED = {
@@ -28,6 +39,8 @@ PUBLISHED = {
     "data2vec2-vision-huge14": (630, 32, 256, 99.9),
     "data2vec2-audio-base": (93.2, 8, 500, 57.9),
     "data2vec2-audio-large": (313, 48, 960, 2.67),
+    "data2vec2-spectrogram-base": (85.3, 4, 48, None),
+    "data2vec2-spectrogram-large": (303, 4, 48, None),
     "data2vec2-text-base": (124, 16, 64, None),
     "data2vec2-text-large": (354, 32, 64, None),
 }
@@ -102,6 +115,8 @@ OPTIMIZERS = {  # updates, warm-up, learning rate, beta2, epsilon, weight decay,
     "data2vec2-vision-huge14": (500_000, 50_040, 4e-4, 0.95, 1e-8, 0.05, 4),
     "data2vec2-audio-base": (400_000, 8_000, 7.5e-4, 0.98, 1e-6, 0.01, 0),
     "data2vec2-audio-large": (600_000, 10_000, 4e-4, 0.98, 1e-6, 0.01, 1),
+    "data2vec2-spectrogram-base": (400_000, 53_333, 5e-4, 0.95, 1e-8, 0.05, 4),
+    "data2vec2-spectrogram-large": (400_000, 53_333, 4e-4, 0.95, 1e-8, 0.05, 4),
     "data2vec2-text-base": (1_000_000, 4_000, 2e-4, 0.98, 1e-6, 0.01, 1),
     "data2vec2-text-large": (600_000, 4_000, 1e-4, 0.98, 1e-6, 0.01, 1),
     "data2vec-vision-base": (375_300, 12_510, 5e-4, 0.999, 1e-8, 0.05, 3),
@@ -118,7 +133,7 @@ def fields_of(config, names):
 
 
 def test_every_folder_is_complete():
-    tiny = {f"data2vec2-{modality}-tiny" for modality in CONFIGS}
+    tiny = {f"data2vec2-{modality}-tiny" for modality in TINY}
     assert set(PUBLISHED) | set(PUBLISHED_V1) | tiny == set(NAMES)
     others = ("finetuning", "__pycache__")  # recipes of fine-tuning have no config
     for folder in (path for path in ROOT.iterdir() if path.is_dir() and path.name not in others):
@@ -210,7 +225,7 @@ def test_published_figures(name):
         assert recipe.epochs == pytest.approx(epochs, abs=0.05)
         assert any(f"{epochs} epochs" in note or f"trains for {epochs}" in note for note in recipe.notes)
     assert recipe.licence_of_published_weights == {
-        "vision": "CC-BY-NC", "audio": "MIT", "text": None if "large" in name else "MIT"
+        "vision": "CC-BY-NC", "audio": "MIT", "spectrogram": "MIT", "text": None if "large" in name else "MIT"
     }[name.split("-")[1]]  # fmt: skip
     names = "max_steps warmup_steps learning_rate adam_beta2 adam_epsilon weight_decay max_grad_norm"
     assert tuple(recipe.training[key] for key in names.split()) == OPTIMIZERS[name]
@@ -318,13 +333,43 @@ def test_published_images_of_data2vec_1():
     assert [int(mask.sum(1).max()) for mask in masks] == [118, 120, 75], "as the notes say"
 
 
-@pytest.mark.parametrize("name", [name for name in PUBLISHED if "-vision-" in name])
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if "-vision-" in name or "-spectrogram-" in name])
 def test_cls_loss_is_the_authors_sum_as_a_mean(name):
-    """They sum over a GPU's rows, weighted 0.01."""
+    """They sum over a GPU's rows, weighted 0.01, or 1 by EAT."""
     recipe = load_recipe(name)
     config = recipe.model_config()
     rows = recipe.training["per_device_train_batch_size"] * config.num_masks
-    assert config.cls_loss_reduction == "mean" and config.cls_loss_weight == pytest.approx(0.01 * rows)
+    weight = 0.01 if "-vision-" in name else 1.0
+    assert config.cls_loss_reduction == "mean" and config.cls_loss_weight == pytest.approx(weight * rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "masks", "decoder", "annealed"),
+    [
+        ("data2vec2-spectrogram-base", 12, (16, 0.8, 0.07, 5), (768, 16, 3, 6), 100_000),
+        ("data2vec2-spectrogram-large", 24, (16, 0.75, 0.1, 5), (1024, 16, 5, 3), 150_000),
+    ],
+)
+def test_published_models_of_spectrograms(name, layers, masks, decoder, annealed):
+    config = load_recipe(name).model_config()
+    counts = fields_of(config, "num_prenet_layers num_hidden_layers average_top_k_layers num_extra_tokens")
+    assert counts == (0, layers, layers, 1)
+    assert fields_of(config, "num_masks mask_prob mask_prob_adjust mask_length") == masks and config.inverse_mask
+    assert fields_of(config, "decoder_dim decoder_groups decoder_kernel decoder_layers") == decoder
+    teacher = fields_of(config, "ema_decay ema_end_decay ema_anneal_end_step teacher_scope")
+    assert teacher == (0.9998, 0.99999, annealed, "model")
+    assert fields_of(config, "instance_norm_target_layer layer_norm_targets layer_norm_eps") == (True, True, 1e-6)
+    assert config.grid == (64, 8) and config.input_shape == (1024, 128)
+    assert not any(getattr(config, rate) for rate in ("hidden_dropout", "attention_dropout", "drop_path_rate"))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "-spectrogram-" in name])
+def test_spectrogram_extractor_gives_what_the_model_takes(name):
+    config, extractor = load_recipe(name).model_config(), AutoFeatureExtractor.from_pretrained(recipe_folder(name))
+    assert type(extractor).__name__ == "Data2Vec2SpectrogramFeatureExtractor"
+    assert (extractor.feature_size, extractor.mean, extractor.std) == (config.num_mel_bins, -4.268, 4.569)
+    ten_seconds = extractor(np.zeros(160_000, dtype=np.float32), sampling_rate=16_000)["input_features"][0]
+    assert len(ten_seconds) == 998, "as the recipe's notes say"
 
 
 @pytest.mark.parametrize("name", MASKS)

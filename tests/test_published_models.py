@@ -20,10 +20,11 @@ HUB_LICENCES = {"MIT": "mit", "CC-BY-NC": "cc-by-nc-4.0"}
 
 
 def test_all_that_the_authors_published_are_there():
-    """Of 2.0: three image models and two speech models, pretrained and fine-tuned, and a text model."""
+    """Of 2.0: three image models and two speech models, pretrained and fine-tuned, a text model, and EAT's files."""
     assert len(NAMES) == len(set(NAMES))
     assert sum(name.startswith("data2vec2-vision") for name in NAMES) == 6
     assert sum(name.startswith("data2vec2-audio") for name in NAMES) == 4
+    assert sum(name.startswith("data2vec2-spectrogram") for name in NAMES) == 7
     assert "data2vec2-text-base" in NAMES and "data2vec-text-base" in NAMES
     assert sum(name.startswith("data2vec-audio") for name in NAMES) == 8
     assert sum(name.startswith("data2vec-vision") for name in NAMES) == 4
@@ -35,10 +36,11 @@ def test_figures_and_licences_hold(model):
     assert model.licence == HUB_LICENCES[load_recipe(model.recipe).licence_of_published_weights]
     if "data2vec2-vision" in model.name:
         assert model.licence == "cc-by-nc-4.0"
-    assert all(re.fullmatch(r"https://\S+\.pt|facebook/data2vec-[a-z0-9-]+", one) for one in model.addresses())
+    places = r"https://\S+\.pt|https://drive\.google\.com/file/d/[\w-]+/view|facebook/data2vec-[a-z0-9-]+"
+    assert all(re.fullmatch(places, one) for one in model.addresses())
 
 
-@pytest.mark.parametrize("name", ["data2vec-audio-base-10m", "data2vec2-vision-base-ft1k"])
+@pytest.mark.parametrize("name", ["data2vec-audio-base-10m", "data2vec2-vision-base-ft1k", "data2vec2-spectrogram-base-as2m"])
 def test_fine_tuned_configs_build_their_models(name):
     model = published_model(name)
     with torch.device("meta"):

@@ -13,7 +13,7 @@ import torch
 
 from modeling_data2vec import Data2Vec2PreTrainingConfig, Data2VecPreTrainingConfig
 from modeling_data2vec.auto import pretraining_class
-from modeling_data2vec.configuration_pretraining import ImageShape, WaveformShape
+from modeling_data2vec.configuration_pretraining import ImageShape, PatchShape, WaveformShape
 
 from .collators import mask_collator
 from .recipe_parts import SAMPLING_RATE
@@ -129,7 +129,7 @@ def step_shape(config: Any, batch_size: int, *, seconds: float | None = None, to
     """Sizes of a micro-batch of equally large samples.
 
     Args:
-        config: of images, speech or text.
+        config: of images, spectrograms, speech or text.
         batch_size: samples B.
         seconds: length of the clips, for speech.
         tokens: length of the sequences, for text.
@@ -144,9 +144,10 @@ def step_shape(config: Any, batch_size: int, *, seconds: float | None = None, to
     """
     width = config.hidden_size
     grid: tuple[int, ...]
-    if isinstance(config, ImageShape):
+    if isinstance(config, PatchShape):
         grid = config.grid
-        products = [(prod(grid), config.num_channels * config.patch_size**2, width)]
+        channels = config.num_channels if isinstance(config, ImageShape) else 1
+        products = [(prod(grid), channels * prod(config.patch_shape), width)]
     elif isinstance(config, WaveformShape):
         assert seconds is not None
         length = int(seconds * SAMPLING_RATE)

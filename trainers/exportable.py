@@ -101,6 +101,23 @@ class ExportableClips(Exportable):
         return self.run(input_values=input_values, attention_mask=attention_mask)
 
 
+class ExportableSpectrograms(Exportable):
+    """Log-mel spectrograms [B, frames, mel bins], padded on the right, with their mask."""
+
+    axes = {0: "batch", 1: "frames"}  # noqa: RUF012
+
+    def examples(self, batch: int, size: int) -> dict[str, Tensor]:
+        config = self.model.config
+        frames = size * config.patch_shape[0]
+        mask = _padding(batch, frames)
+        values = torch.randn(batch, frames, config.num_mel_bins, generator=_generator(size))
+        return {"input_features": values * mask[..., None], "attention_mask": mask}
+
+    def forward(self, input_features: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
+        """Whatever the model makes of spectrograms."""
+        return self.run(input_features=input_features, attention_mask=attention_mask)
+
+
 class ExportableTokens(Exportable):
     """Token ids [B, tokens], padded on the right, with their mask."""
 
@@ -123,6 +140,7 @@ class ExportableTokens(Exportable):
 EXPORTABLES: dict[str, type[Exportable]] = {
     "pixel_values": ExportableImages,
     "input_values": ExportableClips,
+    "input_features": ExportableSpectrograms,
     "input_ids": ExportableTokens,
 }
 

@@ -164,6 +164,12 @@ def _task(options: FinetuneOptions, args: FinetuneArguments, changes: dict[str, 
             f"--model {options.model!r} is of type {config.model_type}, which can't do {options.task}, but only "
             f"{', '.join(able) or 'none of the tasks here'}"
         )
+    takes = kind.auto_class._model_mapping[type(config)].main_input_name
+    if takes != kind.main_input:
+        raise ValueError(
+            f"--model {options.model!r} takes {takes}, but the data of {options.task} are read as {kind.main_input}: "
+            "train it with transformers' Trainer and the model's own feature extractor"
+        )
     name = options.tokenizer if options.tokenizer and kind.main_input == "input_ids" else options.model
     try:
         with loading(name):

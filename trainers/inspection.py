@@ -24,7 +24,8 @@ from .recipe_parts import SAMPLES
 from .recipes import Recipe, load_recipe
 
 DEFAULT_SECONDS = 10.0  # of a clip
-POSITIONS = {"pixel_values": "patches", "input_values": "frames", "input_ids": "tokens"}  # by the main input
+# By the main input.
+POSITIONS = {"pixel_values": "patches", "input_values": "frames", "input_features": "patches", "input_ids": "tokens"}
 MEMORY_NOTE = "The memory leaves out the framework itself, temporary buffers, DDP's buckets and fragmentation."
 
 

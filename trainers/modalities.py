@@ -246,9 +246,21 @@ def modality(model_class: Any) -> type[Modality]:
         >>> modality(Data2Vec2TextModel).__name__
         'TextModality'
     """
-    name = model_class.main_input_name
     if model_class.config_class is Data2Vec2Config:
         raise ValueError("the model has several modalities: name one of them (--modality of the commands)")
+    return modality_of_input(model_class.main_input_name)
+
+
+def modality_of_input(name: str) -> type[Modality]:
+    """The kind of data that is read for a main input.
+
+    Raises:
+        ValueError: there is none yet.
+
+    Example:
+        >>> modality_of_input("input_ids").__name__
+        'TextModality'
+    """
     if name not in MODALITIES:
         raise ValueError(f"the model's main input is {name!r}, but only {', '.join(MODALITIES)} can be read here")
     return MODALITIES[name]

@@ -15,7 +15,7 @@ from modeling_data2vec.auto import pretraining_class_of
 from .callbacks import ProbeCallback
 from .joint_processor import JointProcessor
 from .mixed_samples import MixCollator
-from .modalities import MODALITIES, Modality
+from .modalities import Modality, modality_of_input
 from .modality_logs import summary_table
 from .modality_names import INPUT_OF_MODALITY, config_of, modalities_of
 from .model_folders import loading
@@ -157,7 +157,7 @@ def _model_and_parts(
 
 def _data(options: PretrainOptions, recipe: Recipe, config: Any, name: str) -> Modality:
     """What reads a modality's data for the model."""
-    kind, settings = MODALITIES[INPUT_OF_MODALITY[name]], recipe.modalities[name].data
+    kind, settings = modality_of_input(INPUT_OF_MODALITY[name]), recipe.modalities[name].data
     subfolder = name if isinstance(config, Data2Vec2Config) else ""
     tokenizer = None
     if name == "text":

@@ -8,9 +8,10 @@ from itertools import pairwise
 from typing import Any
 
 # What a sample is called, and what `data` may hold beside `dataset` and `num_examples`, by the modality.
-SAMPLES = {"vision": "images", "audio": "clips", "text": "sequences"}
-DATA_KEYS = {
+SAMPLES = {"vision": "images", "audio": "clips", "spectrogram": "clips", "text": "sequences"}
+DATA_KEYS: dict[str, set[str]] = {
     "vision": {"augmentation"},
+    "spectrogram": set(),
     "audio": {"num_seconds", "max_batch_seconds", "min_seconds", "max_seconds", "crop"},
     "text": {"block_length", "tokenizer"},
 }
@@ -34,7 +35,7 @@ class RecipePart:
     bounds them; the size of the data and the global batch are in the same unit.
 
     Attributes:
-        modality: "audio", "text" or "vision".
+        modality: "audio", "spectrogram", "text" or "vision".
         data: `dataset` and its size, `num_examples` or `num_seconds`, if that is known; for images `augmentation`;
             for speech `min_seconds` and `max_seconds` of a clip, `crop` ("shortest": all clips of a micro-batch to its
             shortest, "none": they are padded) and `max_batch_seconds` (padded seconds in a device's micro-batch, which
