@@ -26,9 +26,9 @@ CONFIGS: dict[str, type[Data2Vec2PreTrainingConfig]] = {
     "TEXT": Data2Vec2TextConfig,
 }
 
-# EAT takes a spectrogram for an image of one channel, and is the only one whose options of images have a length in time.
-# Patches of another size or other numbers of mel bins its code does not have. Its files hold positions for so many
-# patches along time; those of before April 2024 as many as `target_length` has.
+# EAT takes a spectrogram for an image of one channel, and only its options of images have a length in time. Its code
+# has no patches of another size and no other number of mel bins. Its files hold positions for so many patches along
+# time, or before April 2024 for as many as `target_length` has.
 EAT_LENGTH = "target_length"
 EAT_MEL_BINS, EAT_PATCH, EAT_TIME_PATCHES = 128, 16, 768
 

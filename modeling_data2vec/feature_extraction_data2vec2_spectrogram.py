@@ -20,10 +20,11 @@ LOG_FLOOR = 2.0**-23  # the smallest energy whose logarithm is taken, about 1.19
 class Data2Vec2SpectrogramFeatureExtractor(SequenceFeatureExtractor):
     """Computes normalised log-mel spectrograms of clips, `input_features`, and pads them.
 
-    It is Kaldi's filter bank with the settings of AST and EAT, by transformers' own `audio_utils`: frames of 25 ms every
-    10 ms, Hann window, pre-emphasis .97, power spectrum, `feature_size` triangular filters on Kaldi's mel scale from
-    20 Hz to half the sampling rate, natural logarithm, no dither; then `(x - mean) / (2 * std)`. A clip has
-    `1 + (samples - frame) // shift` frames: none reaches over its end. EAT's code is equal to it within 4e-5.
+    It is Kaldi's filter bank with the settings of AST and EAT, by transformers' own `audio_utils`: the clip minus its
+    mean, frames of 25 ms every 10 ms, Hann window, pre-emphasis .97, power spectrum, `feature_size` triangular filters
+    on Kaldi's mel scale from 20 Hz to half the sampling rate, natural logarithm, no dither; then
+    `(x - mean) / (2 * std)`. A clip has `1 + (samples - frame) // shift` frames: none reaches over its end. EAT's own
+    input, which torchaudio computes, is equal within 5e-5 (docs/differences.md).
 
     Args:
         feature_size: mel bins of a frame [num_mel_bins].

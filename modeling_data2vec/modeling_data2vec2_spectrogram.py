@@ -1,6 +1,7 @@
-"""Log-mel spectrograms of speech and sound: the model of data2vec 2.0 and its pretraining class (EAT, arXiv 2401.03497).
+"""Log-mel spectrograms of speech and sound: the model of data2vec 2.0, and with a teacher for pretraining.
 
-EAT is data2vec 2.0's image model on spectrograms of one channel, time along its rows; here it also takes padded batches.
+EAT (arXiv 2401.03497) is data2vec 2.0's image model on spectrograms: one channel, time along the rows, mel bands along
+the columns. Here it also takes padded batches.
 """
 
 from typing import Any

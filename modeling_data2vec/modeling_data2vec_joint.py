@@ -164,7 +164,8 @@ class Data2Vec2Model(Data2Vec2JointPreTrainedModel):
             input_ids: int64 [B, T], as `Data2Vec2TextModel`'s.
             pixel_values: [B, channels, height, width], as `Data2Vec2VisionModel`'s.
             input_features: [B, frames, mel bins], as `Data2Vec2SpectrogramModel`'s.
-            attention_mask: [B, samples], [B, T] or [B, frames], 1 at real, 0 at padded input; None where nothing is padded.
+            attention_mask: [B, samples], [B, T] or [B, frames], 1 at real, 0 at padded input; None where nothing is
+                padded.
             output_hidden_states, output_attentions: also return those of every layer, the prenet's first.
 
         Returns:

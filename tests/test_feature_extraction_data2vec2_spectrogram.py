@@ -1,4 +1,4 @@
-"""feature_extraction_data2vec2_spectrogram.py: Kaldi's filter bank as EAT computes it, real padding, any sampling rate."""
+"""The feature extractor of spectrograms: Kaldi's filter bank as EAT computes it, real padding, any sampling rate."""
 
 import numpy as np
 import pytest

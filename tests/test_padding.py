@@ -191,7 +191,7 @@ def test_what_masks_leave_need_not_be_said(variant, padding):
 
 
 def test_padding_of_spectrograms_is_silence_in_the_reference():
-    """EAT pads clips to one length and takes what it pads with for sound: attended, hidden, predicted, in every norm."""
+    """EAT pads clips to one length and takes that for sound: it is attended, hidden, predicted, and in every norm."""
     model = build("spectrogram", padding="reference")
     collator = mask_collator(model.config)
     batch = collator(samples(model, [40, 9]))

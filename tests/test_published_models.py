@@ -40,7 +40,9 @@ def test_figures_and_licences_hold(model):
     assert all(re.fullmatch(places, one) for one in model.addresses())
 
 
-@pytest.mark.parametrize("name", ["data2vec-audio-base-10m", "data2vec2-vision-base-ft1k", "data2vec2-spectrogram-base-as2m"])
+@pytest.mark.parametrize(
+    "name", ["data2vec-audio-base-10m", "data2vec2-vision-base-ft1k", "data2vec2-spectrogram-base-as2m"]
+)
 def test_fine_tuned_configs_build_their_models(name):
     model = published_model(name)
     with torch.device("meta"):

@@ -21,7 +21,7 @@ from modeling_data2vec.model_files import read_json, read_text
 
 logger = logging.get_logger(__name__)
 
-# Mean and standard deviation of log-mel values in EAT's code: of AudioSet, or by the option that names another data set.
+# Mean and standard deviation of log-mel values in EAT's code: of AudioSet, or by an option that names other data.
 AUDIOSET = (-4.268, 4.569)
 EAT_FIGURES = {"esc50_eval": (-6.627, 5.359), "spcv2_eval": (-6.846, 5.565)}
 FAIRSEQ_SYMBOLS = ("<s>", "<pad>", "</s>", "<unk>")
