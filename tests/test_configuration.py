@@ -7,6 +7,7 @@ from transformers import AutoConfig
 from modeling_data2vec import (
     Data2Vec2AudioConfig,
     Data2Vec2PreTrainingConfig,
+    Data2Vec2SpectrogramConfig,
     Data2Vec2TextConfig,
     Data2Vec2VisionConfig,
     Data2VecAudioPreTrainingConfig,
@@ -14,7 +15,7 @@ from modeling_data2vec import (
     Data2VecVisionPreTrainingConfig,
 )
 
-CONFIGS = (Data2Vec2PreTrainingConfig, Data2Vec2VisionConfig)
+CONFIGS = (Data2Vec2PreTrainingConfig, Data2Vec2SpectrogramConfig, Data2Vec2VisionConfig)
 CONFIGS_1 = (Data2VecAudioPreTrainingConfig, Data2VecTextPreTrainingConfig, Data2VecVisionPreTrainingConfig)
 
 # What is set, and what the error must say: the field, its value, what is allowed.
@@ -185,6 +186,31 @@ def test_a_saved_config_that_was_edited_wrongly_is_refused(tmp_path):
     file.write_text(file.read_text().replace('"average_top_k_layers": 10', '"average_top_k_layers": 20'))
     with pytest.raises((ValueError, StrictDataclassError), match="average_top_k_layers is 20"):
         Data2Vec2VisionConfig.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_mel_bins": 0}, r"num_mel_bins is 0\b.*at least 1"),
+        ({"num_mel_bins": 100}, r"patch_size is 16\b.*does not divide num_mel_bins 100.*divisor"),
+        ({"patch_size": (4, 0)}, r"patch_size is \(4, 0\)"),
+        ({"patch_size": [16]}, r"patch_size is \[16\].*one number, or \(frames, mel bins\)"),
+        ({"spectrogram_length": 10}, r"spectrogram_length is 10\b.*one patch of 16 frames"),
+        ({"classifier_pooling": "max"}, r"classifier_pooling.*'cls', 'mean'.*max"),
+        ({"hidden_size": 18, "num_attention_heads": 2, "decoder_dim": 18, "decoder_groups": 1}, r"hidden_size is 18\b"),
+    ],
+)
+def test_a_wrong_field_of_spectrograms_is_named(fields, message):
+    with pytest.raises((ValueError, StrictDataclassError), match=message):
+        Data2Vec2SpectrogramConfig(**fields)
+
+
+def test_grid_of_time_and_bands(tmp_path):
+    config = Data2Vec2SpectrogramConfig(spectrogram_length=130, patch_size=(4, 32))
+    assert config.grid == (32, 4) and config.num_bands == 4 and config.num_time_patches(11) == 2
+    config.save_pretrained(tmp_path)
+    again = AutoConfig.from_pretrained(tmp_path)
+    assert again.grid == config.grid and again.patch_shape == (4, 32)
 
 
 def test_grid_of_rows_and_columns():

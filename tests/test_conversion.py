@@ -114,7 +114,9 @@ def test_weights_and_configs_go_back_as_they_came(name):
     for part, expected in zip(again, weights, strict=True):
         assert part.keys() == expected.keys()
         for key, value in expected.items():
-            if case.modality == "spectrogram" and key.endswith(POSITIONS):  # there in single precision, and for any length
+            if case.modality == "spectrogram" and key.endswith(
+                POSITIONS
+            ):  # there in single precision, and for any length
                 torch.testing.assert_close(part[key][:, : value.shape[1]], value, rtol=0, atol=1e-6)
             else:
                 assert torch.equal(part[key], value), key
@@ -195,9 +197,17 @@ def test_spectrograms_are_told_from_images_of_one_channel(model_config):
     assert config_from_fairseq(config_to_fairseq(config)) == config
 
 
-@pytest.mark.parametrize("fields", [{"num_mel_bins": 64}, {"patch_size": 8}, {"patch_size": [4, 128]}])
-def test_spectrograms_that_eat_does_not_have_are_refused(fields):
-    with pytest.raises(ValueError, match=r"num_mel_bins is \d+ and patch_size .* only 128 bins and patches of 16 x 16"):
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_mel_bins": 64}, "num_mel_bins is 64, .* only models with 128"),
+        ({"patch_size": 8}, r"patch_shape is \(8, 8\), .* only models with \(16, 16\)"),
+        ({"patch_size": [4, 128]}, r"patch_shape is \(4, 128\)"),
+        ({"decoder_projection_layers": 2}, "decoder_projection_layers is 2"),
+    ],
+)
+def test_spectrograms_that_eat_does_not_have_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
         config_to_fairseq(Data2Vec2SpectrogramConfig(**fields))
 
 

@@ -20,7 +20,8 @@ OBJECTS = (
     *("provenance.json", "probe.json", "fairseq.json"),
 )
 TOKENIZER = "tokenizer.json"
-PARTS = ("", "audio", "text", "vision")  # a joint model has each modality's processor in a folder of its own
+# A joint model has each modality's processor in a folder of its own.
+PARTS = ("", "audio", "spectrogram", "text", "vision")
 
 
 @contextmanager
