@@ -298,7 +298,8 @@ class Data2Vec2SpectrogramConfig(PatchShape, Data2Vec2PreTrainingConfig):
         return num_frames // self.patch_shape[0]
 
     def validate_spectrogram(self) -> None:
-        self.at_least(1, "num_mel_bins spectrogram_length vocab_size")
+        self.at_least(1, "num_mel_bins spectrogram_length")
+        self.at_least(1, "vocab_size", MAX_TABLE)
         if not isinstance(self.patch_size, int) and len(self.patch_size) != 2:
             raise ValueError(f"patch_size is {self.patch_size}, but must be one number, or (frames, mel bins)")
         frames, bins = self.patch_shape

@@ -25,7 +25,7 @@ from modeling_data2vec.masking import (
 
 ENTRIES = [
     (name, entry)
-    for name in (*reference_cases.names("mask_statistics*"), *reference_cases.names("eat_mask_statistics*"))
+    for name in (*reference_cases.others("mask_statistics*"), *reference_cases.others("eat_mask_statistics*"))
     for entry in reference_cases.load(name).info["statistics"]
 ]
 FALSE_ALARM = 1e-4
