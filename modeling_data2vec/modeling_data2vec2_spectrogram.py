@@ -85,8 +85,8 @@ class Data2Vec2SpectrogramForPreTraining(Data2Vec2SpectrogramPreTrainedModel, Da
 
     def forward(
         self,
-        input_features: Tensor,
-        mask: Tensor,
+        input_features: Tensor | None = None,
+        mask: Tensor | None = None,
         attention_mask: Tensor | None = None,
         ids_keep: Tensor | None = None,
         noise_keys: Tensor | None = None,

@@ -35,6 +35,7 @@ def check_images(pixel_values: Tensor, num_channels: int, patch_size: int) -> No
 
 def check_spectrograms(input_features: Tensor, num_mel_bins: int, patch_frames: int) -> None:
     """Raise a ValueError for another shape than [batch, frames, mel bins], or fewer frames than one patch has."""
+    _check_tensor("input_features", input_features)
     shape = tuple(input_features.shape)
     if input_features.ndim != 3 or shape[2] != num_mel_bins:
         raise ValueError(
