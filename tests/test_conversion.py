@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForPreTraining
 
 from modeling_data2vec import Data2Vec2AudioConfig, Data2Vec2TextConfig, Data2Vec2VisionConfig
-from modeling_data2vec.conversion import (
+from modeling_data2vec.fairseq.data2vec2 import (
     CONFIGS,
     LEFT_OUT_COMMON,
     LEFT_OUT_DECODER,

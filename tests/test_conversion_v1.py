@@ -15,7 +15,7 @@ from modeling_data2vec import (
     Data2VecTextPreTrainingConfig,
     Data2VecVisionPreTrainingConfig,
 )
-from modeling_data2vec.conversion_v1 import (
+from modeling_data2vec.fairseq.data2vec import (
     DROPPED_V1,
     LEFT_OUT_V1,
     config_from_fairseq_v1,

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModel, AutoProcessor, AutoTokenizer, pipeline
 
 from modeling_data2vec.auto import pretraining_class_of
-from modeling_data2vec.fairseq_files import read_checkpoint, write_checkpoint
+from modeling_data2vec.fairseq.files import read_checkpoint, write_checkpoint
 from modeling_data2vec.trainers.cli import run
 from modeling_data2vec.trainers.converting import ConvertOptions, check, convert
 

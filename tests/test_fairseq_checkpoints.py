@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from transformers import AutoModel, BertConfig
 
 from modeling_data2vec import Data2Vec2TextConfig
-from modeling_data2vec.fairseq_checkpoints import from_fairseq, to_fairseq
-from modeling_data2vec.fairseq_files import read_checkpoint, write_checkpoint
+from modeling_data2vec.fairseq.checkpoints import from_fairseq, to_fairseq
+from modeling_data2vec.fairseq.files import read_checkpoint, write_checkpoint
 
 FILES = sorted((reference_cases.FOLDER / "checkpoints").glob("*.pt"))
 CASES = [*reference_cases.training("1.0"), *reference_cases.training("2.0")]

@@ -5,7 +5,7 @@ import reference_cases
 import torch
 from transformers import AutoModelForPreTraining
 
-from modeling_data2vec.conversion import config_from_fairseq, modality_of, state_from_fairseq
+from modeling_data2vec.fairseq.data2vec2 import config_from_fairseq, modality_of, state_from_fairseq
 
 CASES = reference_cases.training("2.0")
 

@@ -13,22 +13,22 @@ import torch
 from torch import Tensor
 from transformers.utils import logging
 
-from .auto import pretraining_class
-from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
-from .configuration_pretraining import Data2VecPreTrainingConfig
-from .conversion import NAME as NAME_V2
-from .conversion import config_from_fairseq, config_to_fairseq, state_from_fairseq, state_to_fairseq
-from .conversion_v1 import NAMES as NAMES_V1
-from .conversion_v1 import (
+from ..auto import pretraining_class
+from ..configuration_data2vec2 import Data2Vec2PreTrainingConfig
+from ..configuration_pretraining import Data2VecPreTrainingConfig
+from ..core import Data2VecCore
+from .archive import check_extent, items_of
+from .data2vec import NAMES as NAMES_V1
+from .data2vec import (
     config_from_fairseq_v1,
     config_to_fairseq_v1,
     state_from_fairseq_v1,
     state_to_fairseq_v1,
 )
-from .core import Data2VecCore
-from .fairseq_archive import check_extent, items_of
-from .fairseq_files import as_fairseq_dictionary, resolved
-from .fairseq_tasks import (
+from .data2vec2 import NAME as NAME_V2
+from .data2vec2 import config_from_fairseq, config_to_fairseq, state_from_fairseq, state_to_fairseq
+from .files import as_fairseq_dictionary, resolved
+from .tasks import (
     CTC,
     IMAGE_CLASSES,
     POOLER_NORM,

@@ -1,6 +1,6 @@
 """What the data2vec 2.0 models of all modalities share: initial weights, the encoder, and its pretraining class.
 
-`modeling_data2vec_{audio,text,vision}.py` add the raw input's name and what reads it.
+`modeling_data2vec2_{audio,text,vision}.py` add the raw input's name and what reads it.
 """
 
 from functools import partial
