@@ -1,4 +1,4 @@
-"""conversion.py: names and options of the authors' checkpoints, mapped completely or refused."""
+"""fairseq/data2vec2.py: names and options of the authors' checkpoints, mapped completely or refused."""
 
 import copy
 from collections import ChainMap

@@ -1,4 +1,4 @@
-"""conversion_v1.py: names and options of the authors' data2vec 1.0 models, mapped completely or refused."""
+"""fairseq/data2vec.py: names and options of the authors' data2vec 1.0 models, mapped completely or refused."""
 
 import ast
 import copy

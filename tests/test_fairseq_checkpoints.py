@@ -1,4 +1,4 @@
-"""fairseq_checkpoints.py: every stored checkpoint becomes a model with the same weights, and the same file again."""
+"""fairseq/checkpoints.py: every stored checkpoint becomes a model with the same weights, and the same file again."""
 
 import copy
 import sys

@@ -1,4 +1,4 @@
-"""fairseq_files.py: data is read, and nothing else happens, whatever a file holds."""
+"""fairseq/files.py: data is read, and nothing else happens, whatever a file holds."""
 
 import argparse
 import os

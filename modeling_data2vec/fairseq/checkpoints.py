@@ -1,6 +1,6 @@
 """What a fairseq checkpoint holds, as a model of ours or of transformers, and back: every kind that data2vec has.
 
-`fairseq_files.py` reads and writes the files, `conversion.py` and `conversion_v1.py` map configs and names; here is
+`files.py` reads and writes the files, `data2vec2.py` and `data2vec.py` map configs and names; here is
 what is around them: pretrained or fine-tuned, old configs and new ones, and what a model has no place for.
 """
 
@@ -75,7 +75,7 @@ def from_fairseq(content: Mapping[str, Any]) -> tuple[Any, Source]:
     """A model with the weights of a checkpoint, and what else the checkpoint says.
 
     Args:
-        content: what `fairseq_files.read_checkpoint` returns.
+        content: what `files.read_checkpoint` returns.
 
     Returns:
         A `...ForPreTraining` model with student, teacher and head, or a fine-tuned model (1.0: transformers' own
