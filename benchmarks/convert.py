@@ -22,8 +22,8 @@ from pathlib import Path
 
 import torch
 
-from modeling_data2vec.fairseq_checkpoints import to_fairseq
-from modeling_data2vec.fairseq_files import write_checkpoint
+from modeling_data2vec.fairseq.checkpoints import to_fairseq
+from modeling_data2vec.fairseq.files import write_checkpoint
 from modeling_data2vec.trainers.recipes import load_recipe
 
 GIB = 2**30

@@ -17,6 +17,19 @@ from .configuration_data2vec2_joint import Data2Vec2Config
 from .configuration_pretraining import Data2VecPreTrainingConfig
 from .core import Data2VecCore, Data2VecPreTrainingOutput
 from .feature_extraction_data2vec2_spectrogram import Data2Vec2SpectrogramFeatureExtractor
+from .modeling_data2vec2_audio import (
+    Data2Vec2AudioForPreTraining,
+    Data2Vec2AudioModel,
+    Data2Vec2AudioPreTrainedModel,
+    Data2VecAudioForPreTraining,
+)
+from .modeling_data2vec2_audio_tasks import (
+    Data2Vec2AudioForAudioFrameClassification,
+    Data2Vec2AudioForCTC,
+    Data2Vec2AudioForSequenceClassification,
+    Data2Vec2AudioForXVector,
+)
+from .modeling_data2vec2_joint import Data2Vec2ForPreTraining, Data2Vec2Model
 from .modeling_data2vec2_spectrogram import (
     Data2Vec2SpectrogramForPreTraining,
     Data2Vec2SpectrogramModel,
@@ -27,38 +40,25 @@ from .modeling_data2vec2_spectrogram_tasks import (
     Data2Vec2SpectrogramForAudioFrameClassification,
     Data2Vec2SpectrogramForCTC,
 )
-from .modeling_data2vec_audio import (
-    Data2Vec2AudioForPreTraining,
-    Data2Vec2AudioModel,
-    Data2Vec2AudioPreTrainedModel,
-    Data2VecAudioForPreTraining,
-)
-from .modeling_data2vec_audio_tasks import (
-    Data2Vec2AudioForAudioFrameClassification,
-    Data2Vec2AudioForCTC,
-    Data2Vec2AudioForSequenceClassification,
-    Data2Vec2AudioForXVector,
-)
-from .modeling_data2vec_joint import Data2Vec2ForPreTraining, Data2Vec2Model
-from .modeling_data2vec_text import (
+from .modeling_data2vec2_text import (
     Data2Vec2TextForPreTraining,
     Data2Vec2TextModel,
     Data2Vec2TextPreTrainedModel,
     Data2VecTextForPreTraining,
 )
-from .modeling_data2vec_text_tasks import (
+from .modeling_data2vec2_text_tasks import (
     Data2Vec2TextForMaskedLM,
     Data2Vec2TextForQuestionAnswering,
     Data2Vec2TextForSequenceClassification,
     Data2Vec2TextForTokenClassification,
 )
-from .modeling_data2vec_vision import (
+from .modeling_data2vec2_vision import (
     Data2Vec2VisionForPreTraining,
     Data2Vec2VisionModel,
     Data2Vec2VisionPreTrainedModel,
     Data2VecVisionForPreTraining,
 )
-from .modeling_data2vec_vision_tasks import (
+from .modeling_data2vec2_vision_tasks import (
     Data2Vec2VisionForImageClassification,
     Data2Vec2VisionForSemanticSegmentation,
 )

@@ -32,41 +32,41 @@ from .configuration_data2vec2 import (
 )
 from .configuration_data2vec2_joint import Data2Vec2Config
 from .feature_extraction_data2vec2_spectrogram import Data2Vec2SpectrogramFeatureExtractor
+from .modeling_data2vec2_audio import (
+    Data2Vec2AudioForPreTraining,
+    Data2Vec2AudioModel,
+    Data2VecAudioForPreTraining,
+)
+from .modeling_data2vec2_audio_tasks import (
+    Data2Vec2AudioForAudioFrameClassification,
+    Data2Vec2AudioForCTC,
+    Data2Vec2AudioForSequenceClassification,
+    Data2Vec2AudioForXVector,
+)
+from .modeling_data2vec2_joint import Data2Vec2ForPreTraining, Data2Vec2Model
 from .modeling_data2vec2_spectrogram import Data2Vec2SpectrogramForPreTraining, Data2Vec2SpectrogramModel
 from .modeling_data2vec2_spectrogram_tasks import (
     Data2Vec2SpectrogramForAudioClassification,
     Data2Vec2SpectrogramForAudioFrameClassification,
     Data2Vec2SpectrogramForCTC,
 )
-from .modeling_data2vec_audio import (
-    Data2Vec2AudioForPreTraining,
-    Data2Vec2AudioModel,
-    Data2VecAudioForPreTraining,
-)
-from .modeling_data2vec_audio_tasks import (
-    Data2Vec2AudioForAudioFrameClassification,
-    Data2Vec2AudioForCTC,
-    Data2Vec2AudioForSequenceClassification,
-    Data2Vec2AudioForXVector,
-)
-from .modeling_data2vec_joint import Data2Vec2ForPreTraining, Data2Vec2Model
-from .modeling_data2vec_text import (
+from .modeling_data2vec2_text import (
     Data2Vec2TextForPreTraining,
     Data2Vec2TextModel,
     Data2VecTextForPreTraining,
 )
-from .modeling_data2vec_text_tasks import (
+from .modeling_data2vec2_text_tasks import (
     Data2Vec2TextForMaskedLM,
     Data2Vec2TextForQuestionAnswering,
     Data2Vec2TextForSequenceClassification,
     Data2Vec2TextForTokenClassification,
 )
-from .modeling_data2vec_vision import (
+from .modeling_data2vec2_vision import (
     Data2Vec2VisionForPreTraining,
     Data2Vec2VisionModel,
     Data2VecVisionForPreTraining,
 )
-from .modeling_data2vec_vision_tasks import (
+from .modeling_data2vec2_vision_tasks import (
     Data2Vec2VisionForImageClassification,
     Data2Vec2VisionForSemanticSegmentation,
 )

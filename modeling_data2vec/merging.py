@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .configuration_data2vec2_joint import CONFIGS, SHARED_FIELDS, Data2Vec2Config
-from .modeling_data2vec_joint import Data2Vec2ForPreTraining
+from .modeling_data2vec2_joint import Data2Vec2ForPreTraining
 from .slices import sliced_name
 
 # Shared fields that say how a trunk is trained, not what it computes: models may differ in them before they are merged.

@@ -13,7 +13,7 @@ from transformers.utils.output_capturing import capture_outputs
 from .configuration_data2vec2 import Data2Vec2SpectrogramConfig
 from .core import Data2VecPreTrainingOutput
 from .feature_encoders import SpectrogramFeatureEncoder
-from .modeling_data2vec import Data2Vec2Encoder, Data2Vec2EncoderForPreTraining, Data2Vec2PreTrainedModel
+from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2EncoderForPreTraining, Data2Vec2PreTrainedModel
 
 
 class Data2Vec2SpectrogramPreTrainedModel(Data2Vec2PreTrainedModel):

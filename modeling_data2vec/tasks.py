@@ -1,6 +1,6 @@
 """What the task models of data2vec 2.0 share: an encoder below a head, what of it stays frozen, and their losses.
 
-`modeling_data2vec_{audio,text,vision}_tasks.py` add the heads, as transformers' nearest models have them.
+`modeling_data2vec2_{audio,text,vision}_tasks.py` add the heads, as transformers' nearest models have them.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers.loss.loss_utils import ForSequenceClassificationLoss
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from .modeling_data2vec import Data2Vec2Encoder, Data2Vec2PreTrainedModel
+from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2PreTrainedModel
 
 IGNORED = -100  # a label that doesn't count, everywhere in transformers
 

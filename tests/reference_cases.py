@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from modeling_data2vec.conversion import left_out_options
-from modeling_data2vec.conversion_v1 import left_out_options_v1
+from modeling_data2vec.fairseq.data2vec import left_out_options_v1
+from modeling_data2vec.fairseq.data2vec2 import left_out_options
 
 OWN_FOLDER = Path(__file__).parent / "reference"
 FOLDER = Path(os.environ.get("DATA2VEC_REFERENCE") or OWN_FOLDER)

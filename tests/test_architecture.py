@@ -1,6 +1,7 @@
 """What the files may know of each other, and that every public name exists, is described and shows what it does."""
 
 import ast
+import configparser
 import doctest
 import importlib
 import pkgutil
@@ -15,15 +16,16 @@ from modeling_data2vec import trainers
 ROOT = Path(__file__).parent.parent
 # Pure functions of tensors, which a reader can take one by one.
 LEAVES = {"masking", "targets", "losses", "ema", "counter_rng", "positions", "convolutions"}
-MODEL_FILES = sorted((ROOT / "modeling_data2vec").glob("*.py"))
-TRAINER_FILES = sorted((ROOT / "trainers").glob("*.py"))
+MODEL_FILES = sorted((ROOT / "modeling_data2vec").rglob("*.py"))
+TRAINER_FILES = sorted((ROOT / "trainers").rglob("*.py"))
 DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-MODULES = [
-    importlib.import_module(f"{package.__name__}.{info.name}")
+# Sub-packages and their modules, too; those of an installed package are found from above as well.
+NAMES = {
+    info.name
     for package in (modeling_data2vec, trainers)
-    for info in pkgutil.iter_modules(package.__path__)
-    if not info.ispkg
-]
+    for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+}
+MODULES = [importlib.import_module(name) for name in sorted(NAMES)]
 
 
 def imports(path: Path) -> list[tuple[int, str, list[str]]]:
@@ -61,21 +63,34 @@ def test_models_need_no_training_libraries(path):
 @pytest.mark.parametrize("path", TRAINER_FILES, ids=lambda path: path.name)
 def test_trainers_reach_the_models_by_their_full_name(path):
     """The folder is installed below the package (docs/decisions.md), so a relative import would lead elsewhere."""
-    for dots, module, _ in imports(path):
-        assert dots < 2, module
+    for _, module, _ in imports(path):
         assert not module.startswith("modeling_data2vec.trainers"), "siblings are imported relatively"
-        if dots:
-            assert (ROOT / "trainers" / f"{module.split('.')[0]}.py").is_file(), module
 
 
-@pytest.mark.parametrize("path", MODEL_FILES + TRAINER_FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+@pytest.mark.parametrize("path", MODEL_FILES + TRAINER_FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_siblings_are_imported_by_the_names_that_are_used(path):
+    """A relative import stays inside `modeling_data2vec/` or `trainers/`, however deep the file lies."""
+    top = path.relative_to(ROOT).parts[0]
     for dots, module, names in imports(path):
         if dots:
-            assert module, f"from . import {', '.join(names)}"
+            assert dots <= len(path.relative_to(ROOT / top).parts), f"{'.' * dots}{module}"
+            assert module, f"from {'.' * dots} import {', '.join(names)}"
+            target = path.parents[dots - 1].joinpath(*module.split("."))
+            assert target.with_suffix(".py").is_file() or (target / "__init__.py").is_file(), module
             assert "*" not in names
-        elif path.parent.name == "modeling_data2vec":
+        elif top == "modeling_data2vec":
             assert module.split(".")[0] != "modeling_data2vec", module
+
+
+def test_every_package_is_listed_for_installation():
+    """setup.cfg names them by hand, since `trainers/` and `hub_configs/` are installed below the package."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    listed = set(config["options"]["packages"].split())
+    folders = {path.parent.relative_to(ROOT) for path in MODEL_FILES + TRAINER_FILES if path.name == "__init__.py"}
+    names = {".".join(folder.parts) for folder in folders}
+    expected = {name if name.startswith("modeling_data2vec") else f"modeling_data2vec.{name}" for name in names}
+    assert listed - {"modeling_data2vec.hub_configs"} == expected
 
 
 # What all modalities share knows of none: neither their names nor those of their inputs.
@@ -123,3 +138,8 @@ def test_public_names_are_sorted_and_listed_once():
 def test_modules_are_described_and_their_examples_run(module):
     assert module.__doc__
     assert doctest.testmod(module).failed == 0
+
+
+def test_no_example_is_lost():
+    """So that examples of files that moved elsewhere still run; raise the number when there are more."""
+    assert sum(bool(test.examples) for module in MODULES for test in doctest.DocTestFinder().find(module)) >= 155

@@ -1,4 +1,4 @@
-"""conversion.py: names and options of the authors' checkpoints, mapped completely or refused."""
+"""fairseq/data2vec2.py: names and options of the authors' checkpoints, mapped completely or refused."""
 
 import copy
 from collections import ChainMap
@@ -15,7 +15,7 @@ from modeling_data2vec import (
     Data2Vec2TextConfig,
     Data2Vec2VisionConfig,
 )
-from modeling_data2vec.conversion import (
+from modeling_data2vec.fairseq.data2vec2 import (
     CONFIGS,
     LEFT_OUT_COMMON,
     LEFT_OUT_DECODER,

@@ -1,4 +1,4 @@
-"""conversion_v1.py: names and options of the authors' data2vec 1.0 models, mapped completely or refused."""
+"""fairseq/data2vec.py: names and options of the authors' data2vec 1.0 models, mapped completely or refused."""
 
 import ast
 import copy
@@ -15,7 +15,7 @@ from modeling_data2vec import (
     Data2VecTextPreTrainingConfig,
     Data2VecVisionPreTrainingConfig,
 )
-from modeling_data2vec.conversion_v1 import (
+from modeling_data2vec.fairseq.data2vec import (
     DROPPED_V1,
     LEFT_OUT_V1,
     config_from_fairseq_v1,

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from modeling_data2vec.auto import pretraining_class_of
-from modeling_data2vec.fairseq_files import read_checkpoint, write_checkpoint
+from modeling_data2vec.fairseq.files import read_checkpoint, write_checkpoint
 from modeling_data2vec.trainers.cli import run
 from modeling_data2vec.trainers.converting import ConvertOptions, check, convert
 

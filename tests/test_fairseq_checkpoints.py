@@ -1,4 +1,4 @@
-"""fairseq_checkpoints.py: every stored checkpoint becomes a model with the same weights, and the same file again."""
+"""fairseq/checkpoints.py: every stored checkpoint becomes a model with the same weights, and the same file again."""
 
 import copy
 import sys
@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from transformers import AutoModel, BertConfig
 
 from modeling_data2vec import Data2Vec2TextConfig
-from modeling_data2vec.conversion import POSITIONS
-from modeling_data2vec.fairseq_checkpoints import from_fairseq, to_fairseq
-from modeling_data2vec.fairseq_files import read_checkpoint, write_checkpoint
+from modeling_data2vec.fairseq.checkpoints import from_fairseq, to_fairseq
+from modeling_data2vec.fairseq.data2vec2 import POSITIONS
+from modeling_data2vec.fairseq.files import read_checkpoint, write_checkpoint
 
 FILES = sorted(reference_cases.FOLDER.glob("*checkpoints/*.pt"))
 CASES = [*reference_cases.training("1.0"), *reference_cases.training("2.0")]

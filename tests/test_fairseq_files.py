@@ -1,4 +1,4 @@
-"""fairseq_files.py: data is read, and nothing else happens, whatever a file holds."""
+"""fairseq/files.py: data is read, and nothing else happens, whatever a file holds."""
 
 import argparse
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from modeling_data2vec.fairseq_files import UnsafeFileError, read_checkpoint, resolved, write_checkpoint
+from modeling_data2vec.fairseq.files import UnsafeFileError, read_checkpoint, resolved, write_checkpoint
 
 GOOD = {"cfg": {"model": {"_name": "data2vec_audio"}}, "model": OrderedDict(weight=torch.arange(6.0).view(2, 3))}
 

@@ -47,7 +47,7 @@ def passes():
 
 def narrow_groups(monkeypatch) -> None:
     """As if one more pass were cheap: the tiny models here would not be cut, for good reason."""
-    monkeypatch.setattr("modeling_data2vec.modeling_data2vec.group_cost", lambda hidden_size: 4.0)
+    monkeypatch.setattr("modeling_data2vec.modeling_data2vec2.group_cost", lambda hidden_size: 4.0)
 
 
 def cost(groups: list[list[int]], lengths: list[int], group: float) -> float:

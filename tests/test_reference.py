@@ -6,10 +6,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForPreTraining
 
-from modeling_data2vec.conversion import config_from_fairseq, modality_of, state_from_fairseq
-from modeling_data2vec.fairseq_checkpoints import from_fairseq
-from modeling_data2vec.fairseq_files import read_checkpoint
-from modeling_data2vec.fairseq_tasks import IMAGE_CLASSES
+from modeling_data2vec.fairseq.checkpoints import from_fairseq
+from modeling_data2vec.fairseq.data2vec2 import config_from_fairseq, modality_of, state_from_fairseq
+from modeling_data2vec.fairseq.files import read_checkpoint
+from modeling_data2vec.fairseq.tasks import IMAGE_CLASSES
 
 CASES = reference_cases.training("2.0")
 

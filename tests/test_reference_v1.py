@@ -17,8 +17,8 @@ from modeling_data2vec import (
     Data2VecTextForPreTraining,
     Data2VecVisionForPreTraining,
 )
-from modeling_data2vec.conversion_v1 import config_from_fairseq_v1, state_from_fairseq_v1
-from modeling_data2vec.modeling_data2vec_v1 import recorded_outputs
+from modeling_data2vec.fairseq.data2vec import config_from_fairseq_v1, state_from_fairseq_v1
+from modeling_data2vec.modeling_data2vec import recorded_outputs
 
 CASES = reference_cases.training("1.0")
 MODELS = {

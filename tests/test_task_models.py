@@ -9,7 +9,7 @@ from tiny_runs import tiny_model
 from transformers import Trainer, TrainingArguments
 
 from modeling_data2vec import Data2Vec2AudioConfig
-from modeling_data2vec.modeling_data2vec_audio_tasks import TimeDelayLayer
+from modeling_data2vec.modeling_data2vec2_audio_tasks import TimeDelayLayer
 from modeling_data2vec.trainers.adapters import with_adapter
 from modeling_data2vec.trainers.freezing import freeze
 

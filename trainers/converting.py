@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from transformers import PreTrainedConfig
 
 from modeling_data2vec.auto import PRETRAINING_MODELS
-from modeling_data2vec.fairseq_checkpoints import Source, from_fairseq, to_fairseq, with_weights
-from modeling_data2vec.fairseq_files import read_checkpoint, write_checkpoint
-from modeling_data2vec.fairseq_tasks import FINE_TUNED_MODELS
+from modeling_data2vec.fairseq.checkpoints import Source, from_fairseq, to_fairseq, with_weights
+from modeling_data2vec.fairseq.files import read_checkpoint, write_checkpoint
+from modeling_data2vec.fairseq.tasks import FINE_TUNED_MODELS
 from modeling_data2vec.model_files import check_finite, interpreting, read_json, read_text, read_weights, weight_names
 
 from .converted_processors import converted_processor

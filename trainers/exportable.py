@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from modeling_data2vec.modeling_data2vec import Data2Vec2PreTrainedModel
+from modeling_data2vec.modeling_data2vec2 import Data2Vec2PreTrainedModel
 
 TRACED = (2, 20)  # samples and positions of the example that a model is traced with; both unlike any other size
 

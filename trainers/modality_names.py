@@ -9,7 +9,7 @@ from typing import Any
 from modeling_data2vec import Data2Vec2Config
 from modeling_data2vec.auto import pretraining_class
 from modeling_data2vec.cross_modal import PAIRS
-from modeling_data2vec.modeling_data2vec_joint import MODALITY_OF_INPUT
+from modeling_data2vec.modeling_data2vec2_joint import MODALITY_OF_INPUT
 
 INPUT_OF_MODALITY = {modality: name for name, modality in MODALITY_OF_INPUT.items()}
 

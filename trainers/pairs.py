@@ -10,7 +10,7 @@ from torch import Tensor
 
 from modeling_data2vec import Data2Vec2Config
 from modeling_data2vec.cross_modal import PAIRS
-from modeling_data2vec.modeling_data2vec_joint import MODALITY_OF_INPUT
+from modeling_data2vec.modeling_data2vec2_joint import MODALITY_OF_INPUT
 
 from .audio import AUDIO
 from .collators import Examples, MaskCollator, mask_collator

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from modeling_data2vec.fairseq_tasks import CTC, IMAGE_CLASSES, task_config
+from modeling_data2vec.fairseq.tasks import CTC, IMAGE_CLASSES, task_config
 from modeling_data2vec.hub_configs import ROOT, recipe_names
 
 from .option_checks import did_you_mean

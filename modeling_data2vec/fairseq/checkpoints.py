@@ -1,6 +1,6 @@
 """What a fairseq checkpoint holds, as a model of ours or of transformers, and back: every kind that data2vec has.
 
-`fairseq_files.py` reads and writes the files, `conversion.py` and `conversion_v1.py` map configs and names; here is
+`files.py` reads and writes the files, `data2vec2.py` and `data2vec.py` map configs and names; here is
 what is around them: pretrained or fine-tuned, old configs and new ones, and what a model has no place for.
 """
 
@@ -13,22 +13,22 @@ import torch
 from torch import Tensor
 from transformers.utils import logging
 
-from .auto import pretraining_class
-from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
-from .configuration_pretraining import Data2VecPreTrainingConfig
-from .conversion import NAME as NAME_V2
-from .conversion import config_from_fairseq, config_to_fairseq, state_from_fairseq, state_to_fairseq
-from .conversion_v1 import NAMES as NAMES_V1
-from .conversion_v1 import (
+from ..auto import pretraining_class
+from ..configuration_data2vec2 import Data2Vec2PreTrainingConfig
+from ..configuration_pretraining import Data2VecPreTrainingConfig
+from ..core import Data2VecCore
+from .archive import check_extent, items_of
+from .data2vec import NAMES as NAMES_V1
+from .data2vec import (
     config_from_fairseq_v1,
     config_to_fairseq_v1,
     state_from_fairseq_v1,
     state_to_fairseq_v1,
 )
-from .core import Data2VecCore
-from .fairseq_archive import check_extent, items_of
-from .fairseq_files import as_fairseq_dictionary, resolved
-from .fairseq_tasks import (
+from .data2vec2 import NAME as NAME_V2
+from .data2vec2 import config_from_fairseq, config_to_fairseq, state_from_fairseq, state_to_fairseq
+from .files import as_fairseq_dictionary, resolved
+from .tasks import (
     CTC,
     IMAGE_CLASSES,
     POOLER_NORM,
@@ -89,7 +89,7 @@ def from_fairseq(content: Mapping[str, Any]) -> tuple[Any, Source]:
     """A model with the weights of a checkpoint, and what else the checkpoint says.
 
     Args:
-        content: what `fairseq_files.read_checkpoint` returns.
+        content: what `files.read_checkpoint` returns.
 
     Returns:
         A `...ForPreTraining` model with student, teacher and head, or a fine-tuned model (1.0: transformers' own

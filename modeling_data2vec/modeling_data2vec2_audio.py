@@ -17,8 +17,8 @@ from .embedding import Embedding, real_positions
 from .feature_encoders import AudioFeatureEncoder
 from .heads import RegressionHead
 from .initial_weights import init_as_pytorch
-from .modeling_data2vec import Data2Vec2Encoder, Data2Vec2EncoderForPreTraining, Data2Vec2PreTrainedModel
-from .modeling_data2vec_v1 import Data2VecEncoderForPreTraining
+from .modeling_data2vec import Data2VecEncoderForPreTraining
+from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2EncoderForPreTraining, Data2Vec2PreTrainedModel
 from .raw_inputs import check_waveforms
 
 

@@ -8,14 +8,14 @@ from typing import Any
 
 from torch import Tensor
 
-from .configuration_data2vec2 import (
+from ..configuration_data2vec2 import (
     Data2Vec2AudioConfig,
     Data2Vec2PreTrainingConfig,
     Data2Vec2SpectrogramConfig,
     Data2Vec2TextConfig,
     Data2Vec2VisionConfig,
 )
-from .positions import sincos_positions_2d
+from ..positions import sincos_positions_2d
 from .renaming import Renaming
 
 NAME = "data2vec_multi"  # the reference's, of all its 2.0 models

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .fairseq_archive import DEFAULTDICT, INERT, UnsafeFileError, allowed_names, check_extent, items_of
+from .archive import DEFAULTDICT, INERT, UnsafeFileError, allowed_names, check_extent, items_of
 
 REFERENCE = re.compile(r"\$\{([\w.]+)\}")  # what OmegaConf replaces by another option's value
 

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from transformers.models.data2vec.modeling_data2vec_vision import Data2VecVisionRelativePositionBias
 
-from .configuration_data2vec import (
+from ..configuration_data2vec import (
     Data2VecAudioPreTrainingConfig,
     Data2VecTextPreTrainingConfig,
     Data2VecVisionPreTrainingConfig,
 )
-from .configuration_pretraining import Data2VecPreTrainingConfig
-from .conversion import convolution_shapes, positions_width, refuse_for_fairseq, square_edge
+from ..configuration_pretraining import Data2VecPreTrainingConfig
+from .data2vec2 import convolution_shapes, positions_width, refuse_for_fairseq, square_edge
 from .renaming import Renaming
 
 NAMES = ("data2vec_audio", "data2vec_text", "data2vec_vision")

@@ -16,11 +16,11 @@ from transformers import (
     PreTrainedConfig,
 )
 
-from .configuration_data2vec2 import Data2Vec2SpectrogramConfig
-from .modeling_data2vec2_spectrogram_tasks import Data2Vec2SpectrogramForAudioClassification
-from .modeling_data2vec_audio_tasks import Data2Vec2AudioForCTC
-from .modeling_data2vec_text_tasks import Data2Vec2TextForSequenceClassification
-from .modeling_data2vec_vision_tasks import Data2Vec2VisionForImageClassification
+from ..configuration_data2vec2 import Data2Vec2SpectrogramConfig
+from ..modeling_data2vec2_audio_tasks import Data2Vec2AudioForCTC
+from ..modeling_data2vec2_spectrogram_tasks import Data2Vec2SpectrogramForAudioClassification
+from ..modeling_data2vec2_text_tasks import Data2Vec2TextForSequenceClassification
+from ..modeling_data2vec2_vision_tasks import Data2Vec2VisionForImageClassification
 from .renaming import Renaming
 
 SENTENCE_HEAD = "classification_heads.sentence_classification_head."

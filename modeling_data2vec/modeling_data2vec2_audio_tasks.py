@@ -19,7 +19,7 @@ from transformers.utils.generic import can_return_tuple
 from .configuration_data2vec2 import Data2Vec2AudioConfig
 from .embedding import real_positions
 from .losses import mean_over_positions
-from .modeling_data2vec_audio import Data2Vec2AudioModel, Data2Vec2AudioPreTrainedModel
+from .modeling_data2vec2_audio import Data2Vec2AudioModel, Data2Vec2AudioPreTrainedModel
 from .tasks import IGNORED, Data2Vec2ForTask, check_no_layer_is_skipped, ctc_loss, label_loss, real_lengths
 
 

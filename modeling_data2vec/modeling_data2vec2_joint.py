@@ -13,11 +13,11 @@ from .core import Data2VecCore, Data2VecPreTrainingOutput, StudentTeacher
 from .cross_modal import CrossModalHeads, pretrain_on_pairs
 from .ema import Teacher
 from .length_groups import RECORDS
-from .modeling_data2vec import Data2Vec2PreTrainedModel, encode, teacher_encoder
+from .modeling_data2vec2 import Data2Vec2PreTrainedModel, encode, teacher_encoder
+from .modeling_data2vec2_audio import Data2Vec2AudioForPreTraining, Data2Vec2AudioModel
 from .modeling_data2vec2_spectrogram import Data2Vec2SpectrogramForPreTraining, Data2Vec2SpectrogramModel
-from .modeling_data2vec_audio import Data2Vec2AudioForPreTraining, Data2Vec2AudioModel
-from .modeling_data2vec_text import Data2Vec2TextForPreTraining, Data2Vec2TextModel
-from .modeling_data2vec_vision import Data2Vec2VisionForPreTraining, Data2Vec2VisionModel
+from .modeling_data2vec2_text import Data2Vec2TextForPreTraining, Data2Vec2TextModel
+from .modeling_data2vec2_vision import Data2Vec2VisionForPreTraining, Data2Vec2VisionModel
 from .slices import take_slice
 from .specialisation import TrunkDifferences, specialised
 from .student_teacher import Data2Vec2StudentTeacher

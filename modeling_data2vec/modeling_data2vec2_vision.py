@@ -15,8 +15,8 @@ from .configuration_data2vec2 import Data2Vec2VisionConfig
 from .core import Data2VecPreTrainingOutput
 from .embedding import Embedding
 from .feature_encoders import ImageFeatureEncoder
-from .modeling_data2vec import Data2Vec2Encoder, Data2Vec2EncoderForPreTraining, Data2Vec2PreTrainedModel
-from .modeling_data2vec_v1 import Data2VecEncoderForPreTraining, in_eval_mode
+from .modeling_data2vec import Data2VecEncoderForPreTraining, in_eval_mode
+from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2EncoderForPreTraining, Data2Vec2PreTrainedModel
 from .raw_inputs import check_images
 
 

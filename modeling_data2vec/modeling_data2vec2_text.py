@@ -17,8 +17,8 @@ from .core import Data2VecPreTrainingOutput
 from .embedding import Embedding
 from .feature_encoders import TextFeatureEncoder
 from .heads import RegressionHead, TextDecoder
-from .modeling_data2vec import Data2Vec2Encoder, Data2Vec2EncoderForPreTraining, Data2Vec2PreTrainedModel
-from .modeling_data2vec_v1 import Data2VecEncoderForPreTraining, in_eval_mode
+from .modeling_data2vec import Data2VecEncoderForPreTraining, in_eval_mode
+from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2EncoderForPreTraining, Data2Vec2PreTrainedModel
 from .raw_inputs import check_tokens
 
 
