@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from modeling_data2vec.model_files import read_json
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-OF_MODALITY = re.compile(r"(?:^| )(?=(?:audio|text|vision)=)")
+OF_MODALITY = re.compile(r"(?:^| )(?=(?:audio|spectrogram|text|vision)=)")
 ABSOLUTE = re.compile(r"([/~]|[A-Za-z]:[\\/]|\\\\)[^\n]*")
 # Keys of any JSON file that hold where something was loaded from or saved to.
 PLACES = ("_name_or_path", "name_or_path", "base_model_name_or_path", "best_model_checkpoint", "resume_from_checkpoint")
@@ -47,14 +47,12 @@ def public_data(text: str) -> str:
     """As `public_name`, also for several data sets, each with its modality.
 
     Example:
-        >>> public_data("audio=/home/ann/my clips text=corpus/all.txt")
+        >>> public_data("audio=/home/ann/my clips text=corpora/english/all.txt")
         'audio=my clips text=all.txt'
     """
     parts = []
     for part in filter(None, OF_MODALITY.split(text)):
-        modality, equals, name = (
-            part.partition("=") if part.startswith(("audio=", "text=", "vision=")) else ("", "", part)
-        )
+        modality, equals, name = part.partition("=") if OF_MODALITY.match(part) else ("", "", part)
         parts.append(modality + equals + public_name(name))
     return " ".join(parts)
 
