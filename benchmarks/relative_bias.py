@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import torch
 
-from modeling_data2vec import Data2VecVisionForPreTraining, Data2VecVisionPreTrainingConfig, modeling_data2vec2_vision
+from modeling_data2vec import Data2VecVisionForPreTraining, Data2VecVisionPreTrainingConfig, modeling_data2vec_vision
 from modeling_data2vec.trainers.collators import mask_collator
 
 SIZES = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "intermediate_size": 1536}
@@ -36,7 +36,7 @@ def main() -> None:
     models = {"sdpa": model("sdpa"), "eager": model("eager")}
     examples = [{"pixel_values": torch.randn(3, 224, 224), "key": i} for i in range(options.batch)]
     batch = {name: value.to(device) for name, value in mask_collator(models["sdpa"].config)(examples).items()}
-    in_every_layer = patch.object(modeling_data2vec2_vision, "shared_bias_computed_once", lambda encoder: nullcontext())
+    in_every_layer = patch.object(modeling_data2vec_vision, "shared_bias_computed_once", lambda encoder: nullcontext())
     variants = {
         "as pretraining does it": ("sdpa", nullcontext()),
         "bias in every layer": ("sdpa", in_every_layer),

@@ -21,7 +21,6 @@ from .modeling_data2vec2_audio import (
     Data2Vec2AudioForPreTraining,
     Data2Vec2AudioModel,
     Data2Vec2AudioPreTrainedModel,
-    Data2VecAudioForPreTraining,
 )
 from .modeling_data2vec2_audio_tasks import (
     Data2Vec2AudioForAudioFrameClassification,
@@ -44,7 +43,6 @@ from .modeling_data2vec2_text import (
     Data2Vec2TextForPreTraining,
     Data2Vec2TextModel,
     Data2Vec2TextPreTrainedModel,
-    Data2VecTextForPreTraining,
 )
 from .modeling_data2vec2_text_tasks import (
     Data2Vec2TextForMaskedLM,
@@ -56,12 +54,14 @@ from .modeling_data2vec2_vision import (
     Data2Vec2VisionForPreTraining,
     Data2Vec2VisionModel,
     Data2Vec2VisionPreTrainedModel,
-    Data2VecVisionForPreTraining,
 )
 from .modeling_data2vec2_vision_tasks import (
     Data2Vec2VisionForImageClassification,
     Data2Vec2VisionForSemanticSegmentation,
 )
+from .modeling_data2vec_audio import Data2VecAudioForPreTraining
+from .modeling_data2vec_text import Data2VecTextForPreTraining
+from .modeling_data2vec_vision import Data2VecVisionForPreTraining
 from .version import __version__
 
 __all__ = [

@@ -35,7 +35,6 @@ from .feature_extraction_data2vec2_spectrogram import Data2Vec2SpectrogramFeatur
 from .modeling_data2vec2_audio import (
     Data2Vec2AudioForPreTraining,
     Data2Vec2AudioModel,
-    Data2VecAudioForPreTraining,
 )
 from .modeling_data2vec2_audio_tasks import (
     Data2Vec2AudioForAudioFrameClassification,
@@ -53,7 +52,6 @@ from .modeling_data2vec2_spectrogram_tasks import (
 from .modeling_data2vec2_text import (
     Data2Vec2TextForPreTraining,
     Data2Vec2TextModel,
-    Data2VecTextForPreTraining,
 )
 from .modeling_data2vec2_text_tasks import (
     Data2Vec2TextForMaskedLM,
@@ -64,12 +62,14 @@ from .modeling_data2vec2_text_tasks import (
 from .modeling_data2vec2_vision import (
     Data2Vec2VisionForPreTraining,
     Data2Vec2VisionModel,
-    Data2VecVisionForPreTraining,
 )
 from .modeling_data2vec2_vision_tasks import (
     Data2Vec2VisionForImageClassification,
     Data2Vec2VisionForSemanticSegmentation,
 )
+from .modeling_data2vec_audio import Data2VecAudioForPreTraining
+from .modeling_data2vec_text import Data2VecTextForPreTraining
+from .modeling_data2vec_vision import Data2VecVisionForPreTraining
 
 logger = logging.get_logger(__name__)
 

@@ -1,25 +1,15 @@
-"""Speech: the model of data2vec 2.0, and the models with a teacher for pretraining, 1.0 and 2.0."""
+"""Speech: the model of data2vec 2.0, and the one with a teacher for pretraining."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from transformers import Data2VecAudioModel, Data2VecAudioPreTrainedModel
+from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.output_capturing import capture_outputs
 
-from .configuration_data2vec import Data2VecAudioPreTrainingConfig
 from .configuration_data2vec2 import Data2Vec2AudioConfig
 from .core import Data2VecPreTrainingOutput
-from .embedding import Embedding, real_positions
 from .feature_encoders import AudioFeatureEncoder
-from .heads import RegressionHead
-from .initial_weights import init_as_pytorch
-from .modeling_data2vec import Data2VecEncoderForPreTraining
 from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2EncoderForPreTraining, Data2Vec2PreTrainedModel
-from .raw_inputs import check_waveforms
 
 
 class Data2Vec2AudioPreTrainedModel(Data2Vec2PreTrainedModel):
@@ -98,101 +88,3 @@ class Data2Vec2AudioForPreTraining(Data2Vec2AudioPreTrainedModel, Data2Vec2Encod
         """
         view: dict[str, Any] = {"ids_keep": ids_keep, "noise_keys": noise_keys, "mask_noise": mask_noise}
         return self.pretrain(input_values, mask, attention_mask, return_loss, **view)
-
-
-# ---- data2vec 1.0 ----
-
-
-@contextmanager
-def padding_kept_at_zero(convolutions: Iterable[nn.Module], valid: Tensor) -> Iterator[None]:
-    """Let every convolution over [R, D, T] see zeros in padding, as beyond the end of a clip; valid is bool [R, T]."""
-    keep = valid[:, None]
-
-    def clear(module: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
-        return (args[0] * keep.to(args[0].dtype),)
-
-    handles = [convolution.register_forward_pre_hook(clear) for convolution in convolutions]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-class Data2VecAudioForPreTraining(Data2VecEncoderForPreTraining, Data2VecAudioPreTrainedModel):
-    """data2vec 1.0 pretraining on speech, around transformers' `Data2VecAudioModel` (arXiv 2202.03555).
-
-    Example:
-        >>> config = Data2VecAudioPreTrainingConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
-        ...     intermediate_size=128, average_top_k_layers=2, conv_dim=[32] * 7)
-        >>> mask = torch.zeros(2, 1, 49, dtype=torch.bool)
-        >>> mask[:, :, 10:30] = True
-        >>> Data2VecAudioForPreTraining(config)(torch.randn(2, 16_000), mask=mask).loss.shape
-        torch.Size([])
-    """
-
-    config: Data2VecAudioPreTrainingConfig
-    config_class = Data2VecAudioPreTrainingConfig
-
-    def __init__(self, config: Data2VecAudioPreTrainingConfig):
-        super().__init__(config)
-        if config.teacher_scope == "layers":
-            self.copied_into_teacher = ("encoder.pos_conv_embed.",)
-        self._build(Data2VecAudioModel(config), RegressionHead(config.hidden_size, config.head_layers))
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        """As transformers'; the head as PyTorch initialises linear layers."""
-        super()._init_weights(module)
-        if isinstance(module, RegressionHead):
-            for layer in module:
-                if isinstance(layer, nn.Linear):
-                    init_as_pytorch(layer)
-
-    def tokens(self, parts: Any, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        inputs = inputs.to(parts.feature_projection.layer_norm.weight.dtype)
-        features = parts.feature_extractor(inputs).transpose(1, 2)  # [B, T, C]
-        projection = parts.feature_projection
-        return projection.projection(projection.layer_norm(features))  # [B, T, D]
-
-    def embed(self, inputs: Tensor, attention_mask: Tensor | None) -> Embedding:
-        check_waveforms(inputs, self.config.receptive_field)
-        tokens = self.tokens(self.base_model, inputs)
-        valid = None
-        if attention_mask is not None:
-            num_frames = self.config.num_frames(attention_mask.long().sum(1))  # [B]
-            valid = real_positions(num_frames, tokens.shape[1])  # [B, T]
-        return Embedding(tokens, tokens, (int(tokens.shape[1]),), valid)
-
-    def student_tokens(self, inputs: Tensor, embedding: Embedding, mask: Tensor) -> Tensor:
-        tokens = self.base_model.feature_projection.dropout(embedding.tokens)[:, None]  # [B, 1, T, D]
-        instead = self.base_model.masked_spec_embed.to(tokens.dtype)
-        return torch.where(mask[..., None], instead, tokens).flatten(0, 1)  # [B, M, T, D] to [R, T, D]
-
-    def encode(self, parts: Any, tokens: Tensor, grid: tuple[int, ...], valid: Tensor | None) -> Tensor:
-        if valid is None:
-            return parts.encoder(tokens).last_hidden_state
-        tokens = tokens.masked_fill(~valid[..., None], 0.0)  # the encoder would do so in place
-        convolutions = parts.encoder.pos_conv_embed.layers if self.config.padding == "exact" else []
-        with padding_kept_at_zero(convolutions, valid):
-            return parts.encoder(tokens, attention_mask=valid).last_hidden_state
-
-    def target_modules(self, encoder: Any) -> list[nn.Module]:
-        return [layer if self.config.end_of_block_targets else layer.feed_forward for layer in encoder.layers]
-
-    def forward(
-        self,
-        input_values: Tensor | None = None,
-        mask: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        return_loss: bool = True,
-    ) -> Data2VecPreTrainingOutput:
-        """Compute the loss of one batch.
-
-        Args:
-            input_values: [B, samples] at 16 kHz, normalised, padded on the right.
-            mask: bool [B, M, T], True at the frames to predict, which the student sees replaced by an embedding.
-            attention_mask: [B, samples], 1 at real samples; None where nothing is padded.
-            return_loss: whether to compute the loss.
-        """
-        return self.pretrain(input_values, mask, attention_mask, return_loss)
