@@ -17,7 +17,7 @@ from transformers.utils.output_capturing import OutputRecorder
 from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
 from .core import Data2VecCore, StudentTeacher
 from .ema import Teacher
-from .feature_encoders import FeatureEncoder, WaveformConv
+from .feature_encoder import FeatureEncoder, WaveformConv
 from .heads import ConvDecoder
 from .length_groups import can_group, encode_in_groups, group_cost
 from .losses import mean_over_positions

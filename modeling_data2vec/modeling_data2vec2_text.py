@@ -8,7 +8,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_data2vec2 import Data2Vec2TextConfig
 from .core import Data2VecPreTrainingOutput
-from .feature_encoders import TextFeatureEncoder
+from .feature_encoder import TextFeatureEncoder
 from .heads import TextDecoder
 from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2EncoderForPreTraining, Data2Vec2PreTrainedModel
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .core import Data2VecPreTrainingOutput, StudentTeacher
 from .embedding import Embedding
-from .feature_encoders import FeatureEncoder
+from .feature_encoder import FeatureEncoder
 from .heads import ConvDecoder
 from .masking import visible_ids
 from .trunk import Data2Vec2Trunk, Weights

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_runs import tiny_joint_model, tiny_model
 
-from modeling_data2vec.feature_encoders import WaveformConv
+from modeling_data2vec.feature_encoder import WaveformConv
 from modeling_data2vec.heads import ConvDecoder, RegressionHead
 
 
