@@ -54,7 +54,7 @@ TABLES = ("equal", "mixed", "cost")
 BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 QUICK = {"hidden_size": 256, "num_hidden_layers": 6, "num_attention_heads": 4, "intermediate_size": 1024}
 TEXT = {"vocab_size": 50265, "max_position_embeddings": 514}
-GROUPS = "modeling_data2vec.modeling_data2vec2.can_group"
+GROUPS = "modeling_data2vec.length_groups.can_group"
 # (samples, length) in pixels, seconds and tokens
 SHAPES = {"images": [(4, 224)], "speech": [(1, 10)], "text": [(8, 128), (2, 512)]}
 MIXED = {"speech": (8, 4), "text": (16, 128)}

@@ -42,3 +42,40 @@ def gather_rows(x: Tensor, ids: Tensor) -> Tensor:
     batch, length, dim = x.shape
     offsets = torch.arange(batch, device=ids.device).view(batch, 1, 1) * length
     return x.reshape(batch * length, dim).index_select(0, (ids + offsets).flatten()).view(-1, ids.shape[-1], dim)
+
+
+def visible_ids(mask: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Positions that the student sees, in order.
+
+    Args:
+        mask: bool [..., T]; without padding, all rows must hide equally many positions.
+        valid: bool, broadcastable to [..., T], True at real positions. Rows that see fewer real positions than others
+            are filled up with padded ones.
+
+    Returns:
+        int64 [..., V], where V is the largest number of real positions that a row sees.
+
+    Raises:
+        ValueError: if rows differ in a way that padding doesn't explain, or nothing is visible, or nothing is hidden.
+
+    Example:
+        >>> visible_ids(torch.tensor([[True, False, False], [False, True, False]]))
+        tensor([[1, 2],
+                [0, 2]])
+    """
+    hidden = mask.to(torch.uint8)
+    available = (~mask).sum(-1)
+    # Order: real visible positions, padding, hidden ones.
+    order = hidden if valid is None else hidden * 2 + (~valid).to(torch.uint8)
+    visible = available if valid is None else (~mask & valid).sum(-1)
+    most, fewest = int(visible.max()), int(available.min())
+    if fewest < most:
+        raise ValueError(
+            f"mask leaves between {int(visible.min())} and {most} positions visible in different rows, but all rows "
+            "must leave equally many: draw masks with exact_count=True, or pass ids_keep to say what each row keeps"
+        )
+    if int(visible.min()) == 0:
+        raise ValueError("mask leaves nothing visible to the student: lower mask_prob, or use larger inputs")
+    if most == mask.shape[-1]:
+        raise ValueError("mask hides nothing, so there is nothing to predict: raise mask_prob")
+    return torch.argsort(order, dim=-1, stable=True)[..., :most]

@@ -11,9 +11,9 @@ from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
 from .convolutions import channels_last_conv
 from .counter_rng import normal, uniform
 from .initial_weights import init_as_pytorch
-from .masking import NOISE_STREAM
 
 NOISE_VECTORS = 4096
+NOISE_STREAM = 3  # of `counter_rng`; masks have others
 
 
 class RegressionHead(nn.Sequential):

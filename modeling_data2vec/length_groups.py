@@ -6,11 +6,16 @@ a padded batch has them.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from .feature_encoder import FeatureEncoder
+from .modeling_data2vec2 import encode
+from .trunk import Data2Vec2Trunk
 
 # Encodes raw input and its attention mask.
 Encode = Callable[[Tensor, Tensor | None], BaseModelOutputWithPooling]
@@ -127,3 +132,25 @@ def encode_in_groups(
             pooled = part.pooler_output.new_empty(batch, dim)
         states[ids, :length], pooled[ids] = part.last_hidden_state, part.pooler_output
     return BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=pooled)
+
+
+def encode_by_length(
+    feature_encoder: FeatureEncoder,
+    trunk: Data2Vec2Trunk,
+    inputs: Tensor,
+    attention_mask: Tensor | None = None,
+    **kwargs: Any,
+) -> BaseModelOutputWithPooling:
+    """As `encode`; without gradients, rows of similar length go through the model together."""
+    config = feature_encoder.config
+    together: Any = partial(encode, feature_encoder, trunk, **kwargs)
+    if attention_mask is None or not can_group(inputs, attention_mask, config, trunk.training, **kwargs):
+        return together(inputs, attention_mask)
+    return encode_in_groups(
+        together,
+        inputs,
+        attention_mask,
+        num_positions=feature_encoder.num_positions,
+        num_extra_tokens=config.num_extra_tokens,
+        cost=group_cost(config.hidden_size),
+    )

@@ -1,15 +1,14 @@
-"""What the data2vec 2.0 models of all modalities share: initial weights, the encoder, and its pretraining class.
+"""data2vec 2.0, whatever the modality: loading, initial weights, the encoder, its pretraining class, its task models.
 
-`modeling_data2vec2_{audio,text,vision}.py` add the raw input's name and what reads it.
+`modeling_data2vec2_{audio,text,vision}.py` add the raw input's name and what reads it; `..._tasks.py` the heads.
 """
 
-from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import CONFIG_MAPPING, MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.output_capturing import OutputRecorder
@@ -17,14 +16,14 @@ from transformers.utils.output_capturing import OutputRecorder
 from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
 from .core import Data2VecCore, StudentTeacher
 from .ema import Teacher
-from .feature_encoder import FeatureEncoder, WaveformConv
+from .feature_encoder import FeatureEncoder
 from .heads import ConvDecoder
-from .length_groups import can_group, encode_in_groups, group_cost
 from .losses import mean_over_positions
-from .slices import SliceLoading
-from .specialisation import TrunkDifferences
+from .safe_loading import SafeLoading
 from .student_teacher import Data2Vec2StudentTeacher
 from .trunk import Data2Vec2Attention, Data2Vec2Layer, Data2Vec2Trunk, Weights
+
+HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 
 
 def _require_gradients(module: nn.Module, inputs: tuple, output: Tensor) -> None:
@@ -38,10 +37,31 @@ def recorded_layers() -> OutputRecorder:
     return recorder
 
 
-class Data2Vec2PreTrainedModel(SliceLoading, PreTrainedModel):
+def model_of_parts(name: Any, hub: dict[str, Any]) -> Any:
+    """The class of a checkpoint's model where it has several modalities, as the Auto classes know it; None otherwise.
+
+    The joint model is built of the single ones. So these do not import it, and their code can be shared without it.
+
+    Args:
+        name: folder or Hub id.
+        hub: how to reach the Hub: `revision`, `token` and so on.
+    """
+    try:
+        values, _ = PreTrainedConfig.get_config_dict(name, **hub)
+    except OSError:  # whoever loads the model will say it better
+        return None
+    model_type = values.get("model_type")
+    if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
+        return None
+    model = MODEL_MAPPING.get(CONFIG_MAPPING[model_type], None)
+    return model if hasattr(model, "part_options") else None
+
+
+class Data2Vec2PreTrainedModel(SafeLoading, PreTrainedModel):
     """Loading, saving and initial weights of all data2vec 2.0 models."""
 
     config: Data2Vec2PreTrainingConfig
+    modality: str | None = None  # the joint models have none
     feature_encoder_class: type[FeatureEncoder]
     decoder_class: type[ConvDecoder] = ConvDecoder
     num_axes: int  # of the grid of positions
@@ -52,6 +72,24 @@ class Data2Vec2PreTrainedModel(SliceLoading, PreTrainedModel):
     _supports_flash_attn = True
     _supports_attention_backend = True
     _can_record_outputs = {"hidden_states": recorded_layers(), "attentions": Data2Vec2Attention}  # noqa: RUF012
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """As transformers'; of a checkpoint with several modalities, the part that this class is for.
+
+        Raises:
+            ValueError: the checkpoint does not have the modality.
+            OSError: there is no such model, or it has no safetensors.
+        """
+        name = pretrained_model_name_or_path
+        if cls.modality is None or name is None or kwargs.get("state_dict") is not None:
+            return super().from_pretrained(name, *args, **kwargs)
+        whole = model_of_parts(name, {option: kwargs[option] for option in HUB_OPTIONS if option in kwargs})
+        if whole is None:
+            return super().from_pretrained(name, *args, **kwargs)
+        model = super().from_pretrained(None, *args, **whole.part_options(cls, name, **kwargs))
+        (model[0] if isinstance(model, tuple) else model).config._name_or_path = str(name)
+        return model
 
     def enable_input_require_grads(self) -> None:
         """Let the input of the first layers require gradients, whatever is frozen before them.
@@ -71,10 +109,10 @@ class Data2Vec2PreTrainedModel(SliceLoading, PreTrainedModel):
         |---|---|
         | linear layers and embeddings | N(0, initializer_range), bias and padding 0 |
         | norms | weight 1, bias 0 |
-        | feature encoders, decoders, a modality's differences | as their own `init_weights` say |
+        | modules with `init_weights`, such as feature encoders and decoders | as they say |
         """
-        if isinstance(module, FeatureEncoder | WaveformConv | ConvDecoder | TrunkDifferences):
-            module.init_weights()
+        if not isinstance(module, PreTrainedModel) and hasattr(module, "init_weights"):
+            cast(Any, module).init_weights()
         elif isinstance(module, nn.Linear | nn.Embedding):
             init.normal_(module.weight, std=self.config.initializer_range)
             if isinstance(module, nn.Linear):
@@ -90,36 +128,14 @@ def encode(
     feature_encoder: FeatureEncoder,
     trunk: Data2Vec2Trunk,
     inputs: Tensor,
-    attention_mask: Tensor | None,
+    attention_mask: Tensor | None = None,
+    weights: Weights | None = None,
     **kwargs: Any,
 ) -> BaseModelOutputWithPooling:
     """Encode raw input [B, ...]: states of all tokens [B, E + T, D], and their mean over real positions [B, D].
 
-    States at padding are 0, but for `padding="reference"`. Without gradients, rows of similar length go through the
-    model together, each group as far as it is long (`length_groups.py`).
+    States at padding are 0, but for `padding="reference"`.
     """
-    config = feature_encoder.config
-    together: Any = partial(_encode_together, feature_encoder, trunk, **kwargs)
-    if attention_mask is None or not can_group(inputs, attention_mask, config, trunk.training, **kwargs):
-        return together(inputs, attention_mask)
-    return encode_in_groups(
-        together,
-        inputs,
-        attention_mask,
-        num_positions=feature_encoder.num_positions,
-        num_extra_tokens=config.num_extra_tokens,
-        cost=group_cost(config.hidden_size),
-    )
-
-
-def _encode_together(
-    feature_encoder: FeatureEncoder,
-    trunk: Data2Vec2Trunk,
-    inputs: Tensor,
-    attention_mask: Tensor | None,
-    weights: Weights | None = None,
-    **kwargs: Any,
-) -> BaseModelOutputWithPooling:
     config = feature_encoder.config
     embedding = feature_encoder.embed(inputs, attention_mask)
     tokens, attention_masks = feature_encoder.arrange(embedding)
@@ -145,10 +161,6 @@ class Data2Vec2Encoder(Data2Vec2PreTrainedModel):
         self.feature_encoder = self.feature_encoder_class(config)
         self.trunk = Data2Vec2Trunk(config)
         self.post_init()
-
-    def encode(self, inputs: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> BaseModelOutputWithPooling:
-        """Encode raw input [B, ...]; `attention_mask` is 1 at real, 0 at padded input."""
-        return encode(self.feature_encoder, self.trunk, inputs, attention_mask, **kwargs)
 
 
 def teacher_encoder(config: Any, feature_encoder_class: type[FeatureEncoder]) -> FeatureEncoder | None:

@@ -1,15 +1,147 @@
-"""Speech: the model of data2vec 2.0, and the one with a teacher for pretraining."""
+"""Speech: the feature encoder of data2vec 2.0, the model, and the one with a teacher for pretraining."""
 
+from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.utils import is_torchdynamo_exporting
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_data2vec2 import Data2Vec2AudioConfig
+from .convolutions import channels_last_conv, strided_conv
 from .core import Data2VecPreTrainingOutput
-from .feature_encoder import AudioFeatureEncoder
+from .embedding import Embedding, real_positions
+from .feature_encoder import FeatureEncoder
+from .initial_weights import init_as_pytorch
+from .length_groups import encode_by_length
 from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2EncoderForPreTraining, Data2Vec2PreTrainedModel
+from .raw_inputs import check_waveforms
+from .spec_augment import random_keys, spec_augment
+
+
+class WaveformConv(nn.Module):
+    """One convolution of the speech extractor: convolution, norm over channels, GELU; channels last."""
+
+    def __init__(self, wide: int, narrow: int, kernel: int, stride: int):
+        super().__init__()
+        self.conv = nn.Conv1d(wide, narrow, kernel_size=kernel, stride=stride, bias=False)
+        self.norm = nn.LayerNorm(narrow)
+
+    def init_weights(self) -> None:
+        """Kaiming normal."""
+        init.kaiming_normal_(self.conv.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, T, C] to [B, T', C']."""
+        if is_torchdynamo_exporting():  # slices of strided_conv ask more of lengths than an exporter can prove
+            x = self.conv(x.transpose(1, 2)).transpose(1, 2)
+        else:
+            x = strided_conv(self.conv, x)
+        x = self.norm(x)  # by the same name: the largest tensors of all are gone as soon as they may
+        return F.gelu(x)
+
+
+class AudioFeatureEncoder(FeatureEncoder):
+    """Convolutions from the waveform to frames, with convolutional positions and ALiBi."""
+
+    def __init__(self, config: Data2Vec2AudioConfig):
+        super().__init__(config)
+        self.config: Data2Vec2AudioConfig = config
+        widths = [1, *config.conv_dim]
+        self.convs: nn.ModuleList | None = nn.ModuleList(
+            WaveformConv(*sizes)
+            for sizes in zip(widths[:-1], widths[1:], config.conv_kernel, config.conv_stride, strict=True)
+        )
+        self.feature_norm: nn.LayerNorm | None = nn.LayerNorm(widths[-1])
+        self.feature_projection: nn.Linear | None = nn.Linear(widths[-1], config.hidden_size)
+        self.position_convs = nn.ModuleList(
+            nn.Conv1d(
+                config.hidden_size,
+                config.hidden_size,
+                kernel_size=config.conv_pos_kernel_size,
+                padding=config.conv_pos_kernel_size // 2,
+                groups=config.num_conv_pos_embedding_groups,
+            )
+            for _ in range(config.num_conv_pos_embeddings)
+        )
+
+    def init_weights(self) -> None:
+        """Projection and positions as PyTorch has them."""
+        super().init_weights()
+        for layer in (self.feature_projection, *self.position_convs):
+            if layer is not None:
+                init_as_pytorch(layer)
+
+    def embed(self, inputs: Tensor, attention_mask: Tensor | None = None) -> Embedding:
+        """Turn waveforms into frames.
+
+        Args:
+            inputs: [B, samples], normalised; padded on the right.
+            attention_mask: [B, samples], 1 at real samples; None where nothing is padded.
+
+        Raises:
+            ValueError: for another shape, or fewer samples than one frame needs.
+        """
+        config = self.config
+        check_waveforms(inputs, config.receptive_field)
+        assert self.convs is not None and self.feature_norm is not None and self.feature_projection is not None
+        x = inputs.to(self.feature_norm.weight.dtype).unsqueeze(-1)  # [B, samples, 1]; a linear layer may be quantised
+        for conv in self.convs:
+            x = conv(x)
+        features = self.feature_projection(self.feature_norm(x))  # [B, T, D]
+        length = features.shape[1]
+        valid = None
+        if attention_mask is not None:
+            num_frames = config.num_frames(attention_mask.long().sum(1))  # [B]
+            valid = real_positions(num_frames, length)  # [B, T]
+        return Embedding(features, features, (length,), valid)
+
+    def num_positions(self, length: int) -> int:
+        return self.config.num_frames(length)
+
+    def arrange(
+        self, embedding: Embedding, mask: Tensor | None = None, ids_keep: Tensor | None = None
+    ) -> tuple[Tensor, list]:
+        """As the base class; in training without a mask, which is that for a task, after `spec_augment`."""
+        config = self.config
+        if self.training and mask is None and (config.mask_time_prob or config.mask_feature_prob):
+            tokens = spec_augment(
+                embedding.tokens,
+                embedding.valid,
+                keys=random_keys(len(embedding.tokens), embedding.tokens.device),
+                mask_time_prob=config.mask_time_prob,
+                mask_time_length=config.mask_time_length,
+                mask_feature_prob=config.mask_feature_prob,
+                mask_feature_length=config.mask_feature_length,
+            )
+            embedding = replace(embedding, tokens=tokens)
+        return super().arrange(embedding, mask, ids_keep)
+
+    def drop_local_encoder(self) -> None:
+        self.convs = self.feature_norm = self.feature_projection = None
+
+    def relative_positions(self, embedding: Embedding, mask: Tensor | None) -> Tensor | None:
+        """Grouped convolutions over frames of which hidden ones are 0, each with a norm over channels and GELU.
+
+        Padded frames are 0 before each of them, as if the clip ended there; with padding="reference" they are not.
+        """
+        x, valid, num_masks = embedding.tokens, embedding.valid, 1
+        length = x.shape[1]
+        if mask is not None:
+            num_masks = mask.shape[1]
+            x = (x[:, None] * (~mask)[..., None].to(x.dtype)).flatten(0, 1)  # [B, M, T, D] to [R, T, D]
+        keep = None
+        if valid is not None and self.config.padding == "exact":
+            keep = valid.repeat_interleave(num_masks, dim=0)[..., None].to(x.dtype)  # [R, T, 1]
+        for conv in self.position_convs:
+            if keep is not None:
+                x = x * keep
+            x = channels_last_conv(conv, x)[:, :length]  # an even kernel gives one frame too many
+            x = F.gelu(F.layer_norm(x, x.shape[-1:]))
+        return x
 
 
 class Data2Vec2AudioPreTrainedModel(Data2Vec2PreTrainedModel):
@@ -31,6 +163,7 @@ class Data2Vec2AudioModel(Data2Vec2AudioPreTrainedModel, Data2Vec2Encoder):
     """The data2vec 2.0 speech encoder without any head.
 
     Example:
+        >>> import torch
         >>> config = Data2Vec2AudioConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
         ...     intermediate_size=128, average_top_k_layers=2, decoder_dim=64, conv_dim=[32] * 7)
         >>> Data2Vec2AudioModel(config)(torch.randn(1, 16_000)).last_hidden_state.shape
@@ -52,13 +185,14 @@ class Data2Vec2AudioModel(Data2Vec2AudioPreTrainedModel, Data2Vec2Encoder):
             `last_hidden_state` [B, E + T, D] with T = `config.num_frames(samples)`; `pooler_output` [B, D], the mean of
             the real frames.
         """
-        return self.encode(input_values, attention_mask, **kwargs)
+        return encode_by_length(self.feature_encoder, self.trunk, input_values, attention_mask, **kwargs)
 
 
 class Data2Vec2AudioForPreTraining(Data2Vec2AudioPreTrainedModel, Data2Vec2EncoderForPreTraining):
     """data2vec 2.0 pretraining on speech: student, teacher and convolutional decoder (arXiv 2212.07525).
 
     Example:
+        >>> import torch
         >>> from modeling_data2vec.masking import block_mask_1d
         >>> config = Data2Vec2AudioConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
         ...     intermediate_size=128, average_top_k_layers=2, decoder_dim=64, conv_dim=[32] * 7)

@@ -12,13 +12,13 @@ from .configuration_data2vec2_joint import Data2Vec2Config
 from .core import Data2VecCore, Data2VecPreTrainingOutput, StudentTeacher
 from .cross_modal import CrossModalHeads, pretrain_on_pairs
 from .ema import Teacher
-from .length_groups import RECORDS
-from .modeling_data2vec2 import Data2Vec2PreTrainedModel, encode, teacher_encoder
+from .length_groups import RECORDS, encode_by_length
+from .modeling_data2vec2 import Data2Vec2PreTrainedModel, teacher_encoder
 from .modeling_data2vec2_audio import Data2Vec2AudioForPreTraining, Data2Vec2AudioModel
 from .modeling_data2vec2_spectrogram import Data2Vec2SpectrogramForPreTraining, Data2Vec2SpectrogramModel
 from .modeling_data2vec2_text import Data2Vec2TextForPreTraining, Data2Vec2TextModel
 from .modeling_data2vec2_vision import Data2Vec2VisionForPreTraining, Data2Vec2VisionModel
-from .slices import take_slice
+from .slices import slice_options, take_slice
 from .specialisation import TrunkDifferences, specialised
 from .student_teacher import Data2Vec2StudentTeacher
 from .trunk import Data2Vec2Trunk, Weights
@@ -133,6 +133,11 @@ class Data2Vec2Model(Data2Vec2JointPreTrainedModel):
             raise ValueError(f"modality is {modality!r}, but must be one of {', '.join(SINGLE_MODELS)}")
         return SINGLE_MODELS[modality].from_pretrained(*args, **kwargs)
 
+    @classmethod
+    def part_options(cls, single: Any, name: str, **options: Any) -> dict[str, Any]:
+        """Options with which the class of a single model loads its part of a checkpoint of this one."""
+        return slice_options(single, name, **options)
+
     def slice(self, modality: str) -> Any:
         """A copy of one modality's part, as `from_pretrained` with `modality` gives it, in eval mode.
 
@@ -178,7 +183,9 @@ class Data2Vec2Model(Data2Vec2JointPreTrainedModel):
         weights = own_weights(self, name)
         for record in RECORDS:  # the modality's config does not say it
             kwargs.setdefault(record, getattr(self.config, record))
-        return encode(self.feature_encoders[name], self.trunk, inputs, attention_mask, weights=weights, **kwargs)
+        return encode_by_length(
+            self.feature_encoders[name], self.trunk, inputs, attention_mask, weights=weights, **kwargs
+        )
 
 
 class JointTeacher(Teacher):

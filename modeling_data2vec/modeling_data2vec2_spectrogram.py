@@ -12,8 +12,40 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_data2vec2 import Data2Vec2SpectrogramConfig
 from .core import Data2VecPreTrainingOutput
-from .feature_encoders import SpectrogramFeatureEncoder
+from .embedding import Embedding
+from .length_groups import encode_by_length
 from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2EncoderForPreTraining, Data2Vec2PreTrainedModel
+from .patch_encoder import PatchFeatureEncoder
+from .raw_inputs import check_spectrograms
+
+
+class SpectrogramFeatureEncoder(PatchFeatureEncoder):
+    """Patches of a log-mel spectrogram of any length: rows of patches are time, columns are mel bands."""
+
+    def __init__(self, config: Data2Vec2SpectrogramConfig):
+        super().__init__(config, num_channels=1)
+        self.config: Data2Vec2SpectrogramConfig = config
+
+    def embed(self, inputs: Tensor, attention_mask: Tensor | None = None) -> Embedding:
+        """Cut spectrograms into patches.
+
+        Args:
+            inputs: [B, frames, mel bins], normalised; padded on the right.
+            attention_mask: [B, frames], 1 at real frames; None where nothing is padded. A patch is real if all of its
+                frames are. With `padding="reference"` it is not looked at, as EAT's code takes padding for silence.
+
+        Raises:
+            ValueError: for another shape, or fewer frames than one patch has.
+        """
+        config = self.config
+        check_spectrograms(inputs, config.num_mel_bins, config.patch_shape[0])
+        num_rows = None
+        if attention_mask is not None and config.padding == "exact":
+            num_rows = config.num_time_patches(attention_mask.long().sum(1))  # [B]
+        return self.embed_patches(inputs.unsqueeze(1), num_rows)
+
+    def num_positions(self, length: int) -> int:
+        return self.config.num_time_patches(length) * self.config.num_bands
 
 
 class Data2Vec2SpectrogramPreTrainedModel(Data2Vec2PreTrainedModel):
@@ -61,7 +93,7 @@ class Data2Vec2SpectrogramModel(Data2Vec2SpectrogramPreTrainedModel, Data2Vec2En
             `last_hidden_state` [B, E + T, D], extra tokens first, then patches: all bands of the first patch in time,
             then those of the next; `pooler_output` [B, D], the mean of the real patches.
         """
-        return self.encode(input_features, attention_mask, **kwargs)
+        return encode_by_length(self.feature_encoder, self.trunk, input_features, attention_mask, **kwargs)
 
 
 class Data2Vec2SpectrogramForPreTraining(Data2Vec2SpectrogramPreTrainedModel, Data2Vec2EncoderForPreTraining):

@@ -1,16 +1,67 @@
-"""Text: the model of data2vec 2.0, and the one with a teacher for pretraining."""
+"""Text: the feature encoder of data2vec 2.0, the model, and the one with a teacher for pretraining."""
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_data2vec2 import Data2Vec2TextConfig
 from .core import Data2VecPreTrainingOutput
-from .feature_encoder import TextFeatureEncoder
+from .embedding import Embedding
+from .feature_encoder import FeatureEncoder
 from .heads import TextDecoder
+from .length_groups import encode_by_length
 from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2EncoderForPreTraining, Data2Vec2PreTrainedModel
+from .raw_inputs import check_tokens
+
+
+class TextFeatureEncoder(FeatureEncoder):
+    """Token and learned position embeddings, normalised."""
+
+    def __init__(self, config: Data2Vec2TextConfig):
+        super().__init__(config)
+        self.config: Data2Vec2TextConfig = config
+        pad = config.pad_token_id
+        self.embed_tokens: nn.Embedding | None = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=pad)
+        self.embed_positions: nn.Embedding | None = None
+        if config.position_embeddings:
+            # As in RoBERTa, positions are counted from the padding's id + 1 on, whose own row stays 0.
+            size = config.max_position_embeddings + pad + 1
+            self.embed_positions = nn.Embedding(size, config.hidden_size, padding_idx=pad)
+        self.embed_norm: nn.LayerNorm | None = nn.LayerNorm(config.hidden_size)
+        self.embed_dropout = nn.Dropout(config.embedding_dropout)
+        if not config.num_prenet_layers:
+            self.norm = nn.Identity()  # the embeddings are normalised already
+
+    def embed(self, inputs: Tensor, attention_mask: Tensor | None = None) -> Embedding:
+        """Look tokens up.
+
+        Args:
+            inputs: int64 [B, T], token ids.
+            attention_mask: [B, T], 1 at real tokens; None where nothing is padded.
+
+        Raises:
+            ValueError: for another shape, a longer sequence than the position table, or (on a CPU) unknown ids.
+        """
+        config = self.config
+        check_tokens(inputs, config.vocab_size, config.max_tokens)
+        length = inputs.shape[1]
+        assert self.embed_tokens is not None and self.embed_norm is not None
+        valid = None if attention_mask is None else attention_mask.bool()
+        x = self.embed_tokens(inputs)  # [B, T, D]
+        if self.embed_positions is not None:
+            if valid is None:
+                places = torch.arange(1, length + 1, device=inputs.device)[None]
+            else:
+                places = valid.cumsum(1) * valid  # [B, T]; padding has place 0
+            x = x + self.embed_positions(places + config.pad_token_id)
+        x = self.embed_dropout(self.embed_norm(x))
+        return Embedding(x, x, (length,), valid)
+
+    def drop_local_encoder(self) -> None:
+        self.embed_tokens = self.embed_positions = self.embed_norm = None
 
 
 class Data2Vec2TextPreTrainedModel(Data2Vec2PreTrainedModel):
@@ -59,7 +110,7 @@ class Data2Vec2TextModel(Data2Vec2TextPreTrainedModel, Data2Vec2Encoder):
         Returns:
             `last_hidden_state` [B, E + T, D]; `pooler_output` [B, D], the mean of the real tokens.
         """
-        return self.encode(input_ids, attention_mask, **kwargs)
+        return encode_by_length(self.feature_encoder, self.trunk, input_ids, attention_mask, **kwargs)
 
 
 class Data2Vec2TextForPreTraining(Data2Vec2TextPreTrainedModel, Data2Vec2EncoderForPreTraining):

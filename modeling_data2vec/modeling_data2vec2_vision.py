@@ -1,4 +1,4 @@
-"""Images: the model of data2vec 2.0, and the one with a teacher for pretraining."""
+"""Images: the feature encoder of data2vec 2.0, the model, and the one with a teacher for pretraining."""
 
 from typing import Any
 
@@ -8,8 +8,31 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_data2vec2 import Data2Vec2VisionConfig
 from .core import Data2VecPreTrainingOutput
-from .feature_encoder import ImageFeatureEncoder
-from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2EncoderForPreTraining, Data2Vec2PreTrainedModel
+from .embedding import Embedding
+from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2EncoderForPreTraining, Data2Vec2PreTrainedModel, encode
+from .patch_encoder import PatchFeatureEncoder
+from .raw_inputs import check_images
+
+
+class ImageFeatureEncoder(PatchFeatureEncoder):
+    """Patches of an image, for any size that the patch size divides."""
+
+    def __init__(self, config: Data2Vec2VisionConfig):
+        super().__init__(config, config.num_channels)
+        self.config: Data2Vec2VisionConfig = config
+
+    def embed(self, inputs: Tensor, attention_mask: Tensor | None = None) -> Embedding:
+        """Cut images into patches.
+
+        Args:
+            inputs: [B, channels, height, width], normalised pixels.
+            attention_mask: must be None: the images of a batch are of one size.
+
+        Raises:
+            ValueError: for a wrong number of channels or a size that the patch size does not divide.
+        """
+        check_images(inputs, self.config.num_channels, self.config.patch_size)
+        return self.embed_patches(inputs)
 
 
 class Data2Vec2VisionPreTrainedModel(Data2Vec2PreTrainedModel):
@@ -29,6 +52,7 @@ class Data2Vec2VisionModel(Data2Vec2VisionPreTrainedModel, Data2Vec2Encoder):
     """The data2vec 2.0 image encoder without any head.
 
     Example:
+        >>> import torch
         >>> config = Data2Vec2VisionConfig(hidden_size=64, num_hidden_layers=2, num_prenet_layers=1,
         ...     num_attention_heads=4, intermediate_size=128, average_top_k_layers=2, decoder_dim=64, image_size=32)
         >>> outputs = Data2Vec2VisionModel(config)(torch.randn(1, 3, 48, 32))
@@ -52,7 +76,7 @@ class Data2Vec2VisionModel(Data2Vec2VisionPreTrainedModel, Data2Vec2Encoder):
             `last_hidden_state` [B, E + T, D], extra tokens first, then patches row by row; `pooler_output` [B, D], the
             mean of the patch tokens, as the authors' fine-tuning uses it.
         """
-        return self.encode(pixel_values, **kwargs)
+        return encode(self.feature_encoder, self.trunk, pixel_values, **kwargs)
 
 
 class Data2Vec2VisionForPreTraining(Data2Vec2VisionPreTrainedModel, Data2Vec2EncoderForPreTraining):
@@ -61,6 +85,7 @@ class Data2Vec2VisionForPreTraining(Data2Vec2VisionPreTrainedModel, Data2Vec2Enc
     The teacher moves when `update_teacher(step)` is called after an optimizer step; `Data2VecTrainer` does that.
 
     Example:
+        >>> import torch
         >>> from modeling_data2vec.masking import block_mask_2d
         >>> config = Data2Vec2VisionConfig(hidden_size=64, num_hidden_layers=2, num_prenet_layers=1,
         ...     num_attention_heads=4, intermediate_size=128, average_top_k_layers=2, decoder_dim=64, image_size=64)

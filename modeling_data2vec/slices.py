@@ -7,62 +7,42 @@ from typing import Any
 
 from safetensors import safe_open
 from torch import Tensor
-from transformers import PreTrainedConfig
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 
 from .configuration_data2vec2_joint import Data2Vec2Config
 from .model_files import names_in_index, reading_weights
-from .safe_loading import SafeLoading
+from .modeling_data2vec2 import HUB_OPTIONS
 from .specialisation import TrunkDifferences, specialised
 from .trunk import Data2Vec2Trunk
 
-HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 
+def slice_options(single: Any, name: str, **options: Any) -> dict[str, Any]:
+    """Options for `from_pretrained` of a single model's class, with which it loads its modality's part of a checkpoint.
 
-class SliceLoading(SafeLoading):
-    """A mixin of every data2vec 2.0 model: `from_pretrained` of a single model takes joint checkpoints, too.
+    Of the checkpoint only the modality's weights are read, and its differences are added to the trunk's.
 
-    Of a joint checkpoint only the modality's weights are read, and its differences are added to the trunk's.
+    Args:
+        single: the class, which says its modality.
+        name: folder or Hub id of a checkpoint with several modalities.
+        options: those that the class was called with.
+
+    Returns:
+        `config` and `state_dict`, and what else there is in `options`.
+
+    Raises:
+        ValueError: the checkpoint does not have the modality.
+        OSError: it has no safetensors.
     """
-
-    # For type checkers: the host class is a PreTrainedModel. The joint models have no `modality`.
-    modality: str | None = None
-    base_model_prefix: str
-    config_class: Any
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """As transformers'; of a checkpoint with several modalities, the part that this class is for.
-
-        Raises:
-            ValueError: the checkpoint does not have the modality.
-            OSError: there is no such model, or it has no safetensors.
-        """
-        name = pretrained_model_name_or_path
-        hub = {option: kwargs[option] for option in HUB_OPTIONS if option in kwargs}
-        if cls.modality is None or name is None or kwargs.get("state_dict") is not None or not is_joint(name, hub):
-            return super().from_pretrained(name, *args, **kwargs)
-        joint = Data2Vec2Config.from_pretrained(name, **hub)
-        joint.of(cls.modality)  # says which modalities there are
-        config = kwargs.pop("config", None)
-        if config is None:
-            options = {key: value for key, value in kwargs.items() if key not in ("output_loading_info", *HUB_OPTIONS)}
-            config, rest = cls.config_class.from_pretrained(name, return_unused_kwargs=True, **hub, **options)
-            kwargs = {key: value for key, value in kwargs.items() if key in rest or key not in options}
-        weights = read_slice(name, joint, cls.modality, cls.base_model_prefix, hub)
-        kwargs = {key: value for key, value in kwargs.items() if key not in HUB_OPTIONS}
-        model = super().from_pretrained(None, *args, config=config, state_dict=weights, **kwargs)
-        (model[0] if isinstance(model, tuple) else model).config._name_or_path = str(name)
-        return model
-
-
-def is_joint(name: str, hub: dict[str, Any]) -> bool:
-    """Whether a folder or Hub id holds a model with several modalities."""
-    try:
-        values, _ = PreTrainedConfig.get_config_dict(name, **hub)
-    except OSError:  # whoever loads the model will say it better
-        return False
-    return values.get("model_type") == Data2Vec2Config.model_type
+    hub = {option: options.pop(option) for option in HUB_OPTIONS if option in options}
+    joint = Data2Vec2Config.from_pretrained(name, **hub)
+    joint.of(single.modality)  # says which modalities there are
+    config = options.pop("config", None)
+    if config is None:
+        about_loading = {key: options.pop(key) for key in ("output_loading_info",) if key in options}
+        config, rest = single.config_class.from_pretrained(name, return_unused_kwargs=True, **hub, **options)
+        options = {key: value for key, value in options.items() if key in rest} | about_loading
+    weights = read_slice(name, joint, single.modality, single.base_model_prefix, hub)
+    return options | {"config": config, "state_dict": weights}
 
 
 def read_slice(name: str, config: Data2Vec2Config, modality: str, base: str, hub: dict[str, Any]) -> dict[str, Tensor]:

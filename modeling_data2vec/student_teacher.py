@@ -9,10 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .core import Data2VecPreTrainingOutput, StudentTeacher
-from .embedding import Embedding
+from .embedding import Embedding, visible_ids
 from .feature_encoder import FeatureEncoder
 from .heads import ConvDecoder
-from .masking import visible_ids
 from .trunk import Data2Vec2Trunk, Weights
 
 

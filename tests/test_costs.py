@@ -12,7 +12,7 @@ from modeling_data2vec import (
     Data2Vec2TextConfig,
     Data2Vec2VisionConfig,
 )
-from modeling_data2vec.masking import visible_ids
+from modeling_data2vec.embedding import visible_ids
 from modeling_data2vec.trainers.collators import mask_collator
 from modeling_data2vec.trainers.costs import (
     count_parameters,

@@ -6,8 +6,8 @@ import pytest
 import torch
 from tiny_runs import tiny_joint_model, tiny_model
 
-from modeling_data2vec.feature_encoder import WaveformConv
 from modeling_data2vec.heads import ConvDecoder, RegressionHead
+from modeling_data2vec.modeling_data2vec2_audio import WaveformConv
 
 
 def bound(layer) -> float:

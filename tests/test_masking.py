@@ -14,13 +14,13 @@ from scipy import ndimage, stats
 from torch import Tensor
 
 from modeling_data2vec.counter_rng import derive_keys
+from modeling_data2vec.embedding import visible_ids
 from modeling_data2vec.masking import (
     beit_block_mask,
     block_mask_1d,
     block_mask_2d,
     random_mask,
     span_mask,
-    visible_ids,
 )
 
 ENTRIES = [

@@ -14,13 +14,13 @@ from modeling_data2vec import (
 )
 from modeling_data2vec.auto import pretraining_class
 from modeling_data2vec.counter_rng import derive_keys, uniform
+from modeling_data2vec.embedding import visible_ids
 from modeling_data2vec.masking import (
     beit_block_mask,
     block_mask_1d,
     block_mask_2d,
     random_mask,
     span_mask,
-    visible_ids,
 )
 
 CROP_STREAM = 4  # of `counter_rng`; masks and noise have 1 to 3
