@@ -17,9 +17,8 @@ from transformers.utils import ModelOutput, logging
 from .configuration_pretraining import Data2VecPreTrainingConfig
 from .ema import Teacher, copy_weights, ema_decay_at, update_ema
 from .embedding import Embedding
-from .losses import masked_mean, mean_over_positions, regression_loss
-from .safe_loading import SafeLoading
-from .targets import layer_spread, make_targets
+from .model_files import SafeLoading
+from .objective import layer_spread, make_targets, masked_mean, mean_over_positions, regression_loss
 
 logger = logging.get_logger(__name__)
 

@@ -11,7 +11,7 @@ from .configuration_data2vec2_joint import Data2Vec2Config
 from .core import Data2VecPreTrainingOutput
 from .embedding import Embedding
 from .heads import RegressionHead
-from .losses import mean_over_positions, regression_loss
+from .objective import mean_over_positions, regression_loss
 from .student_teacher import Data2Vec2StudentTeacher
 
 PAIRS = "pairs"  # what a batch of paired samples is called, beside the modalities

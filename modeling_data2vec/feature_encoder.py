@@ -10,8 +10,48 @@ from transformers.masking_utils import create_bidirectional_mask
 
 from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
 from .embedding import Embedding, gather_rows
-from .positions import alibi_bias
 from .trunk import Data2Vec2Layer, trainable_input
+
+
+def alibi_slopes(num_heads: int) -> Tensor:
+    """ALiBi's slope of each head, [H] (Press et al. 2022): a geometric sequence for a power of two.
+
+    Otherwise the slopes for the largest smaller power of two, then every second slope of the next power.
+    """
+    power = 2 ** math.floor(math.log2(num_heads))
+    ratio = 2 ** (-8 / power)
+    slopes = [ratio ** (i + 1) for i in range(power)]
+    finer = 2 ** (-4 / power)
+    slopes += [finer ** (2 * i + 1) for i in range(num_heads - power)]
+    return torch.tensor(slopes, dtype=torch.float32)
+
+
+def alibi_bias(coordinates: Tensor, num_heads: int, distance: str = "manhattan") -> Tensor:
+    """Attention bias that falls linearly with the distance of two positions, before any learned scale.
+
+    Args:
+        coordinates: [..., T, 1] for sequences or [..., T, 2] for the grid cells of patches.
+        num_heads: number of attention heads H.
+        distance: "manhattan" or "euclidean"; the same in one dimension.
+
+    Returns:
+        fp32 [..., H, T, T], 0 on the diagonal, negative elsewhere.
+
+    Example:
+        >>> alibi_bias(torch.arange(3.0)[:, None], 1)[0, 0]
+        tensor([-0.0000, -0.0039, -0.0078])
+    """
+    norms = {"manhattan": 1.0, "euclidean": 2.0}
+    if distance not in norms:
+        raise ValueError(f"distance is {distance!r}, but must be one of {sorted(norms)}")
+    coordinates = coordinates.float()  # half precision could not count the positions
+    differences = coordinates[..., :, None, :] - coordinates[..., None, :, :]  # [..., T, T, 1 or 2]
+    if differences.shape[-1] == 1:
+        distances = differences.squeeze(-1).abs()
+    else:
+        distances = torch.linalg.vector_norm(differences, ord=norms[distance], dim=-1)
+    slopes = alibi_slopes(num_heads).to(distances.device)
+    return -slopes[:, None, None] * distances.unsqueeze(-3)
 
 
 class FeatureEncoder(nn.Module):

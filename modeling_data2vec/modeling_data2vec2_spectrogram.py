@@ -12,11 +12,10 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_data2vec2 import Data2Vec2SpectrogramConfig
 from .core import Data2VecPreTrainingOutput
-from .embedding import Embedding
+from .embedding import Embedding, check_spectrograms
 from .length_groups import encode_by_length
 from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2EncoderForPreTraining, Data2Vec2PreTrainedModel
 from .patch_encoder import PatchFeatureEncoder
-from .raw_inputs import check_spectrograms
 
 
 class SpectrogramFeatureEncoder(PatchFeatureEncoder):

@@ -12,8 +12,8 @@ from transformers.utils.generic import can_return_tuple
 
 from .configuration_data2vec2 import Data2Vec2SpectrogramConfig
 from .embedding import real_positions
+from .modeling_data2vec2 import Data2Vec2ForPooledClasses, Data2Vec2ForTask, ctc_loss, label_loss, real_lengths
 from .modeling_data2vec2_spectrogram import Data2Vec2SpectrogramModel, Data2Vec2SpectrogramPreTrainedModel
-from .tasks import Data2Vec2ForPooledClasses, Data2Vec2ForTask, ctc_loss, label_loss, real_lengths
 
 
 class Data2Vec2SpectrogramForTask(Data2Vec2SpectrogramPreTrainedModel, Data2Vec2ForTask):

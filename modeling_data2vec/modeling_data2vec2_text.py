@@ -9,12 +9,11 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_data2vec2 import Data2Vec2TextConfig
 from .core import Data2VecPreTrainingOutput
-from .embedding import Embedding
+from .embedding import Embedding, check_tokens
 from .feature_encoder import FeatureEncoder
 from .heads import TextDecoder
 from .length_groups import encode_by_length
 from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2EncoderForPreTraining, Data2Vec2PreTrainedModel
-from .raw_inputs import check_tokens
 
 
 class TextFeatureEncoder(FeatureEncoder):

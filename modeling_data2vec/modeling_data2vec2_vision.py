@@ -8,10 +8,9 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_data2vec2 import Data2Vec2VisionConfig
 from .core import Data2VecPreTrainingOutput
-from .embedding import Embedding
+from .embedding import Embedding, check_images
 from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2EncoderForPreTraining, Data2Vec2PreTrainedModel, encode
 from .patch_encoder import PatchFeatureEncoder
-from .raw_inputs import check_images
 
 
 class ImageFeatureEncoder(PatchFeatureEncoder):

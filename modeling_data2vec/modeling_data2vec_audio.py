@@ -10,11 +10,9 @@ from transformers import Data2VecAudioModel, Data2VecAudioPreTrainedModel
 
 from .configuration_data2vec import Data2VecAudioPreTrainingConfig
 from .core import Data2VecPreTrainingOutput
-from .embedding import Embedding, real_positions
-from .heads import RegressionHead
-from .initial_weights import init_as_pytorch
+from .embedding import Embedding, check_waveforms, real_positions
+from .heads import RegressionHead, init_as_pytorch
 from .modeling_data2vec import Data2VecEncoderForPreTraining
-from .raw_inputs import check_waveforms
 
 
 @contextmanager

@@ -10,9 +10,8 @@ from transformers import Data2VecVisionModel, Data2VecVisionPreTrainedModel
 
 from .configuration_data2vec import Data2VecVisionPreTrainingConfig
 from .core import Data2VecPreTrainingOutput
-from .embedding import Embedding
+from .embedding import Embedding, check_images
 from .modeling_data2vec import Data2VecEncoderForPreTraining, in_eval_mode
-from .raw_inputs import check_images
 
 
 def reentrant(layer: Any) -> bool:

@@ -9,7 +9,36 @@ from transformers import initialization as init
 
 from .embedding import Embedding, real_positions
 from .feature_encoder import FeatureEncoder
-from .positions import sincos_positions_2d
+
+
+def sincos_positions_2d(
+    height: int, width: int, dim: int, *, device: torch.device | None = None, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Sin-cos embedding of a grid of patches, for any height and width.
+
+    The first half of the channels encodes the column, the second half the row; each half is [sin | cos] at frequencies
+    10000^(-i / (dim / 4)).
+
+    Args:
+        height: rows of patches.
+        width: columns of patches.
+        dim: channels D, a multiple of 4.
+
+    Returns:
+        [height * width, D], patches row by row. Computed in fp64.
+
+    Example:
+        >>> sincos_positions_2d(2, 3, 8).shape
+        torch.Size([6, 8])
+    """
+    if dim % 4:
+        raise ValueError(f"dim is {dim}, but 2-D sin-cos positions need a multiple of 4")
+    exponents = torch.arange(dim // 4, dtype=torch.float64, device=device) / (dim / 4)
+    frequencies = 10000**-exponents  # [D/4]
+    rows = torch.arange(height, dtype=torch.float64, device=device)[:, None].expand(-1, width).flatten()  # [h*w]
+    columns = torch.arange(width, dtype=torch.float64, device=device)[None].expand(height, -1).flatten()  # [h*w]
+    angles = [coordinate[:, None] * frequencies for coordinate in (columns, rows)]  # 2 x [h*w, D/4]
+    return torch.cat([half for angle in angles for half in (angle.sin(), angle.cos())], dim=1).to(dtype)
 
 
 class PatchFeatureEncoder(FeatureEncoder):

@@ -9,7 +9,7 @@ from tiny_runs import tiny_joint_model
 
 from modeling_data2vec import Data2Vec2ForPreTraining, Data2Vec2Model
 from modeling_data2vec.cross_modal import pooled_layers, pooled_targets
-from modeling_data2vec.targets import make_targets
+from modeling_data2vec.objective import make_targets
 
 
 def batch(size: int = 6, names=("audio", "text", "vision")) -> dict:

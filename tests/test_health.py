@@ -8,7 +8,7 @@ import torch
 from tiny_runs import arguments, digit_images, tiny_model
 from transformers import TrainerCallback
 
-from modeling_data2vec.losses import regression_loss
+from modeling_data2vec.objective import regression_loss
 from modeling_data2vec.trainers import CollapseError, Data2VecTrainer, ImageMaskCollator, diagnose, measure_health
 from modeling_data2vec.trainers.health import effective_rank, position_explained
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from modeling_data2vec.losses import masked_mean, regression_loss
+from modeling_data2vec.objective import masked_mean, regression_loss
 
 
 @pytest.mark.parametrize("scale", [None, 1.0, 0.3])

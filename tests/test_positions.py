@@ -7,7 +7,8 @@ import pytest
 import reference_cases
 import torch
 
-from modeling_data2vec.positions import alibi_bias, alibi_slopes, sincos_positions_2d
+from modeling_data2vec.feature_encoder import alibi_bias, alibi_slopes
+from modeling_data2vec.patch_encoder import sincos_positions_2d
 
 
 @pytest.mark.parametrize("name", reference_cases.others("v2_alibi*"))

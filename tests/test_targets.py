@@ -4,7 +4,7 @@ import pytest
 import reference_cases
 import torch
 
-from modeling_data2vec.targets import layer_spread, make_targets
+from modeling_data2vec.objective import layer_spread, make_targets
 
 
 @pytest.mark.parametrize("name", reference_cases.names("targets_v2*"))

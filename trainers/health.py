@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from modeling_data2vec import Data2VecPreTrainingConfig, Data2VecPreTrainingOutput
-from modeling_data2vec.losses import regression_loss
-from modeling_data2vec.targets import spread, weighted_variance
+from modeling_data2vec.objective import regression_loss, spread, weighted_variance
 
 MAX_ROWS = 1024  # rows that an effective rank is computed from
 

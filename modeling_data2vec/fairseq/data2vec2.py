@@ -15,7 +15,7 @@ from ..configuration_data2vec2 import (
     Data2Vec2TextConfig,
     Data2Vec2VisionConfig,
 )
-from ..positions import sincos_positions_2d
+from ..patch_encoder import sincos_positions_2d
 from .renaming import Renaming
 
 NAME = "data2vec_multi"  # the reference's, of all its 2.0 models
