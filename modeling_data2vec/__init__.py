@@ -6,14 +6,12 @@ from .configuration_data2vec import (
     Data2VecTextPreTrainingConfig,
     Data2VecVisionPreTrainingConfig,
 )
-from .configuration_data2vec2 import (
-    Data2Vec2AudioConfig,
-    Data2Vec2PreTrainingConfig,
-    Data2Vec2SpectrogramConfig,
-    Data2Vec2TextConfig,
-    Data2Vec2VisionConfig,
-)
+from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
+from .configuration_data2vec2_audio import Data2Vec2AudioConfig
 from .configuration_data2vec2_joint import Data2Vec2Config
+from .configuration_data2vec2_spectrogram import Data2Vec2SpectrogramConfig
+from .configuration_data2vec2_text import Data2Vec2TextConfig
+from .configuration_data2vec2_vision import Data2Vec2VisionConfig
 from .configuration_pretraining import Data2VecPreTrainingConfig
 from .core import Data2VecCore, Data2VecPreTrainingOutput
 from .feature_extraction_data2vec2_spectrogram import Data2Vec2SpectrogramFeatureExtractor

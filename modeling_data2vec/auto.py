@@ -24,13 +24,11 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from .configuration_data2vec2 import (
-    Data2Vec2AudioConfig,
-    Data2Vec2SpectrogramConfig,
-    Data2Vec2TextConfig,
-    Data2Vec2VisionConfig,
-)
+from .configuration_data2vec2_audio import Data2Vec2AudioConfig
 from .configuration_data2vec2_joint import Data2Vec2Config
+from .configuration_data2vec2_spectrogram import Data2Vec2SpectrogramConfig
+from .configuration_data2vec2_text import Data2Vec2TextConfig
+from .configuration_data2vec2_vision import Data2Vec2VisionConfig
 from .feature_extraction_data2vec2_spectrogram import Data2Vec2SpectrogramFeatureExtractor
 from .modeling_data2vec2_audio import (
     Data2Vec2AudioForPreTraining,

@@ -6,13 +6,11 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from .configuration_data2vec2 import (
-    Data2Vec2AudioConfig,
-    Data2Vec2PreTrainingConfig,
-    Data2Vec2SpectrogramConfig,
-    Data2Vec2TextConfig,
-    Data2Vec2VisionConfig,
-)
+from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
+from .configuration_data2vec2_audio import Data2Vec2AudioConfig
+from .configuration_data2vec2_spectrogram import Data2Vec2SpectrogramConfig
+from .configuration_data2vec2_text import Data2Vec2TextConfig
+from .configuration_data2vec2_vision import Data2Vec2VisionConfig
 from .configuration_pretraining import MAX_LAYERS, Number
 
 CONFIGS: dict[str, type[Data2Vec2PreTrainingConfig]] = {

@@ -31,7 +31,8 @@ class CrossModalHeads(nn.ModuleDict):
         config: reads `modalities`, `hidden_size` and `cross_modal_layers`.
 
     Example:
-        >>> from .configuration_data2vec2 import Data2Vec2AudioConfig, Data2Vec2TextConfig
+        >>> from .configuration_data2vec2_audio import Data2Vec2AudioConfig
+        >>> from .configuration_data2vec2_text import Data2Vec2TextConfig
         >>> sizes = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, average_top_k_layers=1,
         ...     layerdrop=0.0, ema_decay=0.9999, ema_anneal_end_step=100_000)
         >>> config = Data2Vec2Config(audio_config=Data2Vec2AudioConfig(**sizes),

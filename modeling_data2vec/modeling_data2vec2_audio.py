@@ -10,7 +10,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import is_torchdynamo_exporting
 from transformers.utils.output_capturing import capture_outputs
 
-from .configuration_data2vec2 import Data2Vec2AudioConfig
+from .configuration_data2vec2_audio import Data2Vec2AudioConfig
 from .core import Data2VecPreTrainingOutput
 from .embedding import Embedding, check_waveforms, real_positions
 from .feature_encoder import FeatureEncoder

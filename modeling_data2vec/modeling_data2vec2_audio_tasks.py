@@ -16,7 +16,7 @@ from transformers.models.data2vec.modeling_data2vec_audio import AMSoftmaxLoss, 
 from transformers.utils import is_torchdynamo_exporting
 from transformers.utils.generic import can_return_tuple
 
-from .configuration_data2vec2 import Data2Vec2AudioConfig
+from .configuration_data2vec2_audio import Data2Vec2AudioConfig
 from .embedding import real_positions
 from .modeling_data2vec2 import IGNORED, Data2Vec2ForTask, check_no_layer_is_skipped, ctc_loss, label_loss, real_lengths
 from .modeling_data2vec2_audio import Data2Vec2AudioModel, Data2Vec2AudioPreTrainedModel

@@ -10,12 +10,12 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.output_capturing import capture_outputs
 
-from .configuration_data2vec2 import Data2Vec2SpectrogramConfig
+from .configuration_data2vec2_spectrogram import Data2Vec2SpectrogramConfig
 from .core import Data2VecPreTrainingOutput
 from .embedding import Embedding, check_spectrograms
 from .length_groups import encode_by_length
 from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2EncoderForPreTraining, Data2Vec2PreTrainedModel
-from .patch_encoder import PatchFeatureEncoder
+from .modeling_data2vec2_vision import PatchFeatureEncoder
 
 
 class SpectrogramFeatureEncoder(PatchFeatureEncoder):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import CausalLMOutput, SequenceClassifierOutput, TokenClassifierOutput
 from transformers.utils.generic import can_return_tuple
 
-from .configuration_data2vec2 import Data2Vec2SpectrogramConfig
+from .configuration_data2vec2_spectrogram import Data2Vec2SpectrogramConfig
 from .embedding import real_positions
 from .modeling_data2vec2 import Data2Vec2ForPooledClasses, Data2Vec2ForTask, ctc_loss, label_loss, real_lengths
 from .modeling_data2vec2_spectrogram import Data2Vec2SpectrogramModel, Data2Vec2SpectrogramPreTrainedModel

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.output_capturing import capture_outputs
 
-from .configuration_data2vec2 import Data2Vec2TextConfig
+from .configuration_data2vec2_text import Data2Vec2TextConfig
 from .core import Data2VecPreTrainingOutput
 from .embedding import Embedding, check_tokens
 from .feature_encoder import FeatureEncoder

@@ -1,16 +1,104 @@
 """Images: the feature encoder of data2vec 2.0, the model, and the one with a teacher for pretraining."""
 
+import math
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.output_capturing import capture_outputs
 
-from .configuration_data2vec2 import Data2Vec2VisionConfig
+from .configuration_data2vec2_vision import Data2Vec2VisionConfig
 from .core import Data2VecPreTrainingOutput
-from .embedding import Embedding, check_images
+from .embedding import Embedding, check_images, real_positions
+from .feature_encoder import FeatureEncoder
 from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2EncoderForPreTraining, Data2Vec2PreTrainedModel, encode
-from .patch_encoder import PatchFeatureEncoder
+
+
+def sincos_positions_2d(
+    height: int, width: int, dim: int, *, device: torch.device | None = None, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    """Sin-cos embedding of a grid of patches, for any height and width.
+
+    The first half of the channels encodes the column, the second half the row; each half is [sin | cos] at frequencies
+    10000^(-i / (dim / 4)).
+
+    Args:
+        height: rows of patches.
+        width: columns of patches.
+        dim: channels D, a multiple of 4.
+
+    Returns:
+        [height * width, D], patches row by row. Computed in fp64.
+
+    Example:
+        >>> sincos_positions_2d(2, 3, 8).shape
+        torch.Size([6, 8])
+    """
+    if dim % 4:
+        raise ValueError(f"dim is {dim}, but 2-D sin-cos positions need a multiple of 4")
+    exponents = torch.arange(dim // 4, dtype=torch.float64, device=device) / (dim / 4)
+    frequencies = 10000**-exponents  # [D/4]
+    rows = torch.arange(height, dtype=torch.float64, device=device)[:, None].expand(-1, width).flatten()  # [h*w]
+    columns = torch.arange(width, dtype=torch.float64, device=device)[None].expand(height, -1).flatten()  # [h*w]
+    angles = [coordinate[:, None] * frequencies for coordinate in (columns, rows)]  # 2 x [h*w, D/4]
+    return torch.cat([half for angle in angles for half in (angle.sin(), angle.cos())], dim=1).to(dtype)
+
+
+class PatchFeatureEncoder(FeatureEncoder):
+    """Non-overlapping patches of an input with two axes, with sin-cos positions: images and spectrograms."""
+
+    config: Any
+
+    def __init__(self, config: Any, num_channels: int):
+        super().__init__(config)
+        patch = config.patch_shape
+        self.patch_embed: nn.Conv2d | None = nn.Conv2d(
+            num_channels, config.hidden_size, kernel_size=patch, stride=patch
+        )
+        self._positions: dict[tuple, Tensor] = {}
+
+    def init_weights(self) -> None:
+        """The patch embedding is Xavier uniform of the flattened kernel, bias 0."""
+        super().init_weights()
+        if self.patch_embed is not None:
+            weight = self.patch_embed.weight
+            bound = math.sqrt(6 / (weight.shape[0] + weight[0].numel()))
+            init.uniform_(weight, -bound, bound)
+            init.zeros_(self.patch_embed.bias)
+
+    def embed_patches(self, inputs: Tensor, num_rows: Tensor | None = None) -> Embedding:
+        """Cut [B, channels, height, width] into patches, T = h * w of them, row by row.
+
+        Args:
+            inputs: what is cut; a remainder that does not fill a patch is left out.
+            num_rows: int [B], rows of patches that are real; None where all are.
+        """
+        assert self.patch_embed is not None, "a teacher without its own patch embedding can't embed raw input"
+        features = self.patch_embed(inputs.to(self.patch_embed.weight.dtype))  # [B, D, h, w]
+        grid = (features.shape[2], features.shape[3])
+        features = features.flatten(2).transpose(1, 2)  # [B, T, D]
+        valid = None if num_rows is None else real_positions(num_rows * grid[1], features.shape[1])  # [B, T]
+        return Embedding(features, features + self.positions(grid, features), grid, valid)
+
+    def drop_local_encoder(self) -> None:
+        self.patch_embed = None
+
+    def coordinates(self, ids: Tensor, grid: tuple[int, ...]) -> Tensor:
+        """Cells of the grid, or with `alibi_dims` 1 places in the sequence of patches."""
+        if self.config.alibi_dims == 1:
+            return super().coordinates(ids, grid)
+        return torch.stack([ids % grid[1], ids // grid[1]], dim=-1)
+
+    def positions(self, grid: tuple[int, int], like: Tensor) -> Tensor:
+        """Sin-cos positions [T, D] of a grid, computed once for each grid, device and dtype."""
+        if torch.compiler.is_compiling():  # exporting is compiling, too
+            return sincos_positions_2d(*grid, like.shape[-1], device=like.device, dtype=like.dtype)
+        key = (grid, like.device, like.dtype)
+        if key not in self._positions:
+            self._positions[key] = sincos_positions_2d(*grid, like.shape[-1], device=like.device, dtype=like.dtype)
+        return self._positions[key]
 
 
 class ImageFeatureEncoder(PatchFeatureEncoder):
@@ -51,7 +139,6 @@ class Data2Vec2VisionModel(Data2Vec2VisionPreTrainedModel, Data2Vec2Encoder):
     """The data2vec 2.0 image encoder without any head.
 
     Example:
-        >>> import torch
         >>> config = Data2Vec2VisionConfig(hidden_size=64, num_hidden_layers=2, num_prenet_layers=1,
         ...     num_attention_heads=4, intermediate_size=128, average_top_k_layers=2, decoder_dim=64, image_size=32)
         >>> outputs = Data2Vec2VisionModel(config)(torch.randn(1, 3, 48, 32))
@@ -84,7 +171,6 @@ class Data2Vec2VisionForPreTraining(Data2Vec2VisionPreTrainedModel, Data2Vec2Enc
     The teacher moves when `update_teacher(step)` is called after an optimizer step; `Data2VecTrainer` does that.
 
     Example:
-        >>> import torch
         >>> from modeling_data2vec.masking import block_mask_2d
         >>> config = Data2Vec2VisionConfig(hidden_size=64, num_hidden_layers=2, num_prenet_layers=1,
         ...     num_attention_heads=4, intermediate_size=128, average_top_k_layers=2, decoder_dim=64, image_size=64)

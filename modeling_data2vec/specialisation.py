@@ -24,7 +24,7 @@ class TrunkDifferences(nn.Module):
         trunk: its trunk, for the shapes.
 
     Example:
-        >>> from modeling_data2vec.configuration_data2vec2 import Data2Vec2TextConfig
+        >>> from modeling_data2vec.configuration_data2vec2_text import Data2Vec2TextConfig
         >>> from modeling_data2vec.trunk import Data2Vec2Trunk
         >>> text = Data2Vec2TextConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
         ...     average_top_k_layers=1, decoder_dim=8)

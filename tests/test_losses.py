@@ -1,4 +1,4 @@
-"""losses.py: the loss of a position by hand, its scale, and what a mask counts."""
+"""Loss: the loss of a position by hand, its scale, and what a mask counts."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""positions.py: parity of sin-cos grids and ALiBi with the authors' code, and grids of any shape."""
+"""Positions: parity of sin-cos grids and ALiBi with the authors' code, and grids of any shape."""
 
 import math
 import re
@@ -8,7 +8,7 @@ import reference_cases
 import torch
 
 from modeling_data2vec.feature_encoder import alibi_bias, alibi_slopes
-from modeling_data2vec.patch_encoder import sincos_positions_2d
+from modeling_data2vec.modeling_data2vec2_vision import sincos_positions_2d
 
 
 @pytest.mark.parametrize("name", reference_cases.others("v2_alibi*"))

@@ -5,9 +5,12 @@ import os
 import subprocess
 import sys
 
+import pytest
 import torch
+from joint_models import joint_model
 from safetensors.torch import load_file, save_file
 from task_models import TASKS
+from tiny_runs import tiny_model
 
 from modeling_data2vec.trainers.publishing import prepare
 
@@ -50,3 +53,34 @@ def test_every_head_with_its_code_needs_no_package(tmp_path):
     for number, (name, value) in enumerate(expected.items()):
         found = load_file(tmp_path / "outputs" / str(number))["first"]
         torch.testing.assert_close(found, value, rtol=0, atol=1e-6, msg=name)
+
+
+# Python files, and their lines, that a push with code copies at most. Less is better; more needs a reason.
+MOST = {
+    "images 2.0": (16, 2_920),
+    "speech 2.0": (19, 3_710),
+    "spectrograms 2.0": (19, 3_350),
+    "text 2.0": (17, 3_110),
+    "joint": (29, 4_960),
+}
+
+
+@pytest.mark.parametrize("kind", MOST)
+def test_a_push_copies_the_code_that_the_model_needs(kind, tmp_path):
+    model = joint_model() if kind == "joint" else tiny_model(kind)
+    model.save_pretrained(tmp_path / "model")
+    prepare(tmp_path / "model", tmp_path / "published", with_code=True)
+    files = list((tmp_path / "published").glob("*.py"))
+    lines = sum(len(file.read_text().splitlines()) for file in files)
+    most_files, most_lines = MOST[kind]
+    assert len(files) <= most_files and lines <= most_lines, (len(files), lines)
+    names = {file.stem for file in files}
+    assert not names & {"configuration_data2vec", "modeling_data2vec", "auto", "merging", "version"}
+    if kind != "joint":
+        assert not names & {"configuration_data2vec2_joint", "modeling_data2vec2_joint", "specialisation", "slices"}
+        own = {name for name in names if name.startswith(("modeling_data2vec2_", "configuration_data2vec2_"))}
+        modalities = {name.split("_")[2] for name in own}
+        assert modalities == {"images 2.0": {"vision"}, "speech 2.0": {"audio"}, "text 2.0": {"text"}}.get(
+            kind,
+            {"spectrogram", "vision"},  # spectrograms are cut into patches as images are
+        )

@@ -1,4 +1,4 @@
-"""targets.py: parity with the authors' targets, and what normalisation must not hide."""
+"""Targets: parity with the authors' targets, and what normalisation must not hide."""
 
 import pytest
 import reference_cases

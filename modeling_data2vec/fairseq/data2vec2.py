@@ -8,14 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
-from ..configuration_data2vec2 import (
-    Data2Vec2AudioConfig,
-    Data2Vec2PreTrainingConfig,
-    Data2Vec2SpectrogramConfig,
-    Data2Vec2TextConfig,
-    Data2Vec2VisionConfig,
-)
-from ..patch_encoder import sincos_positions_2d
+from ..configuration_data2vec2 import Data2Vec2PreTrainingConfig
+from ..configuration_data2vec2_audio import Data2Vec2AudioConfig
+from ..configuration_data2vec2_spectrogram import Data2Vec2SpectrogramConfig
+from ..configuration_data2vec2_text import Data2Vec2TextConfig
+from ..configuration_data2vec2_vision import Data2Vec2VisionConfig
+from ..modeling_data2vec2_vision import sincos_positions_2d
 from .renaming import Renaming
 
 NAME = "data2vec_multi"  # the reference's, of all its 2.0 models

@@ -16,7 +16,7 @@ from transformers import (
     PreTrainedConfig,
 )
 
-from ..configuration_data2vec2 import Data2Vec2SpectrogramConfig
+from ..configuration_data2vec2_spectrogram import Data2Vec2SpectrogramConfig
 from ..modeling_data2vec2_audio_tasks import Data2Vec2AudioForCTC
 from ..modeling_data2vec2_spectrogram_tasks import Data2Vec2SpectrogramForAudioClassification
 from ..modeling_data2vec2_text_tasks import Data2Vec2TextForSequenceClassification

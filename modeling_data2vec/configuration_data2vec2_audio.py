@@ -1,0 +1,99 @@
+"""Config of data2vec 2.0 for speech."""
+
+import math
+from typing import Literal
+
+from huggingface_hub.dataclasses import strict
+
+from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
+from .configuration_pretraining import MAX_SIZE, MAX_TABLE, Number, WaveformShape
+
+
+@strict
+class Data2Vec2AudioConfig(WaveformShape, Data2Vec2PreTrainingConfig):
+    """Config of data2vec 2.0 for speech; the defaults are the published base recipe.
+
+    Args:
+        conv_dim, conv_kernel, conv_stride: channels, kernel and stride of each convolution over the waveform
+            [feature_encoder_spec].
+        num_conv_pos_embeddings: convolutions that give position information [conv_pos_depth].
+        conv_pos_kernel_size: their kernel; the published 19 is 95 // 5 [conv_pos_width // conv_pos_depth].
+        num_conv_pos_embedding_groups: their groups; must divide `hidden_size` [conv_pos_groups].
+        vocab_size, pad_token_id: of `Data2Vec2AudioForCTC`: its letters, and the one that is CTC's blank.
+        final_dropout: dropout before its last layer.
+        ctc_loss_reduction, ctc_zero_infinity: as `torch.nn.functional.ctc_loss` has them.
+        mask_time_prob, mask_time_length: share of frames that are set to 0 in the training of a model for a task, in
+            spans of so many frames [mask_prob, mask_length of fine-tuning]; pretraining has its own masks.
+        mask_feature_prob, mask_feature_length: the same of channels [mask_channel_prob, mask_channel_length].
+        use_weighted_layer_sum: heads for classes and speakers read all layers, weighted, instead of the last one.
+        classifier_proj_size: width before the mean in `Data2Vec2AudioForSequenceClassification`.
+        tdnn_dim, tdnn_kernel, tdnn_dilation: channels, kernel and dilation of each convolution over frames in
+            `Data2Vec2AudioForXVector`.
+        xvector_output_dim: width of its vectors.
+
+    The other arguments are those of `Data2Vec2PreTrainingConfig`.
+
+    Example:
+        >>> Data2Vec2AudioConfig().num_frames(16_000)
+        49
+    """
+
+    model_type = "data2vec2-audio"
+
+    hidden_dropout: Number = 0.1
+    attention_dropout: Number = 0.1
+    post_mlp_dropout: Number = 0.1
+    layerdrop: Number = 0.05
+    prenet_dropout: Number = 0.1
+    prenet_layerdrop: Number = 0.05
+    use_alibi: bool = True
+    learned_alibi_scale: bool = True
+    alibi_scale_per_head: bool = True
+    mask_length: int = 5
+    mask_prob_adjust: Number = 0.05
+    average_top_k_layers: int = 8
+    decoder_dropout: Number = 0.1
+    conv_dim: list[int] | tuple[int, ...] = (512,) * 7
+    conv_kernel: list[int] | tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
+    conv_stride: list[int] | tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
+    num_conv_pos_embeddings: int = 5
+    conv_pos_kernel_size: int = 19
+    num_conv_pos_embedding_groups: int = 16
+    vocab_size: int = 32
+    pad_token_id: int | None = 0
+    final_dropout: Number = 0.0
+    ctc_loss_reduction: Literal["sum", "mean"] = "mean"
+    ctc_zero_infinity: bool = False
+    mask_time_prob: Number = 0.0
+    mask_time_length: int = 10
+    mask_feature_prob: Number = 0.0
+    mask_feature_length: int = 64
+    use_weighted_layer_sum: bool = False
+    classifier_proj_size: int = 256
+    tdnn_dim: list[int] | tuple[int, ...] = (512, 512, 512, 512, 1500)
+    tdnn_kernel: list[int] | tuple[int, ...] = (5, 3, 3, 1, 1)
+    tdnn_dilation: list[int] | tuple[int, ...] = (1, 2, 3, 1, 1)
+    xvector_output_dim: int = 512
+
+    @property
+    def inputs_to_logits_ratio(self) -> int:
+        """Samples from one frame to the next; transformers' pipeline cuts long recordings by it."""
+        return math.prod(self.conv_stride)
+
+    def validate_heads(self) -> None:
+        self.at_least(1, "classifier_proj_size xvector_output_dim mask_time_length mask_feature_length")
+        self.at_least(1, "vocab_size", MAX_TABLE)
+        for name in ("mask_time_prob", "mask_feature_prob"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 0 and less than 1")
+        sizes = (self.tdnn_dim, self.tdnn_kernel, self.tdnn_dilation)
+        numbers = [number for values in sizes for number in values]
+        if (
+            len({len(values) for values in sizes}) != 1
+            or not numbers
+            or not 1 <= min(numbers) <= max(numbers) <= MAX_SIZE
+        ):
+            raise ValueError(
+                f"tdnn_dim is {self.tdnn_dim}, tdnn_kernel {self.tdnn_kernel} and tdnn_dilation {self.tdnn_dilation}, "
+                f"but each needs a number from 1 to {MAX_SIZE:,} for each convolution"
+            )
