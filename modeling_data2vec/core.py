@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -60,6 +60,14 @@ class Data2VecPreTrainingOutput(ModelOutput):
     visible_valid: Tensor | None = None
 
 
+class StudentOutput(NamedTuple):
+    """What the student makes of a batch; the fields are those of `Data2VecPreTrainingOutput`."""
+
+    predictions: Tensor
+    states: Tensor
+    visible_valid: Tensor | None
+
+
 class StudentTeacher:
     """What a family of encoders adds: how student and teacher see their input."""
 
@@ -74,8 +82,8 @@ class StudentTeacher:
 
     def student(
         self, inputs: Tensor, embedding: Embedding, mask: Tensor, valid: Tensor | None, **view: Any
-    ) -> Data2VecPreTrainingOutput:
-        """The student's part of the output: `predictions`, `student_states` and `visible_valid`.
+    ) -> StudentOutput:
+        """Encode what is visible, and predict what is hidden.
 
         Args:
             inputs: raw input, B samples.
@@ -231,10 +239,9 @@ class Data2VecCore(SafeLoading):
         # None as well where padding is to count as in the authors' code.
         valid = embedding.valid if config.padding == "exact" else None
         mask = _checked_mask(mask, embedding, valid)
-        output = side.student(inputs, embedding, mask, valid, **view)
+        seen = side.student(inputs, embedding, mask, valid, **view)
         layers = self.teacher_layers(inputs, embedding, attention_mask, mask, modality)
-        output.mask, output.valid, output.local_features = mask, embedding.valid, embedding.local_features
-        output.targets = make_targets(
+        targets = make_targets(
             layers,
             config.average_top_k_layers,
             batch_norm_target_layer=config.batch_norm_target_layer,
@@ -245,10 +252,17 @@ class Data2VecCore(SafeLoading):
             instance_norm_targets=config.instance_norm_targets,
             valid=valid,
         )
-        output.target_spread = layer_spread(layers, config.average_top_k_layers, embedding.valid)
-        if return_loss:
-            _add_losses(output, config, valid)
-        return output
+        return Data2VecPreTrainingOutput(
+            **(_losses(seen, targets, mask, valid, config) if return_loss else {}),
+            predictions=seen.predictions,
+            targets=targets,
+            mask=mask,
+            student_states=seen.states,
+            local_features=embedding.local_features,
+            target_spread=layer_spread(layers, config.average_top_k_layers, embedding.valid),
+            valid=embedding.valid,
+            visible_valid=seen.visible_valid,
+        )
 
 
 def _checked_mask(mask: Tensor, embedding: Embedding, valid: Tensor | None) -> Tensor:
@@ -262,17 +276,17 @@ def _checked_mask(mask: Tensor, embedding: Embedding, valid: Tensor | None) -> T
     return mask if valid is None else mask & valid[:, None]  # there is nothing to predict in padding
 
 
-def _add_losses(output: Data2VecPreTrainingOutput, config: Data2VecPreTrainingConfig, valid: Tensor | None) -> None:
+def _losses(
+    seen: StudentOutput, targets: Tensor, mask: Tensor, valid: Tensor | None, config: Data2VecPreTrainingConfig
+) -> dict[str, Tensor]:
+    """The parts of the loss by their names in the output, and `loss`, their sum."""
     loss = partial(regression_loss, loss_beta=config.loss_beta, loss_scale=config.loss_scale)
-    assert output.predictions is not None and output.targets is not None and output.mask is not None
-    per_position = loss(output.predictions, output.targets[:, None])  # [B, M, T]
-    output.regression_loss = masked_mean(per_position, output.mask)
-    output.loss = output.regression_loss
-    if config.cls_loss_weight:
-        assert output.student_states is not None
-        batch, num_masks, _ = output.mask.shape
-        cls = output.student_states[:, config.num_extra_tokens - 1].unflatten(0, (batch, num_masks))  # [B, M, D]
-        per_row = loss(cls, mean_over_positions(output.targets, valid)[:, None])  # [B, M]
-        reduced = per_row.sum() if config.cls_loss_reduction == "sum" else per_row.mean()
-        output.cls_loss = config.cls_loss_weight * reduced
-        output.loss = output.regression_loss + output.cls_loss
+    per_position = loss(seen.predictions, targets[:, None])  # [B, M, T]
+    regression = masked_mean(per_position, mask)
+    if not config.cls_loss_weight:
+        return {"loss": regression, "regression_loss": regression}
+    cls = seen.states[:, config.num_extra_tokens - 1].unflatten(0, mask.shape[:2])  # [B, M, D]
+    per_row = loss(cls, mean_over_positions(targets, valid)[:, None])  # [B, M]
+    reduced = per_row.sum() if config.cls_loss_reduction == "sum" else per_row.mean()
+    cls_loss = config.cls_loss_weight * reduced
+    return {"loss": regression + cls_loss, "regression_loss": regression, "cls_loss": cls_loss}

@@ -114,17 +114,17 @@ def pretrain_on_pairs(
         pooled = pooled_layers(layers, side.config.average_top_k_layers, embedding.valid)
         targets[name] = pooled_targets(pooled)
         spreads.append(pooled.std(dim=0).mean())
-    output = Data2VecPreTrainingOutput(
-        targets=torch.stack(list(targets.values()), dim=1), target_spread=torch.stack(spreads).mean()
-    )
+    losses: dict[str, Tensor] = {}
     if return_loss:
-        losses, constants = [], []
+        parts, constants = [], []
         for (_, target), prediction in model.cross_modal(states).items():
-            losses.append(regression_loss(prediction, targets[target]).mean())
+            parts.append(regression_loss(prediction, targets[target]).mean())
             constants.append(regression_loss(torch.zeros_like(prediction), targets[target]).mean())
-        output.loss = output.cross_modal_loss = torch.stack(losses).mean()
-        output.constant_loss = torch.stack(constants).mean()
-    return output
+        loss = torch.stack(parts).mean()
+        losses = {"loss": loss, "cross_modal_loss": loss, "constant_loss": torch.stack(constants).mean()}
+    return Data2VecPreTrainingOutput(
+        **losses, targets=torch.stack(list(targets.values()), dim=1), target_spread=torch.stack(spreads).mean()
+    )
 
 
 def _check_pairs(config: Data2Vec2Config, pairs: Mapping[str, Mapping[str, Tensor | None]]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .core import Data2VecCore, Data2VecPreTrainingOutput
+from .core import Data2VecCore, StudentOutput
 from .ema import Teacher
 from .embedding import Embedding
 
@@ -108,7 +108,7 @@ class Data2VecEncoderForPreTraining(Data2VecCore):
 
     def student(
         self, inputs: Tensor, embedding: Embedding, mask: Tensor, valid: Tensor | None, **view: Any
-    ) -> Data2VecPreTrainingOutput:
+    ) -> StudentOutput:
         batch, num_masks, _ = mask.shape
         if mask.device.type == "cpu" and not mask.any():  # elsewhere it would cost a synchronisation
             raise ValueError("mask hides nothing, so there is nothing to predict: raise mask_prob")
@@ -118,9 +118,9 @@ class Data2VecEncoderForPreTraining(Data2VecCore):
         tokens = self.student_tokens(inputs, embedding, mask)
         states = self.encode(self.base_model, tokens, embedding.grid, rows_valid)  # [R, T, D]
         seen = ~mask.flatten(0, 1)
-        return Data2VecPreTrainingOutput(
+        return StudentOutput(
             predictions=self.head(states).unflatten(0, (batch, num_masks)),  # [B, M, T, D]
-            student_states=states,
+            states=states,
             visible_valid=seen if rows_valid is None else seen & rows_valid,
         )
 

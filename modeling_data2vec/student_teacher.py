@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .core import Data2VecPreTrainingOutput, StudentTeacher
+from .core import StudentOutput, StudentTeacher
 from .embedding import Embedding, visible_ids
 from .feature_encoder import FeatureEncoder
 from .heads import ConvDecoder
@@ -54,7 +54,7 @@ class Data2Vec2StudentTeacher(StudentTeacher):
         ids_keep: Tensor | None = None,
         noise_keys: Tensor | None = None,
         mask_noise: Tensor | None = None,
-    ) -> Data2VecPreTrainingOutput:
+    ) -> StudentOutput:
         """Encode what is visible and decode what is hidden.
 
         Args:
@@ -70,9 +70,9 @@ class Data2Vec2StudentTeacher(StudentTeacher):
         ids_keep = self._checked_ids_keep(ids_keep, mask, embedding.valid if valid is None else valid, valid is None)
         tokens, attention_masks = self.feature_encoder.contextualize(embedding, mask, ids_keep)
         states = self.trunk(tokens, attention_masks, weights=self.weights)
-        return Data2VecPreTrainingOutput(
+        return StudentOutput(
             predictions=self._decode(states, ids_keep, embedding.grid, noise_keys, mask_noise, valid),
-            student_states=states,
+            states=states,
             visible_valid=embedding.valid_at(ids_keep),
         )
 
