@@ -165,14 +165,3 @@ class ConvDecoder(nn.Module):
             y = F.gelu(F.layer_norm(y, y.shape[-1:]))
             x = x + y if self.residual and x.shape == y.shape else y
         return self.proj(x.flatten(1, -2))  # [R, T, D]
-
-
-class TextDecoder(ConvDecoder):
-    """The decoder of text, whose projection is initialised as the trunk's linear layers."""
-
-    def init_weights(self) -> None:
-        super().init_weights()
-        for layer in self.proj.modules():
-            if isinstance(layer, nn.Linear):
-                init.normal_(layer.weight, std=self.config.initializer_range)
-                init.zeros_(layer.bias)

@@ -7,16 +7,13 @@ import json
 import os
 import re
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
-from torch import Tensor
+from safetensors import SafetensorError
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 TEXT_BYTES = 50_000_000  # more than any tokenizer has; JSON takes up to 25 times as much memory
@@ -94,16 +91,6 @@ def reading_weights(path: str | Path) -> Iterator[None]:
         raise ValueError(f"{path} is damaged or incomplete ({error}): download or save it again") from error
 
 
-def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file by name.
-
-    Raises:
-        ValueError: it is damaged.
-    """
-    with reading_weights(path):
-        return load_file(path)
-
-
 def is_file_name(name: Any) -> bool:
     """Whether something names a file in a folder, and none anywhere else, on any system.
 
@@ -137,46 +124,6 @@ def names_in_index(index: Path) -> list[str]:
         if not is_file_name(name) or not name.endswith(".safetensors"):
             raise ValueError(f"{index} names {name!r}, but must name safetensors of its own folder")
     return sorted(set(names.values()))
-
-
-def check_finite(weights: Mapping[str, Tensor], where: str | Path) -> None:
-    """Require that all weights are numbers.
-
-    Args:
-        weights: by name.
-        where: file or folder that they are of.
-
-    Raises:
-        ValueError: names those that are not, and says how many of their elements.
-    """
-    wrong = {
-        name: int((~torch.isfinite(value)).sum())
-        for name, value in weights.items()
-        if value.is_floating_point() and value.numel() and not all(map(torch.isfinite, torch.aminmax(value)))
-    }
-    if wrong:
-        shown = [f"{name} ({count:,} of {weights[name].numel():,})" for name, count in list(wrong.items())[:5]]
-        raise ValueError(
-            f"{where} has NaN or infinity in {len(wrong)} of its {len(weights)} weights: {', '.join(shown)}"
-            f"{', ...' if len(wrong) > 5 else ''}. The run that made them diverged: take an earlier checkpoint"
-        )
-
-
-def count_weights(folder: str | Path) -> int:
-    """How many tensors the safetensors of a folder hold, by their headers, which also say whether files are whole.
-
-    Files that are missing count as none.
-
-    Raises:
-        ValueError: names the file that is damaged.
-    """
-    count = 0
-    for name in weight_names(folder):
-        path = Path(folder) / name
-        if path.is_file():
-            with reading_weights(path), safe_open(path, framework="pt") as tensors:
-                count += len(tensors.keys())
-    return count
 
 
 class SafeLoading:

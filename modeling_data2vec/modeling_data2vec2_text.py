@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.output_capturing import capture_outputs
 
@@ -11,7 +12,7 @@ from .configuration_data2vec2_text import Data2Vec2TextConfig
 from .core import Data2VecPreTrainingOutput
 from .embedding import Embedding, check_tokens
 from .feature_encoder import FeatureEncoder
-from .heads import TextDecoder
+from .heads import ConvDecoder
 from .length_groups import encode_by_length
 from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2EncoderForPreTraining, Data2Vec2PreTrainedModel
 
@@ -61,6 +62,17 @@ class TextFeatureEncoder(FeatureEncoder):
 
     def drop_local_encoder(self) -> None:
         self.embed_tokens = self.embed_positions = self.embed_norm = None
+
+
+class TextDecoder(ConvDecoder):
+    """The decoder of text, whose projection is initialised as the trunk's linear layers."""
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        for layer in self.proj.modules():
+            if isinstance(layer, nn.Linear):
+                init.normal_(layer.weight, std=self.config.initializer_range)
+                init.zeros_(layer.bias)
 
 
 class Data2Vec2TextPreTrainedModel(Data2Vec2PreTrainedModel):

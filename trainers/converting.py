@@ -17,7 +17,8 @@ from modeling_data2vec.auto import PRETRAINING_MODELS
 from modeling_data2vec.fairseq.checkpoints import Source, from_fairseq, to_fairseq, with_weights
 from modeling_data2vec.fairseq.files import read_checkpoint, write_checkpoint
 from modeling_data2vec.fairseq.tasks import FINE_TUNED_MODELS
-from modeling_data2vec.model_files import check_finite, interpreting, read_json, read_text, read_weights, weight_names
+from modeling_data2vec.model_files import interpreting, read_json, read_text, weight_names
+from modeling_data2vec.weight_files import check_finite, read_weights
 
 from .converted_processors import converted_processor
 from .model_card import write_card

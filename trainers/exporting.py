@@ -16,7 +16,7 @@ from transformers.utils import logging
 import modeling_data2vec
 from modeling_data2vec import Data2Vec2Config, Data2Vec2Model
 from modeling_data2vec.auto import PRETRAINING_MODELS
-from modeling_data2vec.model_files import check_finite
+from modeling_data2vec.weight_files import check_finite
 
 from .exportable import TRACED, Exportable, exportable
 from .modality_names import INPUT_OF_MODALITY

@@ -8,7 +8,7 @@ from transformers.utils import logging
 
 from modeling_data2vec.auto import pretraining_class_of
 from modeling_data2vec.merging import AVERAGE, merge_models
-from modeling_data2vec.model_files import check_finite
+from modeling_data2vec.weight_files import check_finite
 
 from .modalities import modality
 from .modality_names import INPUT_OF_MODALITY

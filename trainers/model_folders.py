@@ -9,7 +9,8 @@ from huggingface_hub.errors import StrictDataclassError
 from tokenizers import Tokenizer
 from transformers.utils import CONFIG_NAME
 
-from modeling_data2vec.model_files import count_weights, read_json
+from modeling_data2vec.model_files import read_json
+from modeling_data2vec.weight_files import count_weights
 
 from .one_line import first_line
 

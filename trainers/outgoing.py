@@ -13,7 +13,8 @@ from transformers.dynamic_module_utils import get_relative_import_files
 
 import modeling_data2vec
 from modeling_data2vec.auto import MODELS, TASKS
-from modeling_data2vec.model_files import check_finite, is_file_name, read_json, read_weights, weight_names
+from modeling_data2vec.model_files import is_file_name, read_json, weight_names
+from modeling_data2vec.weight_files import check_finite, read_weights
 
 from .model_card import card_of, check_card
 from .model_folders import check_model_folder
