@@ -42,3 +42,20 @@ def test_what_can_not_be_read_is_passed_over(caplog):
     samples = PretrainingSamples(range(10), Broken())
     assert fingerprint(samples) == fingerprint(PretrainingSamples([1, 1], Broken()))  # after the last comes the first
     assert samples.unreadable() == [] and not caplog.text
+
+
+class Pairs:
+    """Reads numbers as pairs of two parts, each with a key of its own."""
+
+    noun = "pair"
+
+    def __call__(self, example, rng):
+        return {"pairs": {"text": {"input_ids": [example], "key": id(rng)}, "vision": {"pixel_values": [2.0]}}}
+
+    def name(self, example):
+        return None
+
+
+def test_of_pairs_all_parts_count_but_their_keys():
+    assert fingerprint(PretrainingSamples([1, 2], Pairs())) == fingerprint(PretrainingSamples([1, 2], Pairs(), seed=3))
+    assert fingerprint(PretrainingSamples([1, 2], Pairs())) != fingerprint(PretrainingSamples([1, 3], Pairs()))

@@ -1,6 +1,7 @@
 """Whether data are the same as before, by two of their samples."""
 
 import hashlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -27,8 +28,16 @@ def fingerprint(samples: Any) -> str | None:
         for part in known:
             plain = PretrainingSamples(part.dataset, part.reader, augment=False)
             for index in (0, len(plain) - 1):
-                for name, value in sorted(plain[index].items()):
-                    if name != "key":  # of the seed
-                        rounded = torch.as_tensor(value).double().mul(100).round()
-                        digest.update(name.encode() + rounded.numpy().tobytes())
+                for name, value in _values(plain[index]):
+                    rounded = torch.as_tensor(value).double().mul(100).round()
+                    digest.update(name.encode() + rounded.numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _values(sample: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Names and values of a sample, sorted, without its `key`, which the seed decides; of pairs those of each part."""
+    for name, value in sorted(sample.items()):
+        if isinstance(value, dict):
+            yield from _values(value)
+        elif name != "key":
+            yield name, value
