@@ -197,7 +197,9 @@ class Step:
             seconds["student's trunk, forward"] = clock() - start
             start = clock()
             leaf = states.detach().requires_grad_()
-            predictions = model._decode(leaf, ids_keep, embedding.grid, batch["noise_keys"], None, embedding.valid)
+            predictions = model.side()._decode(
+                leaf, ids_keep, embedding.grid, batch["noise_keys"], None, embedding.valid
+            )
             seconds["decoder, forward"] = clock() - start
             seconds["teacher, forward"] = timed(lambda: model.teacher_layers(inputs, embedding, attention_mask))
         gradient = torch.randn_like(predictions)

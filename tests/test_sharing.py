@@ -74,8 +74,8 @@ def test_a_dataset_on_the_hub_feeds_a_run(hub, datasets_cache, tmp_path):
         "--disable_tqdm",
         "true",
     ]
-    output = ["--output_dir", str(tmp_path / "run")]
     for streaming in ("false", "true"):
+        output = ["--output_dir", str(tmp_path / f"streaming_{streaming}")]
         command = ["--recipe", "data2vec2-vision-tiny", "--dataset", "anna/squares", "--streaming", streaming]
         assert run("pretrain", [*command, *arguments, *output]) == 0
-    assert ModelCard.load(tmp_path / "run" / "README.md").data.datasets == ["anna/squares"]
+        assert ModelCard.load(tmp_path / f"streaming_{streaming}" / "README.md").data.datasets == ["anna/squares"]
