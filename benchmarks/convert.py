@@ -24,7 +24,7 @@ import torch
 
 from modeling_data2vec.fairseq.checkpoints import to_fairseq
 from modeling_data2vec.fairseq.files import write_checkpoint
-from modeling_data2vec.trainers.recipes import load_recipe
+from modeling_data2vec.trainers.recipes.recipe import load_recipe
 
 GIB = 2**30
 
@@ -50,7 +50,7 @@ def own_memory() -> int:
 
 def convert_alone(path: str, destination: str) -> None:
     """In a process of its own: convert, and print the figures."""
-    from modeling_data2vec.trainers.converting import ConvertOptions, convert
+    from modeling_data2vec.trainers.conversion.run import ConvertOptions, convert
 
     before, most, ended = own_memory(), 0, threading.Event()
 

@@ -90,9 +90,9 @@ def finetune_once(folder: str, task: str, labels: int | None, method: str, seed:
     from transformers import AutoConfig, AutoModel, AutoProcessor, set_seed
     from transformers.utils import logging
 
-    from modeling_data2vec.trainers.finetuning import finetune
-    from modeling_data2vec.trainers.finetuning_arguments import FinetuneArguments
-    from modeling_data2vec.trainers.finetuning_options import FinetuneOptions
+    from modeling_data2vec.trainers.finetuning.arguments import FinetuneArguments
+    from modeling_data2vec.trainers.finetuning.options import FinetuneOptions
+    from modeling_data2vec.trainers.finetuning.run import finetune
 
     torch.set_num_threads(1)
     logging.set_verbosity_error()

@@ -46,8 +46,8 @@ from modeling_data2vec import (
     Data2Vec2VisionModel,
 )
 from modeling_data2vec.length_groups import group_cost
-from modeling_data2vec.trainers.collators import pad_inputs
-from modeling_data2vec.trainers.features import encode
+from modeling_data2vec.trainers.data.collators import pad_inputs
+from modeling_data2vec.trainers.evaluation.features import encode
 
 PADDING = 0.45
 TABLES = ("equal", "mixed", "cost")

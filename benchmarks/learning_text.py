@@ -104,8 +104,8 @@ def prepare(folder: Path, brown_path: str | None, version: str) -> None:
     import datasets
     import numpy as np
 
-    from modeling_data2vec.trainers.recipes import load_recipe
-    from modeling_data2vec.trainers.tokenization import train_tokenizer
+    from modeling_data2vec.trainers.modalities.tokenizer_training import train_tokenizer
+    from modeling_data2vec.trainers.recipes.recipe import load_recipe
 
     texts = glosses()[0] + (brown(brown_path) if brown_path else [])
     texts = [texts[i] for i in np.random.default_rng(0).permutation(len(texts))]
@@ -124,10 +124,10 @@ def train(options: argparse.Namespace, changes: dict, seed: int) -> dict:
     from transformers.utils import logging as transformers_logging
 
     from modeling_data2vec.trainers import Data2VecTrainer, Data2VecTrainingArguments
-    from modeling_data2vec.trainers.packing import pack_documents
-    from modeling_data2vec.trainers.recipes import load_recipe
-    from modeling_data2vec.trainers.samples import PretrainingSamples
-    from modeling_data2vec.trainers.text import TextReader, check_tokenizer, load_text
+    from modeling_data2vec.trainers.data.packing import pack_documents
+    from modeling_data2vec.trainers.data.samples import PretrainingSamples
+    from modeling_data2vec.trainers.modalities.text import TextReader, check_tokenizer, load_text
+    from modeling_data2vec.trainers.recipes.recipe import load_recipe
 
     torch.set_num_threads(1)
     transformers_logging.disable_progress_bar()
@@ -174,9 +174,9 @@ def probe(model, tokenizer, name: str, train: Labelled, test: Labelled, seed: in
     import numpy as np
     import torch
 
-    from modeling_data2vec.trainers.baselines import random_weights
-    from modeling_data2vec.trainers.features import encode
-    from modeling_data2vec.trainers.probes import label_subset, linear_probe
+    from modeling_data2vec.trainers.evaluation.baselines import random_weights
+    from modeling_data2vec.trainers.evaluation.features import encode
+    from modeling_data2vec.trainers.evaluation.probes import label_subset, linear_probe
 
     config = model.config
     layers = list(range(1, config.num_prenet_layers + config.num_hidden_layers + 1))

@@ -59,10 +59,10 @@ def train(changes: dict, seed: int, budget: float, version: str) -> dict:
     from transformers.utils import logging as transformers_logging
 
     from modeling_data2vec.trainers import Data2VecTrainer, Data2VecTrainingArguments, ImageTransform
-    from modeling_data2vec.trainers.evaluation import probe_table
-    from modeling_data2vec.trainers.images import ImageReader
-    from modeling_data2vec.trainers.recipes import load_recipe
-    from modeling_data2vec.trainers.samples import PretrainingSamples
+    from modeling_data2vec.trainers.data.samples import PretrainingSamples
+    from modeling_data2vec.trainers.evaluation.probe_table import probe_table
+    from modeling_data2vec.trainers.modalities.images import ImageReader
+    from modeling_data2vec.trainers.recipes.recipe import load_recipe
 
     torch.set_num_threads(1)
     transformers_logging.disable_progress_bar()

@@ -23,10 +23,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import spoken_digits
 
-from modeling_data2vec.trainers.ctc_decoding import greedy_transcript
-from modeling_data2vec.trainers.lm_decoding import BeamDecoder
-from modeling_data2vec.trainers.metrics import transcript_metrics
-from modeling_data2vec.trainers.transcription import Recogniser
+from modeling_data2vec.trainers.finetuning.metrics import transcript_metrics
+from modeling_data2vec.trainers.transcription.ctc_decoding import greedy_transcript
+from modeling_data2vec.trainers.transcription.lm_decoding import BeamDecoder
+from modeling_data2vec.trainers.transcription.run import Recogniser
 
 
 def error_rates(text: str, wanted: str) -> str:

@@ -42,14 +42,14 @@ from transformers.utils import logging as transformers_logging
 from modeling_data2vec import Data2Vec2Config, Data2Vec2ForPreTraining, Data2Vec2Model
 from modeling_data2vec.configuration_data2vec2_joint import CONFIGS
 from modeling_data2vec.trainers import Data2VecTrainer, Data2VecTrainingArguments
-from modeling_data2vec.trainers.audio import AudioReader
-from modeling_data2vec.trainers.gradient_cosine import COSINE, NORM
-from modeling_data2vec.trainers.image_transform import ImageTransform
-from modeling_data2vec.trainers.images import ImageReader
-from modeling_data2vec.trainers.mixed_samples import MixCollator, MixedSamples, Source
-from modeling_data2vec.trainers.pairs import PairsCollator, PairsReader, SentenceReader, load_pairs
-from modeling_data2vec.trainers.retrieval import pooled_features, retrieve
-from modeling_data2vec.trainers.samples import PretrainingSamples
+from modeling_data2vec.trainers.data.samples import PretrainingSamples
+from modeling_data2vec.trainers.evaluation.retrieval import pooled_features, retrieve
+from modeling_data2vec.trainers.media.image_transform import ImageTransform
+from modeling_data2vec.trainers.modalities.audio import AudioReader
+from modeling_data2vec.trainers.modalities.images import ImageReader
+from modeling_data2vec.trainers.modalities.mixture import MixCollator, MixedSamples, Source
+from modeling_data2vec.trainers.modalities.pairs import PairsCollator, PairsReader, SentenceReader, load_pairs
+from modeling_data2vec.trainers.monitoring.gradient_cosine import COSINE, NORM
 
 SETTINGS = Path(__file__).parent / "one_network" / "settings.yaml"
 MODALITIES = ("audio", "vision", "text")

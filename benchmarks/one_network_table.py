@@ -4,8 +4,8 @@ import statistics
 
 from budgeted_runs import summary
 
-from modeling_data2vec.trainers.gradient_cosine import COSINE, NORM
-from modeling_data2vec.trainers.retrieval import Retrieval, retrieval_table
+from modeling_data2vec.trainers.evaluation.retrieval import Retrieval, retrieval_table
+from modeling_data2vec.trainers.monitoring.gradient_cosine import COSINE, NORM
 
 RANDOM, SEPARATE = "random weights", "separate"
 # What is shown of the probes: modality and name of the score, and a heading.

@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from modeling_data2vec.trainers.audio_decoding import decode_audio
+from modeling_data2vec.trainers.media.audio_decoding import decode_audio
 
 STAMPS = Path("/usr/share/tuxpaint/stamps")
 LANGUAGES = ("es", "fr", "ru", "ro", "bg")  # whose speech says what the text says

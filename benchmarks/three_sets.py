@@ -13,15 +13,15 @@ import learning_vision
 import numpy as np
 import torch
 
-from modeling_data2vec.trainers.collators import AudioMaskCollator, MaskCollator
-from modeling_data2vec.trainers.features import encode
-from modeling_data2vec.trainers.image_transform import ImageTransform
-from modeling_data2vec.trainers.images import ImageReader
-from modeling_data2vec.trainers.mixed_samples import Source
-from modeling_data2vec.trainers.packing import pack_documents
-from modeling_data2vec.trainers.probes import label_subset, linear_probe
-from modeling_data2vec.trainers.samples import PretrainingSamples
-from modeling_data2vec.trainers.text import TextReader, load_text
+from modeling_data2vec.trainers.data.collators import AudioMaskCollator, MaskCollator
+from modeling_data2vec.trainers.data.packing import pack_documents
+from modeling_data2vec.trainers.data.samples import PretrainingSamples
+from modeling_data2vec.trainers.evaluation.features import encode
+from modeling_data2vec.trainers.evaluation.probes import label_subset, linear_probe
+from modeling_data2vec.trainers.media.image_transform import ImageTransform
+from modeling_data2vec.trainers.modalities.images import ImageReader
+from modeling_data2vec.trainers.modalities.mixture import Source
+from modeling_data2vec.trainers.modalities.text import TextReader, load_text
 
 LABELS = 1_000
 NUM_TEST = {"vision": 5_000, "text": 3_000}

@@ -17,8 +17,8 @@ from .counter_rng import derive_keys, uniform
 Generator = torch.Generator | Tensor
 
 # Streams of `counter_rng` in use: one for block centres, one for the fill-up to the exact count; the decoder's noise
-# (heads.py) has a third, random crops (trainers/collators.py) a fourth. Number and starts of spans, their thinning out
-# to equal counts, and BEiT's blocks have the others.
+# (heads.py) has a third, random crops (trainers/data/collators.py) a fourth. Number and starts of spans, their thinning
+# out to equal counts, and BEiT's blocks have the others.
 CENTRE_STREAM, FILL_STREAM = 1, 2
 SPAN_STREAM, START_STREAM, THIN_STREAM, BEIT_STREAM = 5, 6, 7, 8
 MAX_ATTEMPTS = 10  # for one of BEiT's blocks

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from modeling_data2vec import Data2Vec2AudioConfig, Data2Vec2AudioForCTC
-from modeling_data2vec.trainers.audio_decoding import decode_audio
+from modeling_data2vec.trainers.media.audio_decoding import decode_audio
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 VOCABULARY = ("<pad>", "|", *sorted(set("".join(WORDS))))

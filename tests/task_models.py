@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from modeling_data2vec import Data2Vec2SpectrogramFeatureExtractor
-from modeling_data2vec.trainers.audio_decoding import decode_audio
+from modeling_data2vec.trainers.media.audio_decoding import decode_audio
 
 Batch = dict[str, Tensor]
 SOUNDS = Path("/usr/share/asterisk/sounds")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from task_models import TASKS
 
-from modeling_data2vec.trainers.adapters import head_modules, linear_layers, load_adapter, with_adapter
+from modeling_data2vec.trainers.finetuning.adapters import head_modules, linear_layers, load_adapter, with_adapter
 
 
 @pytest.mark.parametrize("name", ["CTC", "classes of images", "classes of texts"])

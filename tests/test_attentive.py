@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from modeling_data2vec.trainers.attentive import attentive_predictions, attentive_probe
-from modeling_data2vec.trainers.probes import linear_probe
+from modeling_data2vec.trainers.evaluation.attentive_probe import attentive_predictions, attentive_probe
+from modeling_data2vec.trainers.evaluation.probes import linear_probe
 
 
 def hidden_signs(count, seed, channels=16):

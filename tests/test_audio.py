@@ -12,9 +12,9 @@ from recordings import tone, voice, write
 from torch.utils.data import DataLoader
 from transformers import Wav2Vec2FeatureExtractor
 
-from modeling_data2vec.trainers.audio import AudioReader, clip_lengths, load_audio, load_labelled_audio
-from modeling_data2vec.trainers.audio_decoding import decode_audio
-from modeling_data2vec.trainers.samples import PretrainingSamples, StreamedSamples, UnreadableError
+from modeling_data2vec.trainers.data.samples import PretrainingSamples, StreamedSamples, UnreadableError
+from modeling_data2vec.trainers.media.audio_decoding import decode_audio
+from modeling_data2vec.trainers.modalities.audio import AudioReader, clip_lengths, load_audio, load_labelled_audio
 
 pytestmark = pytest.mark.usefixtures("datasets_cache")
 

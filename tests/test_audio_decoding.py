@@ -8,8 +8,8 @@ import pytest
 import soundfile
 from recordings import ENCODERS, tone, voice, write
 
-from modeling_data2vec.trainers.audio_decoding import audio_duration, decode_audio, stream_audio
-from modeling_data2vec.trainers.samples import UnreadableError
+from modeling_data2vec.trainers.data.samples import UnreadableError
+from modeling_data2vec.trainers.media.audio_decoding import audio_duration, decode_audio, stream_audio
 
 FORMATS = [".wav", ".flac", ".ogg", *ENCODERS]
 # Voices of telephone prompts; a package of Debian has them.

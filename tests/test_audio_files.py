@@ -14,10 +14,10 @@ import soundfile
 from recordings import ENCODERS, tone, voice, write
 from scipy.signal import correlate
 
-from modeling_data2vec.trainers import audio_decoding
-from modeling_data2vec.trainers.audio_decoding import audio_duration, decode_audio, stream_audio
-from modeling_data2vec.trainers.ffmpeg_audio import FfmpegReader
-from modeling_data2vec.trainers.samples import UnreadableError
+from modeling_data2vec.trainers.data.samples import UnreadableError
+from modeling_data2vec.trainers.media import audio_decoding
+from modeling_data2vec.trainers.media.audio_decoding import audio_duration, decode_audio, stream_audio
+from modeling_data2vec.trainers.media.ffmpeg_audio import FfmpegReader
 
 RATE = 16_000
 

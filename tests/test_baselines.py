@@ -14,7 +14,7 @@ from scipy.sparse import issparse
 from sklearn.datasets import load_digits
 
 from modeling_data2vec import Data2Vec2AudioConfig, Data2Vec2AudioForPreTraining
-from modeling_data2vec.trainers.baselines import (
+from modeling_data2vec.trainers.evaluation.baselines import (
     log_mel,
     mfcc,
     mfcc_statistics,
@@ -23,7 +23,7 @@ from modeling_data2vec.trainers.baselines import (
     raw_pixels,
     tfidf,
 )
-from modeling_data2vec.trainers.probes import knn, linear_probe
+from modeling_data2vec.trainers.evaluation.probes import knn, linear_probe
 
 
 def clip(samples):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeling_data2vec.trainers.batching import LengthBatchSampler
+from modeling_data2vec.trainers.data.samplers import LengthBatchSampler
 
 LENGTHS = st.lists(st.integers(1, 100), min_size=4, max_size=60)
 

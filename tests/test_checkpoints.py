@@ -9,7 +9,7 @@ import torch
 from tiny_runs import arguments, tiny_joint_model, tiny_mix, tiny_model, tiny_samples
 
 from modeling_data2vec.trainers import Data2VecTrainer
-from modeling_data2vec.trainers.checkpoints import check_files, check_same_model
+from modeling_data2vec.trainers.runs.checkpoints import check_files, check_same_model
 
 SETTINGS = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
 
@@ -157,7 +157,7 @@ def test_the_number_of_classes_and_the_head_are_named(tmp_path):
 def test_an_adapter_is_not_a_whole_model(tmp_path):
     from transformers import AutoModelForImageClassification
 
-    from modeling_data2vec.trainers.adapters import with_adapter
+    from modeling_data2vec.trainers.finetuning.adapters import with_adapter
 
     config = tiny_model().config
     torch.manual_seed(0)

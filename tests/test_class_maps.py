@@ -11,9 +11,9 @@ from example_images import photo
 from PIL import Image
 
 from modeling_data2vec.trainers import ImageTransform
-from modeling_data2vec.trainers.class_maps import class_map
-from modeling_data2vec.trainers.samples import PretrainingSamples, UnreadableError
-from modeling_data2vec.trainers.task_segmentation import MapReader, SemanticSegmentation
+from modeling_data2vec.trainers.data.samples import PretrainingSamples, UnreadableError
+from modeling_data2vec.trainers.finetuning.tasks.segmentation import MapReader, SemanticSegmentation
+from modeling_data2vec.trainers.media.class_maps import class_map
 
 pytestmark = pytest.mark.usefixtures("datasets_cache")
 

@@ -11,7 +11,7 @@ from transformers.utils import logging
 import data2vec_cli
 from modeling_data2vec import __version__
 from modeling_data2vec.hub_configs import recipe_names
-from modeling_data2vec.trainers.recipes import load_recipe
+from modeling_data2vec.trainers.recipes.recipe import load_recipe
 
 TINY = [
     *("--config", "hidden_size=16", "num_hidden_layers=2", "average_top_k_layers=2", "num_attention_heads=2"),

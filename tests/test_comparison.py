@@ -8,14 +8,14 @@ import torch
 from encoders import encoder, samples
 from sklearn.datasets import load_digits
 
-from modeling_data2vec.trainers.attentive import attentive_probe
-from modeling_data2vec.trainers.baselines import random_weights, raw_pixels
-from modeling_data2vec.trainers.comparison import Subject, compare, few_label_counts
-from modeling_data2vec.trainers.comparison_report import report
-from modeling_data2vec.trainers.features import encode, frame_features
-from modeling_data2vec.trainers.probes import knn, label_subset, linear_predictions, linear_probe
-from modeling_data2vec.trainers.similarity import alignment, cka
-from modeling_data2vec.trainers.views import two_views
+from modeling_data2vec.trainers.evaluation.attentive_probe import attentive_probe
+from modeling_data2vec.trainers.evaluation.baselines import random_weights, raw_pixels
+from modeling_data2vec.trainers.evaluation.comparison.compare import Subject, compare, few_label_counts
+from modeling_data2vec.trainers.evaluation.comparison.report import report
+from modeling_data2vec.trainers.evaluation.features import encode, frame_features
+from modeling_data2vec.trainers.evaluation.probes import knn, label_subset, linear_predictions, linear_probe
+from modeling_data2vec.trainers.evaluation.similarity import alignment, cka
+from modeling_data2vec.trainers.evaluation.views import two_views
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from transformers import (
 from modeling_data2vec.auto import pretraining_class_of
 from modeling_data2vec.fairseq.files import read_checkpoint, write_checkpoint
 from modeling_data2vec.trainers.cli import run
-from modeling_data2vec.trainers.converting import ConvertOptions, check, convert
+from modeling_data2vec.trainers.conversion.run import ConvertOptions, check, convert
 
 FILES = sorted(reference_cases.FOLDER.glob("*checkpoints/*.pt"))
 CASES = [*reference_cases.training("1.0"), *reference_cases.training("2.0")]

@@ -13,15 +13,15 @@ from modeling_data2vec import (
     Data2Vec2VisionConfig,
 )
 from modeling_data2vec.embedding import visible_ids
-from modeling_data2vec.trainers.collators import mask_collator
-from modeling_data2vec.trainers.costs import (
+from modeling_data2vec.trainers.data.collators import mask_collator
+from modeling_data2vec.trainers.inspection.costs import (
     count_parameters,
     count_visible,
     step_flops,
     step_memory,
     step_shape,
 )
-from modeling_data2vec.trainers.recipes import SAMPLING_RATE
+from modeling_data2vec.trainers.recipes.recipe import SAMPLING_RATE
 
 BATCH, SECONDS, TOKENS = 2, 0.4, 24
 # torch's counter takes a grouped convolution's weight gradient for an ungrouped one, hence groups of 1.

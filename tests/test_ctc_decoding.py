@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import Wav2Vec2CTCTokenizer
 
-from modeling_data2vec.trainers.ctc_decoding import Letters, Timed, greedy_transcript
-from modeling_data2vec.trainers.task_ctc import letter_tokenizer, vocabulary
+from modeling_data2vec.trainers.finetuning.tasks.ctc import letter_tokenizer, vocabulary
+from modeling_data2vec.trainers.transcription.ctc_decoding import Letters, Timed, greedy_transcript
 
 VOCABULARY = ["<pad>", "|", "a", "l", "<unk>"]
 

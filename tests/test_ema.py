@@ -8,7 +8,7 @@ from torch import nn
 from transformers import get_cosine_schedule_with_warmup
 
 from modeling_data2vec.ema import copy_weights, ema_decay_at, update_ema
-from modeling_data2vec.trainers.schedules import TRI_STAGE_START, tri_stage
+from modeling_data2vec.trainers.runs.schedules import TRI_STAGE_START, tri_stage
 
 
 def entries(part: str) -> list[tuple[str, str]]:

@@ -10,11 +10,11 @@ import pytest
 from example_images import photo
 from recordings import voice, write
 
-from modeling_data2vec.trainers.audio import load_audio
-from modeling_data2vec.trainers.audio_decoding import decode_audio
-from modeling_data2vec.trainers.image_transform import decode_image
-from modeling_data2vec.trainers.images import load_images
-from modeling_data2vec.trainers.samples import UnreadableError
+from modeling_data2vec.trainers.data.samples import UnreadableError
+from modeling_data2vec.trainers.media.audio_decoding import decode_audio
+from modeling_data2vec.trainers.media.image_transform import decode_image
+from modeling_data2vec.trainers.modalities.audio import load_audio
+from modeling_data2vec.trainers.modalities.images import load_images
 
 pytestmark = pytest.mark.usefixtures("datasets_cache")
 

@@ -9,10 +9,10 @@ from encoders import IMAGE, OURS, encoder, samples
 from sklearn.datasets import load_digits
 
 from modeling_data2vec import Data2Vec2VisionConfig, Data2Vec2VisionModel
-from modeling_data2vec.trainers.baselines import RawFeatures, mfcc_statistics, raw_pixels
-from modeling_data2vec.trainers.evaluation import baseline_accuracy, probe_accuracy, probe_table
-from modeling_data2vec.trainers.features import encode
-from modeling_data2vec.trainers.probes import knn, label_subset, linear_probe
+from modeling_data2vec.trainers.evaluation.baselines import RawFeatures, mfcc_statistics, raw_pixels
+from modeling_data2vec.trainers.evaluation.features import encode
+from modeling_data2vec.trainers.evaluation.probe_table import baseline_accuracy, probe_accuracy, probe_table
+from modeling_data2vec.trainers.evaluation.probes import knn, label_subset, linear_probe
 
 
 def config(**changes):

@@ -16,9 +16,9 @@ import data2vec_cli
 from modeling_data2vec import Data2Vec2Config, Data2Vec2Model, Data2Vec2TextModel
 from modeling_data2vec.auto import MODELS, TASKS
 from modeling_data2vec.hub_configs import recipe_folder
-from modeling_data2vec.trainers import exporting
-from modeling_data2vec.trainers.exportable import exportable
-from modeling_data2vec.trainers.exporting import ExportOptions, export, largest_difference, onnx_run, quantize, write
+from modeling_data2vec.trainers.export import run as exporting
+from modeling_data2vec.trainers.export.exportable import exportable
+from modeling_data2vec.trainers.export.run import ExportOptions, export, largest_difference, onnx_run, quantize, write
 
 SHAPES = ((1, 16), (1, 31), (2, 20), (2, 37), (3, 25), (4, 22), (5, 33), (6, 20), (7, 23), (8, 35))
 TINY_FIELDS = {

@@ -16,8 +16,8 @@ from transformers import (
 )
 
 from modeling_data2vec import Data2Vec2VisionConfig, Data2Vec2VisionForPreTraining, Data2Vec2VisionModel
-from modeling_data2vec.trainers.collators import pad_inputs
-from modeling_data2vec.trainers.features import encode, extract_features, frame_features
+from modeling_data2vec.trainers.data.collators import pad_inputs
+from modeling_data2vec.trainers.evaluation.features import encode, extract_features, frame_features
 
 kinds = pytest.mark.parametrize("kind", KINDS)
 

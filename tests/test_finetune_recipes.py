@@ -3,9 +3,9 @@
 import pytest
 import yaml
 
-from modeling_data2vec.trainers.finetune_recipes import FOLDER, finetune_recipe_names, load_finetune_recipe
-from modeling_data2vec.trainers.finetuning_arguments import FinetuneArguments
-from modeling_data2vec.trainers.finetuning_options import TASKS
+from modeling_data2vec.trainers.finetuning.arguments import FinetuneArguments
+from modeling_data2vec.trainers.finetuning.options import TASKS
+from modeling_data2vec.trainers.finetuning.recipe import FOLDER, finetune_recipe_names, load_finetune_recipe
 
 PUBLISHED = {  # batch, updates, learning rate: as the authors' files have them
     "data2vec2-vision-base-imagenet": (512, 250_200, 1e-3),

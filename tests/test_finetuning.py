@@ -13,10 +13,10 @@ from tiny_tasks import FAST, body, few_digits, shapes, sounds, speech, texts, wr
 from transformers import AutoConfig, AutoModelForImageClassification, pipeline
 
 import data2vec_cli
-from modeling_data2vec.trainers.adapters import load_adapter
-from modeling_data2vec.trainers.finetuning import finetune
-from modeling_data2vec.trainers.finetuning_arguments import FinetuneArguments
-from modeling_data2vec.trainers.finetuning_options import TASKS, FinetuneOptions
+from modeling_data2vec.trainers.finetuning.adapters import load_adapter
+from modeling_data2vec.trainers.finetuning.arguments import FinetuneArguments
+from modeling_data2vec.trainers.finetuning.options import TASKS, FinetuneOptions
+from modeling_data2vec.trainers.finetuning.run import finetune
 
 PIPELINES = {"ctc": "automatic-speech-recognition", "semantic-segmentation": "image-segmentation"}
 KIND = {"pixel_values": "images", "input_values": "speech", "input_ids": "text"}

@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from tiny_tasks import FAST, body, few_digits
 
 from modeling_data2vec.trainers.cli import run
-from modeling_data2vec.trainers.finetuning_arguments import FinetuneArguments
-from modeling_data2vec.trainers.finetuning_options import TASKS
-from modeling_data2vec.trainers.metrics import segmentation_metrics, token_metrics, transcript_metrics
+from modeling_data2vec.trainers.finetuning.arguments import FinetuneArguments
+from modeling_data2vec.trainers.finetuning.metrics import segmentation_metrics, token_metrics, transcript_metrics
+from modeling_data2vec.trainers.finetuning.options import TASKS
 
 STEPS = ("--save_strategy", "steps", "--eval_strategy", "steps")
 

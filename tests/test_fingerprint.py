@@ -3,8 +3,8 @@
 import pytest
 from tiny_runs import KINDS, tiny_joint_model, tiny_mix, tiny_model, tiny_samples
 
-from modeling_data2vec.trainers.fingerprint import fingerprint
-from modeling_data2vec.trainers.samples import PretrainingSamples, UnreadableError
+from modeling_data2vec.trainers.data.samples import PretrainingSamples, UnreadableError
+from modeling_data2vec.trainers.runs.fingerprint import fingerprint
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.endswith("2.0")])

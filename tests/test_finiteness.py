@@ -11,10 +11,10 @@ from transformers import TrainerCallback
 
 import data2vec_cli
 from modeling_data2vec.trainers import CollapseError, Data2VecTrainer, PretrainingSamples
-from modeling_data2vec.trainers.finetuning import finetune
-from modeling_data2vec.trainers.finetuning_arguments import FinetuneArguments
-from modeling_data2vec.trainers.finetuning_options import FinetuneOptions
-from modeling_data2vec.trainers.finiteness import CheckedCollator, is_finite, weights_are_finite
+from modeling_data2vec.trainers.data.finiteness import CheckedCollator, is_finite, weights_are_finite
+from modeling_data2vec.trainers.finetuning.arguments import FinetuneArguments
+from modeling_data2vec.trainers.finetuning.options import FinetuneOptions
+from modeling_data2vec.trainers.finetuning.run import finetune
 
 
 def test_what_is_finite():

@@ -8,8 +8,8 @@ from task_models import TASKS
 from tiny_tasks import FAST, body, few_digits, sounds
 
 import data2vec_cli
-from modeling_data2vec.trainers.adapters import with_adapter
-from modeling_data2vec.trainers.freezing import freeze, let_gradients_reach_layers
+from modeling_data2vec.trainers.finetuning.adapters import with_adapter
+from modeling_data2vec.trainers.finetuning.freezing import freeze, let_gradients_reach_layers
 
 REENTRANT = ("--gradient_checkpointing", "--gradient_checkpointing_kwargs", '{"use_reentrant": true}')
 

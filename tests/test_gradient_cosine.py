@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from modeling_data2vec.trainers.gradient_cosine import GradientCosine
+from modeling_data2vec.trainers.monitoring.gradient_cosine import GradientCosine
 
 
 def test_figures_are_those_of_gradients_computed_apart():

@@ -10,7 +10,7 @@ from transformers import TrainerCallback
 
 from modeling_data2vec.objective import regression_loss
 from modeling_data2vec.trainers import CollapseError, Data2VecTrainer, ImageMaskCollator, diagnose, measure_health
-from modeling_data2vec.trainers.health import effective_rank, position_explained
+from modeling_data2vec.trainers.monitoring.health import effective_rank, position_explained
 
 # ---- figures ----
 

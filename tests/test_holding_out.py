@@ -5,7 +5,7 @@ from collections import Counter
 import datasets
 import pytest
 
-from modeling_data2vec.trainers.holding_out import hold_out
+from modeling_data2vec.trainers.sources.holding_out import hold_out
 
 
 def table(classes):

@@ -17,8 +17,8 @@ from modeling_data2vec import (
 from modeling_data2vec.auto import pretraining_class_of
 from modeling_data2vec.hub_configs import ROOT, recipe_folder, recipe_names
 from modeling_data2vec.masking import beit_block_mask
-from modeling_data2vec.trainers.costs import count_parameters
-from modeling_data2vec.trainers.recipes import load_recipe
+from modeling_data2vec.trainers.inspection.costs import count_parameters
+from modeling_data2vec.trainers.recipes.recipe import load_recipe
 
 JOINT = "data2vec2-tiny"  # several modalities
 NAMES = [name for name in recipe_names() if name != JOINT]

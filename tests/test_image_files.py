@@ -8,9 +8,9 @@ from example_images import photo
 from PIL import Image
 from transformers.image_utils import load_image
 
-from modeling_data2vec.trainers.image_files import open_image
-from modeling_data2vec.trainers.image_transform import decode_image
-from modeling_data2vec.trainers.samples import UnreadableError
+from modeling_data2vec.trainers.data.samples import UnreadableError
+from modeling_data2vec.trainers.media.image_files import open_image
+from modeling_data2vec.trainers.media.image_transform import decode_image
 
 RAMP = np.tile(np.linspace(0, 1, 64, dtype=np.float32), (16, 1))
 # Where the corner that lies first in the file is seen, by the orientation tag: (row, column) of the shown picture.

@@ -11,8 +11,8 @@ from PIL import Image
 from transformers import ViTImageProcessorPil
 
 from modeling_data2vec.trainers import ImageTransform
-from modeling_data2vec.trainers.image_transform import decode_image
-from modeling_data2vec.trainers.samples import UnreadableError
+from modeling_data2vec.trainers.data.samples import UnreadableError
+from modeling_data2vec.trainers.media.image_transform import decode_image
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pytest
 
 from modeling_data2vec import Data2Vec2AudioConfig, Data2Vec2Config, Data2Vec2TextConfig, Data2Vec2VisionConfig
 from modeling_data2vec.hub_configs import recipe_folder, recipe_names
-from modeling_data2vec.trainers.inspection import inspect, inspect_target
-from modeling_data2vec.trainers.recipes import load_recipe
+from modeling_data2vec.trainers.inspection.report import inspect, inspect_target
+from modeling_data2vec.trainers.recipes.recipe import load_recipe
 
 SMALL = {
     "hidden_size": 64,

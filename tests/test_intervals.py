@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from modeling_data2vec.trainers.intervals import Interval, bootstrap, jackknife
+from modeling_data2vec.trainers.evaluation.intervals import Interval, bootstrap, jackknife
 
 
 def coverage(intervals, truth):
@@ -45,7 +45,7 @@ def test_bootstrap_is_deterministic_and_the_same_in_pieces(monkeypatch):
     scores = np.random.default_rng(0).random((3, 50))
     whole = bootstrap(scores)
     assert bootstrap(scores) == whole and bootstrap(scores, seed=1) != whole
-    monkeypatch.setattr("modeling_data2vec.trainers.intervals.CHUNK", 50 * 700)
+    monkeypatch.setattr("modeling_data2vec.trainers.evaluation.intervals.CHUNK", 50 * 700)
     pieces = bootstrap(scores)
     assert pieces.value == whole.value and pieces.low == pytest.approx(whole.low, abs=0.01)
 

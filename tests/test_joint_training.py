@@ -9,9 +9,9 @@ from tiny_runs import Sentences, arguments, tiny_joint_model, tiny_mix
 from transformers import TrainerCallback
 
 from modeling_data2vec.trainers import CollapseError, Data2VecTrainer, diagnose
-from modeling_data2vec.trainers.mixed_samples import MixCollator, MixedSamples, Source
-from modeling_data2vec.trainers.modality_logs import by_modality
-from modeling_data2vec.trainers.samples import StreamedSamples
+from modeling_data2vec.trainers.data.samples import StreamedSamples
+from modeling_data2vec.trainers.modalities.mixture import MixCollator, MixedSamples, Source
+from modeling_data2vec.trainers.monitoring.modality_logs import by_modality
 
 NAMES = ("audio", "text", "vision")
 

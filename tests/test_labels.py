@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import datasets
 import pytest
 
-from modeling_data2vec.trainers.finetuning_options import TASKS
-from modeling_data2vec.trainers.labels import LabelMap
-from modeling_data2vec.trainers.tables import read_csv
+from modeling_data2vec.trainers.finetuning.options import TASKS
+from modeling_data2vec.trainers.sources.labels import LabelMap
+from modeling_data2vec.trainers.sources.tables import read_csv
 
 NAN = float("nan")
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from tiny_runs import tiny_model
 
-from modeling_data2vec.trainers.freezing import freeze
-from modeling_data2vec.trainers.layer_decay import layer_depths, parameter_groups
+from modeling_data2vec.trainers.finetuning.freezing import freeze
+from modeling_data2vec.trainers.finetuning.layer_decay import layer_depths, parameter_groups
 
 
 def head_on(kind: str) -> torch.nn.Module:

@@ -5,8 +5,8 @@ import pytest
 import torch
 from encoders import IMAGES, KINDS, encoder, samples
 
-from modeling_data2vec.trainers.features import encode, frame_features
-from modeling_data2vec.trainers.layer_features import layer_features
+from modeling_data2vec.trainers.evaluation.features import encode, frame_features
+from modeling_data2vec.trainers.evaluation.layer_features import layer_features
 
 
 @pytest.mark.parametrize("kind", KINDS)

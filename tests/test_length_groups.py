@@ -17,7 +17,7 @@ from modeling_data2vec import (
 )
 from modeling_data2vec.length_groups import encode_by_length, group_cost
 from modeling_data2vec.length_groups import length_groups as cut
-from modeling_data2vec.trainers.collators import pad_inputs
+from modeling_data2vec.trainers.data.collators import pad_inputs
 
 LENGTHS = [60, 9, 58, 31, 9, 5]  # frames or tokens
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from test_ctc_decoding import VOCABULARY, collapse, path, tokenizer_of
 
-from modeling_data2vec.trainers.ctc_decoding import Letters, Timed
-from modeling_data2vec.trainers.lm_decoding import BeamDecoder, lm_words
+from modeling_data2vec.trainers.transcription.ctc_decoding import Letters, Timed
+from modeling_data2vec.trainers.transcription.lm_decoding import BeamDecoder, lm_words
 
 pytest.importorskip("ctc_beam_decoder", reason="pip install ctc-beam-decoder")
 EXACT = {"beam_width": 10**6, "beam_prune": -math.inf, "letter_prune": -30.0}

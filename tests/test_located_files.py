@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from modeling_data2vec.trainers.located_files import FileFinder, locate
+from modeling_data2vec.trainers.sources.located_files import FileFinder, locate
 
 SUFFIXES = {".wav", ".mp3", ".flac"}
 

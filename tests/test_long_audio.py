@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recordings import voice, write
 
-from modeling_data2vec.trainers.audio_decoding import decode_audio
-from modeling_data2vec.trainers.long_audio import FrameGrid, LongAudio, Loudness, cut, plan_windows
-from modeling_data2vec.trainers.samples import UnreadableError
-from modeling_data2vec.trainers.transcription import Recogniser
+from modeling_data2vec.trainers.data.samples import UnreadableError
+from modeling_data2vec.trainers.media.audio_decoding import decode_audio
+from modeling_data2vec.trainers.transcription.long_audio import FrameGrid, LongAudio, Loudness, cut, plan_windows
+from modeling_data2vec.trainers.transcription.run import Recogniser
 
 FAMILIES = ["2.0", "1.0"]
 

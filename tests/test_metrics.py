@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from modeling_data2vec.trainers.metrics import (
+from modeling_data2vec.trainers.finetuning.metrics import (
     classification_metrics,
     greater_is_better,
     pixel_confusion,

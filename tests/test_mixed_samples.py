@@ -7,9 +7,9 @@ import pytest
 import torch
 from tiny_runs import Clips, Sentences
 
-from modeling_data2vec.trainers.mixed_samples import MixedSamples, MixedStream, Source
-from modeling_data2vec.trainers.modality_order import MixingOrder
-from modeling_data2vec.trainers.samples import PretrainingSamples, StreamedSamples
+from modeling_data2vec.trainers.data.samples import PretrainingSamples, StreamedSamples
+from modeling_data2vec.trainers.modalities.mixture import MixedSamples, MixedStream, Source
+from modeling_data2vec.trainers.modalities.mixture_order import MixingOrder
 
 
 class StreamedSentences(Sentences):

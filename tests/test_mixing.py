@@ -5,7 +5,7 @@ from random import Random
 import pytest
 import torch
 
-from modeling_data2vec.trainers.mixing import MixingCollator, cutmix, mixup, smoothed
+from modeling_data2vec.trainers.data.mixup import MixingCollator, cutmix, mixup, smoothed
 
 
 def test_smoothed_labels_sum_to_one():

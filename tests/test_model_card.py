@@ -6,8 +6,8 @@ import pytest
 from huggingface_hub import ModelCard
 from tiny_runs import KINDS, tiny_model
 
-from modeling_data2vec.trainers.model_card import BEGIN, END, write_card
-from modeling_data2vec.trainers.provenance import Provenance
+from modeling_data2vec.trainers.hub.model_card import BEGIN, END, write_card
+from modeling_data2vec.trainers.hub.provenance import Provenance
 
 FULL = Provenance(
     license="mit",

@@ -10,12 +10,12 @@ import soundfile
 from PIL import Image
 from transformers import Wav2Vec2FeatureExtractor
 
-from modeling_data2vec.trainers.audio import TRANSCRIBED, AudioReader, clip_lengths, load_audio
 from modeling_data2vec.trainers.cli import run
-from modeling_data2vec.trainers.images import load_images
-from modeling_data2vec.trainers.pairs import load_pairs
-from modeling_data2vec.trainers.sources import load_source, open_source
-from modeling_data2vec.trainers.text import TEXTS, load_text
+from modeling_data2vec.trainers.modalities.audio import TRANSCRIBED, AudioReader, clip_lengths, load_audio
+from modeling_data2vec.trainers.modalities.images import load_images
+from modeling_data2vec.trainers.modalities.pairs import load_pairs
+from modeling_data2vec.trainers.modalities.text import TEXTS, load_text
+from modeling_data2vec.trainers.sources.loading import load_source, open_source
 
 pytestmark = pytest.mark.usefixtures("datasets_cache")
 

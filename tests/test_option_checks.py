@@ -2,14 +2,14 @@
 
 import pytest
 
-from modeling_data2vec.trainers.evaluating import EvaluateOptions, ProbeOptions
-from modeling_data2vec.trainers.finetuning_arguments import FinetuneArguments
-from modeling_data2vec.trainers.finetuning_options import FinetuneOptions
+from modeling_data2vec.trainers.evaluation.run import EvaluateOptions, ProbeOptions
+from modeling_data2vec.trainers.finetuning.arguments import FinetuneArguments
+from modeling_data2vec.trainers.finetuning.options import FinetuneOptions
+from modeling_data2vec.trainers.hub.publishing import PushOptions
+from modeling_data2vec.trainers.modalities.tokenizer_training import TokenizerOptions
 from modeling_data2vec.trainers.option_checks import did_you_mean, require_license, require_plain_name, require_range
-from modeling_data2vec.trainers.publishing import PushOptions
-from modeling_data2vec.trainers.tokenization import TokenizerOptions
-from modeling_data2vec.trainers.training_arguments import Data2VecTrainingArguments
-from modeling_data2vec.trainers.transcription import TranscribeOptions
+from modeling_data2vec.trainers.runs.arguments import Data2VecTrainingArguments
+from modeling_data2vec.trainers.transcription.run import TranscribeOptions
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from tiny_runs import arguments, tiny_model, tiny_samples
 
 from modeling_data2vec.trainers import Data2VecTrainer
 from modeling_data2vec.trainers.cli import run
-from modeling_data2vec.trainers.outgoing import FolderError, prepare
-from modeling_data2vec.trainers.public_names import public_data, public_name, without_places
-from modeling_data2vec.trainers.publishing import PushOptions, publish
+from modeling_data2vec.trainers.hub.outgoing import FolderError, prepare
+from modeling_data2vec.trainers.hub.public_names import public_data, public_name, without_places
+from modeling_data2vec.trainers.hub.publishing import PushOptions, publish
 
 NAME = "anna/tiny"
 TOKEN = "hf_anna"

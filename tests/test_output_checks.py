@@ -5,7 +5,7 @@ import os
 import pytest
 
 from modeling_data2vec import Data2Vec2VisionConfig
-from modeling_data2vec.trainers.output_checks import (
+from modeling_data2vec.trainers.files.output_checks import (
     check_output,
     check_output_file,
     check_output_folder,

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 from transformers import BertTokenizer, GPT2Tokenizer
 
-from modeling_data2vec.trainers.packing import PackedDocuments, PackedStream, Tokenize, pack_documents
-from modeling_data2vec.trainers.samples import PretrainingSamples, StreamedSamples
-from modeling_data2vec.trainers.text import TextReader, python_docs
-from modeling_data2vec.trainers.tokenization import train_tokenizer
+from modeling_data2vec.trainers.data.packing import PackedDocuments, PackedStream, Tokenize, pack_documents
+from modeling_data2vec.trainers.data.samples import PretrainingSamples, StreamedSamples
+from modeling_data2vec.trainers.modalities.text import TextReader, python_docs
+from modeling_data2vec.trainers.modalities.tokenizer_training import train_tokenizer
 
 pytestmark = pytest.mark.usefixtures("datasets_cache")
 

@@ -16,12 +16,12 @@ from transformers import Wav2Vec2FeatureExtractor
 
 from modeling_data2vec import Data2Vec2ForPreTraining
 from modeling_data2vec.trainers import Data2VecTrainer, ImageTransform
-from modeling_data2vec.trainers.audio import AudioReader
-from modeling_data2vec.trainers.images import ImageReader
-from modeling_data2vec.trainers.mixed_samples import MixCollator, MixedSamples, Source
-from modeling_data2vec.trainers.pairs import PairsCollator, PairsReader, SentenceReader, load_pairs
-from modeling_data2vec.trainers.samples import PretrainingSamples
-from modeling_data2vec.trainers.tokenization import train_tokenizer
+from modeling_data2vec.trainers.data.samples import PretrainingSamples
+from modeling_data2vec.trainers.modalities.audio import AudioReader
+from modeling_data2vec.trainers.modalities.images import ImageReader
+from modeling_data2vec.trainers.modalities.mixture import MixCollator, MixedSamples, Source
+from modeling_data2vec.trainers.modalities.pairs import PairsCollator, PairsReader, SentenceReader, load_pairs
+from modeling_data2vec.trainers.modalities.tokenizer_training import train_tokenizer
 
 STAMPS = Path("/usr/share/tuxpaint/stamps")
 NAMES = ["zero", "one of them", "two", "three", "four, which is even", "five", "six", "seven", "eight", "nine"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 
-from modeling_data2vec.trainers.probes import knn, label_subset, linear_probe
+from modeling_data2vec.trainers.evaluation.probes import knn, label_subset, linear_probe
 
 
 @pytest.fixture(scope="module")

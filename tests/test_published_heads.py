@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from task_models import TASKS
 from tiny_runs import tiny_model
 
-from modeling_data2vec.trainers.publishing import prepare
+from modeling_data2vec.trainers.hub.publishing import prepare
 
 CODE = """
 import json, sys

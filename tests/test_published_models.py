@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from modeling_data2vec.trainers.cli import run
-from modeling_data2vec.trainers.published_models import (
+from modeling_data2vec.trainers.recipes.published import (
     check_recipe,
     listing,
     published_model,
     published_models,
 )
-from modeling_data2vec.trainers.recipes import load_recipe
+from modeling_data2vec.trainers.recipes.recipe import load_recipe
 
 MODELS = published_models()
 NAMES = [model.name for model in MODELS]

@@ -20,11 +20,11 @@ from xet_files import VERSION
 
 from modeling_data2vec import Data2Vec2VisionForPreTraining, Data2Vec2VisionModel
 from modeling_data2vec.trainers import Data2VecTrainer
-from modeling_data2vec.trainers import preflight as preflight_module
 from modeling_data2vec.trainers.cli import run
-from modeling_data2vec.trainers.health import CollapseError
-from modeling_data2vec.trainers.preflight import PublishError, preflight
-from modeling_data2vec.trainers.publishing import PushOptions, publish
+from modeling_data2vec.trainers.hub import preflight as preflight_module
+from modeling_data2vec.trainers.hub.preflight import PublishError, preflight
+from modeling_data2vec.trainers.hub.publishing import PushOptions, publish
+from modeling_data2vec.trainers.monitoring.health import CollapseError
 
 NAME = "anna/tiny"
 WRITER = {"push_to_hub": True, "hub_model_id": NAME, "hub_token": "hf_anna"}

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import ViTImageProcessorPil
 
 from modeling_data2vec import Data2Vec2AudioForCTC, Data2Vec2Model
-from modeling_data2vec.trainers.publishing import PushOptions, publish
+from modeling_data2vec.trainers.hub.publishing import PushOptions, publish
 
 NAME = "anna/joint"
 ELSEWHERE = """

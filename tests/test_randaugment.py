@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from modeling_data2vec.trainers.randaugment import OPERATIONS, FinetuneTransform, RandAugment, erase
+from modeling_data2vec.trainers.media.randaugment import OPERATIONS, FinetuneTransform, RandAugment, erase
 
 DIGIT = Image.fromarray((load_digits().images[3] * 15.9).astype(np.uint8)).resize((24, 20))
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from tiny_runs import tiny_joint_model, tiny_model
 
-from modeling_data2vec.trainers.retrieval import (
+from modeling_data2vec.trainers.evaluation.retrieval import (
     Latents,
     PooledFeatures,
     Retrieval,

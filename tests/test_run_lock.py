@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from modeling_data2vec.trainers.run_lock import only_run_in
+from modeling_data2vec.trainers.runs.run_lock import only_run_in
 
 # Holds the lock until its input ends; without the package's imports, which take long.
 HOLDER = """
@@ -65,6 +65,6 @@ def test_a_file_system_without_locks_gives_a_warning(tmp_path, monkeypatch, capl
     def no_locks(*arguments):
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr("modeling_data2vec.trainers.run_lock.fcntl.lockf", no_locks)
+    monkeypatch.setattr("modeling_data2vec.trainers.runs.run_lock.fcntl.lockf", no_locks)
     with only_run_in(tmp_path):
         assert "has no locks (No locks available)" in caplog.text

@@ -18,9 +18,9 @@ from tiny_runs import (
 
 from modeling_data2vec.trainers import Data2VecTrainer
 from modeling_data2vec.trainers.cli import run
-from modeling_data2vec.trainers.images import ImageReader, load_images
-from modeling_data2vec.trainers.mixed_samples import MixedSamples, Source
-from modeling_data2vec.trainers.samples import PretrainingSamples, StreamedSamples
+from modeling_data2vec.trainers.data.samples import PretrainingSamples, StreamedSamples
+from modeling_data2vec.trainers.modalities.images import ImageReader, load_images
+from modeling_data2vec.trainers.modalities.mixture import MixedSamples, Source
 
 TINY = ["hidden_size=16", "num_hidden_layers=2", "average_top_k_layers=2", "num_attention_heads=2"]
 TINY += ["intermediate_size=32", "decoder_dim=16", "decoder_layers=2", "num_masks=2"]

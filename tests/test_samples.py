@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from modeling_data2vec.trainers.samples import PretrainingSamples, StreamedSamples, UnreadableError, read_labelled
+from modeling_data2vec.trainers.data.samples import PretrainingSamples, StreamedSamples, UnreadableError, read_labelled
 
 
 class SeriesReader:

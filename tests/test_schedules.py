@@ -2,7 +2,7 @@
 
 import pytest
 
-from modeling_data2vec.trainers.schedules import tri_stage
+from modeling_data2vec.trainers.runs.schedules import tri_stage
 
 
 def test_the_end_is_chosen():

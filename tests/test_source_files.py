@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from modeling_data2vec.trainers.audio import AUDIO
-from modeling_data2vec.trainers.images import IMAGES
-from modeling_data2vec.trainers.source_files import list_files, split_files, split_tables, without_companions
-from modeling_data2vec.trainers.text import TEXTS
+from modeling_data2vec.trainers.modalities.audio import AUDIO
+from modeling_data2vec.trainers.modalities.images import IMAGES
+from modeling_data2vec.trainers.modalities.text import TEXTS
+from modeling_data2vec.trainers.sources.source_files import list_files, split_files, split_tables, without_companions
 
 
 def make(folder: Path, *names: str) -> Path:

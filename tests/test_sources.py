@@ -11,9 +11,16 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from modeling_data2vec.trainers.images import IMAGES, load_images
-from modeling_data2vec.trainers.samples import StreamedSamples
-from modeling_data2vec.trainers.sources import Medium, list_files, load_source, open_source, prepare_column, split_files
+from modeling_data2vec.trainers.data.samples import StreamedSamples
+from modeling_data2vec.trainers.modalities.images import IMAGES, load_images
+from modeling_data2vec.trainers.sources.loading import (
+    Medium,
+    list_files,
+    load_source,
+    open_source,
+    prepare_column,
+    split_files,
+)
 
 pytestmark = pytest.mark.usefixtures("datasets_cache")
 

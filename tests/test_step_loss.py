@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from modeling_data2vec.trainers.step_loss import StepLoss
+from modeling_data2vec.trainers.pretraining.step_loss import StepLoss
 
 
 def batch(name: str, hidden: int) -> dict[str, torch.Tensor]:

@@ -16,10 +16,10 @@ from transformers import TrainerCallback
 
 from modeling_data2vec.trainers import Data2VecTrainer, StoppedError
 from modeling_data2vec.trainers.cli import run as run_command
-from modeling_data2vec.trainers.finetuning import finetune
-from modeling_data2vec.trainers.finetuning_arguments import FinetuneArguments
-from modeling_data2vec.trainers.finetuning_options import FinetuneOptions
-from modeling_data2vec.trainers.stopping import SIGNALS, StopCallback, signals_call
+from modeling_data2vec.trainers.finetuning.arguments import FinetuneArguments
+from modeling_data2vec.trainers.finetuning.options import FinetuneOptions
+from modeling_data2vec.trainers.finetuning.run import finetune
+from modeling_data2vec.trainers.runs.stopping import SIGNALS, StopCallback, signals_call
 
 CODES = {signal.SIGTERM: 143, signal.SIGUSR1: 138, signal.SIGINT: 130}
 
@@ -210,7 +210,7 @@ def test_a_command_before_it_trains_is_stopped_at_once(tmp_path, capsys, monkeyp
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(1)
 
-    monkeypatch.setattr("modeling_data2vec.trainers.pretraining._model_and_parts", interrupted)
+    monkeypatch.setattr("modeling_data2vec.trainers.pretraining.run._model_and_parts", interrupted)
     argv = ["--recipe", "data2vec2-vision-tiny", "--dataset", "my photos", "--use_cpu", "--hub_token", "secret"]
     code = run_command("pretrain", [*argv, "--resume", "--output_dir", str(tmp_path / "run")])
     err = capsys.readouterr().err

@@ -9,8 +9,8 @@ import datasets
 import pyarrow as pa
 import pytest
 
-from modeling_data2vec.trainers.table_rows import csv_rows, json_rows
-from modeling_data2vec.trainers.tables import read_csv, read_json, read_paragraphs, read_parquet
+from modeling_data2vec.trainers.sources.table_rows import csv_rows, json_rows
+from modeling_data2vec.trainers.sources.tables import read_csv, read_json, read_paragraphs, read_parquet
 
 pytestmark = pytest.mark.usefixtures("datasets_cache")
 

@@ -7,8 +7,8 @@ import datasets
 import pytest
 from transformers import AutoTokenizer, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor
 
-from modeling_data2vec.trainers.finetuning_options import FinetuneOptions
-from modeling_data2vec.trainers.task_ctc import CTC, load_letters, unknown_symbols
+from modeling_data2vec.trainers.finetuning.options import FinetuneOptions
+from modeling_data2vec.trainers.finetuning.tasks.ctc import CTC, load_letters, unknown_symbols
 
 LONG_A, ASPIRATED_T = "a\u02d0", "t\u02b0"
 BASE = ("<pad>", "<unk>", "|")

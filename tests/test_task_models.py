@@ -10,8 +10,8 @@ from transformers import Trainer, TrainingArguments
 
 from modeling_data2vec import Data2Vec2AudioConfig
 from modeling_data2vec.modeling_data2vec2_audio_tasks import TimeDelayLayer
-from modeling_data2vec.trainers.adapters import with_adapter
-from modeling_data2vec.trainers.freezing import freeze
+from modeling_data2vec.trainers.finetuning.adapters import with_adapter
+from modeling_data2vec.trainers.finetuning.freezing import freeze
 
 SPEECH = [name for name, task in TASKS.items() if task.modality == "speech"]
 SEQUENCES = [name for name, task in TASKS.items() if task.modality != "images"]

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from modeling_data2vec import Data2Vec2TextConfig
-from modeling_data2vec.trainers.text import check_tokenizer, load_labelled_text, load_text, python_docs
-from modeling_data2vec.trainers.tokenization import train_tokenizer
+from modeling_data2vec.trainers.modalities.text import check_tokenizer, load_labelled_text, load_text, python_docs
+from modeling_data2vec.trainers.modalities.tokenizer_training import train_tokenizer
 
 pytestmark = pytest.mark.usefixtures("datasets_cache")
 

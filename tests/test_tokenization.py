@@ -11,7 +11,7 @@ from tokenizers import AddedToken
 from transformers import AutoTokenizer, RobertaTokenizer
 
 from modeling_data2vec import Data2Vec2TextConfig
-from modeling_data2vec.trainers.tokenization import TokenizerOptions, build_tokenizer, train_tokenizer
+from modeling_data2vec.trainers.modalities.tokenizer_training import TokenizerOptions, build_tokenizer, train_tokenizer
 
 CORPUS = [topics[name] for name in sorted(topics)][:20]
 

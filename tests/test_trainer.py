@@ -17,7 +17,7 @@ from tiny_runs import KINDS, Clips, arguments, digit_images, tiny_model, tiny_sa
 
 from modeling_data2vec.ema import ema_decay_at
 from modeling_data2vec.trainers import CollapseError, Data2VecTrainer, Data2VecTrainingArguments, PretrainingSamples
-from modeling_data2vec.trainers.schedules import tri_stage
+from modeling_data2vec.trainers.runs.schedules import tri_stage
 
 NAMES = {field.name for field in fields(Data2VecTrainingArguments)}
 CHECKPOINTING = "activation_checkpointing" if "activation_checkpointing" in NAMES else "gradient_checkpointing"

@@ -12,9 +12,9 @@ import spoken_digits
 from recordings import voice, write
 from transformers import pipeline
 
-from modeling_data2vec.trainers.audio_decoding import audio_duration, decode_audio
 from modeling_data2vec.trainers.cli import run
-from modeling_data2vec.trainers.transcription import Recogniser
+from modeling_data2vec.trainers.media.audio_decoding import audio_duration, decode_audio
+from modeling_data2vec.trainers.transcription.run import Recogniser
 
 FAMILIES = ["2.0", "1.0"]
 

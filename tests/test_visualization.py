@@ -8,8 +8,8 @@ import pytest
 from matplotlib import pyplot
 from PIL import Image
 
-from modeling_data2vec.trainers import visualization
-from modeling_data2vec.trainers.visualization import plot_curves
+from modeling_data2vec.trainers.monitoring import curves as visualization
+from modeling_data2vec.trainers.monitoring.curves import plot_curves
 
 
 def pixels(path):

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from modeling_data2vec.trainers.visualization import save_figure
-from modeling_data2vec.trainers.writing import (
+from modeling_data2vec.trainers.files.writing import (
     clear_unfinished,
     disk_is_full,
     new_file,
@@ -20,6 +19,7 @@ from modeling_data2vec.trainers.writing import (
     save_error,
     write_text,
 )
+from modeling_data2vec.trainers.monitoring.curves import save_figure
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -160,7 +160,7 @@ def test_a_checkpoint_half_removed_has_lost_its_name(tmp_path, monkeypatch):
     def killed(*arguments, **options):
         raise Broken
 
-    monkeypatch.setattr("modeling_data2vec.trainers.writing.shutil.rmtree", killed)
+    monkeypatch.setattr("modeling_data2vec.trainers.files.writing.shutil.rmtree", killed)
     with pytest.raises(Broken):
         rotate_checkpoints(tmp_path, 1, keep={"checkpoint-8"})
     assert checkpoints(tmp_path) == ["checkpoint-8"]

@@ -24,9 +24,9 @@ from modeling_data2vec import (
     Data2VecVisionForPreTraining,
 )
 from modeling_data2vec.trainers import Data2VecTrainer, Data2VecTrainingArguments, ImageTransform, load_images
-from modeling_data2vec.trainers.images import ImageReader
-from modeling_data2vec.trainers.mixed_samples import MixedSamples, Source
-from modeling_data2vec.trainers.samples import PretrainingSamples
+from modeling_data2vec.trainers.data.samples import PretrainingSamples
+from modeling_data2vec.trainers.modalities.images import ImageReader
+from modeling_data2vec.trainers.modalities.mixture import MixedSamples, Source
 
 SIZES = {
     "hidden_size": 16,

@@ -1,15 +1,15 @@
 """Pretraining, evaluation and what a person sees of them."""
 
-from .audio import AudioReader, load_audio
-from .collators import ImageMaskCollator
-from .health import CollapseError, diagnose, measure_health
-from .image_transform import ImageTransform
-from .images import ImageReader, load_images
-from .mixed_samples import MixedSamples, Source
-from .samples import PretrainingSamples, StreamedSamples
-from .stopping import StoppedError
-from .trainer import Data2VecTrainer
-from .training_arguments import Data2VecTrainingArguments
+from .data.collators import ImageMaskCollator
+from .data.samples import PretrainingSamples, StreamedSamples
+from .media.image_transform import ImageTransform
+from .modalities.audio import AudioReader, load_audio
+from .modalities.images import ImageReader, load_images
+from .modalities.mixture import MixedSamples, Source
+from .monitoring.health import CollapseError, diagnose, measure_health
+from .pretraining.trainer import Data2VecTrainer
+from .runs.arguments import Data2VecTrainingArguments
+from .runs.stopping import StoppedError
 
 __all__ = [
     "AudioReader",

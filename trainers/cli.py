@@ -14,31 +14,31 @@ from transformers.utils import logging as transformers_logging
 
 from modeling_data2vec.hub_configs import recipe_names
 
-from .converting import ConvertOptions, convert
-from .evaluating import EvaluateOptions, ProbeOptions, evaluate, probe
-from .exporting import ExportOptions, export
-from .finetune_recipes import load_finetune_recipe
-from .finetuning import finetune
-from .finetuning_arguments import FinetuneArguments
-from .finetuning_options import FinetuneOptions
-from .health import CollapseError
-from .inspection import inspect_target
-from .merging import MergeOptions, merge
-from .modality_names import INPUT_OF_MODALITY
-from .one_line import FAILED, in_one_line
+from .conversion.merge import MergeOptions, merge
+from .conversion.run import ConvertOptions, convert
+from .errors import FAILED, in_one_line
+from .evaluation.run import EvaluateOptions, ProbeOptions, evaluate, probe
+from .export.run import ExportOptions, export
+from .finetuning.arguments import FinetuneArguments
+from .finetuning.options import FinetuneOptions
+from .finetuning.recipe import load_finetune_recipe
+from .finetuning.run import finetune
+from .hub.preflight import PublishError
+from .hub.publishing import PushOptions, publish
+from .inspection.report import inspect_target
+from .logging import errors_only, errors_only_at_root
+from .modalities.names import INPUT_OF_MODALITY
+from .modalities.tokenizer_training import TokenizerOptions, build_tokenizer
+from .monitoring.health import CollapseError
 from .option_checks import require_choice, require_range
 from .option_parser import OptionParser
-from .preflight import PublishError
-from .pretraining import pretrain
-from .pretraining_options import PretrainOptions
-from .published_models import check_recipe, listing
-from .publishing import PushOptions, publish
-from .quiet import errors_only, errors_only_at_root
-from .recipes import load_recipe
-from .stopping import StoppedError, signals_call, stop_at_once
-from .tokenization import TokenizerOptions, build_tokenizer
-from .training_arguments import Data2VecTrainingArguments
-from .transcription import TranscribeOptions, transcribe
+from .pretraining.options import PretrainOptions
+from .pretraining.run import pretrain
+from .recipes.published import check_recipe, listing
+from .recipes.recipe import load_recipe
+from .runs.arguments import Data2VecTrainingArguments
+from .runs.stopping import StoppedError, signals_call, stop_at_once
+from .transcription.run import TranscribeOptions, transcribe
 
 BUG = (
     "this is a mistake in data2vec or in a package that it uses: please report it, with the lines above and what "

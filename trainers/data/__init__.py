@@ -1,0 +1,1 @@
+"""Samples, and batches of them: what every modality's data go through."""

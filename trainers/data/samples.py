@@ -1,0 +1,246 @@
+"""Training samples from any dataset: what is drawn for one depends on its place alone, and bad ones are passed over."""
+
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from itertools import count
+from random import Random
+from typing import Any, Protocol
+
+import datasets
+import numpy as np
+import torch
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
+from transformers.utils import logging
+
+from ..sources.label_checks import require_labels
+from ..sources.labels import as_whole_numbers, is_list, label_values
+from ..sources.loading import column_types, find_column
+from ..sources.source_files import LABEL_COLUMNS
+from .finiteness import is_finite
+
+logger = logging.get_logger(__name__)
+
+
+# Inputs of N samples, and the class of each.
+LabelledSet = tuple[torch.Tensor | Sequence[torch.Tensor], np.ndarray | torch.Tensor | Sequence[int]]
+
+
+class UnreadableError(ValueError):
+    """A sample that is broken, or of no use; it is passed over, with this message."""
+
+
+class SampleReader(Protocol):
+    """What makes model inputs of one example; all that a modality has to bring.
+
+    Attributes:
+        noun: what a sample is called in messages, e.g. "image".
+    """
+
+    noun: str
+
+    def __call__(self, example: dict[str, Any], rng: Random | None) -> dict[str, Any]:
+        """The model's inputs, unbatched; `rng` decides what is random, None stands for no augmentation.
+
+        Raises:
+            UnreadableError: the sample must be passed over.
+        """
+
+    def name(self, example: dict[str, Any]) -> str | None:
+        """Where the example comes from, e.g. its path, if it knows."""
+
+
+def _inputs(reader: SampleReader, example: dict[str, Any], rng: Random | None) -> dict[str, Any]:
+    """The reader's inputs of an example, if a model can learn from them."""
+    inputs = reader(example, rng)
+    for name, values in inputs.items():
+        if not is_finite(values):
+            raise UnreadableError(f"NaN or infinity in its {name}")
+    return inputs
+
+
+class _Samples:
+    """What both kinds share: augmentation and masks are a function of (seed, epoch, place of the sample)."""
+
+    def __init__(self, dataset: Any, reader: SampleReader, *, seed: int = 0, augment: bool = True) -> None:
+        self.dataset, self.reader, self.seed, self.augment = dataset, reader, seed, augment
+        # Shared memory, here and below: worker processes see a new epoch and report unreadable samples.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch.fill_(epoch)
+
+    def sample(self, example: dict[str, Any], epoch: int, *place: int) -> dict[str, Any]:
+        """The reader's inputs of an example, and the `key` that its masks are drawn from."""
+        rng = Random(" ".join(map(str, (self.seed, epoch, *place))))
+        key = rng.getrandbits(31)
+        return {**_inputs(self.reader, example, rng if self.augment else None), "key": key}
+
+
+class PretrainingSamples(_Samples, Dataset):
+    """A map-style set of samples; (seed, epoch, index) decide augmentation and masks.
+
+    An unreadable sample is replaced by the next readable one, marked and named by `unreadable()`.
+
+    Args:
+        dataset: a `datasets.Dataset`, or anything with examples by index and a length.
+        reader: what makes model inputs of an example.
+        seed: the run's seed.
+        augment: whether the reader gets random numbers; False for evaluation.
+        lengths: of the inputs of each sample, where they differ and are known: for batches of similar lengths.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        reader: SampleReader,
+        *,
+        seed: int = 0,
+        augment: bool = True,
+        lengths: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(dataset, reader, seed=seed, augment=augment)
+        self.lengths = lengths
+        self._unreadable = torch.zeros(len(dataset), dtype=torch.bool).share_memory_()
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.of_epoch(int(self._epoch), index)
+
+    def of_epoch(self, epoch: int, index: int) -> dict[str, Any]:
+        """The sample as it is in an epoch, whichever is set."""
+        for step in range(len(self)):
+            position = (int(index) + step) % len(self)
+            if self._unreadable[position]:
+                continue
+            try:
+                return self.sample(self.dataset[position], epoch, int(index))
+            except UnreadableError as error:
+                self._unreadable[position] = True
+                logger.warning(f"Passing over {self.name(position)}: {error}")
+        raise ValueError(
+            f"none of the {len(self)} {self.reader.noun}s can be read; the first is {self.name(0)}: {self._fault(0)}"
+        )
+
+    def _fault(self, index: int) -> str:
+        try:
+            self.reader(self.dataset[index], None)
+        except UnreadableError as error:
+            return str(error)
+        return "it can be read now"
+
+    def name(self, index: int) -> str:
+        """Where a sample comes from: what the reader knows of it, else its index."""
+        return self.reader.name(self.dataset[index]) or f"{self.reader.noun} {index}"
+
+    def unreadable(self) -> list[str]:
+        """Names of the samples that could not be read so far."""
+        return [self.name(int(i)) for i in self._unreadable.nonzero().flatten()]
+
+
+class StreamedSamples(_Samples, IterableDataset):
+    """Samples that come in a stream, e.g. from the Hub. Arguments: see `PretrainingSamples`.
+
+    A sample's number is its place in its worker's stream, so augmentation and masks repeat as long as that does.
+    """
+
+    def __init__(self, dataset: Any, reader: SampleReader, *, seed: int = 0, augment: bool = True) -> None:
+        super().__init__(dataset, reader, seed=seed, augment=augment)
+        self._num_unreadable = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        super().set_epoch(epoch)
+        self.dataset.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return self._read(self.dataset, int(self._epoch))
+
+    def endless(self) -> Iterator[dict[str, Any]]:
+        """The stream again and again, each time in a new epoch, from 0; whichever is set.
+
+        Raises:
+            ValueError: nothing in it can be read.
+        """
+        dataset = deepcopy(self.dataset)  # its epoch is shared by all worker processes, which are not in step
+        for epoch in count():
+            dataset.set_epoch(epoch)
+            empty = True
+            for sample in self._read(dataset, epoch):
+                empty = False
+                yield sample
+            if empty:
+                raise ValueError(
+                    f"none of the {self.reader.noun}s of a stream can be read, or it has fewer shards than there are "
+                    "worker processes: check the data, or lower dataloader_num_workers"
+                )
+
+    def _read(self, dataset: Any, epoch: int) -> Iterator[dict[str, Any]]:
+        worker = get_worker_info()
+        for index, example in enumerate(dataset):
+            try:
+                yield self.sample(example, epoch, worker.id if worker else 0, index)
+            except UnreadableError as error:
+                self._num_unreadable += 1
+                logger.warning(f"Passing over {self.reader.noun} {index} of the stream: {error}")
+
+    def unreadable(self) -> list[str]:
+        """One line that counts the samples that could not be read, in each epoch anew; their places were logged."""
+        count = int(self._num_unreadable)
+        return [f"{count} {self.reader.noun}s of the stream"] if count else []
+
+
+def read_labelled(
+    dataset: datasets.Dataset,
+    reader: SampleReader,
+    *,
+    source: str,
+    split: str,
+    label_column: str | None = None,
+    limit: int | None = None,
+) -> tuple[list[dict[str, Any]], np.ndarray]:
+    """Samples and labels of a split, whole and in memory, for probes.
+
+    Args:
+        dataset: from `load_source`.
+        reader: what makes model inputs of an example; nothing is augmented.
+        source, split: for messages.
+        label_column: found by itself where there is one class column, or one named "label".
+        limit: at most so many samples, chosen at random but always the same.
+
+    Returns:
+        (N samples, [N] labels: ints, or strings where the column holds strings); unreadable samples are left out with
+        a warning.
+
+    Raises:
+        ValueError: there is no label column, a row has no label or several, or nothing can be read.
+    """
+    label_column = find_column(
+        dataset,
+        source,
+        "label",
+        column=label_column,
+        feature=datasets.ClassLabel,
+        names=LABEL_COLUMNS,
+        advice="name one with label_column",
+        reason="probes need labels",
+    )
+    if is_list(column_types(dataset)[label_column]):
+        raise ValueError(f"column {label_column!r} of {source} holds lists, but probes learn one class a row")
+    try:
+        require_labels(label_values(dataset.with_format(None), label_column), label_column)
+    except ValueError as error:
+        raise ValueError(f"{source}, split {split!r}, {error}") from error
+    if limit is not None and limit < len(dataset):
+        dataset = dataset.select(np.sort(np.random.default_rng(0).permutation(len(dataset))[:limit]))
+    samples, labels = [], []
+    for index, example in enumerate(dataset):
+        try:
+            samples.append(_inputs(reader, example, None))
+        except UnreadableError as error:
+            logger.warning(f"Leaving out {reader.noun} {reader.name(example) or index} of split {split!r}: {error}")
+            continue
+        labels.append(example[label_column])
+    if not samples:
+        raise ValueError(f"none of the {len(dataset)} {reader.noun}s of {source} (split {split!r}) can be read")
+    return samples, np.asarray(as_whole_numbers(labels))

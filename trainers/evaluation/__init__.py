@@ -1,0 +1,1 @@
+"""What frozen features are worth: features, probes, baselines, similarity, pictures."""

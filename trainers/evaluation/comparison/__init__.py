@@ -1,0 +1,1 @@
+"""Several encoders side by side, with intervals, figures and a report."""

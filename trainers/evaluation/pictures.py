@@ -1,0 +1,87 @@
+"""Pictures of samples: what the masks hide, and what the features of each position see; images, speech and text."""
+
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.decomposition import PCA
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..monitoring.curves import save_figure
+from .baselines import random_weights
+from .canvases import canvas
+from .features import Inputs, frame_features
+from .positions import real_positions
+
+SHOWN = 6  # samples of a picture, one a row
+
+
+def plot_masks(
+    model: PreTrainedModel, inputs: Inputs, masks: Tensor, path: str | PathLike[str], processor: Any = None
+) -> Path:
+    """Show what each mask leaves to the student: the first 6 samples, their masks side by side.
+
+    Args:
+        model: the model that the masks are for; it says what kind of samples they are.
+        inputs: N samples: images [N, channels, height, width], or a list of images, waveforms [samples] or token ids
+            [T].
+        masks: bool [N, M, T], True where a position is hidden (drawn grey); padded at the end where samples differ in
+            length. At most 5 masks of an image are shown, 3 of others.
+        path: the PNG file to write, which is returned; its folder is made.
+        processor: what made the inputs: an image processor, whose normalisation is undone; a feature extractor, which
+            knows the sampling rate (else 16 kHz); or a tokenizer, which knows the words (else ids are shown).
+
+    Raises:
+        ValueError: if masks and samples don't fit together.
+    """
+    name = model.base_model.main_input_name
+    lengths = [real_positions(model, {name: sample[None]}).shape[1] for sample in inputs]
+    if masks.ndim != 3 or masks.shape[::2] != (len(inputs), max(lengths)):
+        raise ValueError(
+            f"masks has shape {tuple(masks.shape)}, but {len(inputs)} samples of at most {max(lengths)} positions "
+            f"(patches, frames, tokens) need [{len(inputs)}, masks, {max(lengths)}]"
+        )
+    drawing = canvas(model, inputs[:SHOWN], processor)
+    hidden = masks[:SHOWN, : drawing.max_masks].bool().cpu().numpy()
+    own = [mask[:, :length] for mask, length in zip(hidden, lengths, strict=False)]  # [M, T] of each sample
+    shares = np.concatenate(own, axis=1).mean(1)
+    titles = [f"mask {number}: {share:.0%} hidden" for number, share in enumerate(shares, start=1)]
+    return save_figure(drawing.draw_masks({title: [mask[m] for mask in own] for m, title in enumerate(titles)}), path)
+
+
+def pca_maps(
+    model: PreTrainedModel, inputs: Inputs, path: str | PathLike[str], processor: Any = None, *, layer: int = -1
+) -> Path:
+    """Colour each position by the first three principal components of its features, beside an untrained encoder's.
+
+    Components are taken over all positions of all shown samples together, so that one colour means one thing in the
+    whole column; each is stretched from its 2nd to its 98th percentile. Colours of different columns are unrelated. A
+    column that looks the same for every sample shows that position outweighs content.
+
+    Args:
+        model: any encoder that `extract_features` takes.
+        inputs, path, processor: as for `plot_masks`. Images have a map beside them, clips a strip of frames under their
+            spectrogram, and tokens stand on their colours.
+        layer: as in `extract_features`.
+
+    Raises:
+        ValueError: for fewer than 3 positions in all, and as `extract_features`.
+    """
+    inputs = inputs[:SHOWN]
+    colours = {
+        title: _pca_colours(*frame_features(encoder, inputs, layer=layer))
+        for title, encoder in (("model", model), ("random weights", random_weights(model)))
+    }
+    return save_figure(canvas(model, inputs, processor).draw_colours(colours), path)
+
+
+def _pca_colours(features: np.ndarray, samples: np.ndarray) -> list[np.ndarray]:
+    """Features [F, D] of all positions to RGB [T, 3] for each sample; `samples` [F] says whose they are."""
+    if len(features) < 3:
+        raise ValueError(f"{len(features)} position(s) are too few for 3 components: give more samples, or longer ones")
+    components = PCA(3, svd_solver="full").fit_transform(features)  # [F, 3]
+    low, high = np.percentile(components, [2, 98], axis=0)
+    colours = ((components - low) / np.maximum(high - low, 1e-12)).clip(0, 1)
+    return np.split(colours, np.flatnonzero(np.diff(samples)) + 1)

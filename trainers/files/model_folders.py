@@ -1,0 +1,93 @@
+"""Whether a model folder can be read, before anything of it is: damage is named by file, not met somewhere inside."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.errors import StrictDataclassError
+from tokenizers import Tokenizer
+from transformers.utils import CONFIG_NAME
+
+from modeling_data2vec.model_files import read_json
+from modeling_data2vec.weight_files import count_weights
+
+from ..errors import first_line
+
+# Files of any model, processor or adapter; those of others are not looked at.
+OBJECTS = (
+    *(CONFIG_NAME, "generation_config.json", "preprocessor_config.json", "processor_config.json"),
+    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "adapter_config.json"),
+    *("provenance.json", "probe.json", "fairseq.json"),
+)
+TOKENIZER = "tokenizer.json"
+# A joint model has each modality's processor in a folder of its own.
+PARTS = ("", "audio", "spectrogram", "text", "vision")
+
+
+@contextmanager
+def loading(source: str | Path) -> Iterator[None]:
+    """For calls that load a model's config, weights or processor: damage and contradictions are named.
+
+    Args:
+        source: folder or Hub id.
+
+    Raises:
+        ValueError: it can't be loaded, and why.
+        OSError: it, or a file of it, is not there.
+    """
+    check_model_folder(source)
+    try:
+        yield
+    except (ValueError, StrictDataclassError) as error:
+        if str(source) in str(error):
+            raise
+        raise ValueError(f"{source}: {' '.join(str(error).split())}") from error
+    except OSError:
+        raise
+    except Exception as error:  # transformers and its libraries answer contradictions with whatever they lead to
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise ValueError(f"{source} can't be loaded: what its files say does not go together ({reason})") from error
+
+
+def check_model_folder(source: str | Path) -> None:
+    """Require that what a folder holds of a model can be read, as far as that is quickly seen.
+
+    Args:
+        source: a folder. What is none, such as a Hub id, is left to whoever loads it.
+
+    Raises:
+        ValueError: names the file that is damaged, and says how.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        return
+    found: dict[str, Any] = {}
+    for part in PARTS:
+        for name in OBJECTS:
+            path = folder / part / name
+            if path.is_file():
+                found[f"{part}/{name}"] = read_json(path)
+        if (path := folder / part / TOKENIZER).is_file():
+            _check_tokenizer(path)
+    _check_layers(found.get(f"/{CONFIG_NAME}", {}), folder / CONFIG_NAME, count_weights(folder))
+
+
+def _check_layers(config: dict[str, Any], path: Path, num_weights: int) -> None:
+    """Each layer has weights; what claims to have a billion of them is not built first to find out."""
+    for key, value in config.items():
+        if isinstance(value, dict):
+            _check_layers(value, path, num_weights)
+        elif key.endswith("layers") and isinstance(value, int) and 0 < num_weights < value:
+            raise ValueError(
+                f"{path} has {key} {value:,}, but the weights beside it are {num_weights:,} tensors: they are not of "
+                "one model"
+            )
+
+
+def _check_tokenizer(path: Path) -> None:
+    read_json(path)
+    try:
+        Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing more special
+        raise ValueError(f"{path} is no tokenizer: {error}") from error

@@ -1,0 +1,1 @@
+"""What a task adds to fine-tuning: its model, labels, samples, batches and figures."""

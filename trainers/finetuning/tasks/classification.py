@@ -1,0 +1,283 @@
+"""Classes of images, sounds and texts, and numbers for texts."""
+
+from random import Random
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import (
+    AutoFeatureExtractor,
+    AutoImageProcessor,
+    AutoModelForAudioClassification,
+    AutoModelForImageClassification,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
+
+from ...data.mixup import MixingCollator
+from ...data.samples import SampleReader, UnreadableError
+from ...media.randaugment import FinetuneTransform, RandAugment
+from ...modalities.audio import AudioReader, load_audio
+from ...modalities.images import ImageReader, load_images
+from ...modalities.text import load_text
+from ...sources.label_checks import (
+    are_numbers_to_predict,
+    check_classes,
+    in_rows,
+    require_labels,
+    require_no_lists_in_text,
+    require_numbers,
+)
+from ...sources.labels import LabelMap, is_list, label_column, label_values
+from ...sources.loading import column_types
+from ..metrics import classification_metrics, regression_metrics
+from .task import Labelled, Task, padded
+
+FLOATS = {"float16", "float32", "float64"}
+
+
+class ClassificationTask(Task):
+    """What the classifications share: one label for each sample."""
+
+    metric = "accuracy"
+    labels: LabelMap | None = None  # None for numbers to predict
+    column: str
+    label_column: str
+
+    def survey(self, table: datasets.Dataset) -> None:
+        kind, values = column_types(table)[self.label_column], label_values(table, self.label_column)
+        self._require_single(kind, values)
+        self.labels = LabelMap.of(table, self.label_column)
+        if not isinstance(kind, datasets.ClassLabel):
+            fractions = [row for row, value in enumerate(values) if isinstance(value, float)]
+            if fractions:
+                raise ValueError(
+                    f"column {self.label_column!r} holds fractions ({in_rows(fractions)}: {values[fractions[0]]}), but "
+                    f"--task {self.name} learns classes: name another --label_column"
+                )
+            check_classes(values, self.label_column)
+        self.labels.configure(self.config)
+        self.config.problem_type = "single_label_classification"
+
+    def _require_single(self, kind: Any, values: list[Any]) -> None:
+        """Refuse rows with several labels, in a list or in a text that looks like one."""
+        several = f"--task {self.name} learns one class a row, not several: give each row one, or name another column"
+        if is_list(kind):
+            raise ValueError(f"column {self.label_column!r} holds lists (row 1: {values[0]}): {several}")
+        require_no_lists_in_text(values, self.label_column, several)
+
+    def strata(self, table: datasets.Dataset) -> list[Any] | None:
+        return None if self.labels is None else label_values(table, self.label_column)
+
+    def check(self, dataset: datasets.Dataset, split: str) -> None:
+        if self.labels is not None:
+            self.labels.check(dataset, self.label_column, split)
+
+    def opened(self, dataset: datasets.Dataset, column: str, source: str) -> datasets.Dataset:
+        """Remember the columns of a set of data."""
+        self.column, self.label_column = column, label_column(dataset, source, self.options.label_column)
+        return dataset
+
+    def labelled(self, dataset: datasets.Dataset, reader: SampleReader) -> SampleReader:
+        assert self.labels is not None
+        return Labelled(reader, self.labels.reader(dataset, self.label_column))
+
+    def figures(self, predictions: Any, labels: np.ndarray) -> dict[str, float]:
+        return classification_metrics(predictions, labels, self.config.num_labels)
+
+    def figure_names(self) -> tuple[str, ...]:
+        of_two = ("f1", "accuracy_f1") if self.config.num_labels == 2 else ()
+        return ("accuracy", "f1_macro", "matthews", *of_two)
+
+
+class ImageClassification(ClassificationTask):
+    """One class for each image."""
+
+    name, auto_class, main_input = "image-classification", AutoModelForImageClassification, "pixel_values"
+    label_smoothing = "batch"
+
+    @classmethod
+    def load_processor(cls, name: str) -> Any:
+        return AutoImageProcessor.from_pretrained(name)
+
+    def open(self, source: str, split: str) -> datasets.Dataset:
+        dataset, column = load_images(source, split=split, image_column=self.options.column)
+        return self.opened(dataset, column, source)
+
+    def reader(self, dataset: datasets.Dataset, *, training: bool) -> SampleReader:
+        args = self.args
+        transform = FinetuneTransform.from_processor(
+            self.processor,
+            crop_scale=tuple(args.crop_scale),
+            horizontal_flip=args.horizontal_flip,
+            rand_augment=RandAugment.from_text(args.rand_augment) if args.rand_augment else None,
+            erasing=args.erasing,
+        )
+        if args.rand_augment and transform.num_channels not in (1, 3):
+            raise ValueError(
+                f"rand_augment is {args.rand_augment!r}, but images with {transform.num_channels} channels have no "
+                "colours: leave it out"
+            )
+        return self.labelled(dataset, ImageReader(transform, self.column))
+
+    def collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "pixel_values": torch.stack([sample["pixel_values"] for sample in samples]),
+            "labels": torch.tensor([sample["labels"] for sample in samples]),
+        }
+
+    def train_collator(self) -> Any:
+        args = self.args
+        if not (args.mixup or args.cutmix or args.label_smoothing_factor):
+            return self.collate
+        return MixingCollator(
+            self.collate,
+            self.config.num_labels,
+            smoothing=args.label_smoothing_factor,
+            mixup_alpha=args.mixup,
+            cutmix_alpha=args.cutmix,
+            prob=args.mix_prob,
+            switch_prob=args.mix_switch_prob,
+        )
+
+
+class AudioClassification(ClassificationTask):
+    """One class for each clip."""
+
+    name, auto_class, main_input = "audio-classification", AutoModelForAudioClassification, "input_values"
+
+    @classmethod
+    def load_processor(cls, name: str) -> Any:
+        return AutoFeatureExtractor.from_pretrained(name)
+
+    def open(self, source: str, split: str) -> datasets.Dataset:
+        dataset, column = load_audio(source, split=split, audio_column=self.options.column)
+        return self.opened(dataset, column, source)
+
+    def reader(self, dataset: datasets.Dataset, *, training: bool) -> SampleReader:
+        options = self.options
+        limits = {"min_duration": options.min_seconds, "max_duration": options.max_seconds}
+        return self.labelled(dataset, AudioReader(self.processor, self.column, **limits))
+
+    def collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        return padded(samples, self.processor.pad)
+
+
+class TextClassification(ClassificationTask):
+    """One class, or one number, for each text or pair of texts."""
+
+    name, auto_class, main_input = "text-classification", AutoModelForSequenceClassification, "input_ids"
+
+    @classmethod
+    def load_processor(cls, name: str) -> Any:
+        return AutoTokenizer.from_pretrained(name)
+
+    def open(self, source: str, split: str) -> datasets.Dataset:
+        options = self.options
+        dataset, column = load_text(source, split=split, text_column=options.column)
+        if options.pair_column is not None and options.pair_column not in column_types(dataset):
+            raise ValueError(f"{source} has no column {options.pair_column!r}, only {sorted(column_types(dataset))}")
+        return self.opened(dataset, column, source)
+
+    def survey(self, table: datasets.Dataset) -> None:
+        if not self._predicts_numbers(table):
+            return super().survey(table)
+        require_numbers(label_values(table, self.label_column), self.label_column)
+        self.metric = "pearson_spearman"
+        self.config.id2label, self.config.label2id = {0: "score"}, {"score": 0}
+        self.config.problem_type = "regression"
+
+    def _predicts_numbers(self, table: datasets.Dataset) -> bool:
+        kind = column_types(table)[self.label_column]
+        if self.options.regression or is_list(kind) or isinstance(kind, datasets.ClassLabel):
+            return self.options.regression
+        values = label_values(table, self.label_column)
+        require_labels(values, self.label_column)
+        return are_numbers_to_predict(values, self.label_column, of_floats=kind.dtype in FLOATS)
+
+    def check(self, dataset: datasets.Dataset, split: str) -> None:
+        super().check(dataset, split)
+        if self.labels is None:
+            try:
+                require_numbers(label_values(dataset, self.label_column), self.label_column)
+            except ValueError as error:
+                raise ValueError(f"split {split!r}, {error}") from error
+
+    def reader(self, dataset: datasets.Dataset, *, training: bool) -> SampleReader:
+        pair = self.options.pair_column
+        length = max_length(self.config, self.options, self.processor.num_special_tokens_to_add(pair is not None))
+        sentences = SentenceReader(self.processor, self.column, pair, length)
+        if self.labels is None:
+            return Labelled(sentences, self._number)
+        return self.labelled(dataset, sentences)
+
+    def _number(self, example: dict[str, Any]) -> float:
+        return float(example[self.label_column])
+
+    def collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        return padded(samples, self.processor.pad)
+
+    def predictions(self, logits: Any, inputs: dict[str, Any]) -> Any:
+        return super().predictions(logits, inputs) if self.labels else logits.squeeze(-1)
+
+    def figures(self, predictions: Any, labels: np.ndarray) -> dict[str, float]:
+        if self.labels is None:
+            return regression_metrics(predictions, labels)
+        return super().figures(predictions, labels)
+
+    def figure_names(self) -> tuple[str, ...]:
+        if self.labels is None:
+            return ("pearson", "spearman", "pearson_spearman", "mse")
+        return super().figure_names()
+
+
+def max_length(config: Any, options: Any, special_tokens: int) -> int:
+    """Tokens that a text is cut at: the option, or what the model takes.
+
+    Args:
+        config: the model's.
+        options: of `data2vec finetune`.
+        special_tokens: that the tokenizer adds to a text, or to a pair.
+
+    Raises:
+        ValueError: the option asks for more than the model takes, or leaves no room for text.
+    """
+    longest = getattr(config, "max_tokens", None)
+    if longest is None:  # RoBERTa and its like count positions from the padding's id on
+        positions = getattr(config, "max_position_embeddings", 512)
+        offset = (config.pad_token_id or 0) + 1 if config.model_type in ("data2vec-text", "roberta") else 0
+        longest = positions - offset
+    asked = options.max_length
+    if asked is not None and asked > longest:
+        raise ValueError(f"--max_length is {asked}, but the model takes {longest} tokens: lower it")
+    if asked is not None and asked <= special_tokens:
+        raise ValueError(
+            f"--max_length is {asked}, but the tokenizer's {special_tokens} special tokens fill it: raise it"
+        )
+    return int(min(asked or 512, longest))
+
+
+class SentenceReader:
+    """Makes a tokenizer's outputs of an example's text, or of a pair of texts, as pipelines do.
+
+    Args:
+        tokenizer: makes tokens; with its special tokens.
+        column, pair_column: with the text, and with that which follows it.
+        max_length: tokens; longer texts are cut.
+    """
+
+    noun = "text"
+
+    def __init__(self, tokenizer: Any, column: str, pair_column: str | None, max_length: int) -> None:
+        self.tokenizer, self.column, self.pair_column, self.max_length = tokenizer, column, pair_column, max_length
+
+    def __call__(self, example: dict[str, Any], rng: Random | None = None) -> dict[str, Tensor]:
+        texts = [example[name] for name in (self.column, self.pair_column) if name]
+        if any(not text or text.isspace() for text in texts):
+            raise UnreadableError("it is empty")
+        return dict(self.tokenizer(*texts, truncation=True, max_length=self.max_length))
+
+    def name(self, example: dict[str, Any]) -> str | None:
+        return None

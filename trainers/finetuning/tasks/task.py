@@ -1,0 +1,166 @@
+"""What a task adds to fine-tuning: its model, labels, samples, batches and figures. One subclass for each task."""
+
+from collections.abc import Callable
+from random import Random
+from typing import Any, ClassVar
+
+import datasets
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import EvalPrediction
+from transformers.utils import logging
+
+from ...data.samples import PretrainingSamples, SampleReader, UnreadableError
+from ..arguments import FinetuneArguments
+from ..metrics import IGNORED
+
+logger = logging.get_logger(__name__)
+
+
+class Task:
+    """One task, for one model and one set of data.
+
+    Args:
+        config: the model's; `fit` writes labels or vocabulary into it.
+        processor: what makes the model's inputs.
+        options: of `data2vec finetune`.
+        args: training arguments.
+    """
+
+    name: ClassVar[str]
+    auto_class: ClassVar[Any]  # of transformers, which leads to the model
+    main_input: ClassVar[str]  # of the models that can do it
+    metric: str  # that decides which checkpoint is the best
+    counts_labels: ClassVar[bool] = False  # whether `predictions` has what the figures need of the labels
+    label_smoothing: ClassVar[str | None] = "loss"  # where labels are smoothed: in the "loss", in a "batch", nowhere
+
+    def __init__(self, config: Any, processor: Any, options: Any, args: FinetuneArguments) -> None:
+        self.config, self.processor, self.options, self.args = config, processor, options, args
+
+    # ---- what a task adds ----
+
+    @classmethod
+    def load_processor(cls, name: str) -> Any:
+        """The processor of a model folder or Hub id."""
+        raise NotImplementedError
+
+    def open(self, source: str, split: str) -> datasets.Dataset:
+        """A split with the columns that the task needs; remembers their names.
+
+        Raises:
+            ValueError: there is no such split or column.
+        """
+        raise NotImplementedError
+
+    def survey(self, table: datasets.Dataset) -> None:
+        """Check all rows to train on, before some are held out, and take the classes from them.
+
+        Raises:
+            ValueError: says what is wrong, and in which rows.
+        """
+
+    def fit(self, train: datasets.Dataset) -> None:
+        """Learn what the training split alone decides, such as letters."""
+
+    def strata(self, table: datasets.Dataset) -> list[Any] | None:
+        """The class of each row, for a held-out part with all classes; None where rows have no single class."""
+        return None
+
+    def check(self, dataset: datasets.Dataset, split: str) -> None:
+        """Require that what another split holds is known.
+
+        Raises:
+            ValueError: says what isn't.
+        """
+
+    def reader(self, dataset: datasets.Dataset, *, training: bool) -> SampleReader:
+        """Makes the model's inputs and `labels` of an example."""
+        raise NotImplementedError
+
+    def collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        """A batch of samples."""
+        raise NotImplementedError
+
+    def train_collator(self) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
+        """What makes batches in training."""
+        return self.collate
+
+    def predictions(self, logits: Any, inputs: dict[str, Any]) -> Any:
+        """What is kept of the model's output [B, ...] for figures."""
+        return logits.argmax(-1)
+
+    def figures(self, predictions: Any, labels: np.ndarray) -> dict[str, float]:
+        """Figures of all predictions of a split."""
+        raise NotImplementedError
+
+    def figure_names(self) -> tuple[str, ...]:
+        """Names of what `figures` gives; known after `fit`."""
+        raise NotImplementedError
+
+    # ---- what all share ----
+
+    def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
+        return self.figures(prediction.predictions, prediction.label_ids)
+
+    def training_samples(self, dataset: datasets.Dataset) -> PretrainingSamples:
+        """Augmented samples; unreadable ones are replaced by their neighbours, with a warning."""
+        return PretrainingSamples(dataset, self.reader(dataset, training=True), seed=self.args.seed)
+
+    def evaluation_samples(self, dataset: datasets.Dataset, split: str) -> PretrainingSamples:
+        """Samples as they are; unreadable ones are left out, with a warning, so that each counts once.
+
+        Raises:
+            ValueError: none can be read.
+        """
+        reader = self.reader(dataset, training=False)
+        kept = []
+        for index, example in enumerate(dataset):
+            try:
+                reader(example, None)
+            except UnreadableError as error:
+                logger.warning(f"Leaving out {reader.noun} {reader.name(example) or index} of split {split!r}: {error}")
+            else:
+                kept.append(index)
+        if not kept:
+            raise ValueError(f"none of the {len(dataset)} {reader.noun}s of split {split!r} can be read")
+        return PretrainingSamples(dataset.select(kept), reader, augment=False)
+
+
+class Labelled:
+    """A reader of examples that also gives their `labels`.
+
+    Args:
+        reader: makes the model's inputs.
+        label: gives the label of an example.
+    """
+
+    def __init__(self, reader: SampleReader, label: Callable[[dict[str, Any]], Any]) -> None:
+        self.reader, self.label, self.noun = reader, label, reader.noun
+
+    def __call__(self, example: dict[str, Any], rng: Random | None = None) -> dict[str, Any]:
+        return {**self.reader(example, rng), "labels": self.label(example)}
+
+    def name(self, example: dict[str, Any]) -> str | None:
+        return self.reader.name(example)
+
+
+def padded(samples: list[dict[str, Any]], pad: Callable[..., Any]) -> dict[str, Any]:
+    """A batch of samples of unequal length; labels that are sequences are padded with -100.
+
+    Args:
+        samples: inputs and `labels`; `key` is left out.
+        pad: of a feature extractor or tokenizer.
+    """
+    inputs = [{name: value for name, value in sample.items() if name not in ("labels", "key")} for sample in samples]
+    batch = dict(pad(inputs, return_tensors="pt"))
+    batch["labels"] = stacked_labels([sample["labels"] for sample in samples])
+    return batch
+
+
+def stacked_labels(labels: list[Any]) -> Tensor:
+    """Labels [B], or [B, longest] padded with -100."""
+    tensors = [torch.as_tensor(label) for label in labels]
+    if tensors[0].ndim == 0:
+        return torch.stack(tensors)
+    return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=IGNORED)

@@ -1,0 +1,1 @@
+"""Publishing on the Hub: what goes there, what is checked before, and the model card."""

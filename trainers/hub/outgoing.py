@@ -1,0 +1,158 @@
+"""What is published of a model folder: which files, and that nothing else goes with them."""
+
+import fnmatch
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import save_torch_state_dict
+from safetensors import safe_open
+from transformers.dynamic_module_utils import get_relative_import_files
+
+import modeling_data2vec
+from modeling_data2vec.auto import MODELS, TASKS
+from modeling_data2vec.model_files import is_file_name, read_json, weight_names
+from modeling_data2vec.weight_files import check_finite, read_weights
+
+from ..files.model_folders import check_model_folder
+from .model_card import card_of, check_card
+from .preflight import PublishError
+from .public_names import make_public, without_places
+
+# Everything else stays at home: pickles above all, and what only this machine needs.
+PUBLISHED = (
+    *("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"),
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json"),
+    *("vocab.txt", "merges.txt", "README.md", "LICENSE*", "provenance.json", "probe*.json", "*.png"),
+)
+PARTS = ("audio", "spectrogram", "text", "vision")  # sub-folders of a joint model, with the processor of each modality
+WEIGHTS = ("model*.safetensors", "model.safetensors.index.json")
+WITH_TEACHER = ("fairseq.json", "fairseq.safetensors")  # what makes a converted file whole again
+
+
+class FolderError(PublishError, ValueError):
+    """A folder that can't be published as it is."""
+
+
+def check_outgoing(folder: Path, *, with_teacher: bool = False) -> None:
+    """Require that a folder holds a whole model and no links, before anything is asked of the Hub.
+
+    Raises:
+        FolderError: it is no model folder, has links, or weights that are not numbers.
+        ValueError: a file is damaged.
+    """
+    model_config(folder)
+    for file in _outgoing(folder, with_teacher):
+        if not is_file_name(file.name):
+            raise FolderError(f"{str(file)!r} has a name that leads elsewhere on some systems: rename or remove it")
+    for path in (*(folder / part for part in PARTS), *_outgoing(folder, with_teacher)):
+        if path.is_symlink():
+            raise FolderError(
+                f"{path} is a link to {path.readlink()}: only files of the folder itself are published. Replace "
+                "the link by a copy, or remove it"
+            )
+        if path.suffix == ".json":
+            read_json(path, dict | list)
+    weights = weight_files(folder)
+    check_model_folder(folder)
+    check_card(folder / "README.md")
+    card_of(folder)
+    for file in weights:
+        check_finite(read_weights(file), file)
+        _check_metadata(file)
+
+
+def prepare(folder: Path, staging: Path, *, with_teacher: bool = False, with_code: bool = False) -> None:
+    """Copy what is to be published, without the names of places on this machine: see `PUBLISHED`.
+
+    Raises:
+        FolderError, ValueError: as `check_outgoing`.
+    """
+    check_outgoing(folder, with_teacher=with_teacher)
+    staging.mkdir(parents=True, exist_ok=True)
+    for file in _outgoing(folder, with_teacher):
+        if with_teacher or not _is_one_of(file.name, WEIGHTS):
+            target = staging / file.relative_to(folder)
+            target.parent.mkdir(exist_ok=True)
+            shutil.copy(file, target)
+    if not with_teacher:
+        state = {name: value for file in weight_files(folder) for name, value in read_weights(file).items()}
+        kept = {name: value for name, value in state.items() if not name.startswith("teacher.")}
+        save_torch_state_dict(kept, staging, max_shard_size="5GB", metadata={"format": "pt"})
+    if with_code:
+        _add_code(folder, staging)
+    make_public(staging)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors of a model: one file, or those that an index lists.
+
+    Raises:
+        FolderError: there are none, or some are missing.
+        ValueError: the index is damaged, or names files of other folders.
+    """
+    names = weight_names(folder)
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        pickles = [file.name for file in folder.glob("*.bin")]
+        hint = f", only {', '.join(pickles)}, which is a pickle" if pickles else ""
+        raise FolderError(
+            f"{folder} has no {', '.join(missing)}{hint}: save the model with save_pretrained, which writes safetensors"
+        )
+    return [folder / name for name in names]
+
+
+def model_config(folder: Path) -> dict[str, Any]:
+    """What a folder's config.json says.
+
+    Raises:
+        FolderError: there is none.
+    """
+    try:
+        return read_json(folder / "config.json")
+    except (OSError, ValueError) as error:
+        raise FolderError(f"{folder} has no readable config.json, so it is no model folder ({error})") from error
+
+
+def _outgoing(folder: Path, with_teacher: bool) -> Iterator[Path]:
+    """The files to publish, and links by such names, whether they lead anywhere or not."""
+    patterns = PUBLISHED + WEIGHTS + (WITH_TEACHER if with_teacher else ())
+    for place in (folder, *(folder / part for part in PARTS)):
+        for file in sorted(place.iterdir()) if place.is_dir() else ():
+            if _is_one_of(file.name, patterns if place == folder else PUBLISHED) and (
+                file.is_file() or file.is_symlink()
+            ):
+                yield file
+
+
+def _is_one_of(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _check_metadata(file: Path) -> None:
+    with safe_open(file, framework="pt") as tensors:
+        metadata = tensors.metadata() or {}
+    if without_places(metadata, all_paths=True) != metadata:
+        raise FolderError(f"{file} names a local path in its metadata: save the model again with save_pretrained")
+
+
+def _add_code(folder: Path, staging: Path) -> None:
+    """The package's flat modules, as far as the model needs them, and their names in the config."""
+    config = model_config(staging)
+    package = Path(str(modeling_data2vec.__file__)).parent
+    found = next((three for three in MODELS if three[0].model_type == config.get("model_type")), None)
+    if found is None:
+        raise FolderError(
+            f"{folder} holds a model of type {config.get('model_type')}, which plain transformers loads: leave out "
+            "--with_code"
+        )
+    config_class, model, pretraining_model = found
+    classes = {"AutoConfig": config_class, "AutoModel": model, "AutoModelForPreTraining": pretraining_model}
+    classes |= {auto.__name__: task for auto, task in TASKS if task.config_class is config_class}
+    config["auto_map"] = {auto: f"{one.__module__.rpartition('.')[2]}.{one.__name__}" for auto, one in classes.items()}
+    (staging / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    entries = {package / f"{one.__module__.rpartition('.')[2]}.py" for one in classes.values()}
+    needed = {Path(file) for entry in entries for file in get_relative_import_files(entry)}
+    for file in entries | needed:
+        shutil.copy(file, staging / file.name)

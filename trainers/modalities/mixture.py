@@ -1,0 +1,219 @@
+"""Several data sets of different modalities as one: batches of one modality each, in the order of a mix."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, count, islice
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
+
+from modeling_data2vec.cross_modal import PAIRS
+
+from ..data.collators import Examples, MaskCollator, mask_collator
+from ..data.samplers import EpochBatches, FixedBatchSampler, LengthBatchSampler
+from ..data.samples import PretrainingSamples, StreamedSamples
+from .mixture_order import MixingOrder
+from .names import config_of, modality_of
+from .pairs import PairsCollator
+
+Place = tuple[str, int, int]  # (modality, epoch of its data, index)
+
+
+@dataclass
+class Source:
+    """What one modality brings to a mix.
+
+    Args:
+        samples: its data.
+        batch_size: samples of a micro-batch on a device.
+        max_batch_length: instead of it, the bound on a micro-batch of similar lengths (`LengthBatchSampler`).
+
+    Raises:
+        ValueError: not exactly one of the two is given, or the samples don't know their lengths.
+    """
+
+    samples: PretrainingSamples | StreamedSamples
+    batch_size: int | None = None
+    max_batch_length: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.batch_size is None) == (self.max_batch_length is None):
+            raise ValueError(
+                f"a modality of a mix has batch_size {self.batch_size} and max_batch_length {self.max_batch_length}, "
+                "but exactly one of the two must be given"
+            )
+        if self.max_batch_length is not None and getattr(self.samples, "lengths", None) is None:
+            raise ValueError(
+                "max_batch_length needs samples with `lengths`, the input length of each, which streams don't have: "
+                "give batch_size"
+            )
+
+    def batches(self, **options: int) -> EpochBatches:
+        """Batches of indices, for map-style samples; `options` are those of `EpochBatches`."""
+        assert isinstance(self.samples, PretrainingSamples)
+        if self.max_batch_length is None:
+            return FixedBatchSampler(len(self.samples), self.batch_size or 1, **options)
+        return LengthBatchSampler(self.samples.lengths or [], self.max_batch_length, **options)
+
+
+def endless_batches(batches: EpochBatches, start: int = 0) -> Iterator[tuple[int, list[int]]]:
+    """(epoch, indices) of batch after batch, one epoch after the other, from batch `start` on."""
+    first, skipped = divmod(start, len(batches))
+    numbered = (((epoch, batch) for batch in batches.of_epoch(epoch)) for epoch in count(first))
+    return islice(chain.from_iterable(numbered), skipped, None)
+
+
+class MixedSamples(Dataset):
+    """The samples of all modalities of a mix; what `Data2VecTrainer` takes as `train_dataset` of a joint model.
+
+    Each modality keeps its own samples, micro-batches and epochs: when its data end, they start again in a new epoch,
+    with new crops and masks. An epoch of the mix lasts until the data of every modality have been seen once. With a
+    stream among the samples there are no epochs: the run needs `max_steps`.
+
+    Args:
+        sources: by modality: "audio", "vision", "text"; "pairs" for samples of several (`pairs.py`).
+        shares: how often each modality's micro-batches come; default: equally often.
+        exact: whether the shares must be met exactly; see `MixingOrder`.
+
+    Example:
+        >>> mix = MixedSamples({"vision": Source(images, batch_size=8), "text": Source(blocks, batch_size=4)})
+        ... # doctest: +SKIP
+        >>> trainer = Data2VecTrainer(joint_model, args, train_dataset=mix)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self, sources: Mapping[str, Source], shares: Mapping[str, float] | None = None, *, exact: bool = True
+    ) -> None:
+        if not sources:
+            raise ValueError("a mix has no sources: give one or more modalities")
+        self.sources = dict(sources)
+        shares = dict.fromkeys(sources, 1.0) if shares is None else shares
+        if shares.keys() != sources.keys():
+            raise ValueError(f"the mix has shares of {', '.join(shares)}, but data of {', '.join(sources)}: give both")
+        self.shares = {name: shares[name] for name in sources}
+        self.exact = exact
+        for name, source in self.sources.items():
+            if isinstance(source.samples, PretrainingSamples) and not len(source.samples):
+                raise ValueError(f"the data of {name} are empty: there is nothing to train on")
+
+    @property
+    def streamed(self) -> bool:
+        """Whether some of the data come as a stream."""
+        return any(isinstance(source.samples, StreamedSamples) for source in self.sources.values())
+
+    def __len__(self) -> int:
+        if self.streamed:
+            raise TypeError("a mix with a stream has no length")
+        return sum(len(source.samples) for source in self.sources.values())  # type: ignore[arg-type, misc]
+
+    def __getitem__(self, place: Place) -> dict[str, Any]:
+        name, epoch, index = place
+        samples = self.sources[name].samples
+        assert isinstance(samples, PretrainingSamples)
+        return samples.of_epoch(epoch, index)
+
+    def unreadable(self) -> list[str]:
+        """Names of the samples of all modalities that could not be read so far."""
+        return [line for source in self.sources.values() for line in source.samples.unreadable()]
+
+    def batches(self, share: Mapping[str, int]) -> dict[str, EpochBatches]:
+        """Batches of those modalities that don't come as a stream; `share` as of `loader`.
+
+        Raises:
+            ValueError: one has too few samples for a batch.
+        """
+        batches = {}
+        for name, source in self.sources.items():
+            if isinstance(source.samples, PretrainingSamples):
+                try:
+                    batches[name] = source.batches(**share)
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from error
+        return batches
+
+    def loader(self, order: MixingOrder, share: Mapping[str, int], **options: Any) -> DataLoader:
+        """A loader of micro-batches, each of one modality, in an order.
+
+        Args:
+            order: of the modalities.
+            share: `seed`, `num_processes` and `process`, as of `EpochBatches`.
+            options: further ones of `DataLoader`: a `collate_fn` that takes samples of any modality, and so on.
+        """
+        self.batches(share)  # says now, not in a worker, where there are too few samples
+        if self.streamed:
+            return DataLoader(MixedStream(self, order, share), batch_size=None, **options)
+        return DataLoader(self, batch_sampler=MixBatchSampler(self, order, share), **options)
+
+
+class MixBatchSampler(Sampler[list[Place]]):
+    """Micro-batches of a mix of map-style data, a pure function of (seed, optimizer step).
+
+    Arguments: see `MixedSamples.loader`.
+    """
+
+    def __init__(self, mix: MixedSamples, order: MixingOrder, share: Mapping[str, int]) -> None:
+        self.order, self.epoch = order, 0
+        self.batches = mix.batches(share)
+        self.steps = order.steps_to_see({name: len(batches) for name, batches in self.batches.items()})
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go on with epoch `epoch` of the mix, each modality where it then is in its own data."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.steps * self.order.accumulation
+
+    def __iter__(self) -> Iterator[list[Place]]:
+        first = self.epoch * self.steps
+        starts = self.order.before(first)
+        parts = {name: endless_batches(batches, starts[name]) for name, batches in self.batches.items()}
+        for step in range(first, first + self.steps):
+            for name in self.order.step(step):
+                epoch, indices = next(parts[name])
+                yield [(name, epoch, index) for index in indices]
+
+
+class MixedStream(IterableDataset):
+    """Micro-batches of a mix with streams, as lists of samples, without end.
+
+    Each process reads all of a stream and keeps its share of the samples; each worker process makes every n-th
+    micro-batch. Arguments: see `MixedSamples.loader`.
+    """
+
+    def __init__(self, mix: MixedSamples, order: MixingOrder, share: Mapping[str, int]) -> None:
+        self.mix, self.order, self.share = mix, order, share
+
+    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
+        worker = get_worker_info()
+        number, num_workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        parts = {name: self._lists(source, number, num_workers) for name, source in self.mix.sources.items()}
+        names = chain.from_iterable(map(self.order.step, count()))
+        for name in islice(names, number, None, num_workers):
+            yield next(parts[name])
+
+    def _lists(self, source: Source, worker: int, num_workers: int) -> Iterator[list[dict[str, Any]]]:
+        samples = source.samples
+        if isinstance(samples, PretrainingSamples):
+            own = islice(endless_batches(source.batches(**self.share)), worker, None, num_workers)
+            return ([samples.of_epoch(epoch, index) for index in batch] for epoch, batch in own)
+        kept = islice(samples.endless(), self.share["process"], None, self.share["num_processes"])
+        return iter(lambda: list(islice(kept, source.batch_size)), [])
+
+
+class MixCollator:
+    """Makes a batch of samples of one modality, whichever it is, with the masks of that modality.
+
+    Args:
+        config: the model's.
+        collators: by modality, instead of the default `mask_collator` of its config.
+    """
+
+    def __init__(self, config: Any, collators: Mapping[str, MaskCollator | PairsCollator] | None = None) -> None:
+        self.config, self.collators = config, dict(collators or {})
+
+    def __call__(self, examples: Examples) -> dict[str, Any]:
+        name = modality_of(examples[0])
+        if name not in self.collators:
+            own = config_of(self.config, name)
+            self.collators[name] = PairsCollator.of(own) if name == PAIRS else mask_collator(own)
+        return self.collators[name](examples)

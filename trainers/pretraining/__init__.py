@@ -1,0 +1,1 @@
+"""`data2vec pretrain`: the trainer with a teacher, and one run from recipe to report."""

@@ -1,0 +1,65 @@
+"""Options of `data2vec pretrain`, beside the training arguments."""
+
+from dataclasses import dataclass, field
+
+from ..option_checks import require_license, require_range, require_shares
+
+
+@dataclass
+class PretrainOptions:
+    """Options of `data2vec pretrain`, beside the training arguments."""
+
+    recipe: str = field(metadata={"help": "Recipe: a yaml file or a name (`data2vec inspect` lists them)."})
+    dataset: list[str] = field(
+        metadata={
+            "help": "Folder of images, audio or text, table, saved dataset, Hub id, 'digits', 'python-docs'; of "
+            "several modalities: audio=... vision=... text=..., also in the options for splits and columns."
+        }
+    )
+    split: list[str] = field(default_factory=lambda: ["train"], metadata={"help": "Split to pretrain on."})
+    column: list[str] | None = field(
+        default=None, metadata={"help": "Column with images, audio or text, if it isn't found."}
+    )
+    streaming: bool = field(default=False, metadata={"help": "Read the data as it comes, without downloading it."})
+    model: str | None = field(default=None, metadata={"help": "Go on from this checkpoint (folder or Hub id)."})
+    tokenizer: str | None = field(
+        default=None, metadata={"help": "Tokenizer (folder or Hub id), for text; default: the model's or the recipe's."}
+    )
+    license: str | None = field(
+        default=None, metadata={"help": "Licence of the weights, for the model card: mit, cc-by-4.0, ..."}
+    )
+    config: list[str] = field(default_factory=list, metadata={"help": "Changes of the model's config: NAME=VALUE ..."})
+    resume: bool = field(default=False, metadata={"help": "Go on from the last checkpoint in output_dir."})
+    probe_split: list[str] | None = field(
+        default=None, metadata={"help": "Labelled split to probe on; the probes' training labels come from `split`."}
+    )
+    probe_dataset: list[str] | None = field(
+        default=None, metadata={"help": "Labelled data for probes; default: dataset."}
+    )
+    probe_limit: int = field(default=10_000, metadata={"help": "Most samples of a split that probes use."})
+    probe_steps: int = field(default=0, metadata={"help": "Steps between probes during training; 0 for none."})
+    micro_batch: list[str] | None = field(
+        default=None,
+        metadata={"help": "Of several modalities: a device's micro-batch, in the recipe's unit: vision=8 audio=6 ..."},
+    )
+    pairs: str | None = field(
+        default=None,
+        metadata={
+            "help": "Table of paired samples, with columns image, audio and text, to train on as well; the model needs "
+            "--config cross_modal_layers=1."
+        },
+    )
+    pairs_batch_size: int = field(default=8, metadata={"help": "Pairs in a device's micro-batch of them."})
+    mixing_ratio: list[str] | None = field(
+        default=None, metadata={"help": "How often micro-batches of a modality come: audio=2 vision=1 ..."}
+    )
+    mixing_temperature: float | None = field(
+        default=None, metadata={"help": "Instead of a ratio: in proportion to tokens^(1/temperature), rounded."}
+    )
+
+    def __post_init__(self) -> None:
+        require_range(self, "probe_limit", "pairs_batch_size", low=1)
+        require_range(self, "probe_steps", low=0)
+        require_range(self, "mixing_temperature", above=0)
+        require_shares(self, "mixing_ratio", "micro_batch")
+        require_license(self)

@@ -1,0 +1,120 @@
+"""What a pretraining run reads: the samples of its modality, or the mix of several; what its recipe would have."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from transformers.utils import logging
+
+from modeling_data2vec.cross_modal import PAIRS
+
+from ..data.samples import PretrainingSamples
+from ..modalities.mixture import MixedSamples, Source
+from ..modalities.mixture_order import temperature_shares
+from ..modalities.pairs import PairsReader, load_pairs
+from ..recipes.parts import SAMPLING_RATE, RecipePart
+from ..recipes.recipe import Recipe
+from ..runs.arguments import Data2VecTrainingArguments
+from .modality_run import RunPart, by_modality_name
+from .options import PretrainOptions
+from .trainer import Data2VecTrainer
+
+logger = logging.get_logger(__name__)
+
+
+def train_dataset(
+    options: PretrainOptions, args: Data2VecTrainingArguments, recipe: Recipe, parts: Mapping[str, RunPart]
+) -> Any:
+    """The samples of the only modality, or a mix."""
+    if options.pairs and len(parts) < 2:
+        raise ValueError(f"--pairs is {options.pairs!r}, but the run has only {', '.join(parts)}: leave it out")
+    if not any(part.label for part in parts.values()):
+        (part,) = parts.values()
+        for name in ("micro_batch", "mixing_ratio", "mixing_temperature"):
+            if getattr(options, name) is not None:
+                raise ValueError(
+                    f"--{name} is for several modalities, but the run has only {part.modality}: leave it out"
+                )
+        if args.max_batch_length and getattr(part.samples, "lengths", None) is None:
+            _say_lengths_are_unknown(args)
+            args.max_batch_length = None
+        return part.samples
+    given = by_modality_name(options.micro_batch or [], list(parts), "--micro_batch")
+    sizes = {name: float(value) for name, value in given.items()}
+    sources = {}
+    for name, part in parts.items():
+        size = sizes.get(name, recipe.modalities[name].micro_batch)
+        in_seconds = recipe.modalities[name].unit == "seconds"
+        if in_seconds and getattr(part.samples, "lengths", None) is not None:
+            sources[name] = Source(part.samples, max_batch_length=round(SAMPLING_RATE * size))
+            continue
+        if in_seconds:
+            _say_lengths_are_unknown(args)
+        sources[name] = Source(part.samples, batch_size=args.per_device_train_batch_size if in_seconds else int(size))
+    shares = _shares(options, recipe, parts)
+    if options.pairs:
+        sources[PAIRS] = _pairs(options.pairs, options.pairs_batch_size, args.seed, parts)
+        shares[PAIRS] = min(shares.values())
+    return MixedSamples(sources, shares, exact=options.mixing_temperature is None)
+
+
+def _pairs(table: str, batch_size: int, seed: int, parts: Mapping[str, RunPart]) -> Source:
+    """Paired samples of those of the run's modalities that a table has, read as the modalities' own are."""
+    dataset, columns = load_pairs(table)
+    readers = {name: parts[name].data.reader(column) for name, column in columns.items() if name in parts}
+    if len(readers) < 2:
+        raise ValueError(
+            f"--pairs {table} has {', '.join(columns)}, and the run {', '.join(parts)}: pairs need two or more "
+            "modalities that both have"
+        )
+    return Source(PretrainingSamples(dataset, PairsReader(readers), seed=seed), batch_size)
+
+
+def _say_lengths_are_unknown(args: Data2VecTrainingArguments) -> None:
+    logger.warning(
+        "The lengths of the samples are not known, as of a stream, or of clips whose recipe has no max_batch_seconds: "
+        f"batches hold --per_device_train_batch_size {args.per_device_train_batch_size} samples instead of a length."
+    )
+
+
+def _shares(options: PretrainOptions, recipe: Recipe, parts: Mapping[str, RunPart]) -> dict[str, float]:
+    """How often the modalities' micro-batches come."""
+    ratios = {name: recipe.modalities[name].ratio for name in parts}
+    given = by_modality_name(options.mixing_ratio or [], list(parts), "--mixing_ratio")
+    ratios |= {name: float(value) for name, value in given.items()}
+    if options.mixing_temperature is None:
+        return ratios
+    if given:
+        raise ValueError("--mixing_ratio and --mixing_temperature both say how often modalities come: leave one out")
+    tokens = {name: part.data.num_positions(part.samples) for name, part in parts.items()}
+    known = {name: count for name, count in tokens.items() if count is not None}
+    if unknown := tokens.keys() - known.keys():
+        raise ValueError(
+            f"--mixing_temperature needs the sizes of the data, but that of {', '.join(sorted(unknown))} is not known: "
+            "give a --mixing_ratio"
+        )
+    return temperature_shares(known, options.mixing_temperature)
+
+
+def say_other_batch(name: str, part: RecipePart, batch: float | None) -> None:
+    """Warn if an optimizer step holds another number of samples than a recipe's; `batch` is None if it varies."""
+    if batch and batch != part.global_batch:
+        logger.warning(
+            f"{name} was made for {part.global_batch} {part.unit} in an optimizer step; this run has "
+            f"{batch:g}. --gradient_accumulation_steps brings them together."
+        )
+
+
+def say_what_differs(trainer: Data2VecTrainer, recipe: Recipe) -> None:
+    args, mix = trainer.args, trainer.train_dataset
+    steps = max(1, args.world_size) * args.gradient_accumulation_steps  # micro-batches of an optimizer step
+    if isinstance(mix, MixedSamples):
+        total = sum(mix.shares.values())
+        batches = {
+            name: source.batch_size and source.batch_size * steps * mix.shares[name] / total
+            for name, source in mix.sources.items()
+        }
+    else:
+        (name,) = recipe.modalities
+        batches = {name: None if args.max_batch_length else args.per_device_train_batch_size * steps}
+    for name, part in recipe.modalities.items():
+        say_other_batch(recipe.name, part, batches.get(name))

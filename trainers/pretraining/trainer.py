@@ -1,0 +1,203 @@
+"""transformers' Trainer with a teacher and health figures."""
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, ProgressCallback, TrainerControl
+
+from ..data.samples import StreamedSamples
+from ..modalities.mixture import MixCollator, MixedSamples, Source
+from ..modalities.mixture_order import MixingOrder
+from ..modalities.names import config_of, loss_weight_of, modality_of
+from ..monitoring.gradient_cosine import GradientCosine
+from ..monitoring.modality_logs import ModalityFigures
+from ..runs.arguments import Data2VecTrainingArguments
+from ..runs.callbacks import EMATeacherCallback, HealthCallback, HealthProgressCallback
+from ..runs.run_trainer import RunTrainer
+from .step_loss import StepLoss, has_loss
+
+
+class Data2VecTrainer(RunTrainer):
+    """Pretrains any `...ForPreTraining` model of this package.
+
+    What it adds to `Trainer`: the teacher moves once per optimizer step; health figures are part of every log; a
+    collapsed run stops with `CollapseError` after a checkpoint; weight decay leaves out biases, norms and tokens; and a
+    checkpoint appears under its name only when it is complete, so that a run killed at any time, or a full disk, leaves
+    the last one loadable.
+
+    Args:
+        model: a model with a teacher, e.g. `Data2Vec2VisionForPreTraining`.
+        args: `Data2VecTrainingArguments`.
+        data_collator: by default one that draws the masks of `model.config`.
+        train_dataset: e.g. `PretrainingSamples`; items hold the model's main input and, for runs that repeat exactly,
+            `key`. With `args.max_batch_length` it has `lengths`, the input length of each item. `MixedSamples` for
+            several modalities: it brings its own sizes of micro-batches.
+
+    The other arguments are `Trainer`'s.
+
+    Example:
+        >>> trainer = Data2VecTrainer(model, args, train_dataset=images)  # doctest: +SKIP
+        >>> trainer.train(resume_from_checkpoint=True)  # doctest: +SKIP
+    """
+
+    args: Data2VecTrainingArguments
+
+    def __init__(self, model: Any, args: Data2VecTrainingArguments, data_collator: Any = None, **kwargs: Any) -> None:
+        self._figures = ModalityFigures(model.config)
+        self._order: MixingOrder | None = None  # of a mix
+        if args.ddp_find_unused_parameters is None:
+            # Without layerdrop every weight of a modality is used in each step; of several modalities the micro-batch
+            # that gradients are averaged after uses one's, and DDP must know that the others' are complete.
+            layerdrops = (getattr(model.config, name, 0.0) for name in ("layerdrop", "prenet_layerdrop"))
+            args.ddp_find_unused_parameters = any(layerdrops) or len(self._figures.names) > 1
+        super().__init__(model, args, data_collator or MixCollator(model.config), **kwargs)
+        self.stop_on_collapse = args.stop_on_collapse
+        self.teacher_callback = EMATeacherCallback()
+        self.health_callback = HealthCallback()
+        # First, so that whatever other callbacks see is the teacher of this step.
+        self.callback_handler.callbacks.insert(0, self.teacher_callback)
+        self.add_callback(self.health_callback)
+        self.remove_callback(self.divergence_callback)  # health figures say the same, and more
+        self.remove_callback(PrinterCallback)
+        if self.pop_callback(ProgressCallback) is not None:
+            self.add_callback(HealthProgressCallback())
+        self._cosine = self._gradient_cosine()
+        self._to_come: list[str] = []  # modalities of the step's micro-batches that are still to come
+        self._samples_since_log = 0
+        self._last_log_time = 0.0
+
+    def own_loader(self) -> DataLoader | None:
+        """A loader of a mix, or what fine-tuning has as well."""
+        mix, args = self.train_dataset, self.args
+        if isinstance(mix, StreamedSamples):
+            # As a mix of one, a stream begins again where it ends, and a resumed run finds its place in each epoch.
+            (name,) = self._figures.names
+            order = MixingOrder({name: 1}, args.gradient_accumulation_steps)
+            alone = MixedSamples({name: Source(mix, args.train_batch_size)})
+            return alone.loader(order, self.share_of_process(), **self.loader_options())
+        if not isinstance(mix, MixedSamples):
+            return super().own_loader()
+        for name in mix.sources:
+            config_of(self.model.config, name)  # says which modalities there are
+        self._order = MixingOrder(mix.shares, args.gradient_accumulation_steps, args.mixing, exact=mix.exact)
+        return mix.loader(self._order, self.share_of_process(), **self.loader_options())
+
+    def _gradient_cosine(self) -> GradientCosine | None:
+        args = self.args
+        if not args.gradient_cosine_steps:
+            return None
+        if self._order is None or len(self._order.shares) < 2 or args.mixing != "accumulate":
+            raise ValueError(
+                f"gradient_cosine_steps is {args.gradient_cosine_steps}, but gradients are compared between the "
+                'modalities of one optimizer step: train on several, with mixing "accumulate", or set it to 0'
+            )
+        return GradientCosine(self.model.base_model.trunk.parameters(), self._mean_over_processes)
+
+    # ---- training ----
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+        """Train; `resume_from_checkpoint=True` goes on from the last complete checkpoint, if there is one.
+
+        With `push_to_hub` the model is saved and pushed at the end.
+
+        Raises:
+            CollapseError: the run collapsed or diverged; a checkpoint of its last step has been written.
+            PublishError: the model is saved, but could not be pushed.
+        """
+        self._figures.clear()
+        self._samples_since_log, self._last_log_time = 0, time.perf_counter()
+        result = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        self.after_training()
+        return result
+
+    def has_stopped(self) -> bool:
+        """Whether the log that the run goes on with is that of a collapsed one, which must stop."""
+        self.health_callback.on_log(self.args, self.state, TrainerControl())
+        return bool(self.health_callback.diagnosis) and self.args.stop_on_collapse
+
+    def diagnosis(self) -> str | None:
+        return self.health_callback.diagnosis
+
+    def unlogged(self) -> dict[str, Any]:
+        return super().unlogged() | {"figures": self._figures.state()}
+
+    def load_unlogged(self, state: dict[str, Any]) -> None:
+        super().load_unlogged(state)
+        self._figures.load(state["figures"], self.args.device)
+
+    # ---- an optimizer step ----
+
+    def _mean_over_processes(self, values: Tensor) -> Tensor:
+        return self.accelerator.reduce(values, reduction="mean")
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
+        """The micro-batches of an optimizer step, and how much each counts in its loss (`StepLoss`)."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._to_come = [modality_of(batch) for batch in batches]
+        if not batches or not all(map(has_loss, batches)):
+            return batches, None
+        weights = {name: loss_weight_of(self.model.config, name) for name in self._figures.names}
+        return batches, StepLoss.of_batches(batches, weights, device, self._mean_over_processes)
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        name = modality_of(inputs)
+        if self._cosine and name not in self._to_come and self._is_cosine_step():
+            self._cosine.record(name)
+        return loss
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
+        if model.training:
+            name = self._to_come.pop(0)
+            completes = name not in self._to_come  # the modality's part of this optimizer step
+            if num_items_in_batch is not None:
+                mean_part = num_items_in_batch.mean_part(loss, inputs)
+                loss = num_items_in_batch.weighted(mean_part, name)
+                self._figures.add_loss(
+                    name, mean_part / self.current_gradient_accumulation_steps, completes_step=completes
+                )
+            if completes and self._is_last_before_log(name):
+                self._figures.measure(name, outputs)
+            self._samples_since_log += len(outputs.targets)
+        return (loss, outputs) if return_outputs else loss
+
+    def _logged_step(self) -> int:
+        """The optimizer step, this one or a later one, that is logged next."""
+        step = self.state.global_step + 1
+        every = max(1, self.state.logging_steps or 1)
+        return step if step == 1 and self.args.logging_first_step else -(-step // every) * every
+
+    def _is_last_before_log(self, name: str) -> bool:
+        """Whether no later optimizer step with this modality comes before the next log."""
+        if self._order is None:
+            return self._logged_step() == self.state.global_step + 1
+        later = range(self.state.global_step + 1, self._logged_step())  # counted from 0
+        return not any(name in self._order.step(number) for number in later)
+
+    def _is_cosine_step(self) -> bool:
+        step = self.state.global_step + 1
+        return step == self._logged_step() and step % self.args.gradient_cosine_steps == 0
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, with the figures of each modality (mean over processes), the teacher's decay and the speed."""
+        if "loss" in logs:
+            logs |= self._figures.take(self._mean_over_processes)
+            if self._cosine:
+                logs |= self._cosine.take()
+            if self.teacher_callback.decay is not None:
+                logs["ema_decay"] = self.teacher_callback.decay
+            now = time.perf_counter()
+            samples = self._samples_since_log * self.args.world_size
+            logs["samples_per_second"] = samples / (now - self._last_log_time)
+            self._samples_since_log, self._last_log_time = 0, now
+        super().log(logs, start_time)

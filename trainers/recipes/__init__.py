@@ -1,0 +1,1 @@
+"""Recipes: hyperparameters as data, checked when they are read; what the authors published."""

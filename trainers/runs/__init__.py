@@ -1,0 +1,1 @@
+"""What pretraining and fine-tuning share: arguments, checkpoints, resuming, signals, pushes."""

@@ -1,0 +1,163 @@
+"""TrainingArguments with what every run wants, and with the defaults of pretraining."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import TrainingArguments, get_scheduler
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
+from transformers.trainer_utils import HubStrategy, IntervalStrategy, SaveStrategy, SchedulerType
+from transformers.training_args import OptimizerNames
+
+from ..modalities.mixture_order import MIXINGS
+from ..option_checks import LARGEST_SEED, require_choice, require_range, wrong_choice
+from .schedules import tri_stage
+
+WORDS = {  # of transformers, whose own message names the class instead of the option
+    "lr_scheduler_type": SchedulerType,
+    "optim": OptimizerNames,
+    "eval_strategy": IntervalStrategy,
+    "logging_strategy": IntervalStrategy,
+    "save_strategy": SaveStrategy,
+    "hub_strategy": HubStrategy,
+}
+
+
+@dataclass
+class RunArguments(TrainingArguments):
+    """What the arguments of pretraining and of fine-tuning add to transformers' own.
+
+    A loss of NaN is shown rather than filtered out, and columns are kept, since samples carry the `key` that is drawn
+    from.
+
+    Args:
+        max_batch_length: bound on the padded input of a device's micro-batch, in samples of sound or in tokens: batches
+            of similar lengths and of as many samples as fit, instead of `per_device_train_batch_size`. The data set
+            must know its `lengths`.
+        tri_stage: shares of warm-up, plateau and decay, as the speech recipes have them; replaces `lr_scheduler_type`
+            and `warmup_steps`.
+        tri_stage_end: what remains of the learning rate after these stages, as a share.
+    """
+
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Hide NaN losses from the log."})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Drop columns that forward doesn't name."})
+    logging_steps: float = field(default=50, metadata={"help": "Optimizer steps between two logs."})
+    max_batch_length: int | None = field(
+        default=None, metadata={"help": "Samples of sound or tokens in a padded batch; replaces the batch size."}
+    )
+    tri_stage: list[float] | None = field(
+        default=None, metadata={"help": "Shares of warm-up, plateau and exponential decay; replaces the scheduler."}
+    )
+    tri_stage_end: float = field(default=0.01, metadata={"help": "Share of the learning rate at the end of tri_stage."})
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the token: a run's arguments are saved beside each checkpoint, as `training_args.bin`."""
+        return self.__dict__ | {"hub_token": None}
+
+    def __post_init__(self) -> None:
+        self._check_values()
+        super().__post_init__()
+        self._check_schedule()
+        self._check_reports()
+        if self.device.type == "cpu":
+            self.dataloader_pin_memory = False  # there is no other memory to copy to; torch warns otherwise
+
+    def check_warmup(self) -> None:
+        """Require that a run of `max_steps` does not end within its warm-up.
+
+        Raises:
+            ValueError: it does, so that the learning rate would never be reached.
+        """
+        warmup = self.get_warmup_steps(self.max_steps) if self.warmup_steps >= 1 else 0  # below 1, it is a share
+        if self.tri_stage is None and 0 < self.max_steps <= warmup:
+            raise ValueError(
+                f"warmup_steps is {warmup}, but the run ends at max_steps {self.max_steps}: lower warmup_steps, too"
+            )
+
+    def _check_values(self) -> None:
+        """Refuse values without meaning, which transformers takes: it would train nothing, or fail later."""
+        batches = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
+        require_range(self, *batches, "max_batch_length", "eval_accumulation_steps", low=1)
+        require_range(self, "learning_rate", "weight_decay", "max_grad_norm", "warmup_steps", "eval_delay", low=0)
+        require_range(self, "dataloader_num_workers", "save_total_limit", "neftune_noise_alpha", low=0)
+        require_range(self, "adam_beta1", "adam_beta2", low=0, below=1)
+        require_range(self, "label_smoothing_factor", low=0, below=1)
+        require_range(self, "adam_epsilon", "num_train_epochs", "logging_steps", "save_steps", "eval_steps", above=0)
+        require_range(self, "seed", "data_seed", low=0, high=LARGEST_SEED)
+        if self.max_steps != -1:
+            require_range(self, "max_steps", low=1)
+        for name, words in WORDS.items():
+            require_choice(self, name, [str(word.value) for word in words])
+        if self.tri_stage is not None:
+            tri_stage(1, self.tri_stage, self.tri_stage_end)
+        for name in self._VALID_DICT_FIELDS:
+            self._check_json(name)
+        for pair in (self.optim_args or "").split(",") if isinstance(self.optim_args, str) else []:
+            if pair and "=" not in pair:
+                raise ValueError(f"--optim_args is {self.optim_args!r}, but must be NAME=VALUE,NAME=VALUE,...")
+
+    def _check_schedule(self) -> None:
+        """Make the schedule once: transformers does so late, and does not say which option is wrong."""
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)])
+        settings: Any = self.lr_scheduler_kwargs or {}
+        try:
+            get_scheduler(self.lr_scheduler_type, optimizer, 0, max(1, self.max_steps), settings)
+        except (TypeError, ValueError) as error:
+            kind = SchedulerType(self.lr_scheduler_type).value
+            raise ValueError(f"--lr_scheduler_type is {kind} with --lr_scheduler_kwargs {settings}: {error}") from error
+
+    def _check_reports(self) -> None:
+        for name in self.report_to:
+            if name not in INTEGRATION_TO_CALLBACK:
+                raise ValueError(wrong_choice("--report_to", name, list(INTEGRATION_TO_CALLBACK)))
+            if name not in get_available_reporting_integrations():
+                raise ValueError(f"--report_to is {name}, which is not installed: install it, or leave --report_to out")
+
+    def _check_json(self, name: str) -> None:
+        """transformers reads some options as JSON, and does not say which one it can't read."""
+        value = getattr(self, name)
+        if isinstance(value, str) and value.startswith("{"):
+            try:
+                json.loads(value)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"--{name} is {value!r}, which is no JSON: {error}") from error
+
+
+@dataclass
+class Data2VecTrainingArguments(RunArguments):
+    """Arguments of `Data2VecTrainer`: transformers' own, with other defaults, and the run's health checks.
+
+    Changed defaults: cosine schedule; AdamW betas (0.9, 0.95), no weight decay below two dimensions; incomplete
+    batches dropped, so that each micro-batch weighs the same; and those of `RunArguments`.
+
+    Args:
+        mixing: of a joint model, "accumulate": each optimizer step covers all modalities, each by some of its
+            micro-batches, so `gradient_accumulation_steps` is at least their number; "step": one modality a step.
+        gradient_cosine_steps: log the cosine between the modalities' gradients, and their norms, whenever a log's
+            optimizer step is a multiple of this; 0 for never.
+        stop_on_collapse: stop a collapsed or diverged run after writing a checkpoint.
+        health_patience: how many logs in a row must show a collapse before the run is stopped.
+        health_start_step: first optimizer step that is judged; None for the end of the warm-up, at least 50.
+    """
+
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning-rate schedule."})
+    adam_beta2: float = field(default=0.95, metadata={"help": "AdamW's second beta."})
+    dataloader_drop_last: bool = field(default=True, metadata={"help": "Drop the last incomplete batch of an epoch."})
+    mixing: str = field(
+        default="accumulate", metadata={"help": "Modalities in an optimizer step: all ('accumulate') or one ('step')."}
+    )
+    gradient_cosine_steps: int = field(
+        default=0, metadata={"help": "Steps between logs of how the modalities' gradients compare; 0 for none."}
+    )
+    stop_on_collapse: bool = field(default=True, metadata={"help": "Stop a collapsed or diverged run (exit code 3)."})
+    health_patience: int = field(default=3, metadata={"help": "Logs in a row that must show a collapse."})
+    health_start_step: int | None = field(
+        default=None, metadata={"help": "First step judged; default: the end of the warm-up, at least 50."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice(self, "mixing", MIXINGS)
+        require_range(self, "health_patience", low=1)
+        require_range(self, "health_start_step", "gradient_cosine_steps", low=0)

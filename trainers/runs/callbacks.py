@@ -1,0 +1,129 @@
+"""What happens beside the training loop: the teacher's average, health, probes and the progress bar."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from tqdm.auto import tqdm
+from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState
+from transformers.utils import logging
+
+from ..data.finiteness import REMEDIES
+from ..monitoring.health import diagnose
+from ..monitoring.modality_logs import by_modality
+from .arguments import Data2VecTrainingArguments, RunArguments
+
+logger = logging.get_logger(__name__)
+
+
+class EMATeacherCallback(TrainerCallback):
+    """Moves the teacher once after each optimizer step, whatever the number of accumulated micro-batches.
+
+    `teacher = τ(u) teacher + (1 - τ(u)) student`, u = finished optimizer steps (arXiv 2202.03555 eq. 1). τ depends on u
+    alone, so nothing has to be saved. It runs on `on_optimizer_step`, so that a checkpoint holds student and teacher of
+    the same step, and skips steps that the optimizer skipped (fp16 overflow).
+    """
+
+    def __init__(self) -> None:
+        self.decay: float | None = None
+
+    def on_optimizer_step(
+        self, args: Data2VecTrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if not getattr(kwargs.get("optimizer"), "step_was_skipped", False):
+            self.decay = kwargs["model"].update_teacher(state.global_step + 1)
+
+
+class EpochCallback(TrainerCallback):
+    """Tells data sets and batch samplers which epoch begins, so that crops, masks and order are new in each."""
+
+    def __init__(self, *listeners: Any) -> None:
+        self.listeners = listeners
+
+    def on_epoch_begin(
+        self, args: Data2VecTrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        for listener in self.listeners:
+            listener.set_epoch(int(round(state.epoch or 0.0, 6)))
+
+
+class HealthCallback(TrainerCallback):
+    """Judges the run at each log; a collapsed one is saved and stopped, and `diagnosis` says why."""
+
+    def __init__(self) -> None:
+        self.diagnosis: str | None = None
+
+    def on_log(
+        self, args: Data2VecTrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        start = args.health_start_step
+        if start is None:
+            start = max(50, args.get_warmup_steps(state.max_steps))
+        diagnoses = (
+            diagnose(history, start_step=start, patience=args.health_patience, modality=name)
+            for name, history in by_modality(state.log_history).items()
+        )
+        self.diagnosis = " ".join(filter(None, diagnoses)) or None
+        if self.diagnosis and args.stop_on_collapse:
+            control.should_save = True
+            control.should_training_stop = True
+        elif self.diagnosis:
+            logger.warning(self.diagnosis)
+
+
+class DivergenceCallback(TrainerCallback):
+    """Stops a run whose logged loss is no number; `diagnosis` says so. Such weights are not saved."""
+
+    def __init__(self) -> None:
+        self.diagnosis: str | None = None
+
+    def on_log(self, args: RunArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        loss = (kwargs.get("logs") or {}).get("loss", 0.0)
+        if not math.isfinite(loss):
+            self.diagnosis = f"The run diverged: the loss is {loss} at step {state.global_step}. {REMEDIES}"
+            control.should_training_stop = True
+            control.should_save = control.should_evaluate = False
+
+
+class ProbeCallback(TrainerCallback):
+    """Runs a probe of the frozen features every `every` optimizer steps and logs what it returns.
+
+    Args:
+        probe: takes the model, returns figures to log, e.g. `{"probe_linear": 0.81}`.
+        log: where they go, usually `trainer.log`.
+        every: optimizer steps between two probes; it also runs at the last step.
+    """
+
+    def __init__(
+        self, probe: Callable[[Any], dict[str, float]], log: Callable[[dict[str, float]], None], every: int
+    ) -> None:
+        self.probe, self.log, self.every = probe, log, every
+
+    def on_step_end(
+        self, args: Data2VecTrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.global_step % self.every == 0 or state.global_step == state.max_steps:
+            self.log(self.probe(kwargs["model"]))
+
+
+class HealthProgressCallback(ProgressCallback):
+    """A progress bar that carries the figures that matter, instead of printing every log."""
+
+    SHOWN = (
+        ("loss", "loss", "{:.3g}"),
+        ("loss_below_constant", "below constant", "{:.0%}"),
+        ("teacher_student_cosine", "cosine", "{:.2f}"),
+        ("student_rank", "rank", "{:.1f}"),
+        ("feature_encoder_rank", "encoder rank", "{:.1f}"),
+        ("probe_linear", "linear probe", "{:.1%}"),
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: dict[str, str] = {}
+
+    def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any) -> None:
+        if not (state.is_world_process_zero and isinstance(self.training_bar, tqdm) and logs):
+            return
+        self.shown |= {label: form.format(logs[name]) for name, label, form in self.SHOWN if name in logs}
+        self.training_bar.set_postfix(self.shown)

@@ -1,0 +1,1 @@
+"""`data2vec transcribe`: recordings of any length as text."""

@@ -1,0 +1,189 @@
+"""`data2vec transcribe`: a fine-tuned model, recordings of any length, text."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer
+
+from ..data.samples import UnreadableError
+from ..files.model_folders import loading
+from ..option_checks import require_range
+from .ctc_decoding import Letters, Transcript, greedy_transcript
+from .lm_decoding import BeamDecoder
+from .long_audio import FrameGrid, LongAudio
+
+
+@dataclass
+class TranscribeOptions:
+    """Options of `data2vec transcribe`."""
+
+    timestamps: bool = field(default=False, metadata={"help": "Also print the time of each word."})
+    json: bool = field(
+        default=False,
+        metadata={"help": "Print a JSON object a line for each file; with --timestamps, words and letters."},
+    )
+    lm: str | None = field(
+        default=None, metadata={"help": "Beam search with this n-gram model of words: an ARPA file or KenLM's binary."}
+    )
+    lm_weight: float = field(default=0.5, metadata={"help": "With --lm: weight of the language model."})
+    word_bonus: float = field(default=1.5, metadata={"help": "With --lm: added to the score for every word."})
+    beam_width: int = field(default=100, metadata={"help": "With --lm: beginnings of texts that are pursued."})
+    chunk_seconds: float = field(default=30.0, metadata={"help": "Longer recordings are computed in such windows."})
+    overlap_seconds: float = field(default=5.0, metadata={"help": "Context on each side of what counts of a window."})
+    batch_size: int = field(default=8, metadata={"help": "Windows that are computed together."})
+
+    def __post_init__(self) -> None:
+        require_range(self, "lm_weight", "overlap_seconds", low=0)
+        require_range(self, "word_bonus")
+        require_range(self, "beam_width", "batch_size", low=1)
+        require_range(self, "chunk_seconds", above=0)
+        if 2 * self.overlap_seconds >= self.chunk_seconds:
+            raise ValueError(
+                f"--overlap_seconds is {self.overlap_seconds}, but must be less than half of --chunk_seconds, "
+                f"{self.chunk_seconds}: nothing of a window would be left"
+            )
+
+
+class Recogniser:
+    """A model with a CTC head, and what turns sound into its input and its output into text.
+
+    Args:
+        model: `Data2Vec2AudioForCTC`, or transformers' `Data2VecAudioForCTC`, `Wav2Vec2ForCTC` and their like.
+        feature_extractor: a `Wav2Vec2FeatureExtractor`.
+        tokenizer: a `Wav2Vec2CTCTokenizer`.
+
+    Raises:
+        ValueError: a model, feature extractor or tokenizer of another kind.
+
+    Example:
+        >>> recogniser = Recogniser.from_pretrained("runs/recogniser")  # doctest: +SKIP
+        >>> for transcript in recogniser.transcribe(["call.mp3"]):  # doctest: +SKIP
+        ...     print(transcript.text, transcript.words)
+    """
+
+    def __init__(self, model: Any, feature_extractor: Any, tokenizer: Any):
+        if not hasattr(feature_extractor, "do_normalize") or model.main_input_name != "input_values":
+            raise ValueError(
+                f"{type(model).__name__} with {type(feature_extractor).__name__} does not hear waveforms: take a model "
+                "with convolutions over the waveform and a Wav2Vec2FeatureExtractor"
+            )
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = model.eval().to(self.device)
+        self.feature_extractor = feature_extractor
+        self.letters = Letters(tokenizer, model.config.vocab_size)
+        self.grid = FrameGrid.of(model.config)
+
+    @classmethod
+    def from_pretrained(cls, name: str) -> "Recogniser":
+        """From a model folder or Hub id that holds processor and tokenizer, too.
+
+        Raises:
+            ValueError: there is none, a file is missing, or it has no trained CTC head.
+        """
+        if (Path(name) / "adapter_config.json").is_file():
+            raise ValueError(f"{name!r} holds an adapter alone: merge it into its model first")
+        try:
+            with loading(name):
+                config = AutoConfig.from_pretrained(name)
+                if type(config) not in AutoModelForCTC._model_mapping:
+                    raise ValueError(f"{name!r} is a {config.model_type} model, which has no CTC head in transformers")
+                model, info = AutoModelForCTC.from_pretrained(name, output_loading_info=True)
+                fresh = [key for key in info["missing_keys"] if key.startswith("lm_head")]
+                if fresh:
+                    raise ValueError(
+                        f"{name!r} is no recogniser: it has no trained {' and '.join(fresh)}. A pretrained model must "
+                        "be fine-tuned on recordings with their text before it can transcribe"
+                    )
+                return cls(model, AutoFeatureExtractor.from_pretrained(name), AutoTokenizer.from_pretrained(name))
+        except OSError as error:
+            raise ValueError(
+                f"{name!r} can't be loaded: name a folder with config.json, model.safetensors, "
+                f"preprocessor_config.json, tokenizer_config.json and vocab.json, or a Hub id ({error})"
+            ) from error
+
+    @property
+    def sampling_rate(self) -> int:
+        return self.feature_extractor.sampling_rate
+
+    @property
+    def frame_seconds(self) -> float:
+        return self.grid.hop / self.sampling_rate
+
+    def logits(self, recordings: Iterable[Any], **windows: Any) -> Iterator[Tensor | UnreadableError]:
+        """Logits [T, V] of each recording, or why there are none; `windows` as in `LongAudio`."""
+        # Padding changes the results of transformers' encoders, and of ours where the config asks for that.
+        pads = getattr(self.model.config, "padding", None) == "exact"
+        audio = LongAudio(
+            self._forward, self.grid, self.sampling_rate, self.feature_extractor.do_normalize, pads, **windows
+        )
+        return audio.logits(recordings)
+
+    def transcribe(
+        self, recordings: Iterable[Any], beam: BeamDecoder | None = None, **windows: Any
+    ) -> Iterator[Transcript | UnreadableError]:
+        """What each recording says, in order, as soon as it is known; or why it can't be told.
+
+        Args:
+            recordings: files, their bytes, or {"array", "sampling_rate"}.
+            beam: decodes by beam search; None takes the best letter of each frame.
+            windows: `chunk_seconds`, `overlap_seconds`, `batch_size`, as in `LongAudio`.
+        """
+        for logits in self.logits(recordings, **windows):
+            if isinstance(logits, UnreadableError):
+                yield logits
+            elif beam is None:
+                yield greedy_transcript(logits, self.letters, self.frame_seconds)
+            else:
+                yield beam(logits, self.frame_seconds)
+
+    @torch.inference_mode()
+    def _forward(self, waveforms: Tensor, real: Tensor | None) -> Tensor:
+        mask = None if real is None else real.long().to(self.device)
+        inputs = waveforms.to(self.device, self.model.dtype)
+        return self.model(inputs, attention_mask=mask).logits.float().cpu()
+
+
+def transcribe(name: str, files: list[str], options: TranscribeOptions) -> Iterator[tuple[str, Transcript]]:
+    """Transcribe files, one after the other.
+
+    Args:
+        name: model folder or Hub id.
+        files: recordings of any format and length.
+        options: how.
+
+    Yields:
+        A file and what it says.
+
+    Raises:
+        FileNotFoundError: a file is missing; nothing is computed then.
+        ValueError: the model or the language model can't be used, or needs a library that is missing; at the end, files
+            that could not be read.
+    """
+    missing = [file for file in files if not Path(file).is_file()]
+    if missing:
+        raise FileNotFoundError(f"there is no file {missing[0]!r} ({len(missing)} of {len(files)} are missing)")
+    if options.lm is not None and not Path(options.lm).is_file():
+        raise FileNotFoundError(
+            f"there is no language model {options.lm!r}: name an ARPA file or a binary one of KenLM"
+        )
+    recogniser = Recogniser.from_pretrained(name)
+    beam = None
+    if options.lm is not None:
+        settings = {name: getattr(options, name) for name in ("lm_weight", "word_bonus", "beam_width")}
+        try:
+            beam = BeamDecoder(recogniser.letters, options.lm, **settings)
+        except ImportError as error:
+            raise ValueError(f"--lm: {error}") from error
+    windows = {name: getattr(options, name) for name in ("chunk_seconds", "overlap_seconds", "batch_size")}
+    unread = []
+    for file, result in zip(files, recogniser.transcribe(files, beam, **windows), strict=True):
+        if isinstance(result, UnreadableError):
+            unread.append(f"{file}: {result}")
+        else:
+            yield file, result
+    if unread:
+        raise ValueError(f"{len(unread)} of {len(files)} files can't be transcribed: {'; '.join(unread)}")
