@@ -20,7 +20,7 @@ from pathlib import Path
 import soundfile
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
 import spoken_digits
 
 from modeling_data2vec.trainers.finetuning.metrics import transcript_metrics

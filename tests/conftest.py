@@ -1,13 +1,9 @@
 """Shared by all tests: quiet, deterministic, and with a Hub on localhost as their whole network."""
 
 import os
-import sys
 import tempfile
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from local_hub import LocalHub
 
 # Read when the clients are imported: every process of tests has a Hub, a cache and no token of its own.

@@ -93,10 +93,39 @@ def test_every_package_is_listed_for_installation():
     assert listed - {"modeling_data2vec.hub_configs"} == expected
 
 
+# A room imports those to its left alone; "" holds the files beside the rooms that all of them use.
+ROOMS = ["", "files", "sources", "data", "media", "modalities", "monitoring", "evaluation", "hub", "runs", "recipes"]
+ROOMS += ["inspection", "pretraining", "finetuning", "transcription", "conversion", "export"]
+ENTRANCES = {"__init__.py", "cli.py"}  # they reach every room
+
+
+def rooms_of(path: Path) -> set[str]:
+    """The rooms that a file of `trainers/` imports from."""
+    found = set()
+    for dots, module, _ in imports(path):
+        if dots:
+            target = path.parents[dots - 1].relative_to(ROOT / "trainers").joinpath(*module.split("."))
+            found.add(target.parts[0] if len(target.parts) > 1 else "")
+    return found
+
+
+@pytest.mark.parametrize("path", TRAINER_FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_rooms_know_those_below_alone(path):
+    parts = path.relative_to(ROOT / "trainers").parts
+    if parts[0] not in ENTRANCES:
+        own = ROOMS.index(parts[0] if len(parts) > 1 else "")
+        assert not rooms_of(path) - set(ROOMS[: own + 1])
+
+
+def test_rooms_are_small():
+    for folder in {path.parent for path in TRAINER_FILES}:
+        assert len(list(folder.glob("*.py"))) <= 16, folder
+
+
 # What all modalities share knows of none: neither their names nor those of their inputs.
 SHARED = [
     *(ROOT / "modeling_data2vec" / f"{name}.py" for name in ("trunk", "core", "objective", "ema")),
-    ROOT / "trainers" / "trainer.py",
+    ROOT / "trainers" / "pretraining" / "trainer.py",
 ]
 MODALITY_WORDS = ("image", "vision", "audio", "speech", "text", "pixel", "patch", "wave", "input_ids", "input_values")
 

@@ -13,7 +13,7 @@ import pytest
 from hostile_files import MAKERS, MUTATED
 
 SECONDS, BYTES = 30.0, 2 * 10**9  # docs/sharing.md
-SCRIPT = Path(__file__).parent / "hostile_files.py"
+SCRIPT = Path(__file__).parent / "support" / "hostile_files.py"
 # A few of each kind; the others are slow together.
 QUICK = [
     *(

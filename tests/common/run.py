@@ -44,7 +44,7 @@ def main() -> int:
     if not (PACKAGE / "__init__.py").exists():
         fetch()
     tests = str(Path(__file__).parent / "common_models.py")
-    options = ["-o", "addopts=", "-o", f"pythonpath={FOLDER}", "-W", "ignore"]
+    options = ["-o", "addopts=", "-o", f"pythonpath={FOLDER} tests/support", "-W", "ignore"]
     return subprocess.run([sys.executable, "-m", "pytest", tests, *options, *sys.argv[1:]], cwd=ROOT).returncode
 
 

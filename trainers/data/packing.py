@@ -39,7 +39,7 @@ def pack_documents(
         ValueError: `block_length` is too small, the tokenizer is slow or lacks a token, or there is no text at all.
 
     Example:
-        >>> from .tokenization import train_tokenizer
+        >>> from modeling_data2vec.trainers.modalities.tokenizer_training import train_tokenizer
         >>> texts = datasets.Dataset.from_dict({"text": ["one two", "three", "four five six"]})
         >>> blocks = pack_documents(texts, train_tokenizer(texts["text"], 280), 5)
         >>> [len(blocks[index]["input_ids"]) for index in range(len(blocks))]

@@ -1,7 +1,7 @@
 """A hundred files that are built to do harm or are damaged; as a script, commands that meet them, watched.
 
-`python tests/hostile_files.py FOLDER NAME...` makes each file, runs the command that reads it, and prints a line of
-JSON for each: exit code, errors, seconds, the most memory held so far, and what was called that no file may call.
+`python tests/support/hostile_files.py FOLDER NAME...` makes each file, runs the command that reads it, and prints a
+line of JSON for each: exit code, errors, seconds, the most memory held so far, and what was called that no file may call.
 """
 
 import io
@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-CHECKPOINT = Path(__file__).parent / "reference" / "checkpoints" / "v2_image.cfg_dictconfig.pt"
+CHECKPOINT = Path(__file__).parents[1] / "reference" / "checkpoints" / "v2_image.cfg_dictconfig.pt"
 SMALL = {"cfg": {"model": {"_name": "data2vec_audio"}}, "model": OrderedDict(weight=torch.arange(6.0).view(2, 3))}
 ADDRESS_SPACE = 12 * 2**30  # a bomb ends here instead of taking the machine down
 # What Python tells before it runs another program or code that came as text.

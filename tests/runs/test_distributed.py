@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_runs import JOINT, KINDS
 
-SCRIPT = str(Path(__file__).parent / "tiny_runs.py")
+SCRIPT = str(Path(__file__).parents[1] / "support" / "tiny_runs.py")
 OPTIONS = ["--steps", "20", "--save-steps", "20"]
 
 

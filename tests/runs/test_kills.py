@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parent / "killed_runs.py"
+SCRIPT = Path(__file__).parents[1] / "support" / "killed_runs.py"
 
 
 def kills(*options: str) -> str:

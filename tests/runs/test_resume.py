@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_runs import JOINT, KINDS
 
-SCRIPT = [sys.executable, str(Path(__file__).parent / "tiny_runs.py")]
+SCRIPT = [sys.executable, str(Path(__file__).parents[1] / "support" / "tiny_runs.py")]
 STEPS = 12
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from modeling_data2vec.fairseq.data2vec import left_out_options_v1
 from modeling_data2vec.fairseq.data2vec2 import left_out_options
 
-OWN_FOLDER = Path(__file__).parent / "reference"
+OWN_FOLDER = Path(__file__).parents[1] / "reference"
 FOLDER = Path(os.environ.get("DATA2VEC_REFERENCE") or OWN_FOLDER)
 FAIRSEQ, EAT = "facebookresearch/fairseq", "cwx-worst-one/EAT"
 VERSIONS = {"a1": "1.0", "t1": "1.0", "v1": "1.0", "m2": "2.0"}  # by the kind of a training case

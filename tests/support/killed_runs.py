@@ -1,6 +1,6 @@
 """Runs that are killed at random moments of all their phases and resumed, as a script: must end as if nothing happened.
 
-    python tests/killed_runs.py --kills 60
+    python tests/support/killed_runs.py --kills 60
 
 Each run is a fork of one process that has imported everything, and gets SIGKILL. What must hold: no complete checkpoint
 is lost, and after `--resume` weights, optimizer, losses, figures and files are those of a run that nobody killed.

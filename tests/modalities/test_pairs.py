@@ -161,7 +161,7 @@ def test_a_model_without_heads_refuses_pairs(folder, tmp_path):
 @pytest.mark.skipif(not STAMPS.is_dir(), reason="tuxpaint-stamps-default is not installed")
 def test_stamps_as_pairs(tmp_path, monkeypatch):
     """The benchmark's loader, on a part of the stamps."""
-    monkeypatch.setattr(sys, "path", [str(Path(__file__).parent.parent / "benchmarks"), *sys.path])
+    monkeypatch.setattr(sys, "path", [str(Path(__file__).parents[2] / "benchmarks"), *sys.path])
     import stamps
 
     part = STAMPS / "animals" / "birds"

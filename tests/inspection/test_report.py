@@ -124,7 +124,7 @@ def test_nothing_to_inspect(tmp_path):
 
 def test_figures_in_the_docs():
     """docs/recipes.md shows what `data2vec inspect` prints today."""
-    page = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text()
     assert inspect_target("data2vec2-audio-base").to_text() in page
     for name in recipe_names():
         if name.endswith("-tiny"):

@@ -5,36 +5,15 @@ import json
 
 import pytest
 import torch
-from transformers import Wav2Vec2CTCTokenizer
+from ctc_paths import VOCABULARY, collapse, path, tokenizer_of
 
 from modeling_data2vec.trainers.finetuning.tasks.ctc import letter_tokenizer, vocabulary
 from modeling_data2vec.trainers.transcription.ctc_decoding import Letters, Timed, greedy_transcript
-
-VOCABULARY = ["<pad>", "|", "a", "l", "<unk>"]
-
-
-def tokenizer_of(folder, vocabulary=VOCABULARY, **options):
-    path = folder / "vocab.json"
-    path.write_text(json.dumps({token: index for index, token in enumerate(vocabulary)}))
-    return Wav2Vec2CTCTokenizer(str(path), **options)
 
 
 @pytest.fixture
 def letters(tmp_path):
     return Letters(tokenizer_of(tmp_path), len(VOCABULARY))
-
-
-def path(*tokens: str, vocabulary=VOCABULARY) -> torch.Tensor:
-    """Logits [T, V] whose best path is this."""
-    return torch.nn.functional.one_hot(
-        torch.tensor([vocabulary.index(token) for token in tokens]), len(vocabulary)
-    ).float()
-
-
-def collapse(tokens) -> str:
-    """CTC's rule, spelled out: join repetitions, then leave out blanks."""
-    joined = "".join(token for token, _ in itertools.groupby(tokens) if token != "<pad>")
-    return joined.replace("|", " ").strip()
 
 
 def test_the_text_is_that_of_the_likeliest_of_all_paths(letters):

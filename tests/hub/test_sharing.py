@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard
 
 from modeling_data2vec.trainers.cli import run
 
-PAGE = Path(__file__).parent.parent / "docs" / "sharing.md"
+PAGE = Path(__file__).parents[2] / "docs" / "sharing.md"
 
 
 def blocks() -> list[tuple[str, str]]:

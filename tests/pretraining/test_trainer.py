@@ -210,7 +210,7 @@ def limited_files() -> None:
 
 
 def test_full_disk_leaves_the_last_checkpoint_loadable(tmp_path):
-    script = [sys.executable, str(Path(__file__).parent / "tiny_runs.py"), str(tmp_path)]
+    script = [sys.executable, str(Path(__file__).parents[1] / "support" / "tiny_runs.py"), str(tmp_path)]
     subprocess.run([*script, "--steps", "4"], check=True)
     before = load_file(tmp_path / "checkpoint-4" / "model.safetensors")
     failed = subprocess.run([*script, "--steps", "8"], preexec_fn=limited_files, capture_output=True, text=True)

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from test_ctc_decoding import VOCABULARY, collapse, path, tokenizer_of
+from ctc_paths import VOCABULARY, collapse, path, tokenizer_of
 
 from modeling_data2vec.trainers.transcription.ctc_decoding import Letters, Timed
 from modeling_data2vec.trainers.transcription.lm_decoding import BeamDecoder, lm_words
