@@ -90,8 +90,8 @@ def finetune_once(folder: str, task: str, labels: int | None, method: str, seed:
     from transformers import AutoConfig, AutoModel, AutoProcessor, set_seed
     from transformers.utils import logging
 
-    from modeling_data2vec.trainers.finetuning.arguments import FinetuneArguments
-    from modeling_data2vec.trainers.finetuning.options import FinetuneOptions
+    from modeling_data2vec.trainers.finetuning.arguments import FinetuningArguments
+    from modeling_data2vec.trainers.finetuning.options import FinetuningOptions
     from modeling_data2vec.trainers.finetuning.run import finetune
 
     torch.set_num_threads(1)
@@ -106,7 +106,7 @@ def finetune_once(folder: str, task: str, labels: int | None, method: str, seed:
         source = Path(folder) / f"random-{kind}-{seed}"
         AutoModel.from_config(AutoConfig.from_pretrained(pretrained)).save_pretrained(source)
         AutoProcessor.from_pretrained(pretrained).save_pretrained(source)
-    options = FinetuneOptions(
+    options = FinetuningOptions(
         task=name,
         model=str(source),
         dataset=str(Path(folder) / task),
@@ -115,7 +115,7 @@ def finetune_once(folder: str, task: str, labels: int | None, method: str, seed:
         peft=how.get("peft"),
         max_length=64,
     )
-    args = FinetuneArguments(
+    args = FinetuningArguments(
         str(output),
         max_steps=steps[labels],
         per_device_train_batch_size=batch,

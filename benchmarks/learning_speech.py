@@ -82,14 +82,14 @@ def training_clips(folder: Path, data: dict, seed: int):
     """Random crops of the prompts as samples, with their lengths."""
     from transformers import Wav2Vec2FeatureExtractor
 
-    from modeling_data2vec.trainers import PretrainingSamples
+    from modeling_data2vec.trainers import SampleDataset
     from modeling_data2vec.trainers.modalities.audio import AudioReader
 
     reader = AudioReader(Wav2Vec2FeatureExtractor(), min_duration=data["min_seconds"], max_duration=data["max_seconds"])
     clips = [clip for clip in load(folder, "prompts")[0] if len(clip) >= 16_000 * data["min_seconds"]]
     examples = [{"audio": {"array": clip, "sampling_rate": 16_000}} for clip in clips]
     lengths = [reader.num_samples(len(clip) / 16_000) for clip in clips]
-    return PretrainingSamples(examples, reader, seed=seed, lengths=lengths)
+    return SampleDataset(examples, reader, seed=seed, lengths=lengths)
 
 
 def syllable_parts(name: str) -> tuple[str, str, str]:

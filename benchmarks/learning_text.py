@@ -125,7 +125,7 @@ def train(options: argparse.Namespace, changes: dict, seed: int) -> dict:
 
     from modeling_data2vec.trainers import Data2VecTrainer, Data2VecTrainingArguments
     from modeling_data2vec.trainers.data.packing import pack_documents
-    from modeling_data2vec.trainers.data.samples import PretrainingSamples
+    from modeling_data2vec.trainers.data.samples import SampleDataset
     from modeling_data2vec.trainers.modalities.text import TextReader, check_tokenizer, load_text
     from modeling_data2vec.trainers.recipes.recipe import load_recipe
 
@@ -147,7 +147,7 @@ def train(options: argparse.Namespace, changes: dict, seed: int) -> dict:
         args = Data2VecTrainingArguments(
             output, **settings, save_strategy="no", disable_tqdm=True, use_cpu=True, stop_on_collapse=False
         )
-        samples = PretrainingSamples(blocks, TextReader(tokenizer), seed=seed)
+        samples = SampleDataset(blocks, TextReader(tokenizer), seed=seed)
         return Data2VecTrainer(recipe.model_class(config), args, train_dataset=samples)
 
     with tempfile.TemporaryDirectory() as folder:

@@ -59,7 +59,7 @@ def train(changes: dict, seed: int, budget: float, version: str) -> dict:
     from transformers.utils import logging as transformers_logging
 
     from modeling_data2vec.trainers import Data2VecTrainer, Data2VecTrainingArguments, ImageTransform
-    from modeling_data2vec.trainers.data.samples import PretrainingSamples
+    from modeling_data2vec.trainers.data.samples import SampleDataset
     from modeling_data2vec.trainers.evaluation.probe_table import probe_table
     from modeling_data2vec.trainers.modalities.images import ImageReader
     from modeling_data2vec.trainers.recipes.recipe import load_recipe
@@ -80,7 +80,7 @@ def train(changes: dict, seed: int, budget: float, version: str) -> dict:
         args = Data2VecTrainingArguments(
             output, **settings, save_strategy="no", disable_tqdm=True, use_cpu=True, stop_on_collapse=False
         )
-        images = PretrainingSamples(arrays["train"], ImageReader(transform), seed=seed)
+        images = SampleDataset(arrays["train"], ImageReader(transform), seed=seed)
         return Data2VecTrainer(recipe.model_class(config), args, train_dataset=images)
 
     with tempfile.TemporaryDirectory() as folder:

@@ -26,7 +26,7 @@ import spoken_digits
 from modeling_data2vec.trainers.finetuning.metrics import transcript_metrics
 from modeling_data2vec.trainers.transcription.ctc_decoding import greedy_transcript
 from modeling_data2vec.trainers.transcription.lm_decoding import BeamDecoder
-from modeling_data2vec.trainers.transcription.run import Recogniser
+from modeling_data2vec.trainers.transcription.run import SpeechRecognizer
 
 
 def error_rates(text: str, wanted: str) -> str:
@@ -48,7 +48,7 @@ def main() -> None:
 
     folder = Path(tempfile.mkdtemp())
     processor = spoken_digits.processor(folder)
-    recogniser = Recogniser(model, processor.feature_extractor, processor.tokenizer)
+    recogniser = SpeechRecognizer(model, processor.feature_extractor, processor.tokenizer)
     sound, wanted = spoken_digits.digits(random.Random(7), 120)
     soundfile.write(folder / "digits.flac", sound, 16_000)
     (whole,) = recogniser.logits([folder / "digits.flac"], chunk_seconds=1000)

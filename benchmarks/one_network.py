@@ -42,12 +42,12 @@ from transformers.utils import logging as transformers_logging
 from modeling_data2vec import Data2Vec2Config, Data2Vec2ForPreTraining, Data2Vec2Model
 from modeling_data2vec.configuration_data2vec2_joint import CONFIGS
 from modeling_data2vec.trainers import Data2VecTrainer, Data2VecTrainingArguments
-from modeling_data2vec.trainers.data.samples import PretrainingSamples
+from modeling_data2vec.trainers.data.samples import SampleDataset
 from modeling_data2vec.trainers.evaluation.retrieval import pooled_features, retrieve
 from modeling_data2vec.trainers.media.image_transform import ImageTransform
 from modeling_data2vec.trainers.modalities.audio import AudioReader
 from modeling_data2vec.trainers.modalities.images import ImageReader
-from modeling_data2vec.trainers.modalities.mixture import MixCollator, MixedSamples, Source
+from modeling_data2vec.trainers.modalities.mixture import JointCollator, MixtureDataset, MixtureSource
 from modeling_data2vec.trainers.modalities.pairs import PairsCollator, PairsReader, SentenceReader, load_pairs
 from modeling_data2vec.trainers.monitoring.gradient_cosine import COSINE, NORM
 
@@ -89,9 +89,9 @@ class Stamps:
         )
         self.data = {split: load_pairs(str(folder / "stamps"), split=split)[0] for split in ("train", "test")}
 
-    def source(self, seed: int) -> Source:
+    def source(self, seed: int) -> MixtureSource:
         """The training pairs, for a mix."""
-        return Source(PretrainingSamples(self.data["train"], self.reader, seed=seed), self.batch_size)
+        return MixtureSource(SampleDataset(self.data["train"], self.reader, seed=seed), self.batch_size)
 
     def retrieval(self, models: dict[str, Any], heads: Any = None) -> dict[str, dict]:
         """Retrieval among the test pairs, with the model of each modality."""
@@ -119,7 +119,7 @@ def make_model(settings: dict, modalities: tuple[str, ...], steps: int, seed: in
     return Data2Vec2ForPreTraining(Data2Vec2Config(**configs, **fields))
 
 
-def train(model: Any, mix: MixedSamples, settings: dict, steps: int, seed: int) -> dict:
+def train(model: Any, mix: MixtureDataset, settings: dict, steps: int, seed: int) -> dict:
     """Train a model; returns what it cost, the first and the last log, and how the modalities' gradients compare."""
     every = max(1, steps // 10)
     with tempfile.TemporaryDirectory() as folder:
@@ -138,7 +138,7 @@ def train(model: Any, mix: MixedSamples, settings: dict, steps: int, seed: int) 
             disable_tqdm=True,
             stop_on_collapse=False,
         )
-        collator = MixCollator(model.config, collators(model.config, settings["data"]))
+        collator = JointCollator(model.config, collators(model.config, settings["data"]))
         trainer = Data2VecTrainer(model, args, collator, train_dataset=mix)
         start = time.process_time()
         trainer.train()
@@ -188,7 +188,7 @@ def cell(variant: str, seed: int, steps: int, settings: dict, folder: Path, prob
         mix = sources(folder, settings["data"], modalities, seed)
         if variant == CROSS_MODAL:
             mix["pairs"] = pairs.source(seed)
-        run = train(model, MixedSamples(mix), settings, steps, seed)
+        run = train(model, MixtureDataset(mix), settings, steps, seed)
         result["cpu_minutes"] += run["cpu_minutes"]
         result["logs"].append(run["logs"])
         result["gradients"] = run["gradients"]

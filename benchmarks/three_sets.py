@@ -15,12 +15,12 @@ import torch
 
 from modeling_data2vec.trainers.data.collators import AudioMaskCollator, MaskCollator
 from modeling_data2vec.trainers.data.packing import pack_documents
-from modeling_data2vec.trainers.data.samples import PretrainingSamples
+from modeling_data2vec.trainers.data.samples import SampleDataset
 from modeling_data2vec.trainers.evaluation.features import encode
 from modeling_data2vec.trainers.evaluation.probes import label_subset, linear_probe
 from modeling_data2vec.trainers.media.image_transform import ImageTransform
 from modeling_data2vec.trainers.modalities.images import ImageReader
-from modeling_data2vec.trainers.modalities.mixture import Source
+from modeling_data2vec.trainers.modalities.mixture import MixtureSource
 from modeling_data2vec.trainers.modalities.text import TextReader, load_text
 
 LABELS = 1_000
@@ -57,22 +57,22 @@ def image_transform(data: dict) -> ImageTransform:
 # ---- to train on ----
 
 
-def sources(folder: Path, data: dict, modalities: tuple[str, ...], seed: int) -> dict[str, Source]:
+def sources(folder: Path, data: dict, modalities: tuple[str, ...], seed: int) -> dict[str, MixtureSource]:
     """The training sets of some modalities, for a mix."""
     found = {}
     for name in modalities:
         own = data[name]
         if name == "audio":
             samples = learning_speech.training_clips(folder, own, seed)
-            found[name] = Source(samples, max_batch_length=int(16_000 * own["max_batch_seconds"]))
+            found[name] = MixtureSource(samples, max_batch_length=int(16_000 * own["max_batch_seconds"]))
         elif name == "vision":
-            samples = PretrainingSamples(learning_vision.dataset("train"), ImageReader(image_transform(own)), seed=seed)
-            found[name] = Source(samples, own["batch_size"])
+            samples = SampleDataset(learning_vision.dataset("train"), ImageReader(image_transform(own)), seed=seed)
+            found[name] = MixtureSource(samples, own["batch_size"])
         else:
             documents, column = load_text(str(folder / "documents"))
             words = tokenizer(folder)
             blocks = pack_documents(documents, words, own["block_length"], text_column=column)
-            found[name] = Source(PretrainingSamples(blocks, TextReader(words), seed=seed), own["batch_size"])
+            found[name] = MixtureSource(SampleDataset(blocks, TextReader(words), seed=seed), own["batch_size"])
     return found
 
 

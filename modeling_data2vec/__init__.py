@@ -1,4 +1,11 @@
-"""data2vec 1.0 and 2.0 in Hugging Face form. Importing this registers the models with transformers' Auto classes."""
+"""data2vec 1.0 and 2.0 in Hugging Face form. Importing this registers the models with transformers' Auto classes.
+
+Trainers, recipes, readers and evaluation (`modeling_data2vec.trainers`) are reached from here, too; they and their
+libraries are imported when they are first used.
+"""
+
+from importlib import import_module
+from typing import Any
 
 from .auto import register
 from .configuration_data2vec import (
@@ -108,5 +115,17 @@ __all__ = [
     "Data2VecVisionPreTrainingConfig",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Also called for sub-modules that are not imported yet; these are never in the list.
+    if not name.startswith("_") and name in (trainers := import_module(".trainers", __name__)).__all__:
+        return getattr(trainers, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *import_module(".trainers", __name__).__all__})
+
 
 register()

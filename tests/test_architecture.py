@@ -5,6 +5,8 @@ import configparser
 import doctest
 import importlib
 import pkgutil
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -161,6 +163,30 @@ def test_public_names_exist_and_are_described(package, name):
 def test_public_names_are_sorted_and_listed_once():
     for package in (modeling_data2vec, trainers):
         assert package.__all__ == sorted(set(package.__all__))
+
+
+def test_importing_the_package_imports_no_training_library():
+    code = """import sys, modeling_data2vec
+assert not {"datasets", "sklearn", "peft", "matplotlib"} & set(sys.modules)
+from modeling_data2vec import Data2VecTrainer, load_recipe
+from modeling_data2vec import trainers
+assert Data2VecTrainer is trainers.Data2VecTrainer and "load_recipe" in dir(modeling_data2vec)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="no attribute 'Data2VecTrainr'"):
+        _ = modeling_data2vec.Data2VecTrainr
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_pages_import_is_there(page):
+    for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "modeling_data2vec":
+                module = importlib.import_module(node.module)
+                assert not [alias.name for alias in node.names if not hasattr(module, alias.name)]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)

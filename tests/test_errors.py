@@ -1,4 +1,4 @@
-"""one_line.py: what is nobody's mistake in the code ends in one line; what is one shows its traceback."""
+"""errors.py: what is nobody's mistake in the code ends in one line; what is one shows its traceback."""
 
 import errno
 import pickle

@@ -3,8 +3,8 @@
 import pytest
 
 from modeling_data2vec.trainers.evaluation.run import EvaluateOptions, ProbeOptions
-from modeling_data2vec.trainers.finetuning.arguments import FinetuneArguments
-from modeling_data2vec.trainers.finetuning.options import FinetuneOptions
+from modeling_data2vec.trainers.finetuning.arguments import FinetuningArguments
+from modeling_data2vec.trainers.finetuning.options import FinetuningOptions
 from modeling_data2vec.trainers.hub.publishing import PushOptions
 from modeling_data2vec.trainers.modalities.tokenizer_training import TokenizerOptions
 from modeling_data2vec.trainers.option_checks import did_you_mean, require_license, require_plain_name, require_range
@@ -18,11 +18,11 @@ from modeling_data2vec.trainers.transcription.run import TranscribeOptions
         (lambda: Data2VecTrainingArguments("out", use_cpu=True, learning_rate="high"), "--learning_rate is 'high'"),
         (lambda: Data2VecTrainingArguments("out", use_cpu=True, max_steps=True), "--max_steps is True"),
         (lambda: Data2VecTrainingArguments("out", use_cpu=True, mixing="blend"), "one of accumulate, step"),
-        (lambda: FinetuneArguments("out", use_cpu=True, erasing=float("nan")), "--erasing is nan"),
-        (lambda: FinetuneArguments("out", use_cpu=True, crop_scale=[1.0, 0.5]), "the smallest and the largest"),
-        (lambda: FinetuneOptions("model", "data", "ctcc"), "did you mean ctc"),
+        (lambda: FinetuningArguments("out", use_cpu=True, erasing=float("nan")), "--erasing is nan"),
+        (lambda: FinetuningArguments("out", use_cpu=True, crop_scale=[1.0, 0.5]), "the smallest and the largest"),
+        (lambda: FinetuningOptions("model", "data", "ctcc"), "did you mean ctc"),
         (
-            lambda: FinetuneOptions("model", "data", "ctc", max_seconds=0.05),
+            lambda: FinetuningOptions("model", "data", "ctc", max_seconds=0.05),
             "max_seconds is 0.05, but must be above 0.1",
         ),
         (lambda: ProbeOptions(model="model", dataset="data", labels=["some"]), "not 'some'"),
@@ -39,11 +39,11 @@ def test_values_without_meaning(make, message):
 
 
 def test_values_at_the_edges():
-    args = FinetuneArguments(
+    args = FinetuningArguments(
         "out", use_cpu=True, learning_rate=0.0, layer_decay=1.0, erasing=1.0, max_grad_norm=0.0, warmup_steps=0, seed=0
     )
     assert args.max_steps == -1 and args.layer_decay == 1.0
-    assert FinetuneOptions("model", "data", "ctc", min_seconds=0.0, eval_fraction=0.99).eval_fraction == 0.99
+    assert FinetuningOptions("model", "data", "ctc", min_seconds=0.0, eval_fraction=0.99).eval_fraction == 0.99
     assert TranscribeOptions(chunk_seconds=10, overlap_seconds=4.9).overlap_seconds == 4.9
     for name in ("mit", "cc-by-nc-4.0", "llama3.1", "bigscience-bloom-rail-1.0", "c-uda", "other"):
         require_license(PushOptions(license=name))

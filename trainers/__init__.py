@@ -1,31 +1,27 @@
-"""Pretraining, evaluation and what a person sees of them."""
+"""Pretraining, fine-tuning, evaluation and publishing of data2vec models.
 
-from .data.collators import ImageMaskCollator
-from .data.samples import PretrainingSamples, StreamedSamples
-from .media.image_transform import ImageTransform
-from .modalities.audio import AudioReader, load_audio
-from .modalities.images import ImageReader, load_images
-from .modalities.mixture import MixedSamples, Source
-from .monitoring.health import CollapseError, diagnose, measure_health
-from .pretraining.trainer import Data2VecTrainer
-from .runs.arguments import Data2VecTrainingArguments
-from .runs.stopping import StoppedError
+The public names are listed in `__init__.pyi`, which type checkers and editors read. Each is imported from its room when
+it is first used, so that importing this package takes no time.
+"""
 
-__all__ = [
-    "AudioReader",
-    "CollapseError",
-    "Data2VecTrainer",
-    "Data2VecTrainingArguments",
-    "ImageMaskCollator",
-    "ImageReader",
-    "ImageTransform",
-    "MixedSamples",
-    "PretrainingSamples",
-    "Source",
-    "StoppedError",
-    "StreamedSamples",
-    "diagnose",
-    "load_audio",
-    "load_images",
-    "measure_health",
-]
+import ast
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+_STUB = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+_MODULES = {
+    alias.name: f".{node.module}" for node in _STUB.body if isinstance(node, ast.ImportFrom) for alias in node.names
+}
+__all__ = sorted(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_MODULES[name], __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

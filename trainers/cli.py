@@ -19,8 +19,8 @@ from .conversion.run import ConvertOptions, convert
 from .errors import FAILED, in_one_line
 from .evaluation.run import EvaluateOptions, ProbeOptions, evaluate, probe
 from .export.run import ExportOptions, export
-from .finetuning.arguments import FinetuneArguments
-from .finetuning.options import FinetuneOptions
+from .finetuning.arguments import FinetuningArguments
+from .finetuning.options import FinetuningOptions
 from .finetuning.recipe import load_finetune_recipe
 from .finetuning.run import finetune
 from .hub.preflight import PublishError
@@ -32,7 +32,7 @@ from .modalities.tokenizer_training import TokenizerOptions, build_tokenizer
 from .monitoring.health import CollapseError
 from .option_checks import require_choice, require_range
 from .option_parser import OptionParser
-from .pretraining.options import PretrainOptions
+from .pretraining.options import PretrainingOptions
 from .pretraining.run import pretrain
 from .recipes.published import check_recipe, listing
 from .recipes.recipe import load_recipe
@@ -116,7 +116,7 @@ def _chosen_recipe(argv: list[str]) -> str | None:
 
 
 def run_pretrain(argv: list[str]) -> None:
-    parser = OptionParser("pretrain", PretrainOptions, Data2VecTrainingArguments)
+    parser = OptionParser("pretrain", PretrainingOptions, Data2VecTrainingArguments)
     chosen = _chosen_recipe(argv)
     if chosen is None:
         parser.parse(argv)  # shows the help, or says that a recipe is required
@@ -133,7 +133,7 @@ def run_pretrain(argv: list[str]) -> None:
 def run_finetune(argv: list[str]) -> None:
     chosen = _chosen_recipe(argv)
     recipe = load_finetune_recipe(chosen) if chosen else None
-    parser = OptionParser("finetune", FinetuneOptions, FinetuneArguments)
+    parser = OptionParser("finetune", FinetuningOptions, FinetuningArguments)
     parser.set_defaults(output_dir="runs/finetuned", **(recipe.defaults() if recipe else {}))
     options, args = parser.parse(argv)
     finetune(

@@ -10,10 +10,10 @@ from tiny_tasks import body
 from transformers import TrainerCallback
 
 import data2vec_cli
-from modeling_data2vec.trainers import CollapseError, Data2VecTrainer, PretrainingSamples
+from modeling_data2vec.trainers import CollapseError, Data2VecTrainer, SampleDataset
 from modeling_data2vec.trainers.data.finiteness import CheckedCollator, is_finite, weights_are_finite
-from modeling_data2vec.trainers.finetuning.arguments import FinetuneArguments
-from modeling_data2vec.trainers.finetuning.options import FinetuneOptions
+from modeling_data2vec.trainers.finetuning.arguments import FinetuningArguments
+from modeling_data2vec.trainers.finetuning.options import FinetuningOptions
 from modeling_data2vec.trainers.finetuning.run import finetune
 
 
@@ -61,7 +61,7 @@ class OneBad:
 
 
 def test_samples_with_nan_are_passed_over_by_name(caplog):
-    samples = PretrainingSamples(range(4), OneBad())
+    samples = SampleDataset(range(4), OneBad())
     assert float(samples[2]["input_values"][0]) == 3.0
     assert "Passing over clips/2.wav: NaN or infinity in its input_values" in caplog.text
     assert samples.unreadable() == ["clips/2.wav"]
@@ -117,13 +117,13 @@ def test_the_command_says_so_and_not_please_report_this(tmp_path, capsys, monkey
 
 
 def test_a_diverged_fine_tuning_ends_as_a_collapse(tmp_path, digits_to_classify, caplog):
-    options = FinetuneOptions(
+    options = FinetuningOptions(
         task="image-classification", model=str(body("images 2.0", tmp_path / "body")), dataset=str(digits_to_classify)
     )
     settings = {"learning_rate": 1e15, "max_grad_norm": 0.0, "warmup_steps": 0, "lr_scheduler_type": "constant"}
     settings |= {"max_steps": 8, "per_device_train_batch_size": 8, "use_cpu": True, "disable_tqdm": True}
     for logging_steps in (1, 100):
-        args = FinetuneArguments(str(tmp_path / f"out{logging_steps}"), logging_steps=logging_steps, **settings)
+        args = FinetuningArguments(str(tmp_path / f"out{logging_steps}"), logging_steps=logging_steps, **settings)
         with pytest.raises(CollapseError, match="The run diverged: .*lower learning_rate"):
             finetune(options, args)
         assert not list((tmp_path / f"out{logging_steps}").glob("*.safetensors"))

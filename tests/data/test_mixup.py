@@ -5,7 +5,7 @@ from random import Random
 import pytest
 import torch
 
-from modeling_data2vec.trainers.data.mixup import MixingCollator, cutmix, mixup, smoothed
+from modeling_data2vec.trainers.data.mixup import MixupCollator, cutmix, mixup, smoothed
 
 
 def test_smoothed_labels_sum_to_one():
@@ -44,7 +44,7 @@ def samples(first_key=0):
 
 
 def test_batches_are_a_function_of_their_keys():
-    collator = MixingCollator(collate, 4, mixup_alpha=0.8, cutmix_alpha=1.0)
+    collator = MixupCollator(collate, 4, mixup_alpha=0.8, cutmix_alpha=1.0)
     one, again, other = (collator(samples(key)) for key in (0, 0, 9))
     assert torch.equal(one["pixel_values"], again["pixel_values"]) and torch.equal(one["labels"], again["labels"])
     assert not torch.equal(one["pixel_values"], other["pixel_values"])
@@ -53,7 +53,7 @@ def test_batches_are_a_function_of_their_keys():
 def test_how_often_and_how_batches_are_mixed():
     cut = blended = 0
     for key in range(0, 2_000, 10):
-        batch = MixingCollator(collate, 4, mixup_alpha=0.8, cutmix_alpha=1.0, prob=0.5)(samples(key))
+        batch = MixupCollator(collate, 4, mixup_alpha=0.8, cutmix_alpha=1.0, prob=0.5)(samples(key))
         values = batch["pixel_values"]
         blended += bool((values != values.round()).any())
         cut += bool((values == values.round()).all() and (values.flatten(1).std(1) > 0).any())

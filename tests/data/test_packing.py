@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from transformers import BertTokenizer, GPT2Tokenizer
 
 from modeling_data2vec.trainers.data.packing import PackedDocuments, PackedStream, Tokenize, pack_documents
-from modeling_data2vec.trainers.data.samples import PretrainingSamples, StreamedSamples
+from modeling_data2vec.trainers.data.samples import IterableSampleDataset, SampleDataset
 from modeling_data2vec.trainers.modalities.text import TextReader, python_docs
 from modeling_data2vec.trainers.modalities.tokenizer_training import train_tokenizer
 
@@ -152,11 +152,11 @@ def test_tokenizers_that_do_not_fit(tokenizer):
 def test_samples(tokenizer):
     reader = TextReader(tokenizer)
     packed = pack_documents(table(TEXTS), tokenizer, 32)
-    samples = PretrainingSamples(packed, reader, seed=3)
+    samples = SampleDataset(packed, reader, seed=3)
     sample = samples[1]
     assert sample["input_ids"].dtype == torch.int64 and sample["input_ids"].shape == (32,)
     assert sample["input_ids"].tolist() == [0, *joined(tokenizer, TEXTS)[31:62]]
-    streamed = StreamedSamples(pack_documents(table(TEXTS).to_iterable_dataset(), tokenizer, 32), reader, seed=3)
+    streamed = IterableSampleDataset(pack_documents(table(TEXTS).to_iterable_dataset(), tokenizer, 32), reader, seed=3)
     streamed.set_epoch(0)
     for index, other in enumerate(streamed):
         assert torch.equal(samples[index]["input_ids"], other["input_ids"])
@@ -167,13 +167,13 @@ def test_samples(tokenizer):
 def test_workers_read_every_document(tokenizer, num_workers):
     texts = [text for text in TEXTS if text]
     stream = pack_documents(table(texts).to_iterable_dataset(num_shards=4), tokenizer, 32)
-    loader = DataLoader(StreamedSamples(stream, TextReader(tokenizer)), batch_size=None, num_workers=num_workers)
+    loader = DataLoader(IterableSampleDataset(stream, TextReader(tokenizer)), batch_size=None, num_workers=num_workers)
     found = np.concatenate([sample["input_ids"][1:] for sample in loader])
     assert sorted(found) == sorted(joined(tokenizer, texts))
 
 
 def test_empty_samples_are_passed_over(tokenizer, caplog):
     documents = pack_documents(table(["not", "", "or"]), tokenizer, 32, pack=False)
-    samples = PretrainingSamples(documents, TextReader(tokenizer))
+    samples = SampleDataset(documents, TextReader(tokenizer))
     assert samples[1]["input_ids"].tolist() == samples[2]["input_ids"].tolist()
     assert samples.unreadable() == ["text 1"] and "Passing over text 1: it is empty" in caplog.text

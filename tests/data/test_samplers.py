@@ -1,4 +1,4 @@
-"""batching.py: batches of similar lengths, bounded, and a function of seed and epoch."""
+"""samplers.py: batches of similar lengths, bounded, and a function of seed and epoch."""
 
 import re
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from modeling_data2vec.trainers.data.samples import PretrainingSamples, StreamedSamples, UnreadableError, read_labelled
+from modeling_data2vec.trainers.data.samples import IterableSampleDataset, SampleDataset, UnreadableError, read_labelled
 
 
 class SeriesReader:
@@ -42,11 +42,11 @@ def table(lengths: list[int], names: bool = False) -> datasets.Dataset:
 @given(st.integers(0, 2**31), st.integers(0, 10**6), st.integers(0, 9), st.integers(0, 9))
 @settings(max_examples=20, deadline=None)
 def test_a_sample_is_a_function_of_seed_epoch_and_index(seed, epoch, index, other):
-    samples = PretrainingSamples(table([1000] * 10), SeriesReader(), seed=seed)
+    samples = SampleDataset(table([1000] * 10), SeriesReader(), seed=seed)
     samples.set_epoch(epoch)
     samples[other]
     first = samples[index]
-    again = PretrainingSamples(table([1000] * 10), SeriesReader(), seed=seed)
+    again = SampleDataset(table([1000] * 10), SeriesReader(), seed=seed)
     again.set_epoch(epoch)
     assert again[index] == first
     assert 0 <= first["key"] < 2**31
@@ -59,8 +59,8 @@ def test_a_sample_is_a_function_of_seed_epoch_and_index(seed, epoch, index, othe
 
 
 def test_without_augmentation_the_reader_gets_no_random_numbers_and_keys_stay():
-    plain = PretrainingSamples(table([1000] * 5), SeriesReader(), augment=False)
-    random = PretrainingSamples(table([1000] * 5), SeriesReader())
+    plain = SampleDataset(table([1000] * 5), SeriesReader(), augment=False)
+    random = SampleDataset(table([1000] * 5), SeriesReader())
     assert [plain[i]["values"].item() for i in range(5)] == [0, 100, 200, 300, 400]
     assert [plain[i]["key"] for i in range(5)] == [random[i]["key"] for i in range(5)]
 
@@ -68,7 +68,7 @@ def test_without_augmentation_the_reader_gets_no_random_numbers_and_keys_stay():
 @pytest.mark.parametrize("workers", [0, 2])
 def test_each_sample_is_read_once_and_a_bad_one_only_ever_once(workers):
     reader = SeriesReader()
-    samples = PretrainingSamples(table([3, 0, 3, 3, 0, 0, 3, 3]), reader)
+    samples = SampleDataset(table([3, 0, 3, 3, 0, 0, 3, 3]), reader)
     loader = DataLoader(samples, 2, num_workers=workers)
     for epoch in range(3):
         samples.set_epoch(epoch)
@@ -79,14 +79,14 @@ def test_each_sample_is_read_once_and_a_bad_one_only_ever_once(workers):
 
 
 def test_a_bad_sample_is_replaced_by_the_next_and_named():
-    samples = PretrainingSamples(table([2, 0, 0, 2], names=True), SeriesReader(), augment=False)
+    samples = SampleDataset(table([2, 0, 0, 2], names=True), SeriesReader(), augment=False)
     assert samples[1]["values"] == samples[2]["values"] == samples[3]["values"] == 300
     assert len({samples[i]["key"] for i in range(4)}) == 4
     assert samples.unreadable() == ["row-1.txt", "row-2.txt"]
 
 
 def test_nothing_readable_is_an_error():
-    samples = PretrainingSamples(
+    samples = SampleDataset(
         table([0, 0]).cast_column("values", datasets.List(datasets.Value("float32"))), SeriesReader()
     )
     with pytest.raises(ValueError, match="none of the 2 rows can be read; the first is row 0"):
@@ -96,7 +96,7 @@ def test_nothing_readable_is_an_error():
 def test_a_stream_passes_over_bad_samples_and_repeats_itself():
     runs = []
     for epoch in (0, 0, 1):
-        samples = StreamedSamples(table([9, 0, 9, 9]).to_iterable_dataset(), SeriesReader(), seed=3)
+        samples = IterableSampleDataset(table([9, 0, 9, 9]).to_iterable_dataset(), SeriesReader(), seed=3)
         samples.set_epoch(epoch)
         runs.append(list(samples))
         assert samples.unreadable() == ["1 rows of the stream"]
@@ -109,7 +109,7 @@ def test_any_other_error_is_not_passed_over():
         def __call__(self, example, rng):
             raise ValueError("the whole source is wrong")
 
-    for kind, data in ((PretrainingSamples, table([1])), (StreamedSamples, table([1]).to_iterable_dataset())):
+    for kind, data in ((SampleDataset, table([1])), (IterableSampleDataset, table([1]).to_iterable_dataset())):
         with pytest.raises(ValueError, match="the whole source is wrong"):
             next(iter(kind(data, Broken())))
 

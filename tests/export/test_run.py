@@ -1,4 +1,4 @@
-"""exporting.py: files of every encoder and head give what PyTorch gives, whatever the batch and the length."""
+"""export/run.py: files of every encoder and head give what PyTorch gives, whatever the batch and the length."""
 
 import json
 import logging

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from tiny_tasks import FAST, body, few_digits
 
 from modeling_data2vec.trainers.cli import run
-from modeling_data2vec.trainers.finetuning.arguments import FinetuneArguments
+from modeling_data2vec.trainers.finetuning.arguments import FinetuningArguments
 from modeling_data2vec.trainers.finetuning.metrics import segmentation_metrics, token_metrics, transcript_metrics
 from modeling_data2vec.trainers.finetuning.options import TASKS
 
@@ -84,7 +84,7 @@ def test_steps_that_go_together_and_weights_that_are_not_the_best(model, digits,
 def test_a_direction_that_was_given_is_kept(tmp_path):
     task = SimpleNamespace(metric="accuracy", figure_names=lambda: ("accuracy",))
     for given, expected in ((None, True), (False, False)):
-        args = FinetuneArguments(str(tmp_path), use_cpu=True, greater_is_better=given)
+        args = FinetuningArguments(str(tmp_path), use_cpu=True, greater_is_better=given)
         args.fit_to_data(task, evaluates=True)
         assert args.greater_is_better is expected and args.load_best_model_at_end
 

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from modeling_data2vec.trainers.finetuning.arguments import FinetuneArguments
+from modeling_data2vec.trainers.finetuning.arguments import FinetuningArguments
 from modeling_data2vec.trainers.finetuning.options import TASKS
 from modeling_data2vec.trainers.finetuning.recipe import FOLDER, finetune_recipe_names, load_finetune_recipe
 
@@ -24,7 +24,7 @@ PUBLISHED = {  # batch, updates, learning rate: as the authors' files have them
 def test_each_recipe_sets_what_the_command_takes(name, tmp_path):
     recipe = load_finetune_recipe(name)
     assert recipe.name == name and recipe.task in TASKS and recipe.source
-    args = FinetuneArguments(str(tmp_path), use_cpu=True, **recipe.training)
+    args = FinetuningArguments(str(tmp_path), use_cpu=True, **recipe.training)
     assert ("max_batch_length" in recipe.defaults()) == (recipe.task == "ctc")
     assert args.learning_rate == recipe.training["learning_rate"]
     assert recipe.epochs is None or recipe.epochs > 1

@@ -14,8 +14,8 @@ from transformers import AutoConfig, AutoModelForImageClassification, pipeline
 
 import data2vec_cli
 from modeling_data2vec.trainers.finetuning.adapters import load_adapter
-from modeling_data2vec.trainers.finetuning.arguments import FinetuneArguments
-from modeling_data2vec.trainers.finetuning.options import TASKS, FinetuneOptions
+from modeling_data2vec.trainers.finetuning.arguments import FinetuningArguments
+from modeling_data2vec.trainers.finetuning.options import TASKS, FinetuningOptions
 from modeling_data2vec.trainers.finetuning.run import finetune
 
 PIPELINES = {"ctc": "automatic-speech-recognition", "semantic-segmentation": "image-segmentation"}
@@ -123,13 +123,13 @@ def digits(data):
     """A short run on a few digits from Python; settings are of the arguments, or of the options by their names."""
 
     def train(model, output, *, peft_changes=None, **settings):
-        names = FinetuneOptions.__dataclass_fields__
+        names = FinetuningOptions.__dataclass_fields__
         chosen = {name: settings.pop(name) for name in list(settings) if name in names}
         options = {"task": "image-classification", "eval_split": "test"} | chosen
         defaults = {"max_steps": 6, "per_device_train_batch_size": 8, "learning_rate": 3e-3, "disable_tqdm": True}
-        args = FinetuneArguments(str(output), use_cpu=True, **(defaults | settings))
+        args = FinetuningArguments(str(output), use_cpu=True, **(defaults | settings))
         source = str(data["image-classification"])
-        return finetune(FinetuneOptions(str(model), source, **options), args, peft_changes=peft_changes)
+        return finetune(FinetuningOptions(str(model), source, **options), args, peft_changes=peft_changes)
 
     return train
 
@@ -231,8 +231,8 @@ def test_held_out_rows_come_from_each_class_but_the_rare_one(bodies, tmp_path, c
     write_rows(tmp_path / "train.jsonl", [*rows, {"text": "only once", "label": "9"}])
     model, data = str(bodies("text 2.0")), str(tmp_path / "train.jsonl")
     for seed in (0, 3):
-        options = FinetuneOptions(model, data, "text-classification", eval_fraction=0.3)
-        args = FinetuneArguments(
+        options = FinetuningOptions(model, data, "text-classification", eval_fraction=0.3)
+        args = FinetuningArguments(
             str(tmp_path / f"out{seed}"), use_cpu=True, max_steps=1, seed=seed, save_strategy="no", disable_tqdm=True
         )
         result = finetune(options, args)
@@ -305,14 +305,16 @@ def test_patience_needs_something_to_wait_for(bodies, digits, tmp_path):
 def test_labels_that_can_not_be_learned(rows, other, match, bodies, tmp_path):
     write_rows(tmp_path / "data" / "train.jsonl", rows)
     write_rows(tmp_path / "data" / "test.jsonl", other or rows)
-    options = FinetuneOptions(str(bodies("text 2.0")), str(tmp_path / "data"), "text-classification", test_split="test")
+    options = FinetuningOptions(
+        str(bodies("text 2.0")), str(tmp_path / "data"), "text-classification", test_split="test"
+    )
     with pytest.raises(ValueError, match=match):
-        finetune(options, FinetuneArguments(str(tmp_path / "out"), use_cpu=True))
+        finetune(options, FinetuningArguments(str(tmp_path / "out"), use_cpu=True))
 
 
 def ctc(model, folder, output, **options):
-    args = FinetuneArguments(str(output), use_cpu=True, max_steps=1, per_device_train_batch_size=2, disable_tqdm=True)
-    return finetune(FinetuneOptions(str(model), str(folder), "ctc", **options), args)
+    args = FinetuningArguments(str(output), use_cpu=True, max_steps=1, per_device_train_batch_size=2, disable_tqdm=True)
+    return finetune(FinetuningOptions(str(model), str(folder), "ctc", **options), args)
 
 
 def recorded(folder, train, test=()):
@@ -370,9 +372,9 @@ def test_a_broken_image_does_not_count(bodies, tmp_path, caplog):
                 shade = np.full((8, 8, 3), 200 if name == "bright" else 20, np.uint8)
                 Image.fromarray(shade).save(tmp_path / "data" / split / name / f"{index}.png")
     (tmp_path / "data" / "test" / "dark" / "0.png").write_bytes(b"no image")
-    options = FinetuneOptions(
+    options = FinetuningOptions(
         str(bodies("images 2.0")), str(tmp_path / "data"), "image-classification", eval_split="test"
     )
-    args = FinetuneArguments(str(tmp_path / "out"), use_cpu=True, max_steps=1, disable_tqdm=True)
+    args = FinetuningArguments(str(tmp_path / "out"), use_cpu=True, max_steps=1, disable_tqdm=True)
     result = finetune(options, args)
     assert len(result.trainer.eval_dataset) == 5 and "Leaving out image" in caplog.text

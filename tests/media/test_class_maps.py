@@ -11,7 +11,7 @@ from example_images import photo
 from PIL import Image
 
 from modeling_data2vec.trainers import ImageTransform
-from modeling_data2vec.trainers.data.samples import PretrainingSamples, UnreadableError
+from modeling_data2vec.trainers.data.samples import SampleDataset, UnreadableError
 from modeling_data2vec.trainers.finetuning.tasks.segmentation import MapReader, SemanticSegmentation
 from modeling_data2vec.trainers.media.class_maps import class_map
 
@@ -145,7 +145,7 @@ def test_a_broken_map_is_passed_over_and_all_broken_are_an_error(tmp_path):
     grey = FORMS["grey"](CLASSES)
     task, train = opened(table(tmp_path, [PHOTO] * 3, [b"broken", grey, grey]))
     assert len(task.config.id2label) == 3
-    samples = PretrainingSamples(train, MapReader(TRANSFORM, "image", "label", 3, crop_scale=(1, 1), flip=False))
+    samples = SampleDataset(train, MapReader(TRANSFORM, "image", "label", 3, crop_scale=(1, 1), flip=False))
     assert samples[0]["labels"].tolist() == samples[1]["labels"].tolist()
     assert samples.unreadable() == [str(tmp_path / "photo0.png")]
     with pytest.raises(ValueError, match=r"none of 2 maps in column 'label' can be used; .*map0.png: .*no picture"):
@@ -169,7 +169,7 @@ def test_image_and_map_stay_together(tmp_path):
     _, train = opened(table(tmp_path, [saved(image, exif=exif)], [saved(maps, exif=exif)]))
     transform = ImageTransform((24, 32), mean=[0] * 3, std=[1] * 3, crop_scale=(1.0, 1.0), horizontal_flip=False)
     reader = MapReader(transform, "image", "label", 2, crop_scale=(0.3, 0.9), flip=True)
-    samples = PretrainingSamples(train, reader)
+    samples = SampleDataset(train, reader)
     seen = set()
     for epoch in range(12):
         samples.set_epoch(epoch)

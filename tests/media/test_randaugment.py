@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from modeling_data2vec.trainers.media.randaugment import OPERATIONS, FinetuneTransform, RandAugment, erase
+from modeling_data2vec.trainers.media.randaugment import OPERATIONS, FinetuningTransform, RandAugment, erase
 
 DIGIT = Image.fromarray((load_digits().images[3] * 15.9).astype(np.uint8)).resize((24, 20))
 
@@ -60,7 +60,7 @@ def test_erasing_replaces_one_rectangle_with_noise():
 
 
 def test_transforms_are_a_function_of_their_key_and_plain_without():
-    transform = FinetuneTransform(
+    transform = FinetuningTransform(
         (8, 8), 1, [0.3], [0.35], crop_scale=(0.5, 1.0), rand_augment=RandAugment(), erasing=0.5
     )
     one, again, other = (transform(DIGIT, Random(seed)) for seed in (1, 1, 2))

@@ -12,7 +12,7 @@ from recordings import tone, voice, write
 from torch.utils.data import DataLoader
 from transformers import Wav2Vec2FeatureExtractor
 
-from modeling_data2vec.trainers.data.samples import PretrainingSamples, StreamedSamples, UnreadableError
+from modeling_data2vec.trainers.data.samples import IterableSampleDataset, SampleDataset, UnreadableError
 from modeling_data2vec.trainers.media.audio_decoding import decode_audio
 from modeling_data2vec.trainers.modalities.audio import AudioReader, clip_lengths, load_audio, load_labelled_audio
 
@@ -264,7 +264,7 @@ def damaged(folder):
 def test_bad_files_are_replaced_and_named_once(damaged, workers, caplog):
     folder, names = damaged
     dataset, column = load_audio(str(folder))
-    samples = PretrainingSamples(dataset, AudioReader(EXTRACTOR, column))
+    samples = SampleDataset(dataset, AudioReader(EXTRACTOR, column))
     for epoch in range(2):
         samples.set_epoch(epoch)
         loader = DataLoader(samples, batch_size=None, num_workers=workers)
@@ -277,7 +277,7 @@ def test_bad_files_are_replaced_and_named_once(damaged, workers, caplog):
 
 def test_bad_files_of_a_stream(damaged):
     dataset, column = load_audio(str(damaged[0]), streaming=True)
-    samples = StreamedSamples(dataset, AudioReader(EXTRACTOR, column, max_duration=0.3))
+    samples = IterableSampleDataset(dataset, AudioReader(EXTRACTOR, column, max_duration=0.3))
     assert [len(sample["input_values"]) for sample in samples] == [4_800] * 4
     assert samples.unreadable() == ["5 clips of the stream"]
 
@@ -301,7 +301,7 @@ def test_labels(damaged, tmp_path, caplog):
 def test_recorded_speech():
     dataset, column = load_audio(str(PROMPTS))
     reader = AudioReader(EXTRACTOR, column, min_duration=0.5, max_duration=4.0)
-    samples = PretrainingSamples(dataset, reader)
+    samples = SampleDataset(dataset, reader)
     lengths = clip_lengths(dataset, reader)
     for i in range(0, len(samples), 50):
         values = samples[i]["input_values"]

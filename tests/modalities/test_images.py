@@ -11,7 +11,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from modeling_data2vec.trainers import ImageTransform, load_images
-from modeling_data2vec.trainers.data.samples import PretrainingSamples, StreamedSamples, UnreadableError
+from modeling_data2vec.trainers.data.samples import IterableSampleDataset, SampleDataset, UnreadableError
 from modeling_data2vec.trainers.media.image_transform import decode_image
 from modeling_data2vec.trainers.modalities.images import ImageReader, load_labelled_images
 
@@ -141,25 +141,25 @@ def test_an_empty_source_is_an_error(tmp_path, table, kind):
 
 def test_an_item_is_a_function_of_seed_epoch_and_index(table):
     transform = ImageTransform((8, 8), 1, [0.3], [0.4], crop_scale=(0.3, 0.9))
-    images = PretrainingSamples(table, ImageReader(transform), seed=3)
+    images = SampleDataset(table, ImageReader(transform), seed=3)
     first = images[5]
     images.set_epoch(2)
     images[4]
     later = images[5]
-    other_seed = PretrainingSamples(table, ImageReader(transform), seed=4)[5]
+    other_seed = SampleDataset(table, ImageReader(transform), seed=4)[5]
     assert len({item["key"] for item in (first, later, other_seed, images[6])}) == 4
     assert not torch.equal(first["pixel_values"], later["pixel_values"])
 
-    again = PretrainingSamples(table, ImageReader(transform), seed=3)
+    again = SampleDataset(table, ImageReader(transform), seed=3)
     assert again[5]["key"] == first["key"] and torch.equal(again[5]["pixel_values"], first["pixel_values"])
     again.set_epoch(2)
     assert again[5]["key"] == later["key"] and torch.equal(again[5]["pixel_values"], later["pixel_values"])
-    whole = PretrainingSamples(table, ImageReader(transform), seed=3, augment=False)
+    whole = SampleDataset(table, ImageReader(transform), seed=3, augment=False)
     assert torch.equal(whole[5]["pixel_values"], transform(Image.fromarray(arrays()[5])))
 
 
 def test_workers_see_a_new_epoch(table):
-    images = PretrainingSamples(table, ImageReader(PLAIN))
+    images = SampleDataset(table, ImageReader(PLAIN))
     loader = DataLoader(images, 4, num_workers=1, persistent_workers=True)
     for epoch in (0, 1):
         images.set_epoch(epoch)
@@ -182,7 +182,7 @@ def damaged(folder):
 def test_unreadable_files_are_replaced_and_named_once(damaged, workers, caplog):
     folder, names = damaged
     dataset, column = load_images(str(folder))
-    images = PretrainingSamples(dataset, ImageReader(PLAIN, column))
+    images = SampleDataset(dataset, ImageReader(PLAIN, column))
     loader = DataLoader(images, 5, num_workers=workers)
     for epoch in range(2):
         images.set_epoch(epoch)
@@ -196,7 +196,7 @@ def test_unreadable_files_are_replaced_and_named_once(damaged, workers, caplog):
 
 def test_a_broken_image_is_replaced_by_the_next(damaged):
     dataset, column = load_images(str(damaged[0]))
-    images = PretrainingSamples(dataset, ImageReader(PLAIN, column), augment=False)
+    images = SampleDataset(dataset, ImageReader(PLAIN, column), augment=False)
     names = [images.name(i).split("/")[-1] for i in range(15)]
     broken = names.index("broken.png")
     following = next(i for i in range(broken + 1, 30) if names[i % 15] not in damaged[1]) % 15
@@ -208,7 +208,7 @@ def test_nothing_readable_is_an_error(tmp_path):
     for i in range(3):
         (tmp_path / f"{i}.png").write_text("text")
     dataset, column = load_images(str(tmp_path))
-    images = PretrainingSamples(dataset, ImageReader(PLAIN, column))
+    images = SampleDataset(dataset, ImageReader(PLAIN, column))
     with pytest.raises(ValueError, match="none of the 3 images can be read; the first is .*0.png"):
         images[1]
     with pytest.raises(ValueError, match="none of the 3 images"):
@@ -221,7 +221,7 @@ def test_a_stream_repeats_itself(damaged, caplog):
     dataset, column = load_images(str(folder), streaming=True)
     runs = []
     for epoch in (0, 0, 1):
-        images = StreamedSamples(dataset, ImageReader(transform, column), seed=1)
+        images = IterableSampleDataset(dataset, ImageReader(transform, column), seed=1)
         images.set_epoch(epoch)
         runs.append(list(images))
     first, again, later = runs
@@ -232,7 +232,7 @@ def test_a_stream_repeats_itself(damaged, caplog):
     assert images.unreadable() == [f"{len(names)} images of the stream"]
     assert sum("Passing over image" in record.getMessage() for record in caplog.records) == 3 * len(names)
 
-    whole = StreamedSamples(dataset, ImageReader(PLAIN, column), augment=False)
+    whole = IterableSampleDataset(dataset, ImageReader(PLAIN, column), augment=False)
     expected = [transform(decode_image(value[column], 1)) for value in dataset if is_readable(value[column])]
     assert all(torch.equal(item["pixel_values"], value) for item, value in zip(whole, expected, strict=True))
 
@@ -247,7 +247,7 @@ def is_readable(value) -> bool:
 
 def test_stream_through_workers_sees_the_epoch(folder):
     dataset, column = load_images(str(folder), streaming=True)
-    images = StreamedSamples(dataset, ImageReader(PLAIN, column))
+    images = IterableSampleDataset(dataset, ImageReader(PLAIN, column))
     loader = DataLoader(images, 4, num_workers=1, persistent_workers=True)
     seen = []
     for epoch in (0, 1):

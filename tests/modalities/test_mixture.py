@@ -7,9 +7,9 @@ import pytest
 import torch
 from tiny_runs import Clips, Sentences
 
-from modeling_data2vec.trainers.data.samples import PretrainingSamples, StreamedSamples
-from modeling_data2vec.trainers.modalities.mixture import MixedSamples, MixedStream, Source
-from modeling_data2vec.trainers.modalities.mixture_order import MixingOrder
+from modeling_data2vec.trainers.data.samples import IterableSampleDataset, SampleDataset
+from modeling_data2vec.trainers.modalities.mixture import MixtureDataset, MixtureSource, MixtureStream
+from modeling_data2vec.trainers.modalities.mixture_order import MixtureOrder
 
 
 class StreamedSentences(Sentences):
@@ -19,20 +19,20 @@ class StreamedSentences(Sentences):
         return super().__call__(example["number"], rng) | {"number": example["number"]}
 
 
-def mix(num_clips: int = 20, num_sentences: int = 7, **options) -> MixedSamples:
+def mix(num_clips: int = 20, num_sentences: int = 7, **options) -> MixtureDataset:
     sources = {
-        "audio": Source(PretrainingSamples(range(num_clips), Clips()), batch_size=4),
-        "text": Source(PretrainingSamples(range(num_sentences), Sentences()), batch_size=2),
+        "audio": MixtureSource(SampleDataset(range(num_clips), Clips()), batch_size=4),
+        "text": MixtureSource(SampleDataset(range(num_sentences), Sentences()), batch_size=2),
     }
-    return MixedSamples(sources, **options)
+    return MixtureDataset(sources, **options)
 
 
-def stream(rows: int = 10, shards: int = 2) -> StreamedSamples:
+def stream(rows: int = 10, shards: int = 2) -> IterableSampleDataset:
     dataset = datasets.Dataset.from_dict({"number": list(range(rows))}).to_iterable_dataset(num_shards=shards)
-    return StreamedSamples(dataset.shuffle(seed=0, buffer_size=4), StreamedSentences())
+    return IterableSampleDataset(dataset.shuffle(seed=0, buffer_size=4), StreamedSentences())
 
 
-def places(mixed: MixedSamples, order: MixingOrder, epoch: int = 0, **share: int) -> list:
+def places(mixed: MixtureDataset, order: MixtureOrder, epoch: int = 0, **share: int) -> list:
     loader = mixed.loader(order, {"seed": 1, "num_processes": 1, "process": 0} | share)
     loader.batch_sampler.set_epoch(epoch)
     return list(loader.batch_sampler)
@@ -41,7 +41,7 @@ def places(mixed: MixedSamples, order: MixingOrder, epoch: int = 0, **share: int
 @pytest.mark.parametrize("mixing", ["accumulate", "step"])
 def test_modalities_go_on_where_they_are_across_epochs(mixing):
     mixed = mix()
-    order = MixingOrder(mixed.shares, 2, mixing)
+    order = MixtureOrder(mixed.shares, 2, mixing)
     epochs = [places(mixed, order, epoch) for epoch in range(3)]
     assert len({len(epoch) for epoch in epochs}) == 1
     flat = [batch for epoch in epochs for batch in epoch]
@@ -58,7 +58,7 @@ def test_modalities_go_on_where_they_are_across_epochs(mixing):
 
 def test_processes_have_equal_modalities_and_different_samples():
     mixed = mix(num_clips=40, num_sentences=16)
-    order = MixingOrder(mixed.shares, 2)
+    order = MixtureOrder(mixed.shares, 2)
     whole = [places(mixed, order, num_processes=2, process=process) for process in (0, 1)]
     names = [[batch[0][0] for batch in share] for share in whole]
     assert names[0] == names[1] == len(names[0]) // 2 * ["audio", "text"]
@@ -75,20 +75,20 @@ def test_a_sample_is_that_of_its_own_epoch():
 
 
 def test_batches_of_similar_lengths_in_a_mix():
-    clips = PretrainingSamples(range(8), Clips(), lengths=[100, 400, 100, 400, 100, 400, 100, 400])
-    mixed = MixedSamples({"audio": Source(clips, max_batch_length=400)})
-    batches = places(mixed, MixingOrder(mixed.shares, 1))
+    clips = SampleDataset(range(8), Clips(), lengths=[100, 400, 100, 400, 100, 400, 100, 400])
+    mixed = MixtureDataset({"audio": MixtureSource(clips, max_batch_length=400)})
+    batches = places(mixed, MixtureOrder(mixed.shares, 1))
     assert sorted(len(batch) for batch in batches) == [1, 1, 1, 1, 4]
 
 
 # ---- streams ----
 
 
-def streamed(mixed: MixedSamples, num: int, workers: int = 0, skip: int = 0, **share: int) -> list:
-    order = MixingOrder(mixed.shares, 2)
+def streamed(mixed: MixtureDataset, num: int, workers: int = 0, skip: int = 0, **share: int) -> list:
+    order = MixtureOrder(mixed.shares, 2)
     share = {"seed": 1, "num_processes": 1, "process": 0} | share
     loader = mixed.loader(order, share, collate_fn=list, num_workers=workers)
-    assert isinstance(loader.dataset, MixedStream)
+    assert isinstance(loader.dataset, MixtureStream)
     return list(islice(loader, skip, skip + num))
 
 
@@ -101,7 +101,7 @@ def flattened(batches: list[list[int]]) -> list[int]:
 
 
 def test_a_stream_that_ends_starts_again_in_a_new_epoch():
-    mixed = MixedSamples({"audio": mix().sources["audio"], "text": Source(stream(), batch_size=2)})
+    mixed = MixtureDataset({"audio": mix().sources["audio"], "text": MixtureSource(stream(), batch_size=2)})
     with pytest.raises(TypeError):
         len(mixed)
     batches = streamed(mixed, 20)
@@ -118,20 +118,20 @@ def test_a_stream_that_ends_starts_again_in_a_new_epoch():
 
 
 def test_workers_keep_the_order_of_modalities():
-    mixed = MixedSamples({"audio": mix().sources["audio"], "text": Source(stream(rows=12), batch_size=2)})
+    mixed = MixtureDataset({"audio": mix().sources["audio"], "text": MixtureSource(stream(rows=12), batch_size=2)})
     batches = streamed(mixed, 12, workers=2)
     assert ["number" in batch[0] for batch in batches] == 6 * [False, True]
 
 
 def test_processes_share_a_stream():
-    mixed = MixedSamples({"audio": mix().sources["audio"], "text": Source(stream(), batch_size=2)})
+    mixed = MixtureDataset({"audio": mix().sources["audio"], "text": MixtureSource(stream(), batch_size=2)})
     shares = [flattened(numbers(streamed(mixed, 4, num_processes=2, process=process))) for process in (0, 1)]
     assert len(shares[0]) == len(shares[1]) == 4 and not set(shares[0]) & set(shares[1])
 
 
 def test_a_stream_of_nothing_is_an_error_and_not_an_endless_loop():
-    empty = StreamedSamples(stream().dataset.filter(lambda row: False), StreamedSentences())
-    mixed = MixedSamples({"text": Source(empty, batch_size=2)})
+    empty = IterableSampleDataset(stream().dataset.filter(lambda row: False), StreamedSentences())
+    mixed = MixtureDataset({"text": MixtureSource(empty, batch_size=2)})
     with pytest.raises(ValueError, match="none of the sentences of a stream can be read"):
         streamed(mixed, 1)
 
@@ -142,12 +142,12 @@ def test_a_stream_of_nothing_is_an_error_and_not_an_endless_loop():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: MixedSamples({}), "has no sources"),
+        (lambda: MixtureDataset({}), "has no sources"),
         (lambda: mix(shares={"audio": 1.0}), "shares of audio, but data of audio, text"),
         (lambda: mix(num_sentences=0), "data of text are empty"),
-        (lambda: Source(stream()), "exactly one of the two"),
-        (lambda: Source(stream(), batch_size=2, max_batch_length=9), "exactly one of the two"),
-        (lambda: Source(stream(), max_batch_length=9), "samples with `lengths`"),
+        (lambda: MixtureSource(stream()), "exactly one of the two"),
+        (lambda: MixtureSource(stream(), batch_size=2, max_batch_length=9), "exactly one of the two"),
+        (lambda: MixtureSource(stream(), max_batch_length=9), "samples with `lengths`"),
         (lambda: mix(num_sentences=1).sources["text"].batches(), "1 samples make 0 batch"),
     ],
 )

@@ -12,7 +12,7 @@ import data2vec_cli
 from modeling_data2vec import Data2Vec2AudioForPreTraining, Data2Vec2TextForPreTraining
 from modeling_data2vec.trainers import CollapseError, Data2VecTrainer, Data2VecTrainingArguments
 from modeling_data2vec.trainers.modalities.modality import AudioModality
-from modeling_data2vec.trainers.pretraining.options import PretrainOptions
+from modeling_data2vec.trainers.pretraining.options import PretrainingOptions
 from modeling_data2vec.trainers.pretraining.run import pretrain
 from modeling_data2vec.trainers.recipes.recipe import load_recipe
 
@@ -143,7 +143,10 @@ def resume_and_compare(recipe_name: str, dataset: str, tmp_path, changes: dict, 
         )
         args = Data2VecTrainingArguments(str(folder), **settings, use_cpu=True, disable_tqdm=True)
         pretrain(
-            PretrainOptions(recipe=recipe_name, dataset=[dataset], resume=resume, **data_options), args, recipe, changes
+            PretrainingOptions(recipe=recipe_name, dataset=[dataset], resume=resume, **data_options),
+            args,
+            recipe,
+            changes,
         )
         return load_file(folder / "model.safetensors")
 

@@ -16,10 +16,10 @@ from transformers import Wav2Vec2FeatureExtractor
 
 from modeling_data2vec import Data2Vec2ForPreTraining
 from modeling_data2vec.trainers import Data2VecTrainer, ImageTransform
-from modeling_data2vec.trainers.data.samples import PretrainingSamples
+from modeling_data2vec.trainers.data.samples import SampleDataset
 from modeling_data2vec.trainers.modalities.audio import AudioReader
 from modeling_data2vec.trainers.modalities.images import ImageReader
-from modeling_data2vec.trainers.modalities.mixture import MixCollator, MixedSamples, Source
+from modeling_data2vec.trainers.modalities.mixture import JointCollator, MixtureDataset, MixtureSource
 from modeling_data2vec.trainers.modalities.pairs import PairsCollator, PairsReader, SentenceReader, load_pairs
 from modeling_data2vec.trainers.modalities.tokenizer_training import train_tokenizer
 
@@ -50,8 +50,8 @@ def readers(folder: Path) -> dict:
     }
 
 
-def samples(folder: Path) -> PretrainingSamples:
-    return PretrainingSamples(load_pairs(str(folder))[0], PairsReader(readers(folder)))
+def samples(folder: Path) -> SampleDataset:
+    return SampleDataset(load_pairs(str(folder))[0], PairsReader(readers(folder)))
 
 
 def joint(**fields) -> Data2Vec2ForPreTraining:
@@ -110,7 +110,7 @@ def test_incomplete_pairs_are_passed_over(folder, tmp_path, caplog):
 
 def test_a_batch_is_padded_by_each_modality(folder):
     model, found = joint(), samples(folder)
-    batch = MixCollator(model.config)([found[i] for i in (0, 4, 1)])["pairs"]
+    batch = JointCollator(model.config)([found[i] for i in (0, 4, 1)])["pairs"]
     assert batch["vision"]["inputs"].shape == (3, 1, 8, 8) and "attention_mask" not in batch["vision"]
     assert batch["audio"]["attention_mask"].sum(1).tolist() == [1_920, 2_400, 2_080]  # the second is cut at 0.15 s
     lengths = [len(found[i]["pairs"]["text"]["input_ids"]) for i in (0, 4, 1)]
@@ -122,10 +122,10 @@ def test_pairs_are_a_member_of_a_mix(folder, tmp_path):
     model = joint(loss_weights={"pairs": 0.5})
     mix = tiny_mix(model)
     sources = {name: mix.sources[name] for name in ("text", "vision")} | {
-        "pairs": Source(samples(folder), batch_size=5)
+        "pairs": MixtureSource(samples(folder), batch_size=5)
     }
     args = arguments(tmp_path, max_steps=4, gradient_accumulation_steps=6, logging_steps=2)
-    trainer = Data2VecTrainer(model, args, train_dataset=MixedSamples(sources))
+    trainer = Data2VecTrainer(model, args, train_dataset=MixtureDataset(sources))
     before = {name: value.clone() for name, value in model.cross_modal.named_parameters()}
     trainer.train()
     entries = [entry for entry in trainer.state.log_history if "loss" in entry]
@@ -143,7 +143,7 @@ def test_the_gradient_of_pairs_is_the_mean_over_samples(folder, tmp_path):
     trainer = Data2VecTrainer(
         model,
         arguments(tmp_path, max_steps=1, gradient_accumulation_steps=2, max_grad_norm=0.0, learning_rate=0.0),
-        train_dataset=MixedSamples({"pairs": Source(found, batch_size=5)}),
+        train_dataset=MixtureDataset({"pairs": MixtureSource(found, batch_size=5)}),
     )
     batches = [trainer.data_collator([found[i] for i in part]) for part in ((0, 1, 2, 3, 4), (5, 6))]
     losses = [model(**batch).loss.detach() for batch in batches]
@@ -153,7 +153,7 @@ def test_the_gradient_of_pairs_is_the_mean_over_samples(folder, tmp_path):
 
 
 def test_a_model_without_heads_refuses_pairs(folder, tmp_path):
-    mix = MixedSamples({"pairs": Source(samples(folder), batch_size=5)})
+    mix = MixtureDataset({"pairs": MixtureSource(samples(folder), batch_size=5)})
     with pytest.raises(ValueError, match=r"not 'pairs': set cross_modal_layers"):
         Data2VecTrainer(tiny_joint_model(), arguments(tmp_path), train_dataset=mix)
 

@@ -9,8 +9,8 @@ from tiny_runs import Sentences, arguments, tiny_joint_model, tiny_mix
 from transformers import TrainerCallback
 
 from modeling_data2vec.trainers import CollapseError, Data2VecTrainer, diagnose
-from modeling_data2vec.trainers.data.samples import StreamedSamples
-from modeling_data2vec.trainers.modalities.mixture import MixCollator, MixedSamples, Source
+from modeling_data2vec.trainers.data.samples import IterableSampleDataset
+from modeling_data2vec.trainers.modalities.mixture import JointCollator, MixtureDataset, MixtureSource
 from modeling_data2vec.trainers.monitoring.modality_logs import by_modality
 
 NAMES = ("audio", "text", "vision")
@@ -58,7 +58,7 @@ def test_a_step_is_the_weighted_sum_of_the_modalities_gradients(tmp_path):
         places = [place for batch in batches for place in batch if place[0] == name]
         assert len(places) == 8
         fresh = tiny_joint_model(loss_weights=weights, **fields).train()
-        fresh(**MixCollator(fresh.config)([mix[place] for place in places])).loss.backward()
+        fresh(**JointCollator(fresh.config)([mix[place] for place in places])).loss.backward()
         for parameter, value in fresh.named_parameters():
             if value.grad is not None:
                 part = weights[name] / sum(weights.values()) * value.grad
@@ -93,7 +93,7 @@ def test_one_modality_a_step_leaves_the_others_alone(tmp_path):
 
 def test_a_part_of_the_modalities_can_be_trained(tmp_path):
     model = tiny_joint_model()
-    part = MixedSamples({"text": tiny_mix(model).sources["text"]})
+    part = MixtureDataset({"text": tiny_mix(model).sources["text"]})
     trainer = train(tmp_path, model, part, gradient_accumulation_steps=1)
     assert "text/loss" in trainer.state.log_history[0] and "audio/loss" not in trainer.state.log_history[0]
 
@@ -152,7 +152,7 @@ def test_a_resumed_run_goes_on_in_every_source(tmp_path, kind):
         mix = tiny_mix(model)
         if "stream" in kind:
             rows = datasets.Dataset.from_dict({"number": list(range(10))}).to_iterable_dataset()
-            mix.sources["text"] = Source(StreamedSamples(rows.shuffle(seed=0), Rows()), batch_size=4)
+            mix.sources["text"] = MixtureSource(IterableSampleDataset(rows.shuffle(seed=0), Rows()), batch_size=4)
         args = arguments(folder, gradient_accumulation_steps=3, **options)
         trainer = Data2VecTrainer(model, args, train_dataset=mix)
         trainer.train(resume_from_checkpoint=resume)

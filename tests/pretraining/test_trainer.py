@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from tiny_runs import KINDS, Clips, arguments, digit_images, tiny_model, tiny_samples
 
 from modeling_data2vec.ema import ema_decay_at
-from modeling_data2vec.trainers import CollapseError, Data2VecTrainer, Data2VecTrainingArguments, PretrainingSamples
+from modeling_data2vec.trainers import CollapseError, Data2VecTrainer, Data2VecTrainingArguments, SampleDataset
 from modeling_data2vec.trainers.runs.schedules import tri_stage
 
 NAMES = {field.name for field in fields(Data2VecTrainingArguments)}
@@ -60,7 +60,7 @@ def test_accumulation_equals_a_bigger_batch_of_unequal_clips(tmp_path, kind):
 
     def run(folder, batch: int, accumulation: int) -> Data2VecTrainer:
         model = tiny_model(kind)
-        samples = PretrainingSamples(range(64), UnequalClips())
+        samples = SampleDataset(range(64), UnequalClips())
         settings = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation, "optim": "sgd"}
         trainer = Data2VecTrainer(model, arguments(folder, learning_rate=0.05, **settings), train_dataset=samples)
         trainer.train()

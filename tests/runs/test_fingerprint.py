@@ -3,14 +3,14 @@
 import pytest
 from tiny_runs import KINDS, tiny_joint_model, tiny_mix, tiny_model, tiny_samples
 
-from modeling_data2vec.trainers.data.samples import PretrainingSamples, UnreadableError
+from modeling_data2vec.trainers.data.samples import SampleDataset, UnreadableError
 from modeling_data2vec.trainers.runs.fingerprint import fingerprint
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.endswith("2.0")])
 def test_the_first_and_the_last_sample_decide(kind):
     samples = tiny_samples(tiny_model(kind))
-    again = PretrainingSamples(samples.dataset, samples.reader, seed=7)
+    again = SampleDataset(samples.dataset, samples.reader, seed=7)
     again.set_epoch(3)
     assert fingerprint(samples) == fingerprint(again) != fingerprint(tiny_samples(tiny_model(kind), 44))
 
@@ -39,8 +39,8 @@ class Broken:
 
 
 def test_what_can_not_be_read_is_passed_over(caplog):
-    samples = PretrainingSamples(range(10), Broken())
-    assert fingerprint(samples) == fingerprint(PretrainingSamples([1, 1], Broken()))  # after the last comes the first
+    samples = SampleDataset(range(10), Broken())
+    assert fingerprint(samples) == fingerprint(SampleDataset([1, 1], Broken()))  # after the last comes the first
     assert samples.unreadable() == [] and not caplog.text
 
 
@@ -57,5 +57,5 @@ class Pairs:
 
 
 def test_of_pairs_all_parts_count_but_their_keys():
-    assert fingerprint(PretrainingSamples([1, 2], Pairs())) == fingerprint(PretrainingSamples([1, 2], Pairs(), seed=3))
-    assert fingerprint(PretrainingSamples([1, 2], Pairs())) != fingerprint(PretrainingSamples([1, 3], Pairs()))
+    assert fingerprint(SampleDataset([1, 2], Pairs())) == fingerprint(SampleDataset([1, 2], Pairs(), seed=3))
+    assert fingerprint(SampleDataset([1, 2], Pairs())) != fingerprint(SampleDataset([1, 3], Pairs()))

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_runs import arguments, tiny_model, tiny_samples
 
-from modeling_data2vec.trainers import CollapseError, Data2VecTrainer, PretrainingSamples
+from modeling_data2vec.trainers import CollapseError, Data2VecTrainer, SampleDataset
 from modeling_data2vec.trainers.runs.resuming_trainer import ResumingTrainer
 
 SETTINGS = {"max_steps": 6, "save_strategy": "steps", "save_steps": 2, "save_total_limit": 2}
@@ -150,7 +150,7 @@ def test_other_data_are_not_gone_on_with(copy):
     with pytest.raises(ValueError, match="samples 45 in .*, 40 now"):
         trainer.train(resume_from_checkpoint=True)
     images = tiny_samples(model)
-    others = PretrainingSamples(images.dataset.select([*range(44), 3]), images.reader)
+    others = SampleDataset(images.dataset.select([*range(44), 3]), images.reader)
     with pytest.raises(ValueError, match='data_fingerprint ".*" in .*, ".*" now'):
         Data2VecTrainer(model, arguments(copy, **SETTINGS), train_dataset=others).train(resume_from_checkpoint=True)
 

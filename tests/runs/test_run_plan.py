@@ -18,9 +18,9 @@ from tiny_runs import (
 
 from modeling_data2vec.trainers import Data2VecTrainer
 from modeling_data2vec.trainers.cli import run
-from modeling_data2vec.trainers.data.samples import PretrainingSamples, StreamedSamples
+from modeling_data2vec.trainers.data.samples import IterableSampleDataset, SampleDataset
 from modeling_data2vec.trainers.modalities.images import ImageReader, load_images
-from modeling_data2vec.trainers.modalities.mixture import MixedSamples, Source
+from modeling_data2vec.trainers.modalities.mixture import MixtureDataset, MixtureSource
 
 TINY = ["hidden_size=16", "num_hidden_layers=2", "average_top_k_layers=2", "num_attention_heads=2"]
 TINY += ["intermediate_size=32", "decoder_dim=16", "decoder_layers=2", "num_masks=2"]
@@ -32,14 +32,14 @@ def trainer_of(folder, kind="images 2.0", num=NUM_SAMPLES, **settings) -> Data2V
     return Data2VecTrainer(model, arguments(folder, **settings), train_dataset=tiny_samples(model, num))
 
 
-def stream_of(num: int) -> StreamedSamples:
+def stream_of(num: int) -> IterableSampleDataset:
     rows = datasets.IterableDataset.from_generator(lambda: ({"number": number} for number in range(num)))
 
     class Rows(Sentences):
         def __call__(self, example, rng):
             return super().__call__(example["number"], rng)
 
-    return StreamedSamples(rows, Rows())
+    return IterableSampleDataset(rows, Rows())
 
 
 # ---- what a run says ----
@@ -85,7 +85,7 @@ def test_a_plan_draws_no_random_numbers(tmp_path):
 def test_folders_of_files_are_counted(tmp_path):
     model = tiny_model()
     dataset, column = load_images(str(save_images(tmp_path / "digits")), split="train")
-    images = PretrainingSamples(dataset, ImageReader(digit_images(model.config).reader.transform, column))
+    images = SampleDataset(dataset, ImageReader(digit_images(model.config).reader.transform, column))
     plan = Data2VecTrainer(model, arguments(tmp_path / "run"), train_dataset=images).plan()
     assert str(plan).startswith("12 images in 3 folders; 1 batch of 8; 1 step an epoch; ")
 
@@ -129,15 +129,17 @@ def test_fewer_samples_than_a_batch(tmp_path, kind):
 
 def test_a_tiny_modality_of_a_mix_is_named(tmp_path):
     model = tiny_joint_model()
-    sources = {name: Source(tiny_samples(tiny_model(OF_MODALITIES[name]), 20), 4) for name in ("audio", "vision")}
-    few = Source(PretrainingSamples(range(3), Sentences()), 4)
+    sources = {
+        name: MixtureSource(tiny_samples(tiny_model(OF_MODALITIES[name]), 20), 4) for name in ("audio", "vision")
+    }
+    few = MixtureSource(SampleDataset(range(3), Sentences()), 4)
     args = arguments(tmp_path, gradient_accumulation_steps=3)
     with pytest.raises(ValueError, match=r"^text: 3 samples make 0 batch\(es\) of 4"):
-        Data2VecTrainer(model, args, train_dataset=MixedSamples({**sources, "text": few}))
-    streamed = {"audio": sources["audio"], "vision": sources["vision"], "text": Source(stream_of(9), 4)}
-    streamed["vision"] = Source(tiny_samples(tiny_model(), 3), 4)
+        Data2VecTrainer(model, args, train_dataset=MixtureDataset({**sources, "text": few}))
+    streamed = {"audio": sources["audio"], "vision": sources["vision"], "text": MixtureSource(stream_of(9), 4)}
+    streamed["vision"] = MixtureSource(tiny_samples(tiny_model(), 3), 4)
     with pytest.raises(ValueError, match="^vision: 3 samples"):
-        Data2VecTrainer(model, args, train_dataset=MixedSamples(streamed))
+        Data2VecTrainer(model, args, train_dataset=MixtureDataset(streamed))
 
 
 @pytest.mark.parametrize(("num", "message"), [(0, "none of the sentences of a stream can be read"), (3, None)])

@@ -16,8 +16,8 @@ from transformers import TrainerCallback
 
 from modeling_data2vec.trainers import Data2VecTrainer, StoppedError
 from modeling_data2vec.trainers.cli import run as run_command
-from modeling_data2vec.trainers.finetuning.arguments import FinetuneArguments
-from modeling_data2vec.trainers.finetuning.options import FinetuneOptions
+from modeling_data2vec.trainers.finetuning.arguments import FinetuningArguments
+from modeling_data2vec.trainers.finetuning.options import FinetuningOptions
 from modeling_data2vec.trainers.finetuning.run import finetune
 from modeling_data2vec.trainers.runs.stopping import SIGNALS, StopCallback, signals_call
 
@@ -188,8 +188,8 @@ def test_fine_tuning_stops_and_goes_on_equal(tmp_path, monkeypatch, event):
         task = {"task": "image-classification", "model": str(body_folder), "dataset": str(digits)}
         settings = {"max_steps": 6, "per_device_train_batch_size": 8, "use_cpu": True, "disable_tqdm": True}
         settings |= {"eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 2}
-        args = FinetuneArguments(str(tmp_path / folder), logging_steps=4, **settings)
-        return finetune(FinetuneOptions(**task, eval_split="test", resume=resume), args).trainer
+        args = FinetuningArguments(str(tmp_path / folder), logging_steps=4, **settings)
+        return finetune(FinetuningOptions(**task, eval_split="test", resume=resume), args).trainer
 
     def send(self, *given, **kwargs):
         self._steps = True

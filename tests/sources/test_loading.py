@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from modeling_data2vec.trainers.data.samples import StreamedSamples
+from modeling_data2vec.trainers.data.samples import IterableSampleDataset
 from modeling_data2vec.trainers.modalities.images import IMAGES, load_images
 from modeling_data2vec.trainers.sources.loading import (
     Medium,
@@ -190,7 +190,7 @@ def test_saved_datasets_stream_to_every_worker_once(tmp_path, workers):
         def name(self, example):
             return None
 
-    loader = DataLoader(StreamedSamples(dataset, Numbers()), batch_size=None, num_workers=workers)
+    loader = DataLoader(IterableSampleDataset(dataset, Numbers()), batch_size=None, num_workers=workers)
     samples = list(loader)
     assert sorted(sample["number"] for sample in samples) == list(range(40))
     assert len({sample["key"] for sample in samples}) == 40

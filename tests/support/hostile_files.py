@@ -1,7 +1,8 @@
 """A hundred files that are built to do harm or are damaged; as a script, commands that meet them, watched.
 
 `python tests/support/hostile_files.py FOLDER NAME...` makes each file, runs the command that reads it, and prints a
-line of JSON for each: exit code, errors, seconds, the most memory held so far, and what was called that no file may call.
+line of JSON for each: exit code, errors, seconds, the most memory held so far, and what was called that no file may
+call.
 """
 
 import io

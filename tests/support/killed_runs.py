@@ -32,9 +32,9 @@ from modeling_data2vec.trainers.cli import run
 from modeling_data2vec.trainers.finetuning import run as finetuning
 from modeling_data2vec.trainers.pretraining import run as pretraining
 from modeling_data2vec.trainers.pretraining.modality_run import RunPart
+from modeling_data2vec.trainers.runs.base_trainer import BaseTrainer
 from modeling_data2vec.trainers.runs.checkpoints import check_files, last_checkpoint
 from modeling_data2vec.trainers.runs.hub_trainer import HubTrainer
-from modeling_data2vec.trainers.runs.run_trainer import RunTrainer
 
 TINY = ["hidden_size=16", "num_hidden_layers=2", "average_top_k_layers=2", "num_attention_heads=2"]
 TINY += ["intermediate_size=32", "decoder_dim=16", "decoder_layers=2", "num_masks=2"]
@@ -44,15 +44,15 @@ STEPS += ["--save_strategy", "steps", "--save_steps", "2", "--save_total_limit",
 KINDS = ("images", "speech", "text", "joint", "fine-tuning")
 # Where a phase begins: functions of a run, by the name of the phase.
 PHASES: list[tuple[str, Any, str]] = [
-    ("training", RunTrainer, "training_step"),
-    ("saving", RunTrainer, "_save_checkpoint"),
-    ("final save", RunTrainer, "save_locally"),
+    ("training", BaseTrainer, "training_step"),
+    ("saving", BaseTrainer, "_save_checkpoint"),
+    ("final save", BaseTrainer, "save_locally"),
     ("drawing", RunPart, "draw_features"),
     ("drawing", pretraining, "plot_curves"),
     ("checking", pretraining, "check_reload"),
     ("checking", finetuning, "_check_reload"),
     ("probing", RunPart, "report"),
-    ("measuring", RunTrainer, "evaluate"),
+    ("measuring", BaseTrainer, "evaluate"),
     ("card", HubTrainer, "create_model_card"),
 ]
 CLOSING = ("final save", "drawing", "checking", "probing", "measuring", "card")

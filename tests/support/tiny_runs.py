@@ -24,9 +24,9 @@ from modeling_data2vec import (
     Data2VecVisionForPreTraining,
 )
 from modeling_data2vec.trainers import Data2VecTrainer, Data2VecTrainingArguments, ImageTransform, load_images
-from modeling_data2vec.trainers.data.samples import PretrainingSamples
+from modeling_data2vec.trainers.data.samples import SampleDataset
 from modeling_data2vec.trainers.modalities.images import ImageReader
-from modeling_data2vec.trainers.modalities.mixture import MixedSamples, Source
+from modeling_data2vec.trainers.modalities.mixture import MixtureDataset, MixtureSource
 
 SIZES = {
     "hidden_size": 16,
@@ -92,19 +92,19 @@ def tiny_joint_model(modalities: Iterable[str] = OF_MODALITIES, **fields: Any) -
     return Data2Vec2ForPreTraining(Data2Vec2Config(**configs, **fields))
 
 
-def tiny_mix(model: Data2Vec2ForPreTraining, batch_size: int = 4, **options: Any) -> MixedSamples:
+def tiny_mix(model: Data2Vec2ForPreTraining, batch_size: int = 4, **options: Any) -> MixtureDataset:
     """Samples for all of its modalities, of unequal numbers."""
     sources = {}
     for number, name in enumerate(model.config.modalities):
         single = tiny_model(OF_MODALITIES[name])
-        sources[name] = Source(tiny_samples(single, NUM_SAMPLES - 8 * number), batch_size=batch_size)
-    return MixedSamples(sources, **options)
+        sources[name] = MixtureSource(tiny_samples(single, NUM_SAMPLES - 8 * number), batch_size=batch_size)
+    return MixtureDataset(sources, **options)
 
 
-def digit_images(config: Any, split: str = "train", **kwargs: Any) -> PretrainingSamples:
+def digit_images(config: Any, split: str = "train", **kwargs: Any) -> SampleDataset:
     dataset, column = load_images("digits", split=split)
     transform = ImageTransform(config.image_shape, 1, [0.3], [0.35], crop_scale=(0.6, 1.0), horizontal_flip=False)
-    return PretrainingSamples(dataset, ImageReader(transform, column), **kwargs)
+    return SampleDataset(dataset, ImageReader(transform, column), **kwargs)
 
 
 class Clips:
@@ -145,15 +145,15 @@ class Sentences:
         return None
 
 
-def tiny_samples(model: Any, num: int = NUM_SAMPLES) -> PretrainingSamples:
+def tiny_samples(model: Any, num: int = NUM_SAMPLES) -> SampleDataset:
     """Samples for any of the models, all of one length."""
     if model.main_input_name == "pixel_values":
         images = digit_images(model.config)
-        return PretrainingSamples(images.dataset.select(range(num)), images.reader)
+        return SampleDataset(images.dataset.select(range(num)), images.reader)
     if model.main_input_name == "input_features":
-        return PretrainingSamples(range(num), Spectrograms(model.config.num_mel_bins))
+        return SampleDataset(range(num), Spectrograms(model.config.num_mel_bins))
     reader = Clips() if model.main_input_name == "input_values" else Sentences()
-    return PretrainingSamples(range(num), reader)
+    return SampleDataset(range(num), reader)
 
 
 def arguments(output_dir, **overrides) -> Data2VecTrainingArguments:

@@ -15,7 +15,7 @@ from recordings import voice, write
 from modeling_data2vec.trainers.data.samples import UnreadableError
 from modeling_data2vec.trainers.media.audio_decoding import decode_audio
 from modeling_data2vec.trainers.transcription.long_audio import FrameGrid, LongAudio, Loudness, cut, plan_windows
-from modeling_data2vec.trainers.transcription.run import Recogniser
+from modeling_data2vec.trainers.transcription.run import SpeechRecognizer
 
 FAMILIES = ["2.0", "1.0"]
 
@@ -23,10 +23,10 @@ FAMILIES = ["2.0", "1.0"]
 @pytest.fixture(scope="module", params=FAMILIES)
 def recogniser(request, tmp_path_factory):
     processor = spoken_digits.processor(tmp_path_factory.mktemp("processor"))
-    return Recogniser(spoken_digits.recogniser(request.param), processor.feature_extractor, processor.tokenizer)
+    return SpeechRecognizer(spoken_digits.recogniser(request.param), processor.feature_extractor, processor.tokenizer)
 
 
-def whole(recogniser: Recogniser, path) -> torch.Tensor:
+def whole(recogniser: SpeechRecognizer, path) -> torch.Tensor:
     """Logits of the whole recording, as anyone gets them from transformers."""
     inputs = recogniser.feature_extractor(decode_audio(path), sampling_rate=16_000, return_tensors="pt")
     with torch.no_grad():

@@ -14,7 +14,7 @@ from transformers import pipeline
 
 from modeling_data2vec.trainers.cli import run
 from modeling_data2vec.trainers.media.audio_decoding import audio_duration, decode_audio
-from modeling_data2vec.trainers.transcription.run import Recogniser
+from modeling_data2vec.trainers.transcription.run import SpeechRecognizer
 
 FAMILIES = ["2.0", "1.0"]
 
@@ -64,7 +64,7 @@ def test_real_words_are_heard_with_their_times(folder, files, capsys):
 
 def test_the_pipeline_of_transformers_says_the_same_with_the_same_times(folder, files, long_file):
     recogniser = pipeline("automatic-speech-recognition", model=str(folder), device="cpu")
-    ours = Recogniser.from_pretrained(str(folder))
+    ours = SpeechRecognizer.from_pretrained(str(folder))
     for word in ("four", "nine"):
         theirs = recogniser(decode_audio(files[word]), return_timestamps="char")
         (transcript,) = ours.transcribe([files[word]])
@@ -78,7 +78,7 @@ def test_the_pipeline_of_transformers_says_the_same_with_the_same_times(folder, 
 
 
 def test_long_recordings_read_the_same_in_windows(folder, long_file):
-    recogniser = Recogniser.from_pretrained(str(folder))
+    recogniser = SpeechRecognizer.from_pretrained(str(folder))
     (expected,) = recogniser.logits([long_file], chunk_seconds=60)
     expected = expected.log_softmax(-1).exp()
     wrong = {}

@@ -63,7 +63,7 @@ def cutmix(images: Tensor, targets: Tensor, share: float, rng: Random) -> tuple[
     return mixed, targets * stayed + targets.flip(0) * (1 - stayed)
 
 
-class MixingCollator:
+class MixupCollator:
     """Batches of images with mixed and smoothed labels [B, C], for training.
 
     Args:

@@ -76,7 +76,7 @@ class _Samples:
         return {**_inputs(self.reader, example, rng if self.augment else None), "key": key}
 
 
-class PretrainingSamples(_Samples, Dataset):
+class SampleDataset(_Samples, Dataset):
     """A map-style set of samples; (seed, epoch, index) decide augmentation and masks.
 
     An unreadable sample is replaced by the next readable one, marked and named by `unreadable()`.
@@ -139,8 +139,8 @@ class PretrainingSamples(_Samples, Dataset):
         return [self.name(int(i)) for i in self._unreadable.nonzero().flatten()]
 
 
-class StreamedSamples(_Samples, IterableDataset):
-    """Samples that come in a stream, e.g. from the Hub. Arguments: see `PretrainingSamples`.
+class IterableSampleDataset(_Samples, IterableDataset):
+    """Samples that come in a stream, e.g. from the Hub. Arguments: see `SampleDataset`.
 
     A sample's number is its place in its worker's stream, so augmentation and masks repeat as long as that does.
     """

@@ -7,18 +7,18 @@ from transformers.utils import logging
 
 from ..media.randaugment import RandAugment
 from ..option_checks import require_range
-from ..runs.arguments import RunArguments
+from ..runs.arguments import BaseTrainingArguments
 from .metrics import greater_is_better
 
 logger = logging.get_logger(__name__)
 
 
 @dataclass
-class FinetuneArguments(RunArguments):
-    """Arguments of `FinetuneTrainer`: transformers' own, with other defaults, and the papers' regularisation.
+class FinetuningArguments(BaseTrainingArguments):
+    """Arguments of `FinetuningTrainer`: transformers' own, with other defaults, and the papers' regularisation.
 
     Changed defaults: ten epochs, cosine schedule after a warm-up of a tenth, an evaluation and a checkpoint each epoch
-    of which the best and the last are kept, and those of `RunArguments`.
+    of which the best and the last are kept, and those of `BaseTrainingArguments`.
 
     Args:
         layer_decay: the learning rate of a layer is that of the layer above times this (BEiT, arXiv 2106.08254); 1 for

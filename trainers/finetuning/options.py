@@ -35,7 +35,7 @@ OF_TASKS = {
 
 
 @dataclass
-class FinetuneOptions:
+class FinetuningOptions:
     """Options of `data2vec finetune`, beside the training arguments."""
 
     model: str = field(metadata={"help": "Model folder or Hub id: pretrained, converted or fine-tuned before."})

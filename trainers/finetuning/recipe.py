@@ -10,17 +10,23 @@ from modeling_data2vec.model_files import interpreting
 from ..option_checks import require_plain_name
 from ..recipes.parts import SAMPLING_RATE, RecipePart, check_figures, check_keys
 from ..recipes.recipe import no_such_recipe, read_sections, require, required_fields
-from .arguments import FinetuneArguments
-from .options import TASKS, FinetuneOptions
+from .arguments import FinetuningArguments
+from .options import TASKS, FinetuningOptions
 
 FOLDER = ROOT / "finetuning"
-TRAINING_KEYS = {entry.name for entry in fields(FinetuneArguments)}
-OPTION_KEYS = {entry.name for entry in fields(FinetuneOptions)} - {"task", "model", "dataset", "config", "peft_config"}
+TRAINING_KEYS = {entry.name for entry in fields(FinetuningArguments)}
+OPTION_KEYS = {entry.name for entry in fields(FinetuningOptions)} - {
+    "task",
+    "model",
+    "dataset",
+    "config",
+    "peft_config",
+}
 MODALITIES = {"ctc": "audio", "image-classification": "vision"}  # of tasks that have recipes; others read text
 
 
 @dataclass(frozen=True)
-class FinetuneRecipe:
+class FinetuningRecipe:
     """One fine-tuning, as a file of `hub_configs/finetuning` states it; made by `load_finetune_recipe`.
 
     Attributes:
@@ -29,7 +35,7 @@ class FinetuneRecipe:
         model_types: types of models that it is for.
         source: where the values come from.
         data: `dataset` and its size, `num_examples` or `num_seconds`, if that is known; for speech `max_batch_seconds`.
-        training: fields of `FinetuneArguments`.
+        training: fields of `FinetuningArguments`.
         num_gpus: devices that the run was made for.
         global_batch: samples, or seconds with `data.max_batch_seconds`, in an optimizer step.
         options: other options of `data2vec finetune`, e.g. names of columns.
@@ -92,7 +98,7 @@ def finetune_recipe_names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
-def load_finetune_recipe(name_or_path: str | Path) -> FinetuneRecipe:
+def load_finetune_recipe(name_or_path: str | Path) -> FinetuningRecipe:
     """Read and check a recipe of fine-tuning.
 
     Args:
@@ -114,15 +120,15 @@ def load_finetune_recipe(name_or_path: str | Path) -> FinetuneRecipe:
         return _checked(path)
 
 
-def _checked(path: Path) -> FinetuneRecipe:
-    values = read_sections(path, FinetuneRecipe)
+def _checked(path: Path) -> FinetuningRecipe:
+    values = read_sections(path, FinetuningRecipe)
     stated_epochs = values.pop("epochs", None)
-    check_keys(values, {entry.name for entry in fields(FinetuneRecipe)}, str(path))
-    require(values, required_fields(FinetuneRecipe), str(path))
+    check_keys(values, {entry.name for entry in fields(FinetuningRecipe)}, str(path))
+    require(values, required_fields(FinetuningRecipe), str(path))
     require_plain_name(values["name"], str(path))
     if values["task"] not in TASKS:
         raise ValueError(f"{path}: task is {values['task']!r}, but must be one of {', '.join(TASKS)}")
-    recipe = FinetuneRecipe(**values)
+    recipe = FinetuningRecipe(**values)
     check_keys(recipe.data, {"dataset", "num_examples", "num_seconds", "max_batch_seconds"}, f"{path}, data")
     check_keys(recipe.training, TRAINING_KEYS, f"{path}, training")
     check_keys(recipe.options, OPTION_KEYS, f"{path}, options")

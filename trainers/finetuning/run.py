@@ -9,7 +9,7 @@ import torch
 from transformers import AutoConfig, set_seed
 from transformers.utils import logging
 
-from ..data.samples import PretrainingSamples
+from ..data.samples import SampleDataset
 from ..files.model_folders import loading
 from ..files.output_checks import check_output
 from ..files.writing import new_files
@@ -18,12 +18,12 @@ from ..pretraining.run_data import say_other_batch
 from ..recipes.parts import check_keys
 from ..runs.run_lock import only_run_in
 from ..sources.holding_out import hold_out
-from .arguments import FinetuneArguments
+from .arguments import FinetuningArguments
 from .freezing import freeze, in_encoder
-from .options import TASKS, FinetuneOptions
-from .recipe import FinetuneRecipe
+from .options import TASKS, FinetuningOptions
+from .recipe import FinetuningRecipe
 from .tasks.task import Task
-from .trainer import FinetuneTrainer
+from .trainer import FinetuningTrainer
 
 logger = logging.get_logger(__name__)
 
@@ -47,18 +47,18 @@ class FineTuned:
 
     model: Any
     task: Task
-    trainer: FinetuneTrainer
+    trainer: FinetuningTrainer
     metrics: dict[str, dict[str, float]]
     folder: Path
 
 
 def finetune(
-    options: FinetuneOptions,
-    args: FinetuneArguments,
+    options: FinetuningOptions,
+    args: FinetuningArguments,
     *,
     config_changes: dict[str, Any] | None = None,
     peft_changes: dict[str, Any] | None = None,
-    recipe: FinetuneRecipe | None = None,
+    recipe: FinetuningRecipe | None = None,
 ) -> FineTuned:
     """Train a model on a task, keep the best checkpoint, measure and save it.
 
@@ -81,11 +81,11 @@ def finetune(
 
 
 def _finetune(
-    options: FinetuneOptions,
-    args: FinetuneArguments,
+    options: FinetuningOptions,
+    args: FinetuningArguments,
     config_changes: dict[str, Any] | None,
     peft_changes: dict[str, Any] | None,
-    recipe: FinetuneRecipe | None,
+    recipe: FinetuningRecipe | None,
 ) -> FineTuned:
     set_seed(args.seed)
     task = _task(options, args, config_changes or {})
@@ -116,7 +116,9 @@ def _finetune(
         role: task.training_samples(split) if role == "train" else task.evaluation_samples(split, role)
         for role, split in splits.items()
     }
-    trainer = FinetuneTrainer(model, args, task, train_dataset=samples["train"], eval_dataset=samples.get("validation"))
+    trainer = FinetuningTrainer(
+        model, args, task, train_dataset=samples["train"], eval_dataset=samples.get("validation")
+    )
     trainer.facts = {
         "license": options.license,
         "base_model": options.model,
@@ -136,7 +138,7 @@ def _finetune(
 # ---- before training ----
 
 
-def _check_options(options: FinetuneOptions, args: FinetuneArguments) -> None:
+def _check_options(options: FinetuningOptions, args: FinetuningArguments) -> None:
     if args.push_to_hub and options.peft is not None and not options.merge:
         raise ValueError("--push_to_hub publishes whole models: with --peft, add --merge")
     if options.peft is not None and args.freeze is not None:
@@ -148,7 +150,7 @@ def _check_options(options: FinetuneOptions, args: FinetuneArguments) -> None:
         raise ValueError(f"--{mixed[0]} is for images: leave it out of --task {options.task}")
 
 
-def _task(options: FinetuneOptions, args: FinetuneArguments, changes: dict[str, Any]) -> Task:
+def _task(options: FinetuningOptions, args: FinetuningArguments, changes: dict[str, Any]) -> Task:
     """The task, with config and processor of the model."""
     kind = TASKS[options.task]
     try:
@@ -182,7 +184,7 @@ def _task(options: FinetuneOptions, args: FinetuneArguments, changes: dict[str, 
     return kind(config, processor, options, args)
 
 
-def _splits(options: FinetuneOptions, task: Task, args: FinetuneArguments) -> dict[str, datasets.Dataset]:
+def _splits(options: FinetuningOptions, task: Task, args: FinetuningArguments) -> dict[str, datasets.Dataset]:
     """ "train", and where there are such data, "validation" and "test"."""
     table = task.open(options.dataset, options.split)
     task.survey(table)
@@ -230,7 +232,7 @@ def _model(name: str, task: Task) -> tuple[Any, list[str]]:
 # ---- after training ----
 
 
-def _finish(trainer: FinetuneTrainer, options: FinetuneOptions, samples: dict[str, Any]) -> FineTuned:
+def _finish(trainer: FinetuningTrainer, options: FinetuningOptions, samples: dict[str, Any]) -> FineTuned:
     """Measure, save and check what was saved."""
     task, folder = trainer.task, Path(trainer.args.output_dir)
     metrics: dict[str, dict[str, float]] = {}
@@ -265,11 +267,11 @@ def _finish(trainer: FinetuneTrainer, options: FinetuneOptions, samples: dict[st
     return FineTuned(trainer.model, task, trainer, metrics, folder)
 
 
-def _check_reload(model: Any, task: Task, folder: Path, samples: PretrainingSamples) -> None:
+def _check_reload(model: Any, task: Task, folder: Path, samples: SampleDataset) -> None:
     """Require that what was saved gives the trained model's logits."""
     with errors_only("transformers"):
         again = task.auto_class.from_pretrained(folder, dtype=model.dtype).to(model.device).eval()
-    plain = PretrainingSamples(samples.dataset, samples.reader, augment=False)
+    plain = SampleDataset(samples.dataset, samples.reader, augment=False)
     batch = task.collate([plain[0]])
     inputs = {name: value.to(model.device) for name, value in batch.items() if name != "labels"}
     with torch.no_grad():

@@ -6,32 +6,32 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import EarlyStoppingCallback
 
-from ..runs.run_trainer import RunTrainer
-from .arguments import FinetuneArguments
+from ..runs.base_trainer import BaseTrainer
+from .arguments import FinetuningArguments
 from .freezing import GradientsReachLayersCallback, HeadOnlyCallback
 from .layer_decay import parameter_groups
 from .tasks.task import Task
 
 
-class FinetuneTrainer(RunTrainer):
+class FinetuningTrainer(BaseTrainer):
     """Fine-tunes a model with a head on a task.
 
-    What it adds to `RunTrainer`: the learning rate of each layer by `args.layer_decay`, a head that is trained alone
+    What it adds to `BaseTrainer`: the learning rate of each layer by `args.layer_decay`, a head that is trained alone
     first, labels that are distributions, early stopping, and the task's figures.
 
     Args:
         model: with a head for the task; or an adapter (peft) around one.
-        args: `FinetuneArguments`.
+        args: `FinetuningArguments`.
         task: makes batches and figures.
 
     The other arguments are `Trainer`'s.
     """
 
-    args: FinetuneArguments
+    args: FinetuningArguments
     optimizer: Any
     data_collator: Any
 
-    def __init__(self, model: Any, args: FinetuneArguments, task: Task, **kwargs: Any) -> None:
+    def __init__(self, model: Any, args: FinetuningArguments, task: Task, **kwargs: Any) -> None:
         if args.head_only_steps and args.ddp_find_unused_parameters is None:
             args.ddp_find_unused_parameters = True
         super().__init__(model, args, task.collate, compute_metrics=task, processing_class=task.processor, **kwargs)
@@ -68,7 +68,7 @@ class FinetuneTrainer(RunTrainer):
         return (model.get_base_model() if hasattr(model, "get_base_model") else model).base_model_prefix
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
-        """As `RunTrainer`'s; what is evaluated afterwards stops nothing."""
+        """As `BaseTrainer`'s; what is evaluated afterwards stops nothing."""
         result = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
         self.remove_callback(EarlyStoppingCallback)
         return result

@@ -163,7 +163,7 @@ def _usage(folder: Path, facts: dict[str, Any]) -> str:
         return (
             f"## Use\n\nThese are an adapter ({facts['adapter']['peft_type']}) and a head for "
             f"`{public_name(facts['adapter']['base_model_name_or_path'])}`, which they are loaded with:\n\n```python\n"
-            "from modeling_data2vec.trainers.finetuning.adapters import load_adapter  # pip install data2vec\n\n"
+            "from modeling_data2vec import load_adapter  # pip install data2vec\n\n"
             'model = load_adapter("REPOSITORY")\n```\n\n'
             "`REPOSITORY` is this repository's id, or the folder it was downloaded to."
         )

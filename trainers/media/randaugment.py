@@ -160,7 +160,7 @@ def erase(pixels: Tensor, rng: Random) -> Tensor:
 
 
 @dataclass
-class FinetuneTransform(ImageTransform):
+class FinetuningTransform(ImageTransform):
     """What makes a tensor of a training image: crop, RandAugment, flip, normalisation, erasing.
 
     Args:

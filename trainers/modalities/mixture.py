@@ -11,8 +11,8 @@ from modeling_data2vec.cross_modal import PAIRS
 
 from ..data.collators import Examples, MaskCollator, mask_collator
 from ..data.samplers import EpochBatches, FixedBatchSampler, LengthBatchSampler
-from ..data.samples import PretrainingSamples, StreamedSamples
-from .mixture_order import MixingOrder
+from ..data.samples import IterableSampleDataset, SampleDataset
+from .mixture_order import MixtureOrder
 from .names import config_of, modality_of
 from .pairs import PairsCollator
 
@@ -20,7 +20,7 @@ Place = tuple[str, int, int]  # (modality, epoch of its data, index)
 
 
 @dataclass
-class Source:
+class MixtureSource:
     """What one modality brings to a mix.
 
     Args:
@@ -32,7 +32,7 @@ class Source:
         ValueError: not exactly one of the two is given, or the samples don't know their lengths.
     """
 
-    samples: PretrainingSamples | StreamedSamples
+    samples: SampleDataset | IterableSampleDataset
     batch_size: int | None = None
     max_batch_length: int | None = None
 
@@ -50,7 +50,7 @@ class Source:
 
     def batches(self, **options: int) -> EpochBatches:
         """Batches of indices, for map-style samples; `options` are those of `EpochBatches`."""
-        assert isinstance(self.samples, PretrainingSamples)
+        assert isinstance(self.samples, SampleDataset)
         if self.max_batch_length is None:
             return FixedBatchSampler(len(self.samples), self.batch_size or 1, **options)
         return LengthBatchSampler(self.samples.lengths or [], self.max_batch_length, **options)
@@ -63,7 +63,7 @@ def endless_batches(batches: EpochBatches, start: int = 0) -> Iterator[tuple[int
     return islice(chain.from_iterable(numbered), skipped, None)
 
 
-class MixedSamples(Dataset):
+class MixtureDataset(Dataset):
     """The samples of all modalities of a mix; what `Data2VecTrainer` takes as `train_dataset` of a joint model.
 
     Each modality keeps its own samples, micro-batches and epochs: when its data end, they start again in a new epoch,
@@ -73,16 +73,16 @@ class MixedSamples(Dataset):
     Args:
         sources: by modality: "audio", "vision", "text"; "pairs" for samples of several (`pairs.py`).
         shares: how often each modality's micro-batches come; default: equally often.
-        exact: whether the shares must be met exactly; see `MixingOrder`.
+        exact: whether the shares must be met exactly; see `MixtureOrder`.
 
     Example:
-        >>> mix = MixedSamples({"vision": Source(images, batch_size=8), "text": Source(blocks, batch_size=4)})
-        ... # doctest: +SKIP
+        >>> sources = {"vision": MixtureSource(images, 8), "text": MixtureSource(blocks, 4)}  # doctest: +SKIP
+        >>> mix = MixtureDataset(sources)  # doctest: +SKIP
         >>> trainer = Data2VecTrainer(joint_model, args, train_dataset=mix)  # doctest: +SKIP
     """
 
     def __init__(
-        self, sources: Mapping[str, Source], shares: Mapping[str, float] | None = None, *, exact: bool = True
+        self, sources: Mapping[str, MixtureSource], shares: Mapping[str, float] | None = None, *, exact: bool = True
     ) -> None:
         if not sources:
             raise ValueError("a mix has no sources: give one or more modalities")
@@ -93,13 +93,13 @@ class MixedSamples(Dataset):
         self.shares = {name: shares[name] for name in sources}
         self.exact = exact
         for name, source in self.sources.items():
-            if isinstance(source.samples, PretrainingSamples) and not len(source.samples):
+            if isinstance(source.samples, SampleDataset) and not len(source.samples):
                 raise ValueError(f"the data of {name} are empty: there is nothing to train on")
 
     @property
     def streamed(self) -> bool:
         """Whether some of the data come as a stream."""
-        return any(isinstance(source.samples, StreamedSamples) for source in self.sources.values())
+        return any(isinstance(source.samples, IterableSampleDataset) for source in self.sources.values())
 
     def __len__(self) -> int:
         if self.streamed:
@@ -109,7 +109,7 @@ class MixedSamples(Dataset):
     def __getitem__(self, place: Place) -> dict[str, Any]:
         name, epoch, index = place
         samples = self.sources[name].samples
-        assert isinstance(samples, PretrainingSamples)
+        assert isinstance(samples, SampleDataset)
         return samples.of_epoch(epoch, index)
 
     def unreadable(self) -> list[str]:
@@ -124,14 +124,14 @@ class MixedSamples(Dataset):
         """
         batches = {}
         for name, source in self.sources.items():
-            if isinstance(source.samples, PretrainingSamples):
+            if isinstance(source.samples, SampleDataset):
                 try:
                     batches[name] = source.batches(**share)
                 except ValueError as error:
                     raise ValueError(f"{name}: {error}") from error
         return batches
 
-    def loader(self, order: MixingOrder, share: Mapping[str, int], **options: Any) -> DataLoader:
+    def loader(self, order: MixtureOrder, share: Mapping[str, int], **options: Any) -> DataLoader:
         """A loader of micro-batches, each of one modality, in an order.
 
         Args:
@@ -141,17 +141,17 @@ class MixedSamples(Dataset):
         """
         self.batches(share)  # says now, not in a worker, where there are too few samples
         if self.streamed:
-            return DataLoader(MixedStream(self, order, share), batch_size=None, **options)
-        return DataLoader(self, batch_sampler=MixBatchSampler(self, order, share), **options)
+            return DataLoader(MixtureStream(self, order, share), batch_size=None, **options)
+        return DataLoader(self, batch_sampler=MixtureBatchSampler(self, order, share), **options)
 
 
-class MixBatchSampler(Sampler[list[Place]]):
+class MixtureBatchSampler(Sampler[list[Place]]):
     """Micro-batches of a mix of map-style data, a pure function of (seed, optimizer step).
 
-    Arguments: see `MixedSamples.loader`.
+    Arguments: see `MixtureDataset.loader`.
     """
 
-    def __init__(self, mix: MixedSamples, order: MixingOrder, share: Mapping[str, int]) -> None:
+    def __init__(self, mix: MixtureDataset, order: MixtureOrder, share: Mapping[str, int]) -> None:
         self.order, self.epoch = order, 0
         self.batches = mix.batches(share)
         self.steps = order.steps_to_see({name: len(batches) for name, batches in self.batches.items()})
@@ -173,14 +173,14 @@ class MixBatchSampler(Sampler[list[Place]]):
                 yield [(name, epoch, index) for index in indices]
 
 
-class MixedStream(IterableDataset):
+class MixtureStream(IterableDataset):
     """Micro-batches of a mix with streams, as lists of samples, without end.
 
     Each process reads all of a stream and keeps its share of the samples; each worker process makes every n-th
-    micro-batch. Arguments: see `MixedSamples.loader`.
+    micro-batch. Arguments: see `MixtureDataset.loader`.
     """
 
-    def __init__(self, mix: MixedSamples, order: MixingOrder, share: Mapping[str, int]) -> None:
+    def __init__(self, mix: MixtureDataset, order: MixtureOrder, share: Mapping[str, int]) -> None:
         self.mix, self.order, self.share = mix, order, share
 
     def __iter__(self) -> Iterator[list[dict[str, Any]]]:
@@ -191,16 +191,16 @@ class MixedStream(IterableDataset):
         for name in islice(names, number, None, num_workers):
             yield next(parts[name])
 
-    def _lists(self, source: Source, worker: int, num_workers: int) -> Iterator[list[dict[str, Any]]]:
+    def _lists(self, source: MixtureSource, worker: int, num_workers: int) -> Iterator[list[dict[str, Any]]]:
         samples = source.samples
-        if isinstance(samples, PretrainingSamples):
+        if isinstance(samples, SampleDataset):
             own = islice(endless_batches(source.batches(**self.share)), worker, None, num_workers)
             return ([samples.of_epoch(epoch, index) for index in batch] for epoch, batch in own)
         kept = islice(samples.endless(), self.share["process"], None, self.share["num_processes"])
         return iter(lambda: list(islice(kept, source.batch_size)), [])
 
 
-class MixCollator:
+class JointCollator:
     """Makes a batch of samples of one modality, whichever it is, with the masks of that modality.
 
     Args:

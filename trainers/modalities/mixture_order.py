@@ -27,7 +27,7 @@ def temperature_shares(tokens: Mapping[str, float], temperature: float) -> dict[
     return {name: power / total for name, power in powers.items()}
 
 
-class MixingOrder:
+class MixtureOrder:
     """Whose micro-batches an optimizer step has, and how many of each modality came before it.
 
     Nothing is random and nothing has to be saved: all processes, and a resumed run, have the same order. With
@@ -46,7 +46,7 @@ class MixingOrder:
             shares can't be met.
 
     Example:
-        >>> order = MixingOrder({"audio": 2, "text": 1}, accumulation=3)
+        >>> order = MixtureOrder({"audio": 2, "text": 1}, accumulation=3)
         >>> order.step(7), order.before(7)
         (['audio', 'audio', 'text'], {'audio': 14, 'text': 7})
     """

@@ -15,7 +15,7 @@ from modeling_data2vec import Data2Vec2Config
 
 from ..data.collators import AudioMaskCollator, ImageMaskCollator, MaskCollator, TextMaskCollator
 from ..data.packing import pack_documents
-from ..data.samples import LabelledSet, PretrainingSamples, SampleReader, StreamedSamples
+from ..data.samples import IterableSampleDataset, LabelledSet, SampleDataset, SampleReader
 from ..media.image_transform import ImageTransform
 from .audio import AudioReader, clip_lengths, load_audio, load_labelled_audio
 from .images import ImageReader, load_images, load_labelled_images
@@ -26,7 +26,7 @@ SHUFFLE_BUFFER = 1_000  # samples of a stream that are held to be shuffled
 PROBE_TOKENS = 512  # of a text, if the model's config doesn't say how many it takes
 PROBE_SECONDS = 20.0  # of a clip; longer ones are cut
 
-Samples = PretrainingSamples | StreamedSamples
+Samples = SampleDataset | IterableSampleDataset
 
 
 class Modality:
@@ -46,7 +46,7 @@ class Modality:
         """The processor of a model folder or Hub id; that of a joint model's modality is in its sub-folder."""
         raise NotImplementedError
 
-    def fit(self, *, new_model: bool) -> None:
+    def align(self, *, new_model: bool) -> None:
         """Let processor and config agree, before a model is built of the config; `new_model` may change either.
 
         Raises:
@@ -83,7 +83,7 @@ class ImageModality(Modality):
     def load_processor(cls, name: str, subfolder: str = "") -> Any:
         return AutoImageProcessor.from_pretrained(name, subfolder=subfolder)
 
-    def fit(self, *, new_model: bool) -> None:
+    def align(self, *, new_model: bool) -> None:
         config, processor = self.config, self.processor
         height, width = config.image_shape
         processor.size = {"height": height, "width": width}
@@ -120,7 +120,7 @@ class ImageModality(Modality):
         return ImageMaskCollator(self.config)
 
     def num_positions(self, samples: Samples) -> int | None:
-        return len(samples) * prod(self.config.grid) if isinstance(samples, PretrainingSamples) else None
+        return len(samples) * prod(self.config.grid) if isinstance(samples, SampleDataset) else None
 
 
 class AudioModality(Modality):
@@ -144,7 +144,7 @@ class AudioModality(Modality):
                 f"none of the {len(lengths)} clips of {source} lasts {reader.min_duration} seconds and can be "
                 "read: lower min_seconds in the recipe, or check the files"
             )
-        return PretrainingSamples(dataset.select(kept), reader, seed=seed, lengths=[lengths[index] for index in kept])
+        return SampleDataset(dataset.select(kept), reader, seed=seed, lengths=[lengths[index] for index in kept])
 
     def reader(self, column: str) -> AudioReader:
         limits = {"min_duration": self.data.get("min_seconds", 0.1), "max_duration": self.data.get("max_seconds")}
@@ -183,7 +183,7 @@ class TextModality(Modality):
         longest = getattr(self.config, "max_position_embeddings", PROBE_TOKENS)
         return self.data.get("block_length", min(longest, getattr(self.config, "max_tokens", longest)))
 
-    def fit(self, *, new_model: bool) -> None:
+    def align(self, *, new_model: bool) -> None:
         config, tokenizer = self.config, self.processor
         if new_model and tokenizer.pad_token_id is not None:
             config.vocab_size = vocabulary_size(tokenizer)
@@ -224,7 +224,7 @@ class TextModality(Modality):
         return TextMaskCollator(self.config)
 
     def num_positions(self, samples: Samples) -> int | None:
-        return len(samples) * self.block_length if isinstance(samples, PretrainingSamples) else None
+        return len(samples) * self.block_length if isinstance(samples, SampleDataset) else None
 
 
 MODALITIES: dict[str, type[Modality]] = {
@@ -274,4 +274,4 @@ def _shuffled(dataset: Any, seed: int) -> Any:
 
 def _samples(dataset: Any, reader: SampleReader, seed: int) -> Samples:
     """Map-style samples of what has a length, streamed ones of what has none."""
-    return (PretrainingSamples if hasattr(dataset, "__len__") else StreamedSamples)(dataset, reader, seed=seed)
+    return (SampleDataset if hasattr(dataset, "__len__") else IterableSampleDataset)(dataset, reader, seed=seed)

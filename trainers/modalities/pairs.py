@@ -101,7 +101,7 @@ class PairsReader:
     Example:
         >>> reader = PairsReader({"text": SentenceReader(tokenizer), "vision": ImageReader(transform)})
         ... # doctest: +SKIP
-        >>> samples = PretrainingSamples(load_pairs("birds.jsonl")[0], reader)  # doctest: +SKIP
+        >>> samples = SampleDataset(load_pairs("birds.jsonl")[0], reader)  # doctest: +SKIP
     """
 
     noun = "pair"

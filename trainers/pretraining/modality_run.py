@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 from modeling_data2vec import Data2Vec2Model
 
-from ..data.samples import LabelledSet, StreamedSamples
+from ..data.samples import IterableSampleDataset, LabelledSet
 from ..evaluation.pictures import SHOWN, pca_maps, plot_masks
 from ..evaluation.probe_table import baseline_accuracy, probe_accuracy, probe_table
 from ..files.writing import write_text
@@ -95,7 +95,7 @@ class RunPart:
         """
         samples = self.samples
         whole = type(samples)(samples.dataset, samples.reader, augment=False)
-        stream = iter(whole) if isinstance(whole, StreamedSamples) else map(whole.__getitem__, range(len(whole)))
+        stream = iter(whole) if isinstance(whole, IterableSampleDataset) else map(whole.__getitem__, range(len(whole)))
         found = [sample[INPUT_OF_MODALITY[self.modality]] for sample in islice(stream, count)]
         if not found:
             raise ValueError(f"{self.source} has no {samples.reader.noun} that can be read")

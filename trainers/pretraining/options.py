@@ -6,7 +6,7 @@ from ..option_checks import require_license, require_range, require_shares
 
 
 @dataclass
-class PretrainOptions:
+class PretrainingOptions:
     """Options of `data2vec pretrain`, beside the training arguments."""
 
     recipe: str = field(metadata={"help": "Recipe: a yaml file or a name (`data2vec inspect` lists them)."})

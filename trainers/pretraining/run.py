@@ -16,7 +16,7 @@ from ..files.model_folders import loading
 from ..files.output_checks import check_output
 from ..logging import errors_only
 from ..modalities.joint_processor import JointProcessor
-from ..modalities.mixture import MixCollator
+from ..modalities.mixture import JointCollator
 from ..modalities.modality import Modality, modality_of_input
 from ..modalities.names import INPUT_OF_MODALITY, config_of, modalities_of
 from ..monitoring.curves import plot_curves
@@ -27,7 +27,7 @@ from ..runs.arguments import Data2VecTrainingArguments
 from ..runs.callbacks import ProbeCallback
 from ..runs.run_lock import only_run_in
 from .modality_run import RunPart, by_modality_name
-from .options import PretrainOptions
+from .options import PretrainingOptions
 from .run_data import say_what_differs, train_dataset
 from .trainer import Data2VecTrainer
 
@@ -35,7 +35,7 @@ logger = logging.get_logger(__name__)
 
 
 def pretrain(
-    options: PretrainOptions, args: Data2VecTrainingArguments, recipe: Recipe, config_changes: dict[str, Any]
+    options: PretrainingOptions, args: Data2VecTrainingArguments, recipe: Recipe, config_changes: dict[str, Any]
 ) -> None:
     """Pretrain, save, draw and, where there are labels, probe.
 
@@ -51,7 +51,7 @@ def pretrain(
 
 
 def _pretrain(
-    options: PretrainOptions, args: Data2VecTrainingArguments, recipe: Recipe, config_changes: dict[str, Any]
+    options: PretrainingOptions, args: Data2VecTrainingArguments, recipe: Recipe, config_changes: dict[str, Any]
 ) -> None:
     output = Path(args.output_dir)
     set_seed(args.seed)
@@ -60,7 +60,7 @@ def _pretrain(
     trainer = Data2VecTrainer(
         model,
         args,
-        MixCollator(model.config, collators),
+        JointCollator(model.config, collators),
         train_dataset=train_dataset(options, args, recipe, parts),
         processing_class=_processor(model, parts),
     )
@@ -126,7 +126,7 @@ def check_reload(model: Any, folder: Path, parts: Mapping[str, RunPart]) -> Any:
 
 
 def _model_and_parts(
-    options: PretrainOptions, args: Data2VecTrainingArguments, recipe: Recipe, config_changes: dict[str, Any]
+    options: PretrainingOptions, args: Data2VecTrainingArguments, recipe: Recipe, config_changes: dict[str, Any]
 ) -> tuple[Any, dict[str, RunPart]]:
     """The model, new or from a checkpoint, and the modalities that it is to be trained on."""
     config = recipe.model_config(config_changes)  # names unknown changes, for a checkpoint too
@@ -142,7 +142,7 @@ def _model_and_parts(
         raise ValueError(f"--tokenizer is for text, but the run has only {', '.join(sources)}: leave it out")
     data = {name: _data(options, recipe, config, name) for name in names if name in sources}
     for one in data.values():
-        one.fit(new_model=options.model is None)
+        one.align(new_model=options.model is None)
     model = model_class(config) if options.model is None else _trained(model_class, options.model, config)
     splits = by_modality_name(options.split, names, "--split")
     columns = by_modality_name(options.column or [], names, "--column")
@@ -155,7 +155,7 @@ def _model_and_parts(
     return model, parts
 
 
-def _data(options: PretrainOptions, recipe: Recipe, config: Any, name: str) -> Modality:
+def _data(options: PretrainingOptions, recipe: Recipe, config: Any, name: str) -> Modality:
     """What reads a modality's data for the model."""
     kind, settings = modality_of_input(INPUT_OF_MODALITY[name]), recipe.modalities[name].data
     subfolder = name if isinstance(config, Data2Vec2Config) else ""
@@ -224,7 +224,7 @@ def _load_processor(kind: type[Modality], name: str, subfolder: str = "") -> Any
 
 
 def _probe_sets(
-    options: PretrainOptions, data: Modality, source: str, name: str, names: tuple[str, ...], split: str, column: Any
+    options: PretrainingOptions, data: Modality, source: str, name: str, names: tuple[str, ...], split: str, column: Any
 ) -> Any:
     """Labelled training and test samples of a modality, if it is to be probed."""
     test = by_modality_name(options.probe_split or [], names, "--probe_split").get(name)

@@ -7,22 +7,22 @@ from transformers.utils import logging
 
 from modeling_data2vec.cross_modal import PAIRS
 
-from ..data.samples import PretrainingSamples
-from ..modalities.mixture import MixedSamples, Source
+from ..data.samples import SampleDataset
+from ..modalities.mixture import MixtureDataset, MixtureSource
 from ..modalities.mixture_order import temperature_shares
 from ..modalities.pairs import PairsReader, load_pairs
 from ..recipes.parts import SAMPLING_RATE, RecipePart
 from ..recipes.recipe import Recipe
 from ..runs.arguments import Data2VecTrainingArguments
 from .modality_run import RunPart, by_modality_name
-from .options import PretrainOptions
+from .options import PretrainingOptions
 from .trainer import Data2VecTrainer
 
 logger = logging.get_logger(__name__)
 
 
 def train_dataset(
-    options: PretrainOptions, args: Data2VecTrainingArguments, recipe: Recipe, parts: Mapping[str, RunPart]
+    options: PretrainingOptions, args: Data2VecTrainingArguments, recipe: Recipe, parts: Mapping[str, RunPart]
 ) -> Any:
     """The samples of the only modality, or a mix."""
     if options.pairs and len(parts) < 2:
@@ -45,19 +45,21 @@ def train_dataset(
         size = sizes.get(name, recipe.modalities[name].micro_batch)
         in_seconds = recipe.modalities[name].unit == "seconds"
         if in_seconds and getattr(part.samples, "lengths", None) is not None:
-            sources[name] = Source(part.samples, max_batch_length=round(SAMPLING_RATE * size))
+            sources[name] = MixtureSource(part.samples, max_batch_length=round(SAMPLING_RATE * size))
             continue
         if in_seconds:
             _say_lengths_are_unknown(args)
-        sources[name] = Source(part.samples, batch_size=args.per_device_train_batch_size if in_seconds else int(size))
+        sources[name] = MixtureSource(
+            part.samples, batch_size=args.per_device_train_batch_size if in_seconds else int(size)
+        )
     shares = _shares(options, recipe, parts)
     if options.pairs:
         sources[PAIRS] = _pairs(options.pairs, options.pairs_batch_size, args.seed, parts)
         shares[PAIRS] = min(shares.values())
-    return MixedSamples(sources, shares, exact=options.mixing_temperature is None)
+    return MixtureDataset(sources, shares, exact=options.mixing_temperature is None)
 
 
-def _pairs(table: str, batch_size: int, seed: int, parts: Mapping[str, RunPart]) -> Source:
+def _pairs(table: str, batch_size: int, seed: int, parts: Mapping[str, RunPart]) -> MixtureSource:
     """Paired samples of those of the run's modalities that a table has, read as the modalities' own are."""
     dataset, columns = load_pairs(table)
     readers = {name: parts[name].data.reader(column) for name, column in columns.items() if name in parts}
@@ -66,7 +68,7 @@ def _pairs(table: str, batch_size: int, seed: int, parts: Mapping[str, RunPart])
             f"--pairs {table} has {', '.join(columns)}, and the run {', '.join(parts)}: pairs need two or more "
             "modalities that both have"
         )
-    return Source(PretrainingSamples(dataset, PairsReader(readers), seed=seed), batch_size)
+    return MixtureSource(SampleDataset(dataset, PairsReader(readers), seed=seed), batch_size)
 
 
 def _say_lengths_are_unknown(args: Data2VecTrainingArguments) -> None:
@@ -76,7 +78,7 @@ def _say_lengths_are_unknown(args: Data2VecTrainingArguments) -> None:
     )
 
 
-def _shares(options: PretrainOptions, recipe: Recipe, parts: Mapping[str, RunPart]) -> dict[str, float]:
+def _shares(options: PretrainingOptions, recipe: Recipe, parts: Mapping[str, RunPart]) -> dict[str, float]:
     """How often the modalities' micro-batches come."""
     ratios = {name: recipe.modalities[name].ratio for name in parts}
     given = by_modality_name(options.mixing_ratio or [], list(parts), "--mixing_ratio")
@@ -107,7 +109,7 @@ def say_other_batch(name: str, part: RecipePart, batch: float | None) -> None:
 def say_what_differs(trainer: Data2VecTrainer, recipe: Recipe) -> None:
     args, mix = trainer.args, trainer.train_dataset
     steps = max(1, args.world_size) * args.gradient_accumulation_steps  # micro-batches of an optimizer step
-    if isinstance(mix, MixedSamples):
+    if isinstance(mix, MixtureDataset):
         total = sum(mix.shares.values())
         batches = {
             name: source.batch_size and source.batch_size * steps * mix.shares[name] / total

@@ -8,19 +8,19 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, TrainerControl
 
-from ..data.samples import StreamedSamples
-from ..modalities.mixture import MixCollator, MixedSamples, Source
-from ..modalities.mixture_order import MixingOrder
+from ..data.samples import IterableSampleDataset
+from ..modalities.mixture import JointCollator, MixtureDataset, MixtureSource
+from ..modalities.mixture_order import MixtureOrder
 from ..modalities.names import config_of, loss_weight_of, modality_of
 from ..monitoring.gradient_cosine import GradientCosine
 from ..monitoring.modality_logs import ModalityFigures
 from ..runs.arguments import Data2VecTrainingArguments
+from ..runs.base_trainer import BaseTrainer
 from ..runs.callbacks import EMATeacherCallback, HealthCallback, HealthProgressCallback
-from ..runs.run_trainer import RunTrainer
 from .step_loss import StepLoss, has_loss
 
 
-class Data2VecTrainer(RunTrainer):
+class Data2VecTrainer(BaseTrainer):
     """Pretrains any `...ForPreTraining` model of this package.
 
     What it adds to `Trainer`: the teacher moves once per optimizer step; health figures are part of every log; a
@@ -32,8 +32,8 @@ class Data2VecTrainer(RunTrainer):
         model: a model with a teacher, e.g. `Data2Vec2VisionForPreTraining`.
         args: `Data2VecTrainingArguments`.
         data_collator: by default one that draws the masks of `model.config`.
-        train_dataset: e.g. `PretrainingSamples`; items hold the model's main input and, for runs that repeat exactly,
-            `key`. With `args.max_batch_length` it has `lengths`, the input length of each item. `MixedSamples` for
+        train_dataset: e.g. `SampleDataset`; items hold the model's main input and, for runs that repeat exactly,
+            `key`. With `args.max_batch_length` it has `lengths`, the input length of each item. `MixtureDataset` for
             several modalities: it brings its own sizes of micro-batches.
 
     The other arguments are `Trainer`'s.
@@ -47,13 +47,13 @@ class Data2VecTrainer(RunTrainer):
 
     def __init__(self, model: Any, args: Data2VecTrainingArguments, data_collator: Any = None, **kwargs: Any) -> None:
         self._figures = ModalityFigures(model.config)
-        self._order: MixingOrder | None = None  # of a mix
+        self._order: MixtureOrder | None = None  # of a mix
         if args.ddp_find_unused_parameters is None:
             # Without layerdrop every weight of a modality is used in each step; of several modalities the micro-batch
             # that gradients are averaged after uses one's, and DDP must know that the others' are complete.
             layerdrops = (getattr(model.config, name, 0.0) for name in ("layerdrop", "prenet_layerdrop"))
             args.ddp_find_unused_parameters = any(layerdrops) or len(self._figures.names) > 1
-        super().__init__(model, args, data_collator or MixCollator(model.config), **kwargs)
+        super().__init__(model, args, data_collator or JointCollator(model.config), **kwargs)
         self.stop_on_collapse = args.stop_on_collapse
         self.teacher_callback = EMATeacherCallback()
         self.health_callback = HealthCallback()
@@ -72,17 +72,17 @@ class Data2VecTrainer(RunTrainer):
     def own_loader(self) -> DataLoader | None:
         """A loader of a mix, or what fine-tuning has as well."""
         mix, args = self.train_dataset, self.args
-        if isinstance(mix, StreamedSamples):
+        if isinstance(mix, IterableSampleDataset):
             # As a mix of one, a stream begins again where it ends, and a resumed run finds its place in each epoch.
             (name,) = self._figures.names
-            order = MixingOrder({name: 1}, args.gradient_accumulation_steps)
-            alone = MixedSamples({name: Source(mix, args.train_batch_size)})
+            order = MixtureOrder({name: 1}, args.gradient_accumulation_steps)
+            alone = MixtureDataset({name: MixtureSource(mix, args.train_batch_size)})
             return alone.loader(order, self.share_of_process(), **self.loader_options())
-        if not isinstance(mix, MixedSamples):
+        if not isinstance(mix, MixtureDataset):
             return super().own_loader()
         for name in mix.sources:
             config_of(self.model.config, name)  # says which modalities there are
-        self._order = MixingOrder(mix.shares, args.gradient_accumulation_steps, args.mixing, exact=mix.exact)
+        self._order = MixtureOrder(mix.shares, args.gradient_accumulation_steps, args.mixing, exact=mix.exact)
         return mix.loader(self._order, self.share_of_process(), **self.loader_options())
 
     def _gradient_cosine(self) -> GradientCosine | None:

@@ -25,7 +25,7 @@ WORDS = {  # of transformers, whose own message names the class instead of the o
 
 
 @dataclass
-class RunArguments(TrainingArguments):
+class BaseTrainingArguments(TrainingArguments):
     """What the arguments of pretraining and of fine-tuning add to transformers' own.
 
     A loss of NaN is shown rather than filtered out, and columns are kept, since samples carry the `key` that is drawn
@@ -125,11 +125,11 @@ class RunArguments(TrainingArguments):
 
 
 @dataclass
-class Data2VecTrainingArguments(RunArguments):
+class Data2VecTrainingArguments(BaseTrainingArguments):
     """Arguments of `Data2VecTrainer`: transformers' own, with other defaults, and the run's health checks.
 
     Changed defaults: cosine schedule; AdamW betas (0.9, 0.95), no weight decay below two dimensions; incomplete
-    batches dropped, so that each micro-batch weighs the same; and those of `RunArguments`.
+    batches dropped, so that each micro-batch weighs the same; and those of `BaseTrainingArguments`.
 
     Args:
         mixing: of a joint model, "accumulate": each optimizer step covers all modalities, each by some of its

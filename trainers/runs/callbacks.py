@@ -11,7 +11,7 @@ from transformers.utils import logging
 from ..data.finiteness import REMEDIES
 from ..monitoring.health import diagnose
 from ..monitoring.modality_logs import by_modality
-from .arguments import Data2VecTrainingArguments, RunArguments
+from .arguments import BaseTrainingArguments, Data2VecTrainingArguments
 
 logger = logging.get_logger(__name__)
 
@@ -77,7 +77,7 @@ class DivergenceCallback(TrainerCallback):
     def __init__(self) -> None:
         self.diagnosis: str | None = None
 
-    def on_log(self, args: RunArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_log(self, args: BaseTrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         loss = (kwargs.get("logs") or {}).get("loss", 0.0)
         if not math.isfinite(loss):
             self.diagnosis = f"The run diverged: the loss is {loss} at step {state.global_step}. {REMEDIES}"

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from ..data.samples import PretrainingSamples
+from ..data.samples import SampleDataset
 from ..logging import errors_only
-from ..modalities.mixture import MixedSamples
+from ..modalities.mixture import MixtureDataset
 
 
 def fingerprint(samples: Any) -> str | None:
@@ -17,16 +17,18 @@ def fingerprint(samples: Any) -> str | None:
     Values are rounded, so that another version of a decoder gives the same.
 
     Args:
-        samples: `PretrainingSamples`, or a mix of several modalities.
+        samples: `SampleDataset`, or a mix of several modalities.
     """
     digest = hashlib.sha256()
-    parts = [source.samples for source in samples.sources.values()] if isinstance(samples, MixedSamples) else [samples]
-    known = [part for part in parts if isinstance(part, PretrainingSamples) and len(part)]
+    parts = (
+        [source.samples for source in samples.sources.values()] if isinstance(samples, MixtureDataset) else [samples]
+    )
+    known = [part for part in parts if isinstance(part, SampleDataset) and len(part)]
     if not known:
         return None
     with errors_only("modeling_data2vec.trainers.data.samples"):  # what can't be read is said when it is trained on
         for part in known:
-            plain = PretrainingSamples(part.dataset, part.reader, augment=False)
+            plain = SampleDataset(part.dataset, part.reader, augment=False)
             for index in (0, len(plain) - 1):
                 for name, value in _values(plain[index]):
                     rounded = torch.as_tensor(value).double().mul(100).round()

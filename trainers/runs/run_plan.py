@@ -8,8 +8,8 @@ import datasets
 import torch
 from transformers.trainer_utils import has_length
 
-from ..data.samples import StreamedSamples
-from ..modalities.mixture import MixedSamples, Source
+from ..data.samples import IterableSampleDataset
+from ..modalities.mixture import MixtureDataset, MixtureSource
 
 FILE = {"bytes", "path"}  # of a column with files, which are in the table or on the disk
 
@@ -45,7 +45,7 @@ def run_plan(trainer: Any) -> RunPlan:
     """What a trainer is going to train on; nothing is drawn or written.
 
     Args:
-        trainer: a `RunTrainer`.
+        trainer: a `BaseTrainer`.
 
     Raises:
         ValueError: the data make no batch, or the arguments ask for no step.
@@ -54,7 +54,7 @@ def run_plan(trainer: Any) -> RunPlan:
     with torch.random.fork_rng(devices=[]):  # loaders draw a seed when they are made
         loader = trainer.get_train_dataloader()
     num_batches = len(loader) if has_length(loader) else None
-    if isinstance(dataset, MixedSamples):
+    if isinstance(dataset, MixtureDataset):
         samples = [_part_of_mix(name, source, trainer) for name, source in dataset.sources.items()]
         samples.append(f"{counted(args.gradient_accumulation_steps, 'batch')} a step")
     else:
@@ -102,10 +102,10 @@ def _samples(dataset: Any, args: Any, num_batches: int | None) -> str:
     return f"{found}; {counted(num_batches, 'batch')} {kind}{_shared(args)}{_accumulated(args)}"
 
 
-def _part_of_mix(name: str, source: Source, trainer: Any) -> str:
+def _part_of_mix(name: str, source: MixtureSource, trainer: Any) -> str:
     """The samples of a modality of a mix and their batches on a process."""
     noun, shared = source.samples.reader.noun, _shared(trainer.args)
-    if isinstance(source.samples, StreamedSamples):
+    if isinstance(source.samples, IterableSampleDataset):
         return f"{name}: a stream of {noun}s in batches of {source.batch_size}{shared}"
     batches = counted(len(source.batches(**trainer.share_of_process())), "batch")
     kind = f"of {source.batch_size}" if source.batch_size else "of similar lengths"

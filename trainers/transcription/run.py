@@ -48,7 +48,7 @@ class TranscribeOptions:
             )
 
 
-class Recogniser:
+class SpeechRecognizer:
     """A model with a CTC head, and what turns sound into its input and its output into text.
 
     Args:
@@ -60,7 +60,7 @@ class Recogniser:
         ValueError: a model, feature extractor or tokenizer of another kind.
 
     Example:
-        >>> recogniser = Recogniser.from_pretrained("runs/recogniser")  # doctest: +SKIP
+        >>> recogniser = SpeechRecognizer.from_pretrained("runs/recogniser")  # doctest: +SKIP
         >>> for transcript in recogniser.transcribe(["call.mp3"]):  # doctest: +SKIP
         ...     print(transcript.text, transcript.words)
     """
@@ -78,7 +78,7 @@ class Recogniser:
         self.grid = FrameGrid.of(model.config)
 
     @classmethod
-    def from_pretrained(cls, name: str) -> "Recogniser":
+    def from_pretrained(cls, name: str) -> "SpeechRecognizer":
         """From a model folder or Hub id that holds processor and tokenizer, too.
 
         Raises:
@@ -170,7 +170,7 @@ def transcribe(name: str, files: list[str], options: TranscribeOptions) -> Itera
         raise FileNotFoundError(
             f"there is no language model {options.lm!r}: name an ARPA file or a binary one of KenLM"
         )
-    recogniser = Recogniser.from_pretrained(name)
+    recogniser = SpeechRecognizer.from_pretrained(name)
     beam = None
     if options.lm is not None:
         settings = {name: getattr(options, name) for name in ("lm_weight", "word_bonus", "beam_width")}

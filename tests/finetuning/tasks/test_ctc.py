@@ -7,7 +7,7 @@ import datasets
 import pytest
 from transformers import AutoTokenizer, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor
 
-from modeling_data2vec.trainers.finetuning.options import FinetuneOptions
+from modeling_data2vec.trainers.finetuning.options import FinetuningOptions
 from modeling_data2vec.trainers.finetuning.tasks.ctc import CTC, load_letters, unknown_symbols
 
 LONG_A, ASPIRATED_T = "a\u02d0", "t\u02b0"
@@ -26,7 +26,7 @@ def letters(folder, symbols, base=BASE, **settings) -> str:
 
 def fitted(said, **options) -> CTC:
     """The task, after it has seen a table with these transcripts."""
-    one = CTC(SimpleNamespace(), Wav2Vec2FeatureExtractor(), FinetuneOptions("model", "data", "ctc", **options), None)
+    one = CTC(SimpleNamespace(), Wav2Vec2FeatureExtractor(), FinetuningOptions("model", "data", "ctc", **options), None)
     one.text_column = "text"
     table = datasets.Dataset.from_dict({"text": said})
     one.survey(table)
@@ -60,7 +60,7 @@ def test_transcripts_are_written_as_asked(options, written):
 
 def test_only_one_way_to_write():
     with pytest.raises(ValueError, match="--lowercase and --uppercase both say"):
-        FinetuneOptions("model", "data", "ctc", lowercase=True, uppercase=True)
+        FinetuningOptions("model", "data", "ctc", lowercase=True, uppercase=True)
 
 
 def test_spaces_need_a_symbol_too(tmp_path):

@@ -16,9 +16,9 @@ from transformers import (
     AutoTokenizer,
 )
 
-from ...data.mixup import MixingCollator
+from ...data.mixup import MixupCollator
 from ...data.samples import SampleReader, UnreadableError
-from ...media.randaugment import FinetuneTransform, RandAugment
+from ...media.randaugment import FinetuningTransform, RandAugment
 from ...modalities.audio import AudioReader, load_audio
 from ...modalities.images import ImageReader, load_images
 from ...modalities.text import load_text
@@ -108,7 +108,7 @@ class ImageClassification(ClassificationTask):
 
     def reader(self, dataset: datasets.Dataset, *, training: bool) -> SampleReader:
         args = self.args
-        transform = FinetuneTransform.from_processor(
+        transform = FinetuningTransform.from_processor(
             self.processor,
             crop_scale=tuple(args.crop_scale),
             horizontal_flip=args.horizontal_flip,
@@ -132,7 +132,7 @@ class ImageClassification(ClassificationTask):
         args = self.args
         if not (args.mixup or args.cutmix or args.label_smoothing_factor):
             return self.collate
-        return MixingCollator(
+        return MixupCollator(
             self.collate,
             self.config.num_labels,
             smoothing=args.label_smoothing_factor,

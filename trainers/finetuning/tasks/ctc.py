@@ -23,7 +23,7 @@ from transformers.utils import logging
 
 from modeling_data2vec.configuration_pretraining import WaveformShape
 
-from ...data.samples import PretrainingSamples, SampleReader, UnreadableError
+from ...data.samples import SampleDataset, SampleReader, UnreadableError
 from ...modalities.audio import TRANSCRIBED, AudioReader, clip_lengths
 from ...modalities.text import vocabulary_size
 from ...sources.label_checks import in_rows
@@ -218,21 +218,21 @@ class CTC(Task):
         clips = AudioReader(self.processor.feature_extractor, self.column, min_duration=self.options.min_seconds)
         return TranscriptReader(clips, self)
 
-    def training_samples(self, dataset: datasets.Dataset) -> PretrainingSamples:
+    def training_samples(self, dataset: datasets.Dataset) -> SampleDataset:
         """As elsewhere, without clips that are too long to train on, and with lengths for batches of similar ones."""
         reader = self.reader(dataset, training=True)
         clips = AudioReader(self.processor.feature_extractor, self.column)
         lengths = clip_lengths(dataset, clips)
         self._name_too_short(dataset, lengths, clips)
         if self.options.max_seconds is None and not self.args.max_batch_length:
-            return PretrainingSamples(dataset, reader, seed=self.args.seed)
+            return SampleDataset(dataset, reader, seed=self.args.seed)
         longest = clips.num_samples(self.options.max_seconds or max(lengths, default=0) + 1)
         kept = [index for index, length in enumerate(lengths) if 0 < length <= longest]
         if not kept:
             raise ValueError(f"none of {len(lengths)} clips is shorter than max_seconds, {self.options.max_seconds}")
         if len(kept) < len(lengths):
             logger.warning(f"Leaving out {len(lengths) - len(kept)} of {len(lengths)} clips: too long, or unreadable.")
-        return PretrainingSamples(
+        return SampleDataset(
             dataset.select(kept), reader, seed=self.args.seed, lengths=[lengths[index] for index in kept]
         )
 

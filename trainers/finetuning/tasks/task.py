@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import EvalPrediction
 from transformers.utils import logging
 
-from ...data.samples import PretrainingSamples, SampleReader, UnreadableError
-from ..arguments import FinetuneArguments
+from ...data.samples import SampleDataset, SampleReader, UnreadableError
+from ..arguments import FinetuningArguments
 from ..metrics import IGNORED
 
 logger = logging.get_logger(__name__)
@@ -35,7 +35,7 @@ class Task:
     counts_labels: ClassVar[bool] = False  # whether `predictions` has what the figures need of the labels
     label_smoothing: ClassVar[str | None] = "loss"  # where labels are smoothed: in the "loss", in a "batch", nowhere
 
-    def __init__(self, config: Any, processor: Any, options: Any, args: FinetuneArguments) -> None:
+    def __init__(self, config: Any, processor: Any, options: Any, args: FinetuningArguments) -> None:
         self.config, self.processor, self.options, self.args = config, processor, options, args
 
     # ---- what a task adds ----
@@ -103,11 +103,11 @@ class Task:
     def __call__(self, prediction: EvalPrediction) -> dict[str, float]:
         return self.figures(prediction.predictions, prediction.label_ids)
 
-    def training_samples(self, dataset: datasets.Dataset) -> PretrainingSamples:
+    def training_samples(self, dataset: datasets.Dataset) -> SampleDataset:
         """Augmented samples; unreadable ones are replaced by their neighbours, with a warning."""
-        return PretrainingSamples(dataset, self.reader(dataset, training=True), seed=self.args.seed)
+        return SampleDataset(dataset, self.reader(dataset, training=True), seed=self.args.seed)
 
-    def evaluation_samples(self, dataset: datasets.Dataset, split: str) -> PretrainingSamples:
+    def evaluation_samples(self, dataset: datasets.Dataset, split: str) -> SampleDataset:
         """Samples as they are; unreadable ones are left out, with a warning, so that each counts once.
 
         Raises:
@@ -124,7 +124,7 @@ class Task:
                 kept.append(index)
         if not kept:
             raise ValueError(f"none of the {len(dataset)} {reader.noun}s of split {split!r} can be read")
-        return PretrainingSamples(dataset.select(kept), reader, augment=False)
+        return SampleDataset(dataset.select(kept), reader, augment=False)
 
 
 class Labelled:

@@ -24,7 +24,7 @@ from ..files.writing import (
     save_error,
 )
 from ..monitoring.health import CollapseError
-from .arguments import RunArguments
+from .arguments import BaseTrainingArguments
 from .callbacks import DivergenceCallback, EpochCallback
 from .resuming_trainer import ResumingTrainer
 from .run_lock import only_run_in
@@ -37,8 +37,8 @@ logger = logging.get_logger(__name__)
 UNLOGGED = "unlogged.json"  # in a checkpoint
 
 
-class RunTrainer(ResumingTrainer):
-    """`ResumingTrainer` with `RunArguments`.
+class BaseTrainer(ResumingTrainer):
+    """`ResumingTrainer` with `BaseTrainingArguments`.
 
     A checkpoint appears under its name only when it is complete, so that a run killed at any time, or a full disk,
     leaves the last one loadable.
@@ -51,10 +51,10 @@ class RunTrainer(ResumingTrainer):
     The other arguments are `Trainer`'s.
     """
 
-    args: RunArguments
+    args: BaseTrainingArguments
     stop_on_collapse = True
 
-    def __init__(self, model: Any, args: RunArguments, *arguments: Any, **kwargs: Any) -> None:
+    def __init__(self, model: Any, args: BaseTrainingArguments, *arguments: Any, **kwargs: Any) -> None:
         super().__init__(model, args, *arguments, **kwargs)
         if has_length(self.train_dataset) and not len(self.train_dataset):
             raise ValueError("train_dataset is empty: there is nothing to train on. Check the path and the split.")
