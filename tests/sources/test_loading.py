@@ -6,8 +6,6 @@ from pathlib import Path
 
 import datasets
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader
 
@@ -19,7 +17,6 @@ from modeling_data2vec.trainers.sources.loading import (
     load_source,
     open_source,
     prepare_column,
-    split_files,
 )
 
 pytestmark = pytest.mark.usefixtures("datasets_cache")
@@ -160,16 +157,6 @@ def test_what_has_no_splits_is_all_for_training(tmp_path):
     for source in (path, tmp_path, tmp_path / "saved"):
         with pytest.raises(ValueError, match=r"no split 'test', only \['train'\]"):
             load_source(str(source), NOTES, split="test")
-
-
-@given(st.lists(st.tuples(st.sampled_from(["train", "dev-clean", "dog", "rain"]), st.integers(0, 3)), min_size=1))
-def test_splits_are_all_or_none(names):
-    files = [Path("root", top, f"{number}.wav") for top, number in dict.fromkeys(names)]
-    splits = split_files(files, Path("root"))
-    assert sorted(file for part in splits.values() for file in part) == sorted(files)
-    tops = {file.parent.name for file in files}
-    divided = len(tops) > 0 and tops <= {"train", "dev-clean"}
-    assert set(splits) == ({top.split("-")[0] for top in tops} if divided else {"train"})
 
 
 # ---- streams ----

@@ -1,4 +1,4 @@
-"""Which files of a folder are data, in which split, and what is said of those that are left out."""
+"""Which files of a folder are data, and what is said of those that are left out."""
 
 import os
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from modeling_data2vec.trainers.modalities.audio import AUDIO
 from modeling_data2vec.trainers.modalities.images import IMAGES
 from modeling_data2vec.trainers.modalities.text import TEXTS
-from modeling_data2vec.trainers.sources.source_files import list_files, split_files, split_tables, without_companions
+from modeling_data2vec.trainers.sources.source_files import list_files, without_companions
 
 
 def make(folder: Path, *names: str) -> Path:
@@ -61,53 +61,6 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, caplog):
     assert listed(tmp_path) == ["a.png"]
     assert "Leaving out the folder" in caplog.text and "lost+found" in caplog.text
     (tmp_path / "lost+found").chmod(0o700)
-
-
-# ---- splits ----
-
-
-def splits(folder: Path, *names: str, split=split_files, **options) -> dict[str, list[str]]:
-    make(folder, *names)
-    return {name: listed_in(folder, part) for name, part in split(list_files(folder), folder, **options).items()}
-
-
-def listed_in(folder: Path, files: list[Path]) -> list[str]:
-    return [str(file.relative_to(folder)) for file in files]
-
-
-def test_photos_of_any_name_are_one_set(tmp_path, caplog):
-    names = ["car.png", "dog.png", "test tubes.png", "test.png", "train.png"]
-    assert splits(tmp_path, *names) == {"train": names}
-    assert not caplog.text
-
-
-def test_classes_of_any_name_are_one_set(tmp_path, caplog):
-    names = ["dog/1.png", "rain/1.png", "train/1.png"]
-    assert splits(tmp_path, *names) == {"train": names}
-    assert not caplog.text
-
-
-def test_folders_of_splits_among_others_are_told(tmp_path, caplog):
-    names = ["extra/1.png", "test/1.png", "train/1.png"]
-    assert splits(tmp_path, *names) == {"train": names}
-    assert "holds test, train, which are names of splits, and extra, which are not: all are read as" in caplog.text
-
-
-def test_texts_of_splits_among_others_are_an_error(tmp_path, caplog):
-    assert splits(tmp_path / "books", "rain.txt", "train.txt", hold_many=True) == {"train": ["rain.txt", "train.txt"]}
-    assert not caplog.text
-    assert splits(tmp_path / "one", "rain.txt", "test.txt", hold_many=True) == {"train": ["rain.txt", "test.txt"]}
-    assert "holds test.txt, which are names of splits, and rain.txt" in caplog.text
-    with pytest.raises(ValueError, match="holds test.txt, train.txt, which are names of splits, and notes.txt"):
-        splits(tmp_path / "more", "notes.txt", "test.txt", "train.txt", hold_many=True)
-
-
-def test_tables_that_are_named_as_splits_are_the_splits(tmp_path, caplog):
-    names = ["dev.tsv", "invalidated.tsv", "test.tsv", "train.tsv", "validated.tsv"]
-    found = splits(tmp_path, *names, split=split_tables)
-    assert found == {"dev": ["dev.tsv"], "test": ["test.tsv"], "train": ["train.tsv"]}
-    assert "Leaving out 2 tables" in caplog.text and "invalidated.tsv, validated.tsv" in caplog.text
-    assert splits(tmp_path / "parts", "a.tsv", "b.tsv", split=split_tables) == {"train": ["a.tsv", "b.tsv"]}
 
 
 # ---- what else is there ----

@@ -8,7 +8,7 @@ import datasets
 
 from .located_files import TABLE_FOLDER, FileFinder, locate
 from .opening import FILE_NAME, UNDECODED, empty, local_path, open_source, with_files
-from .source_files import Medium, list_files, split_files, table_format
+from .source_files import Medium, list_files, table_format
 from .table_rows import suffix_of
 
 __all__ = [
@@ -19,7 +19,6 @@ __all__ = [
     "load_source",
     "open_source",
     "prepare_column",
-    "split_files",
     "table_format",
 ]
 

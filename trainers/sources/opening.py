@@ -17,18 +17,15 @@ from .manifests import is_fairseq_manifest, read_fairseq_manifests, read_transcr
 from .source_files import (
     ARCHIVES,
     LABEL_COLUMNS,
-    SPLIT_NAME,
     TABLES,
     Medium,
     are_about_data,
     counted,
     list_files,
-    named_splits,
-    split_files,
-    split_tables,
     table_format,
     without_companions,
 )
+from .splits import choose_split, data_folder, named_splits, names_split, split_files, split_of, split_tables
 from .table_rows import suffix_of
 from .tables import parquet_features, read_csv, read_json, read_paragraphs, read_parquet, table_columns
 
@@ -199,7 +196,7 @@ def _lists_files(table: Path, medium: Medium) -> bool:
     if medium.feature is None:
         return False
     is_metadata = table.name.lower().startswith("metadata.")
-    if not (is_metadata or SPLIT_NAME.match(table.name) or medium.transcribed):
+    if not (is_metadata or names_split(table.name) or medium.transcribed):
         return False
     try:
         return is_fairseq_manifest(table) or _path_column(table_columns(table), medium) is not None
@@ -215,8 +212,8 @@ def _path_column(columns: Collection[str], medium: Medium) -> str | None:
 
 def _listed(tables: list[Path], files: list[Path], source: Path, medium: Medium, split: str) -> datasets.Dataset:
     """The rows of tables about files: of the split that the tables are named for, or else that their files lie in."""
-    named, _ = named_splits(tables, source)
-    divided = split_files(files, source)
+    named, _ = named_splits(tables, data_folder(tables, source))
+    divided = named_splits(files, data_folder(files, source))[0] if named else split_files(files, source)
     chosen = choose_split(split_tables(tables, source), split, source) if named else tables
     dataset = _read(chosen, source, medium, streaming=False)
     column = _path_column(dataset.column_names, medium)
@@ -228,8 +225,8 @@ def _listed(tables: list[Path], files: list[Path], source: Path, medium: Medium,
         wanted = {str(file.absolute()) for file in choose_split(divided, split, source)}
         kept = [index for index, file in enumerate(located) if file and os.path.abspath(file) in wanted]
         dataset, located = dataset.select(kept), [located[index] for index in kept]
-    if not named or (split in divided and len(divided) > 1):
-        _say_unlisted(divided[split], located, source, medium)
+    if not named or (len(divided) > 1 and (split in divided or split_of(split) in divided)):
+        _say_unlisted(choose_split(divided, split, source), located, source, medium)
     dataset = with_files(dataset, column, located)
     if column == FILE_NAME and medium.columns[0] not in dataset.column_names:  # as in the folders of `datasets`
         dataset = dataset.rename_column(column, medium.columns[0])
@@ -259,20 +256,6 @@ def with_files(dataset: datasets.Dataset, column: str, files: list[str | None]) 
         [pa.nulls(len(paths), pa.binary()), paths], list(UNDECODED), mask=paths.is_null()
     )
     return dataset.remove_columns(column).add_column(column, values, feature=datasets.Features(UNDECODED))
-
-
-# ---- splits ----
-
-
-def choose_split(splits: Any, split: str, source: Any) -> Any:
-    """The part of a split.
-
-    Raises:
-        ValueError: there is no such split; names those that are.
-    """
-    if split not in splits:
-        raise ValueError(f"{source} has no split {split!r}, only {sorted(splits)}")
-    return splits[split]
 
 
 def empty(source: Any, split: str) -> ValueError:

@@ -1,9 +1,8 @@
-"""Files of a source: which of them are data, by their suffixes, and in which splits, by their names."""
+"""Files of a source: which of them are data, by their suffixes, and what is said of the others."""
 
 import os
 import re
 from collections import Counter, deque
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +31,6 @@ KINDS = {
 # Formats of tables, by suffix.
 TABLES = {".parquet": "parquet", ".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".tsv": "csv"}
 ARCHIVES = frozenset({".zip", ".tar", ".tgz", ".7z", ".rar"})
-SPLIT_NAME = re.compile(r"(train|validation|valid|val|dev|test|eval)([-_.]|$)")
 LABEL_COLUMNS = ("label", "labels", "fine_label")
 # Texts about a corpus, which are no part of it.
 ABOUT = re.compile(r"(readme|licen[cs]e|copying|notice|authors|changelog|citation)\b", re.IGNORECASE)
@@ -97,88 +95,6 @@ def _say_unreadable(error: OSError) -> None:
 def counted(number: int, noun: str) -> str:
     """A number with its noun, e.g. "1 image", "2 images"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-# ---- splits ----
-
-
-def split_files(files: list[Path], source: Path, *, hold_many: bool = False) -> dict[str, list[Path]]:
-    """Sort files into splits by the names below `source`.
-
-    They are splits only if all of them are named so: `train-clean-100` and `dev-clean`, or `train.txt` and `test.txt`,
-    but not the classes `train`, `dog` and `rain`. Files without splits are all "train".
-
-    Args:
-        files: below `source`.
-        source: a folder, or the only file.
-        hold_many: whether a file holds many samples, so that its own name can be that of a split among other names.
-
-    Raises:
-        ValueError: names of splits are mixed with others, of files that hold many samples.
-
-    Example:
-        >>> files = [Path("data/train-0.csv"), Path("data/train-1.csv"), Path("data/dev.csv")]
-        >>> {split: len(files) for split, files in split_files(files, Path("data")).items()}
-        {'train': 2, 'dev': 1}
-    """
-    if files == [source]:
-        return {"train": files}
-    splits, others = named_splits(files, source)
-    if splits and not others:
-        return splits
-    tops = _tops(files, source)
-    if len(tops) == 1 and source / tops[0] not in files:  # a single folder, e.g. `data`
-        return split_files(files, source / tops[0], hold_many=hold_many)
-    _say_mixed(splits, others, source, hold_many)
-    return {"train": files}
-
-
-def _say_mixed(splits: dict[str, list[Path]], others: list[Path], source: Path, hold_many: bool) -> None:
-    """Say that names of splits stand among others, so that what they name is training data."""
-    named = {split: _tops(part, source) for split, part in splits.items()}
-    if not hold_many:  # a single photo may have any name
-        named = {split: [top for top in tops if (source / top).is_dir()] for split, tops in named.items()}
-    names = [top for tops in named.values() for top in tops]
-    if not names or (sum(map(bool, named.values())) == 1 and named.get("train")):
-        return
-    rest = _tops(others, source)
-    mixed = f"{source} holds {', '.join(names)}, which are names of splits, and {', '.join(rest[:5])}"
-    mixed += f"{', ...' if len(rest) > 5 else ''}, which are not"
-    advice = f"name one as the source, e.g. {source / names[0]}, or move what is no split elsewhere"
-    if hold_many and len(names) > 1:
-        raise ValueError(f"{mixed}: {advice}")
-    logger.warning(f"{mixed}: all are read as training data. If some are not, {advice}.")
-
-
-def _tops(files: Iterable[Path], source: Path) -> list[str]:
-    return sorted({file.relative_to(source).parts[0] for file in files})
-
-
-def split_tables(files: list[Path], source: Path) -> dict[str, list[Path]]:
-    """Like `split_files`, of tables: where some are named as splits, these are the splits, and others are left out."""
-    splits, others = named_splits(files, source)
-    if not splits or files == [source]:
-        return split_files(files, source)
-    if others:
-        shown = ", ".join(str(file.relative_to(source)) for file in others[:5])
-        logger.warning(
-            f"Leaving out {counted(len(others), 'table')} of {source} without the name of a split: {shown}"
-            f"{', ...' if len(others) > 5 else ''}. To read one, name it as the source."
-        )
-    return splits
-
-
-def named_splits(files: Iterable[Path], source: Path) -> tuple[dict[str, list[Path]], list[Path]]:
-    """Files by the split that their top name below `source` names, and those whose names no split."""
-    splits: dict[str, list[Path]] = {}
-    others = []
-    for file in files:
-        match = SPLIT_NAME.match(file.relative_to(source).parts[0]) if file != source else None
-        if match:
-            splits.setdefault(match[1], []).append(file)
-        else:
-            others.append(file)
-    return splits, others
 
 
 # ---- what else is there ----
