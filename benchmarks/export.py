@@ -30,7 +30,7 @@ from modeling_data2vec import (
 from modeling_data2vec.trainers import ImageTransform
 from modeling_data2vec.trainers.export.exportable import Exportable, exportable
 from modeling_data2vec.trainers.export.run import Run, onnx_run, quantize, write
-from modeling_data2vec.trainers.modalities.images import load_labelled_images
+from modeling_data2vec.trainers.modalities.image import load_labelled_images
 
 BASE = {"vision": Data2Vec2VisionModel, "audio": Data2Vec2AudioModel, "text": Data2Vec2TextModel}
 # Samples, and positions of each: one image of 224 x 224, ten seconds, 128 tokens; then a batch.

@@ -83,7 +83,7 @@ def training_clips(folder: Path, data: dict, seed: int):
     from transformers import Wav2Vec2FeatureExtractor
 
     from modeling_data2vec.trainers import SampleDataset
-    from modeling_data2vec.trainers.modalities.audio import AudioReader
+    from modeling_data2vec.trainers.modalities.speech import AudioReader
 
     reader = AudioReader(Wav2Vec2FeatureExtractor(), min_duration=data["min_seconds"], max_duration=data["max_seconds"])
     clips = [clip for clip in load(folder, "prompts")[0] if len(clip) >= 16_000 * data["min_seconds"]]
@@ -144,7 +144,7 @@ def encode(model, clips):
     import numpy as np
     import torch
 
-    from modeling_data2vec.trainers.evaluation.baselines import time_statistics
+    from modeling_data2vec.trainers.media.mfcc import time_statistics
 
     encoder = model.base_model.eval()
     last, mean = [], []
@@ -162,7 +162,7 @@ def train(folder: Path, changes: dict, seed: int, budget: float, version: str, c
     from transformers.utils import logging as transformers_logging
 
     from modeling_data2vec.trainers import CollapseError, Data2VecTrainer, Data2VecTrainingArguments
-    from modeling_data2vec.trainers.data.collators import AudioMaskCollator
+    from modeling_data2vec.trainers.modalities.speech import AudioMaskCollator
     from modeling_data2vec.trainers.recipes.recipe import load_recipe
 
     torch.set_num_threads(1)
@@ -212,7 +212,7 @@ def train(folder: Path, changes: dict, seed: int, budget: float, version: str, c
 
 
 def mfcc_baseline(folder: Path) -> dict[str, float]:
-    from modeling_data2vec.trainers.evaluation.baselines import mfcc_statistics
+    from modeling_data2vec.trainers.media.mfcc import mfcc_statistics
 
     clips, names = syllables(folder)
     return probe(mfcc_statistics(clips), names)

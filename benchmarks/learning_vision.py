@@ -61,7 +61,7 @@ def train(changes: dict, seed: int, budget: float, version: str) -> dict:
     from modeling_data2vec.trainers import Data2VecTrainer, Data2VecTrainingArguments, ImageTransform
     from modeling_data2vec.trainers.data.samples import SampleDataset
     from modeling_data2vec.trainers.evaluation.probe_table import probe_table
-    from modeling_data2vec.trainers.modalities.images import ImageReader
+    from modeling_data2vec.trainers.modalities.image import ImageReader
     from modeling_data2vec.trainers.recipes.recipe import load_recipe
 
     torch.set_num_threads(1)

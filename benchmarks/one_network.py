@@ -45,10 +45,11 @@ from modeling_data2vec.trainers import Data2VecTrainer, Data2VecTrainingArgument
 from modeling_data2vec.trainers.data.samples import SampleDataset
 from modeling_data2vec.trainers.evaluation.retrieval import pooled_features, retrieve
 from modeling_data2vec.trainers.media.image_transform import ImageTransform
-from modeling_data2vec.trainers.modalities.audio import AudioReader
-from modeling_data2vec.trainers.modalities.images import ImageReader
+from modeling_data2vec.trainers.modalities.image import ImageReader
 from modeling_data2vec.trainers.modalities.mixture import JointCollator, MixtureDataset, MixtureSource
-from modeling_data2vec.trainers.modalities.pairs import PairsCollator, PairsReader, SentenceReader, load_pairs
+from modeling_data2vec.trainers.modalities.pairs import PairsCollator, PairsReader, load_pairs
+from modeling_data2vec.trainers.modalities.speech import AudioReader
+from modeling_data2vec.trainers.modalities.text import SentenceReader
 from modeling_data2vec.trainers.monitoring.gradient_cosine import COSINE, NORM
 
 SETTINGS = Path(__file__).parent / "one_network" / "settings.yaml"

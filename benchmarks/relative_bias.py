@@ -16,7 +16,7 @@ from unittest.mock import patch
 import torch
 
 from modeling_data2vec import Data2VecVisionForPreTraining, Data2VecVisionPreTrainingConfig, modeling_data2vec_vision
-from modeling_data2vec.trainers.data.collators import mask_collator
+from modeling_data2vec.trainers.modalities.names import mask_collator
 
 SIZES = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "intermediate_size": 1536}
 

@@ -24,8 +24,8 @@ from budgeted_runs import resident_memory
 from transformers import AutoModelForPreTraining
 
 from modeling_data2vec import Data2Vec2AudioConfig, Data2Vec2TextConfig, Data2Vec2VisionConfig
-from modeling_data2vec.trainers.data.collators import mask_collator
 from modeling_data2vec.trainers.inspection.report import inspect
+from modeling_data2vec.trainers.modalities.names import mask_collator
 
 CONFIGS = {"images": Data2Vec2VisionConfig, "speech": Data2Vec2AudioConfig, "text": Data2Vec2TextConfig}
 # The shapes that the authors' code was timed with: a small ViT on 224 x 224 images, the published extractor before a

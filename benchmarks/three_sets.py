@@ -13,14 +13,15 @@ import learning_vision
 import numpy as np
 import torch
 
-from modeling_data2vec.trainers.data.collators import AudioMaskCollator, MaskCollator
+from modeling_data2vec.trainers.data.collators import MaskCollator
 from modeling_data2vec.trainers.data.packing import pack_documents
 from modeling_data2vec.trainers.data.samples import SampleDataset
 from modeling_data2vec.trainers.evaluation.features import encode
 from modeling_data2vec.trainers.evaluation.probes import label_subset, linear_probe
 from modeling_data2vec.trainers.media.image_transform import ImageTransform
-from modeling_data2vec.trainers.modalities.images import ImageReader
+from modeling_data2vec.trainers.modalities.image import ImageReader
 from modeling_data2vec.trainers.modalities.mixture import MixtureSource
+from modeling_data2vec.trainers.modalities.speech import AudioMaskCollator
 from modeling_data2vec.trainers.modalities.text import TextReader, load_text
 
 LABELS = 1_000

@@ -230,7 +230,7 @@ class Data2VecCore(SafeLoading):
             raise ValueError(
                 f"mask is {'missing' if mask is None else f'a {type(mask).__name__}'}: pretraining needs a bool tensor "
                 "[batch, masks, positions], True at what is to be predicted. "
-                "`modeling_data2vec.trainers.data.collators.mask_collator(model.config)` makes batches with masks, as "
+                "`modeling_data2vec.mask_collator(model.config)` makes batches with masks, as "
                 "Data2VecTrainer does; `model.base_model` encodes without any"
             )
         side = self.side(modality)

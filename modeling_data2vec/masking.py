@@ -17,8 +17,8 @@ from .counter_rng import derive_keys, uniform
 Generator = torch.Generator | Tensor
 
 # Streams of `counter_rng` in use: one for block centres, one for the fill-up to the exact count; the decoder's noise
-# (heads.py) has a third, random crops (trainers/data/collators.py) a fourth. Number and starts of spans, their thinning
-# out to equal counts, and BEiT's blocks have the others.
+# (heads.py) has a third, random crops (trainers/modalities/speech.py) a fourth. Number and starts of spans, their
+# thinning out to equal counts, and BEiT's blocks have the others.
 CENTRE_STREAM, FILL_STREAM = 1, 2
 SPAN_STREAM, START_STREAM, THIN_STREAM, BEIT_STREAM = 5, 6, 7, 8
 MAX_ATTEMPTS = 10  # for one of BEiT's blocks
@@ -144,8 +144,16 @@ def block_mask_1d(
         >>> block_mask_1d(2, 100, 0.5, 5, generator=torch.Generator().manual_seed(0)).sum(1)
         tensor([50, 50])
     """
-    return _block_mask(
-        num_masks, (length,), mask_prob, mask_length, generator, mask_prob_adjust, inverse, exact_count, lengths
+    return block_mask(
+        num_masks,
+        (length,),
+        mask_prob,
+        mask_length,
+        generator=generator,
+        mask_prob_adjust=mask_prob_adjust,
+        inverse=inverse,
+        exact_count=exact_count,
+        lengths=lengths,
     )
 
 
@@ -180,25 +188,39 @@ def block_mask_2d(
         >>> (~masks).sum(1)
         tensor([39, 39])
     """
-    return _block_mask(
-        num_masks, grid, mask_prob, mask_length, generator, mask_prob_adjust, inverse, exact_count, lengths
+    return block_mask(
+        num_masks,
+        grid,
+        mask_prob,
+        mask_length,
+        generator=generator,
+        mask_prob_adjust=mask_prob_adjust,
+        inverse=inverse,
+        exact_count=exact_count,
+        lengths=lengths,
     )
 
 
-def _block_mask(
+def block_mask(
     num_masks: int,
     grid: tuple[int, ...],
     mask_prob: float,
     mask_length: int,
+    *,
     generator: Generator,
-    mask_prob_adjust: float,
-    inverse: bool,
-    exact_count: bool,
+    mask_prob_adjust: float = 0.0,
+    inverse: bool = False,
+    exact_count: bool = True,
     lengths: Tensor | None = None,
 ) -> Tensor:
-    """Blocks on a grid of one or two dimensions; the result is flattened, [N, T].
+    """Hide (or with `inverse` show) blocks on a grid of any number of axes: spans, squares, cubes.
 
-    Masks may differ in the extent of the first axis, time, along which batches are padded.
+    The arguments are those of `block_mask_1d` and `block_mask_2d`. Masks may differ in the extent of the first axis,
+    time, along which batches are padded. The result is flattened, [N, T].
+
+    Example:
+        >>> block_mask(2, (4, 6, 6), 0.75, 2, inverse=True, generator=torch.Generator().manual_seed(0)).sum(1)
+        tensor([108, 108])
     """
     length, in_a_row = math.prod(grid), math.prod(grid[1:])
     _check(length, mask_prob, mask_length)

@@ -27,7 +27,7 @@ from .hub.preflight import PublishError
 from .hub.publishing import PushOptions, publish
 from .inspection.report import inspect_target
 from .logging import errors_only, errors_only_at_root
-from .modalities.names import INPUT_OF_MODALITY
+from .modalities.names import modalities
 from .modalities.tokenizer_training import TokenizerOptions, build_tokenizer
 from .monitoring.health import CollapseError
 from .option_checks import require_choice, require_range
@@ -192,7 +192,7 @@ class InspectOptions:
     def __post_init__(self) -> None:
         require_range(self, "batch_size", "tokens", low=1)
         require_range(self, "seconds", above=0)
-        require_choice(self, "modality", list(INPUT_OF_MODALITY))
+        require_choice(self, "modality", list(modalities()))
         if self.dtype_bytes not in (2, 4):
             raise ValueError(f"--dtype_bytes is {self.dtype_bytes}, but must be 2 (half precision) or 4 (fp32)")
 

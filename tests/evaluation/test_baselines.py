@@ -14,16 +14,11 @@ from scipy.sparse import issparse
 from sklearn.datasets import load_digits
 
 from modeling_data2vec import Data2Vec2AudioConfig, Data2Vec2AudioForPreTraining
-from modeling_data2vec.trainers.evaluation.baselines import (
-    log_mel,
-    mfcc,
-    mfcc_statistics,
-    random_weights,
-    raw_features,
-    raw_pixels,
-    tfidf,
-)
+from modeling_data2vec.trainers.evaluation.baselines import random_weights, raw_features
 from modeling_data2vec.trainers.evaluation.probes import knn, linear_probe
+from modeling_data2vec.trainers.media.mfcc import log_mel, mfcc, mfcc_statistics
+from modeling_data2vec.trainers.modalities.base import flattened
+from modeling_data2vec.trainers.modalities.text import tfidf
 
 
 def clip(samples):
@@ -61,8 +56,8 @@ def test_random_weights_of_a_pretraining_model_are_an_encoder():
 
 def test_raw_pixels_are_the_pixels():
     images = torch.rand(10, 1, 8, 8)
-    np.testing.assert_array_equal(raw_pixels(images), images.reshape(10, 64).numpy())
-    np.testing.assert_array_equal(raw_pixels(list(images)), raw_pixels(images))
+    np.testing.assert_array_equal(flattened(images), images.reshape(10, 64).numpy())
+    np.testing.assert_array_equal(flattened(list(images)), flattened(images))
 
 
 # ---- speech ----

@@ -14,9 +14,9 @@ from transformers import PreTrainedTokenizerFast, ViTImageProcessor, Wav2Vec2Fea
 from modeling_data2vec import Data2Vec2VisionConfig, Data2Vec2VisionForPreTraining, Data2Vec2VisionModel
 from modeling_data2vec.masking import block_mask_2d
 from modeling_data2vec.trainers.evaluation.baselines import random_weights
-from modeling_data2vec.trainers.evaluation.canvases import HIDDEN
 from modeling_data2vec.trainers.evaluation.features import frame_features
 from modeling_data2vec.trainers.evaluation.pictures import pca_maps, plot_masks
+from modeling_data2vec.trainers.modalities.drawing import HIDDEN
 
 SHAPES = [(1, 8, 16), (5, 16, 8), (2, 8, 8)]
 HIDDEN_RGB = np.round(np.array(HIDDEN) * 255)

@@ -9,10 +9,11 @@ from encoders import IMAGE, OURS, encoder, samples
 from sklearn.datasets import load_digits
 
 from modeling_data2vec import Data2Vec2VisionConfig, Data2Vec2VisionModel
-from modeling_data2vec.trainers.evaluation.baselines import RawFeatures, mfcc_statistics, raw_pixels
 from modeling_data2vec.trainers.evaluation.features import encode
 from modeling_data2vec.trainers.evaluation.probe_table import baseline_accuracy, probe_accuracy, probe_table
 from modeling_data2vec.trainers.evaluation.probes import knn, label_subset, linear_probe
+from modeling_data2vec.trainers.media.mfcc import mfcc_statistics
+from modeling_data2vec.trainers.modalities.base import RawFeatures, flattened
 
 
 def config(**changes):
@@ -53,7 +54,7 @@ def test_table_has_every_row(table):
 def test_table_numbers_are_those_of_the_probes(table, digits):
     (images, labels), (test_images, test_labels) = digits
     rows = {(row.features, row.labels, row.probe): row for row in table.rows}
-    x, test_x = raw_pixels(images), raw_pixels(test_images)
+    x, test_x = flattened(images), flattened(test_images)
     chosen = label_subset(labels, 40, seed=1)
     assert rows["raw pixels", 40, "kNN"].scores[1] == knn(x[chosen], labels[chosen], test_x, test_labels)
     assert rows["raw pixels", 300, "linear"].mean == linear_probe(x, labels, test_x, test_labels)

@@ -13,7 +13,6 @@ from modeling_data2vec import (
     Data2Vec2VisionConfig,
 )
 from modeling_data2vec.embedding import visible_ids
-from modeling_data2vec.trainers.data.collators import mask_collator
 from modeling_data2vec.trainers.inspection.costs import (
     count_parameters,
     count_visible,
@@ -21,6 +20,7 @@ from modeling_data2vec.trainers.inspection.costs import (
     step_memory,
     step_shape,
 )
+from modeling_data2vec.trainers.modalities.names import mask_collator
 from modeling_data2vec.trainers.recipes.recipe import SAMPLING_RATE
 
 BATCH, SECONDS, TOKENS = 2, 0.4, 24

@@ -13,8 +13,8 @@ from recordings import voice, write
 from modeling_data2vec.trainers.data.samples import UnreadableError
 from modeling_data2vec.trainers.media.audio_decoding import decode_audio
 from modeling_data2vec.trainers.media.image_transform import decode_image
-from modeling_data2vec.trainers.modalities.audio import load_audio
-from modeling_data2vec.trainers.modalities.images import load_images
+from modeling_data2vec.trainers.modalities.image import load_images
+from modeling_data2vec.trainers.modalities.speech import load_audio
 
 pytestmark = pytest.mark.usefixtures("datasets_cache")
 

@@ -17,10 +17,11 @@ from transformers import Wav2Vec2FeatureExtractor
 from modeling_data2vec import Data2Vec2ForPreTraining
 from modeling_data2vec.trainers import Data2VecTrainer, ImageTransform
 from modeling_data2vec.trainers.data.samples import SampleDataset
-from modeling_data2vec.trainers.modalities.audio import AudioReader
-from modeling_data2vec.trainers.modalities.images import ImageReader
+from modeling_data2vec.trainers.modalities.image import ImageReader
 from modeling_data2vec.trainers.modalities.mixture import JointCollator, MixtureDataset, MixtureSource
-from modeling_data2vec.trainers.modalities.pairs import PairsCollator, PairsReader, SentenceReader, load_pairs
+from modeling_data2vec.trainers.modalities.pairs import PairsCollator, PairsReader, load_pairs
+from modeling_data2vec.trainers.modalities.speech import AudioReader
+from modeling_data2vec.trainers.modalities.text import SentenceReader
 from modeling_data2vec.trainers.modalities.tokenizer_training import train_tokenizer
 
 STAMPS = Path("/usr/share/tuxpaint/stamps")
@@ -93,7 +94,7 @@ def test_columns_that_are_no_pairs_are_refused(tmp_path):
     file.write_text('{"text": "a"}\n{"text": "b"}\n')
     with pytest.raises(ValueError, match="two or more modalities"):
         load_pairs(str(file))
-    with pytest.raises(ValueError, match=r"'smell'.*audio, text, vision"):
+    with pytest.raises(ValueError, match=r"'smell'.*audio, spectrogram, text, vision"):
         load_pairs(str(file), columns={"text": "text", "smell": "text"})
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_runs import JOINT, KINDS, OF_MODALITIES, tiny_joint_model, tiny_model, tiny_samples
 
-from modeling_data2vec.trainers.data.collators import mask_collator
+from modeling_data2vec.trainers.modalities.names import mask_collator
 
 BAD_INPUTS = {
     "images": [

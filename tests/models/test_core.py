@@ -19,7 +19,7 @@ from transformers.utils import output_capturing
 from modeling_data2vec import Data2Vec2VisionConfig, Data2Vec2VisionForPreTraining, Data2Vec2VisionModel
 from modeling_data2vec.feature_encoder import alibi_bias
 from modeling_data2vec.trainers import ImageMaskCollator
-from modeling_data2vec.trainers.data.collators import mask_collator
+from modeling_data2vec.trainers.modalities.names import mask_collator
 
 SCOPES = ("trunk", "encoder", "model")
 

@@ -17,7 +17,7 @@ from modeling_data2vec.auto import pretraining_class
 from modeling_data2vec.embedding import visible_ids
 from modeling_data2vec.masking import block_mask_1d, random_mask
 from modeling_data2vec.objective import regression_loss
-from modeling_data2vec.trainers.data.collators import mask_collator
+from modeling_data2vec.trainers.modalities.names import mask_collator
 
 AUDIO = {"conv_dim": [8] * 7, "num_conv_pos_embedding_groups": 2, "mask_length": 3}
 TEXT = {"vocab_size": 50, "max_position_embeddings": 64}

@@ -19,7 +19,7 @@ from tiny_runs import (
 from modeling_data2vec.trainers import Data2VecTrainer
 from modeling_data2vec.trainers.cli import run
 from modeling_data2vec.trainers.data.samples import IterableSampleDataset, SampleDataset
-from modeling_data2vec.trainers.modalities.images import ImageReader, load_images
+from modeling_data2vec.trainers.modalities.image import ImageReader, load_images
 from modeling_data2vec.trainers.modalities.mixture import MixtureDataset, MixtureSource
 
 TINY = ["hidden_size=16", "num_hidden_layers=2", "average_top_k_layers=2", "num_attention_heads=2"]

@@ -10,7 +10,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from modeling_data2vec.trainers.data.samples import IterableSampleDataset
-from modeling_data2vec.trainers.modalities.images import IMAGES, load_images
+from modeling_data2vec.trainers.modalities.image import IMAGES, load_images
 from modeling_data2vec.trainers.sources.loading import (
     Medium,
     list_files,

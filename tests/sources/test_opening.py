@@ -11,9 +11,9 @@ from PIL import Image
 from transformers import Wav2Vec2FeatureExtractor
 
 from modeling_data2vec.trainers.cli import run
-from modeling_data2vec.trainers.modalities.audio import TRANSCRIBED, AudioReader, clip_lengths, load_audio
-from modeling_data2vec.trainers.modalities.images import load_images
+from modeling_data2vec.trainers.modalities.image import load_images
 from modeling_data2vec.trainers.modalities.pairs import load_pairs
+from modeling_data2vec.trainers.modalities.speech import TRANSCRIBED, AudioReader, clip_lengths, load_audio
 from modeling_data2vec.trainers.modalities.text import TEXTS, load_text
 from modeling_data2vec.trainers.sources.loading import load_source, open_source
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from modeling_data2vec.trainers.modalities.audio import AUDIO
-from modeling_data2vec.trainers.modalities.images import IMAGES
+from modeling_data2vec.trainers.modalities.image import IMAGES
+from modeling_data2vec.trainers.modalities.speech import AUDIO
 from modeling_data2vec.trainers.modalities.text import TEXTS
 from modeling_data2vec.trainers.sources.source_files import list_files, without_companions
 

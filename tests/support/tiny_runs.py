@@ -25,7 +25,7 @@ from modeling_data2vec import (
 )
 from modeling_data2vec.trainers import Data2VecTrainer, Data2VecTrainingArguments, ImageTransform, load_images
 from modeling_data2vec.trainers.data.samples import SampleDataset
-from modeling_data2vec.trainers.modalities.images import ImageReader
+from modeling_data2vec.trainers.modalities.image import ImageReader
 from modeling_data2vec.trainers.modalities.mixture import MixtureDataset, MixtureSource
 
 SIZES = {

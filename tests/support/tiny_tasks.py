@@ -12,7 +12,7 @@ from tiny_runs import tiny_model
 from transformers import AutoImageProcessor, AutoTokenizer, Wav2Vec2FeatureExtractor
 
 from modeling_data2vec.hub_configs import recipe_folder
-from modeling_data2vec.trainers.modalities.images import digits
+from modeling_data2vec.trainers.modalities.image import digits
 
 TONES = {"a": 400, "b": 900, "c": 2_000}
 TOPICS = {"strings": "string-methods", "names": "specialnames"}  # two long chapters of Python's own documentation

@@ -13,8 +13,7 @@ from modeling_data2vec.weight_files import check_finite
 from ..files.model_folders import loading
 from ..files.output_checks import check_output_folder
 from ..files.writing import new_folder
-from ..modalities.modality import modality
-from ..modalities.names import INPUT_OF_MODALITY
+from ..modalities.names import modalities, modality
 from ..option_checks import require_choice
 
 logger = logging.get_logger(__name__)
@@ -33,7 +32,7 @@ class MergeOptions:
     )
 
     def __post_init__(self) -> None:
-        require_choice(self, "trunk", [AVERAGE, *INPUT_OF_MODALITY])
+        require_choice(self, "trunk", [AVERAGE, *modalities()])
 
 
 def merge(sources: dict[str, str], options: MergeOptions, config: dict[str, Any]) -> Any:

@@ -1,21 +1,12 @@
 """What features have to beat: the same encoder with random weights, and features of the raw input that cost nothing."""
 
 import copy
-from collections.abc import Callable
-from itertools import pairwise
-from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from scipy.fft import dct
-from scipy.signal import get_window
-from sklearn.feature_extraction.text import TfidfVectorizer
-from torch import Tensor
 from transformers import PreTrainedModel
 
-from .features import Inputs
-
-TIME_BINS = 6  # of a clip, so that its MFCC features know beginning from end
+from ..modalities.base import RawFeatures as RawFeatures
+from ..modalities.names import modality
 
 
 def random_weights(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
@@ -31,126 +22,7 @@ def random_weights(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
     return fresh.to(device=encoder.device, dtype=encoder.dtype).eval()
 
 
-# ---- images ----
-
-
-def raw_pixels(images: Inputs) -> np.ndarray:
-    """[N, channels, height, width] to fp32 [N, channels * height * width]."""
-    pixels = images if isinstance(images, Tensor) else torch.stack(list(images))
-    return pixels.flatten(1).float().cpu().numpy()
-
-
-# ---- speech ----
-
-
-def log_mel(waveform: Tensor, *, num_mels: int = 40, sampling_rate: int = 16_000) -> np.ndarray:
-    """Log power in triangular mel bands of 25 ms Hamming windows, one every 10 ms.
-
-    Args:
-        waveform: [samples], of any scale: powers below -100 dB of the clip's largest are raised to that.
-        num_mels: bands, equally wide on the mel scale from 0 Hz to half of `sampling_rate`.
-        sampling_rate: samples of a second.
-
-    Returns:
-        [frames, num_mels], natural logarithm.
-
-    Example:
-        >>> log_mel(torch.randn(16_000)).shape
-        (98, 40)
-    """
-    window, hop = sampling_rate // 40, sampling_rate // 100
-    samples = waveform.detach().double().cpu().numpy()
-    samples = np.pad(samples, (0, max(0, window - len(samples))))  # a clip makes at least one frame
-    frames = np.lib.stride_tricks.sliding_window_view(samples, window)[::hop] * get_window("hamming", window)
-    size = 1 << (window - 1).bit_length()  # of the Fourier transform: the next power of 2
-    power = np.abs(np.fft.rfft(frames, size)) ** 2 @ _mel_filters(num_mels, size, sampling_rate)
-    return np.log(np.maximum(power, max(power.max(), 1e-30) * 1e-10))
-
-
-def _mel_filters(num_mels: int, size: int, sampling_rate: int) -> np.ndarray:
-    """[size // 2 + 1, num_mels]: triangles of height 1 over the frequencies of a Fourier transform of `size`."""
-    highest = 2595 * np.log10(1 + sampling_rate / 2 / 700)
-    corners = 700 * (10 ** (np.linspace(0, highest, num_mels + 2) / 2595) - 1)  # Hz
-    left, centre, right = corners[:-2], corners[1:-1], corners[2:]
-    frequencies = np.arange(size // 2 + 1)[:, None] * sampling_rate / size
-    rising, falling = (frequencies - left) / (centre - left), (right - frequencies) / (right - centre)
-    return np.maximum(0, np.minimum(rising, falling))
-
-
-def mfcc(waveform: Tensor, *, num_coefficients: int = 40, sampling_rate: int = 16_000) -> np.ndarray:
-    """Mel-frequency cepstral coefficients [frames, num_coefficients]: the cosine transform of 40 `log_mel` bands."""
-    return dct(log_mel(waveform, sampling_rate=sampling_rate), norm="ortho")[:, :num_coefficients]
-
-
-def mfcc_statistics(clips: Inputs, *, num_coefficients: int = 40, sampling_rate: int = 16_000) -> np.ndarray:
-    """Mean and deviation of a clip's MFCC over time, and their means in each sixth of the clip.
-
-    Args:
-        clips: N waveforms [samples], without padding.
-        num_coefficients, sampling_rate: as in `mfcc`.
-
-    Returns:
-        fp32 [N, 8 * num_coefficients].
-    """
-    features = []
-    for clip in clips:
-        features.append(time_statistics(mfcc(clip, num_coefficients=num_coefficients, sampling_rate=sampling_rate)))
-    return np.asarray(features, dtype=np.float32)
-
-
-def time_statistics(frames: np.ndarray) -> np.ndarray:
-    """Mean and deviation of a clip's frames [T, D], and their means in each sixth of the clip: [8 * D].
-
-    Example:
-        >>> time_statistics(np.ones((19, 40))).shape
-        (320,)
-    """
-    edges = np.arange(TIME_BINS + 1) * len(frames) // TIME_BINS
-    bins = [frames[start : max(end, start + 1)].mean(0) for start, end in pairwise(edges)]
-    return np.concatenate([frames.mean(0), frames.std(0), *bins])
-
-
-# ---- text ----
-
-
-def tfidf(train: Inputs, test: Inputs) -> tuple[Any, Any]:
-    """TF-IDF of single tokens and pairs of neighbours, weighted by how rare they are in `train`.
-
-    Args:
-        train, test: N texts as token ids [T], without padding.
-
-    Returns:
-        Two sparse fp32 matrices [N, distinct tokens and pairs in train], rows of length 1.
-    """
-    vectorizer = TfidfVectorizer(
-        tokenizer=lambda ids: [str(token) for token in ids.tolist()],
-        lowercase=False,
-        token_pattern=None,
-        ngram_range=(1, 2),
-        dtype=np.float32,
-    )
-    return vectorizer.fit_transform(train), vectorizer.transform(test)
-
-
-# ---- which one ----
-
-
-class RawFeatures(NamedTuple):
-    """Features of the raw input.
-
-    Attributes:
-        name: how tables call them.
-        compute: (train inputs, test inputs) to (train features, test features), [N, D'] arrays or sparse matrices.
-    """
-
-    name: str
-    compute: Callable[[Inputs, Inputs], tuple[Any, Any]]
-
-
 def raw_features(model: PreTrainedModel) -> RawFeatures:
-    """The usual baseline for what `model` reads: raw pixels, MFCC of 16 kHz waveforms, or TF-IDF of token ids."""
-    return {
-        "pixel_values": RawFeatures("raw pixels", lambda train, test: (raw_pixels(train), raw_pixels(test))),
-        "input_values": RawFeatures("MFCC", lambda train, test: (mfcc_statistics(train), mfcc_statistics(test))),
-        "input_ids": RawFeatures("TF-IDF", tfidf),
-    }[model.base_model.main_input_name]
+    """The usual baseline for what `model` reads: raw pixels, MFCC of 16 kHz waveforms, TF-IDF of token ids, ..."""
+    encoder = model.base_model
+    return modality(encoder)(encoder.config).raw_features()

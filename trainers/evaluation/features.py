@@ -14,11 +14,11 @@ from transformers import PreTrainedModel
 from modeling_data2vec import Data2Vec2PreTrainingConfig
 from modeling_data2vec.objective import mean_over_positions
 
-from ..data.collators import pad_inputs
+from ..modalities.base import Inputs as Inputs
+from ..modalities.names import modality
 from .positions import real_positions
 
 POOLINGS = ("mean", "cls", "max", "flatten")
-Inputs = Tensor | Sequence[Tensor]
 Batch = Tensor | Mapping[str, Tensor]
 # What is made of states [B, E + T, D] of which the positions in a bool mask [B, T] are real.
 Reduce = Callable[[Tensor, Tensor], Tensor]
@@ -142,16 +142,14 @@ def padded_batches(
 
 def _batches(model: PreTrainedModel, inputs: Inputs, order: np.ndarray, batch_size: int) -> Iterator[dict[str, Tensor]]:
     name, config = model.base_model.main_input_name, model.config
-    padding = getattr(config, "pad_token_id", None) or 0 if name == "input_ids" else 0.0
+    kind = modality(model.base_model)(config)
     if getattr(config, "feat_extract_norm", None) == "group":  # wav2vec 2.0 base: padding would change the features
         batch_size = 1
     for chosen in (order[start : start + batch_size] for start in range(0, len(order), batch_size)):
         if isinstance(inputs, Tensor):
             yield {name: inputs[torch.from_numpy(chosen)]}
-        elif name == "pixel_values":
-            yield {name: torch.stack([inputs[i] for i in chosen])}
         else:
-            values, mask = pad_inputs([inputs[i] for i in chosen], padding)
+            values, mask = kind.pad([inputs[i] for i in chosen])
             yield {name: values} if mask is None else {name: values, "attention_mask": mask}
 
 
@@ -233,7 +231,7 @@ def without_extra_tokens(states: Tensor, real: Tensor, encoder: PreTrainedModel)
     num_extra = states.shape[1] - real.shape[1] if states.ndim == 3 else -1
     own = encoder.config.num_extra_tokens if isinstance(encoder.config, Data2Vec2PreTrainingConfig) else 0
     # How many extra tokens another image encoder has, only its output tells.
-    if num_extra < 0 or (encoder.main_input_name != "pixel_values" and num_extra != own):
+    if num_extra < 0 or (not modality(encoder).any_extra_tokens and num_extra != own):
         raise ValueError(
             f"the encoder gives states of shape {tuple(states.shape)} for {real.shape[1]} positions (patches, frames, "
             "tokens), but must give one token for each: convolutional and hierarchical encoders are not supported, and "
@@ -257,7 +255,7 @@ def pool_states(states: Tensor, real: Tensor, pooling: str, encoder: PreTrainedM
 
 
 def _cls_token(states: Tensor, num_extra: int, encoder: PreTrainedModel) -> Tensor:
-    if num_extra == 0 and encoder.main_input_name != "input_ids":  # a text begins with its tokenizer's CLS token
+    if num_extra == 0 and not modality(encoder).starts_with_cls:  # a text begins with its tokenizer's CLS token
         raise ValueError('pooling is "cls", but the encoder has no extra tokens: choose "mean" or "max"')
     ours = num_extra and isinstance(encoder.config, Data2Vec2PreTrainingConfig)
     return states[:, num_extra - 1 if ours else 0]

@@ -9,9 +9,9 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..modalities.names import modality
 from ..monitoring.curves import save_figure
 from .baselines import random_weights
-from .canvases import canvas
 from .features import Inputs, frame_features
 from .positions import real_positions
 
@@ -43,12 +43,15 @@ def plot_masks(
             f"masks has shape {tuple(masks.shape)}, but {len(inputs)} samples of at most {max(lengths)} positions "
             f"(patches, frames, tokens) need [{len(inputs)}, masks, {max(lengths)}]"
         )
-    drawing = canvas(model, inputs[:SHOWN], processor)
-    hidden = masks[:SHOWN, : drawing.max_masks].bool().cpu().numpy()
+    kind = modality(model.base_model)(model.base_model.config, processor)
+    hidden = masks[:SHOWN, : kind.max_masks].bool().cpu().numpy()
     own = [mask[:, :length] for mask, length in zip(hidden, lengths, strict=False)]  # [M, T] of each sample
     shares = np.concatenate(own, axis=1).mean(1)
     titles = [f"mask {number}: {share:.0%} hidden" for number, share in enumerate(shares, start=1)]
-    return save_figure(drawing.draw_masks({title: [mask[m] for mask in own] for m, title in enumerate(titles)}), path)
+    return save_figure(
+        kind.canvas(inputs[:SHOWN]).draw_masks({title: [mask[m] for mask in own] for m, title in enumerate(titles)}),
+        path,
+    )
 
 
 def pca_maps(
@@ -74,7 +77,8 @@ def pca_maps(
         title: _pca_colours(*frame_features(encoder, inputs, layer=layer))
         for title, encoder in (("model", model), ("random weights", random_weights(model)))
     }
-    return save_figure(canvas(model, inputs, processor).draw_colours(colours), path)
+    kind = modality(model.base_model)(model.base_model.config, processor)
+    return save_figure(kind.canvas(inputs).draw_colours(colours), path)
 
 
 def _pca_colours(features: np.ndarray, samples: np.ndarray) -> list[np.ndarray]:

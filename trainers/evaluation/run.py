@@ -15,8 +15,8 @@ from ..data.samples import LabelledSet
 from ..files.model_folders import loading
 from ..files.output_checks import check_output_file, check_output_folder
 from ..files.writing import new_files, write_text
-from ..modalities.modality import Modality, modality
-from ..modalities.names import INPUT_OF_MODALITY
+from ..modalities.base import Modality
+from ..modalities.names import modalities, modality
 from ..option_checks import LARGEST_SEED, require_choice, require_range
 from .comparison.compare import Subject, compare
 from .comparison.figures import FIGURES, save_figures
@@ -49,7 +49,7 @@ class LabelledDataOptions:
     )
 
     def __post_init__(self) -> None:
-        require_choice(self, "modality", list(INPUT_OF_MODALITY))
+        require_choice(self, "modality", list(modalities()))
         require_range(self, "layers", low=-1)
 
     def layer(self) -> int | list[int]:

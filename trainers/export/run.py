@@ -21,7 +21,7 @@ from modeling_data2vec.weight_files import check_finite
 from ..files.model_folders import loading
 from ..files.output_checks import check_output_file
 from ..files.writing import new_folder
-from ..modalities.names import INPUT_OF_MODALITY
+from ..modalities.names import modalities
 from ..option_checks import require_choice
 from .exportable import TRACED, Exportable, exportable
 
@@ -58,7 +58,7 @@ class ExportOptions:
     def __post_init__(self) -> None:
         require_choice(self, "format", list(FILES))
         require_choice(self, "quantize", ["int8"])
-        require_choice(self, "modality", list(INPUT_OF_MODALITY))
+        require_choice(self, "modality", list(modalities()))
 
 
 def export(source: str | Path, destination: str | Path, options: ExportOptions) -> dict[str, float]:

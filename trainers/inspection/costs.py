@@ -15,7 +15,7 @@ from modeling_data2vec import Data2Vec2PreTrainingConfig, Data2VecPreTrainingCon
 from modeling_data2vec.auto import pretraining_class
 from modeling_data2vec.configuration_pretraining import ImageShape, PatchShape, WaveformShape
 
-from ..data.collators import mask_collator
+from ..modalities.names import mask_collator
 from ..recipes.parts import SAMPLING_RATE
 
 MOST_POSITIONS = 1_000_000  # of a sample, 5 hours of sound: a mask for it is drawn

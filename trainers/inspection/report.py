@@ -9,7 +9,7 @@ from modeling_data2vec.configuration_pretraining import WaveformShape
 from modeling_data2vec.hub_configs import recipe_names
 
 from ..files.model_folders import loading
-from ..modalities.names import MODALITY_OF_INPUT, config_of, modalities_of
+from ..modalities.names import config_of, modalities_of, modality_of_input
 from ..recipes.parts import SAMPLES
 from ..recipes.recipe import Recipe, load_recipe
 from .costs import (
@@ -82,7 +82,7 @@ class Inspection(Report):
     @property
     def modality(self) -> str:
         """What the model, or this part of it, is for: "audio", "text" or "vision"."""
-        return MODALITY_OF_INPUT[self.main_input]
+        return modality_of_input(self.main_input).name
 
     @property
     def precision(self) -> str:

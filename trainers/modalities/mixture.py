@@ -9,11 +9,11 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_
 
 from modeling_data2vec.cross_modal import PAIRS
 
-from ..data.collators import Examples, MaskCollator, mask_collator
+from ..data.collators import Examples, MaskCollator
 from ..data.samplers import EpochBatches, FixedBatchSampler, LengthBatchSampler
 from ..data.samples import IterableSampleDataset, SampleDataset
 from .mixture_order import MixtureOrder
-from .names import config_of, modality_of
+from .names import config_of, mask_collator, modality_of
 from .pairs import PairsCollator
 
 Place = tuple[str, int, int]  # (modality, epoch of its data, index)

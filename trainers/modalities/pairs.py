@@ -1,6 +1,6 @@
 """Paired samples, e.g. a picture with its written and its spoken name: tables of them, and their batches."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from random import Random
 from typing import Any
 
@@ -10,24 +10,20 @@ from torch import Tensor
 
 from modeling_data2vec import Data2Vec2Config
 from modeling_data2vec.cross_modal import PAIRS
-from modeling_data2vec.modeling_data2vec2_joint import MODALITY_OF_INPUT
 
-from ..data.collators import Examples, MaskCollator, mask_collator
-from ..data.packing import Tokenize
+from ..data.collators import Examples, MaskCollator
 from ..data.samples import SampleReader, UnreadableError
-from ..sources.loading import column_types, open_source, prepare_column
+from ..sources.loading import column_types, open_source
 from ..sources.source_files import Medium
-from .audio import AUDIO
-from .images import IMAGES
-from .text import TEXTS, TextReader, require_text
-
-TABLE = Medium(noun="table of pair", suffixes=frozenset(), columns=(), numbers=AUDIO.numbers)
-MEDIA = {"audio": AUDIO, "text": TEXTS, "vision": IMAGES}
-INPUTS = {name: main_input for main_input, name in MODALITY_OF_INPUT.items()}
+from .names import mask_collator, modalities
 
 
 def load_pairs(
-    source: str, *, split: str = "train", columns: Mapping[str, str] | None = None
+    source: str,
+    *,
+    split: str = "train",
+    columns: Mapping[str, str] | None = None,
+    names: Collection[str] | None = None,
 ) -> tuple[datasets.Dataset, dict[str, str]]:
     """Open a table of paired samples.
 
@@ -37,6 +33,7 @@ def load_pairs(
         split: the split to take where the source has several.
         columns: the column of each modality, "audio", "text" and "vision". By default those of the usual names, e.g.
             "audio", "text" and "image".
+        names: the modalities to look for then; default: all, and of two that read the same files the first.
 
     Returns:
         (dataset, the column of each modality); nothing is decoded yet.
@@ -44,52 +41,29 @@ def load_pairs(
     Raises:
         ValueError: the source is missing, has no such split or columns, fewer than two modalities, or is empty.
     """
-    dataset = open_source(source, TABLE, split=split)
+    known = modalities()
+    looked_for = {name: kind.medium for name, kind in known.items() if names is None or name in names}
+    numbers = dict.fromkeys(column for medium in looked_for.values() for column in medium.numbers)
+    table = Medium(noun="table of pair", suffixes=frozenset(), columns=(), numbers=tuple(numbers))
+    dataset = open_source(source, table, split=split)
     found = column_types(dataset)
     if columns is None:
-        columns = {
-            name: next(column for column in medium.columns if column in found)
-            for name, medium in MEDIA.items()
-            if any(column in found for column in medium.columns)
-        }
+        columns = {}
+        for name, medium in looked_for.items():
+            column = next((column for column in medium.columns if column in found), None)
+            if column is not None and column not in columns.values():
+                columns[name] = column
     if len(columns) < 2:
-        usual = ", ".join(repr(medium.columns[0]) for medium in MEDIA.values())
+        usual = ", ".join(dict.fromkeys(repr(medium.columns[0]) for medium in looked_for.values()))
         raise ValueError(
             f"{source} has the columns {', '.join(sorted(found))}, but pairs need those of two or more modalities: "
             f"call them {usual}, or name them with columns"
         )
     for name, column in columns.items():
-        if name not in MEDIA:
-            raise ValueError(f"columns has {name!r}, but the modalities are {', '.join(MEDIA)}")
-        dataset, _ = prepare_column(dataset, source, MEDIA[name], split=split, column=column)
-        if MEDIA[name] is TEXTS:
-            require_text(dataset, source, column)
+        if name not in known:
+            raise ValueError(f"columns has {name!r}, but the modalities are {', '.join(known)}")
+        dataset, _ = known[name].prepare(dataset, source, split=split, column=column)
     return dataset, dict(columns)
-
-
-class SentenceReader:
-    """Makes `input_ids` [tokens] of an example's text, which is a sample of its own: start token, text, end token.
-
-    Args:
-        tokenizer: the model's.
-        text_column: the column that holds the texts.
-        max_length: tokens that a text is cut at.
-    """
-
-    noun = "text"
-
-    def __init__(self, tokenizer: Any, text_column: str = "text", max_length: int = 64) -> None:
-        self.tokenize = Tokenize(tokenizer, max_length - 1)
-        self.read, self.text_column = TextReader(tokenizer), text_column
-
-    def __call__(self, example: dict[str, Any], rng: Random | None = None) -> dict[str, Tensor]:
-        text = example[self.text_column]
-        if not text or not text.strip():
-            raise UnreadableError("its text is empty")
-        return self.read({"input_ids": self.tokenize([text])["input_ids"][0]})
-
-    def name(self, example: dict[str, Any]) -> str | None:
-        return None
 
 
 class PairsReader:
@@ -144,5 +118,6 @@ class PairsCollator:
         batch = {}
         for name in examples[0][PAIRS]:
             inputs, _, _ = self.collators[name].batch([example[PAIRS][name] for example in examples], keys)
-            batch[name] = {"inputs" if key == INPUTS[name] else key: value for key, value in inputs.items()}
+            own_name = modalities()[name].input_name
+            batch[name] = {"inputs" if key == own_name else key: value for key, value in inputs.items()}
         return {PAIRS: batch}

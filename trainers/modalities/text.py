@@ -1,6 +1,7 @@
-"""Text for pretraining and probes: sources, and what makes a tensor of tokens."""
+"""Text: sources, what makes a tensor of tokens, batches with masks, baseline and pictures."""
 
 import re
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -8,13 +9,19 @@ import datasets
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..data.packing import Tokenize, start_and_end
-from ..data.samples import UnreadableError, read_labelled
+from modeling_data2vec.masking import span_mask
+
+from ..data.collators import Examples, MaskCollator, pad_inputs
+from ..data.packing import Tokenize, pack_documents, start_and_end
+from ..data.samples import LabelledSet, SampleDataset, SampleReader, UnreadableError, read_labelled
 from ..sources.loading import STRINGS, column_types, load_source, prepare_column
 from ..sources.source_files import TEXT_SUFFIXES, Medium
+from .base import Inputs, Modality, RawFeatures, Samples, as_samples, require_sequences, shuffled
+from .drawing import TextCanvas
 
+PROBE_TOKENS = 512  # of a text, if the model's config doesn't say how many it takes
 TEXTS = Medium(noun="text", suffixes=TEXT_SUFFIXES, columns=("text", "content", "document", "sentence"))
 
 
@@ -166,3 +173,176 @@ def load_labelled_text(
         dataset, TextReader(tokenizer), source=source, split=split, label_column=label_column, limit=limit
     )
     return [sample["input_ids"] for sample in samples], labels
+
+
+class SentenceReader:
+    """Makes `input_ids` [tokens] of an example's text, which is a sample of its own: start token, text, end token.
+
+    Args:
+        tokenizer: the model's.
+        text_column: the column that holds the texts.
+        max_length: tokens that a text is cut at.
+    """
+
+    noun = "text"
+
+    def __init__(self, tokenizer: Any, text_column: str = "text", max_length: int = 64) -> None:
+        self.tokenize = Tokenize(tokenizer, max_length - 1)
+        self.read, self.text_column = TextReader(tokenizer), text_column
+
+    def __call__(self, example: dict[str, Any], rng: Random | None = None) -> dict[str, Tensor]:
+        text = example[self.text_column]
+        if not text or not text.strip():
+            raise UnreadableError("its text is empty")
+        return self.read({"input_ids": self.tokenize([text])["input_ids"][0]})
+
+    def name(self, example: dict[str, Any]) -> str | None:
+        return None
+
+
+# ---- batches, baseline, pictures ----
+
+
+class TextMaskCollator(MaskCollator):
+    """Pads token sequences to the longest and masks tokens.
+
+    Raises:
+        ValueError: a sequence is too short to hide one token and show another.
+
+    Example:
+        >>> from modeling_data2vec import Data2Vec2TextConfig
+        >>> collator = TextMaskCollator(Data2Vec2TextConfig(num_masks=4))
+        >>> batch = collator([{"input_ids": torch.arange(n), "key": n} for n in (12, 8)])
+        >>> tuple(batch["mask"].shape), batch["mask"].sum(2).tolist()
+        ((2, 4, 12), [[6, 6, 6, 6], [4, 4, 4, 4]])
+    """
+
+    padding_hidden_in_reference = True
+
+    def batch(self, examples: Examples, keys: Tensor) -> tuple[dict[str, Tensor], tuple[int, ...], Tensor | None]:
+        sequences = [example["input_ids"] for example in examples]
+        shortest = min(len(sequence) for sequence in sequences)
+        if shortest < 2:
+            raise ValueError(f"a sequence has {shortest} token(s), but masks need two: leave out empty texts")
+        input_ids, attention_mask = pad_inputs(sequences, self.config.pad_token_id)
+        grid = (int(input_ids.shape[1]),)
+        if attention_mask is None:
+            return {"input_ids": input_ids}, grid, None
+        return {"input_ids": input_ids, "attention_mask": attention_mask}, grid, attention_mask.sum(1)
+
+    def draw_v1(self, keys: Tensor, grid: tuple[int, ...], lengths: Tensor | None) -> Tensor:
+        config = self.config
+        shape = (len(keys), grid[0], config.mask_prob, config.mask_length)
+        return span_mask(*shape, generator=keys, lengths=lengths, fit=False)
+
+
+def tfidf(train: Inputs, test: Inputs) -> tuple[Any, Any]:
+    """TF-IDF of single tokens and pairs of neighbours, weighted by how rare they are in `train`.
+
+    Args:
+        train, test: N texts as token ids [T], without padding.
+
+    Returns:
+        Two sparse fp32 matrices [N, distinct tokens and pairs in train], rows of length 1.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectorizer = TfidfVectorizer(
+        tokenizer=lambda ids: [str(token) for token in ids.tolist()],
+        lowercase=False,
+        token_pattern=None,
+        ngram_range=(1, 2),
+        dtype=np.float32,
+    )
+    return vectorizer.fit_transform(train), vectorizer.transform(test)
+
+
+# ---- all of it ----
+
+
+class TextModality(Modality):
+    """Text: documents tokenised, joined and cut into blocks."""
+
+    name, input_name, title = "text", "input_ids", "text"
+    sample, position = "sequence", "token"
+    medium = TEXTS
+    processor_class = AutoTokenizer
+    data_keys = frozenset({"block_length", "tokenizer"})
+    color = "#D55E00"
+    starts_with_cls = True
+
+    @property
+    def block_length(self) -> int:
+        longest = getattr(self.config, "max_position_embeddings", PROBE_TOKENS)
+        return self.data.get("block_length", min(longest, getattr(self.config, "max_tokens", longest)))
+
+    def align(self, *, new_model: bool) -> None:
+        config, tokenizer = self.config, self.processor
+        if new_model and tokenizer.pad_token_id is not None:
+            config.vocab_size = vocabulary_size(tokenizer)
+            for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+                setattr(config, name, getattr(tokenizer, name))
+        if hasattr(config, "mask_token"):  # data2vec 1.0 shows one at hidden positions
+            if tokenizer.mask_token_id is None:
+                raise ValueError(
+                    "the tokenizer has no mask token, which data2vec 1.0 puts at hidden positions: give it one "
+                    "(tokenizer.add_special_tokens), or use a tokenizer that `data2vec tokenizer` trained"
+                )
+            config.mask_token_id = tokenizer.mask_token_id
+        check_tokenizer(tokenizer, config, self.block_length)
+
+    def load(
+        self, source: str, *, split: str = "train", column: str | None = None, streaming: bool = False
+    ) -> tuple[Any, str]:
+        return load_text(source, split=split, text_column=column, streaming=streaming)
+
+    @classmethod
+    def prepare(cls, dataset: Any, source: str, *, split: str = "train", column: str | None = None) -> tuple[Any, str]:
+        dataset, column = super().prepare(dataset, source, split=split, column=column)
+        require_text(dataset, source, column)
+        return dataset, column
+
+    def samples(self, source: str, *, split: str, column: str | None, streaming: bool, seed: int) -> Samples:
+        dataset, column = self.load(source, split=split, column=column, streaming=streaming)
+        documents = shuffled(dataset, seed)  # before they are cut
+        blocks = pack_documents(documents, self.processor, self.block_length, text_column=column)
+        return as_samples(blocks, TextReader(self.processor), seed)
+
+    def reader(self, column: str) -> SampleReader:
+        return SentenceReader(self.processor, column, self.block_length)
+
+    def labelled(
+        self, source: str, *, split: str, column: str | None, label_column: str | None = None, limit: int | None = None
+    ) -> LabelledSet:
+        return load_labelled_text(
+            source,
+            self.processor,
+            split=split,
+            max_length=min(self.block_length, PROBE_TOKENS),
+            text_column=column,
+            label_column=label_column,
+            limit=limit,
+        )
+
+    def collator(self) -> MaskCollator:
+        return TextMaskCollator(self.config)
+
+    def num_positions(self, samples: Samples) -> int | None:
+        return len(samples) * self.block_length if isinstance(samples, SampleDataset) else None
+
+    def grid(self, sample: Tensor) -> tuple[int, ...]:
+        return (len(sample),)
+
+    def pad(self, samples: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+        return pad_inputs(samples, getattr(self.config, "pad_token_id", None) or 0)
+
+    def real_positions(self, encoder: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Tensor:
+        values, mask = inputs[self.input_name], inputs.get("attention_mask")
+        require_sequences(self.input_name, values)
+        return torch.ones(values.shape, dtype=torch.bool) if mask is None else mask.bool().cpu()
+
+    def raw_features(self) -> RawFeatures:
+        return RawFeatures("TF-IDF", tfidf)
+
+    def canvas(self, inputs: Inputs) -> TextCanvas:
+        return TextCanvas(list(inputs), self.processor)

@@ -12,6 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from ..files.writing import new_file
+from ..modalities.drawing import INK
 from .gradient_cosine import COSINE, NORM
 from .modality_logs import by_modality
 
@@ -19,7 +20,6 @@ from .modality_logs import by_modality
 BLUE, ORANGE, GREEN, PINK, YELLOW = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"
 SKY, GREY = "#56B4E9", "#7F7F7F"
 OF_MODALITIES = {"audio": BLUE, "text": ORANGE, "vision": GREEN, "pairs": PINK}
-INK = "#333333"
 
 History = Sequence[Mapping[str, float]]
 

@@ -18,8 +18,8 @@ from ..data.samples import IterableSampleDataset, LabelledSet
 from ..evaluation.pictures import SHOWN, pca_maps, plot_masks
 from ..evaluation.probe_table import baseline_accuracy, probe_accuracy, probe_table
 from ..files.writing import write_text
-from ..modalities.modality import Modality, Samples
-from ..modalities.names import INPUT_OF_MODALITY
+from ..modalities.base import Modality, Samples
+from ..modalities.names import modalities
 
 logger = logging.get_logger(__name__)
 
@@ -44,7 +44,7 @@ def by_modality_name(texts: Sequence[str], names: Sequence[str], option: str) ->
     given: dict[str, str] = {}
     for text in texts:
         name, separator, value = text.partition("=")
-        if separator and name in INPUT_OF_MODALITY:
+        if separator and name in modalities():
             if name not in names or name in given:
                 wrong = "twice" if name in given else f"but the model has only {', '.join(names)}"
                 raise ValueError(f"{option} has {text!r}, {wrong}: give each of the model's modalities at most once")
@@ -96,7 +96,7 @@ class RunPart:
         samples = self.samples
         whole = type(samples)(samples.dataset, samples.reader, augment=False)
         stream = iter(whole) if isinstance(whole, IterableSampleDataset) else map(whole.__getitem__, range(len(whole)))
-        found = [sample[INPUT_OF_MODALITY[self.modality]] for sample in islice(stream, count)]
+        found = [sample[self.data.input_name] for sample in islice(stream, count)]
         if not found:
             raise ValueError(f"{self.source} has no {samples.reader.noun} that can be read")
         return found
@@ -105,7 +105,7 @@ class RunPart:
 
     def draw_masks(self, model: Any, folder: Path) -> None:
         """Show what masks hide of the first samples."""
-        name = INPUT_OF_MODALITY[self.modality]
+        name = self.data.input_name
         batch = self.data.collator()([{name: sample, "key": key} for key, sample in enumerate(self.examples(4))])
         shown = _as_collated(batch[name], batch.get("attention_mask"))
         path = self.file(folder, "masks.png")
@@ -129,7 +129,7 @@ class RunPart:
         Raises:
             RuntimeError: they differ.
         """
-        inputs = {INPUT_OF_MODALITY[self.modality]: self.examples(1)[0][None].to(model.device)}
+        inputs = {self.data.input_name: self.examples(1)[0][None].to(model.device)}
         with torch.no_grad():
             expected = model.eval().base_model(**inputs).last_hidden_state
             actual = reloaded(**inputs).last_hidden_state

@@ -15,10 +15,10 @@ from modeling_data2vec.auto import pretraining_class_of
 from ..files.model_folders import loading
 from ..files.output_checks import check_output
 from ..logging import errors_only
+from ..modalities.base import Modality
 from ..modalities.joint_processor import JointProcessor
 from ..modalities.mixture import JointCollator
-from ..modalities.modality import Modality, modality_of_input
-from ..modalities.names import INPUT_OF_MODALITY, config_of, modalities_of
+from ..modalities.names import config_of, modalities, modalities_of
 from ..monitoring.curves import plot_curves
 from ..monitoring.modality_logs import summary_table
 from ..recipes.model_config import build_config
@@ -157,7 +157,7 @@ def _model_and_parts(
 
 def _data(options: PretrainingOptions, recipe: Recipe, config: Any, name: str) -> Modality:
     """What reads a modality's data for the model."""
-    kind, settings = modality_of_input(INPUT_OF_MODALITY[name]), recipe.modalities[name].data
+    kind, settings = modalities()[name], recipe.modalities[name].data
     subfolder = name if isinstance(config, Data2Vec2Config) else ""
     tokenizer = None
     if name == "text":

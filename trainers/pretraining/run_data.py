@@ -61,7 +61,7 @@ def train_dataset(
 
 def _pairs(table: str, batch_size: int, seed: int, parts: Mapping[str, RunPart]) -> MixtureSource:
     """Paired samples of those of the run's modalities that a table has, read as the modalities' own are."""
-    dataset, columns = load_pairs(table)
+    dataset, columns = load_pairs(table, names=parts)
     readers = {name: parts[name].data.reader(column) for name, column in columns.items() if name in parts}
     if len(readers) < 2:
         raise ValueError(

@@ -9,13 +9,14 @@ from encoders import encoder, samples
 from sklearn.datasets import load_digits
 
 from modeling_data2vec.trainers.evaluation.attentive_probe import attentive_probe
-from modeling_data2vec.trainers.evaluation.baselines import random_weights, raw_pixels
+from modeling_data2vec.trainers.evaluation.baselines import random_weights
 from modeling_data2vec.trainers.evaluation.comparison.compare import Subject, compare, few_label_counts
 from modeling_data2vec.trainers.evaluation.comparison.report import report
 from modeling_data2vec.trainers.evaluation.features import encode, frame_features
 from modeling_data2vec.trainers.evaluation.probes import knn, label_subset, linear_predictions, linear_probe
 from modeling_data2vec.trainers.evaluation.similarity import alignment, cka
 from modeling_data2vec.trainers.evaluation.views import two_views
+from modeling_data2vec.trainers.modalities.base import flattened
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def test_scores_are_those_of_the_probes(found, digits, subjects):
         frames = [frame_features(model, inputs, layer=[1, -1]) for inputs in (images, test_images)]
         attentive = attentive_probe(frames[0], y, frames[1], test_y)
         assert scores[name, "attentive", 300].accuracy.value == pytest.approx(attentive, abs=0.02)
-    pixels = linear_probe(raw_pixels(images), y, raw_pixels(test_images), test_y)
+    pixels = linear_probe(flattened(images), y, flattened(test_images), test_y)
     assert scores["raw pixels", "linear", 300].accuracy.value == pytest.approx(pixels)
     for one in found.scores:
         assert one.accuracy.value == pytest.approx(np.mean(one.scores))

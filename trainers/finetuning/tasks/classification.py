@@ -19,8 +19,8 @@ from transformers import (
 from ...data.mixup import MixupCollator
 from ...data.samples import SampleReader, UnreadableError
 from ...media.randaugment import FinetuningTransform, RandAugment
-from ...modalities.audio import AudioReader, load_audio
-from ...modalities.images import ImageReader, load_images
+from ...modalities.image import ImageReader, load_images
+from ...modalities.speech import AudioReader, load_audio
 from ...modalities.text import load_text
 from ...sources.label_checks import (
     are_numbers_to_predict,

@@ -24,7 +24,7 @@ from transformers.utils import logging
 from modeling_data2vec.configuration_pretraining import WaveformShape
 
 from ...data.samples import SampleDataset, SampleReader, UnreadableError
-from ...modalities.audio import TRANSCRIBED, AudioReader, clip_lengths
+from ...modalities.speech import TRANSCRIBED, AudioReader, clip_lengths
 from ...modalities.text import vocabulary_size
 from ...sources.label_checks import in_rows
 from ...sources.loading import STRINGS, column_types, find_column, load_source

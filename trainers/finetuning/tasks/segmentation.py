@@ -13,7 +13,7 @@ from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation, B
 from ...data.samples import SampleReader, UnreadableError
 from ...media.class_maps import IGNORED_CLASS, class_map
 from ...media.image_transform import ImageTransform, decode_image
-from ...modalities.images import IMAGES, load_images
+from ...modalities.image import IMAGES, load_images
 from ...sources.loading import find_column, prepare_column
 from ..metrics import pixel_confusion, segmentation_metrics
 from .task import Task

@@ -11,7 +11,7 @@ from transformers import AutoFeatureExtractor, AutoModel, AutoTokenizer
 import data2vec_cli
 from modeling_data2vec import Data2Vec2AudioForPreTraining, Data2Vec2TextForPreTraining
 from modeling_data2vec.trainers import CollapseError, Data2VecTrainer, Data2VecTrainingArguments
-from modeling_data2vec.trainers.modalities.modality import AudioModality
+from modeling_data2vec.trainers.modalities.speech import AudioModality
 from modeling_data2vec.trainers.pretraining.options import PretrainingOptions
 from modeling_data2vec.trainers.pretraining.run import pretrain
 from modeling_data2vec.trainers.recipes.recipe import load_recipe

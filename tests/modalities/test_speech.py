@@ -14,7 +14,7 @@ from transformers import Wav2Vec2FeatureExtractor
 
 from modeling_data2vec.trainers.data.samples import IterableSampleDataset, SampleDataset, UnreadableError
 from modeling_data2vec.trainers.media.audio_decoding import decode_audio
-from modeling_data2vec.trainers.modalities.audio import AudioReader, clip_lengths, load_audio, load_labelled_audio
+from modeling_data2vec.trainers.modalities.speech import AudioReader, clip_lengths, load_audio, load_labelled_audio
 
 pytestmark = pytest.mark.usefixtures("datasets_cache")
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from modeling_data2vec.trainers import ImageTransform, load_images
 from modeling_data2vec.trainers.data.samples import IterableSampleDataset, SampleDataset, UnreadableError
 from modeling_data2vec.trainers.media.image_transform import decode_image
-from modeling_data2vec.trainers.modalities.images import ImageReader, load_labelled_images
+from modeling_data2vec.trainers.modalities.image import ImageReader, load_labelled_images
 
 pytestmark = pytest.mark.usefixtures("datasets_cache")
 

@@ -1,0 +1,258 @@
+"""All that is said of a kind of data outside its model, as one class."""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
+from typing import Any, ClassVar, NamedTuple
+
+import datasets
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoFeatureExtractor, PreTrainedModel
+
+from ..data.collators import Examples, MaskCollator, pad_inputs
+from ..data.samples import IterableSampleDataset, LabelledSet, SampleDataset, SampleReader, read_labelled
+from ..sources.loading import load_source, prepare_column
+from ..sources.source_files import Medium
+from .drawing import PictureCanvas, heat_map
+
+SHUFFLE_BUFFER = 1_000  # samples of a stream that are held to be shuffled
+
+Samples = SampleDataset | IterableSampleDataset
+Inputs = Tensor | Sequence[Tensor]  # N samples: one tensor, or a list where they differ in size
+
+
+class RawFeatures(NamedTuple):
+    """Features of the raw input, which frozen features have to beat.
+
+    Attributes:
+        name: how tables call them.
+        compute: (train inputs, test inputs) to (train features, test features), [N, D'] arrays or sparse matrices.
+    """
+
+    name: str
+    compute: Callable[[Inputs, Inputs], tuple[Any, Any]]
+
+
+class Modality:
+    """One kind of data, for one model: names, reading, batches with masks, baseline features, pictures.
+
+    A subclass is all that a new kind of data needs beside its model: trainers, commands and cards find it once its
+    module is imported (`--plugin` of the commands). It gives the attributes and `reader`; the other methods have
+    defaults for samples of one size, whose positions have the shape `config.grid`.
+
+    Args:
+        config: the model's.
+        processor: makes the model's inputs; saved with the model. None where only batches or pictures are made.
+        data: the recipe's `data`, for what it says about reading samples.
+
+    Attributes:
+        name: as in `model_type` after "data2vec2-"; also in options of several modalities and names of files.
+        input_name: the model's main input. No two modalities share one.
+        title: of the data in texts, e.g. "speech".
+        sample, position: of one sample, and one of its positions, in texts: "clip", "frame".
+        medium: how such data look in folders and tables.
+        processor_class: loads the processor by `from_pretrained`.
+        pipeline_tag: the Hub's name of what the bare encoder does.
+        data_keys: what a recipe's `data` may hold beside `dataset` and `num_examples`.
+        limits: a sentence for model cards about what the model takes; empty for none.
+        color: of its curves; None for the next free one.
+        max_masks: masks of a sample that are drawn side by side.
+        picture_title: of the column of samples in a drawing.
+    """
+
+    name: ClassVar[str]
+    input_name: ClassVar[str]
+    title: ClassVar[str]
+    sample: ClassVar[str] = "sample"
+    position: ClassVar[str] = "position"
+    medium: ClassVar[Medium]
+    processor_class: ClassVar[Any] = AutoFeatureExtractor
+    pipeline_tag: ClassVar[str] = "feature-extraction"
+    data_keys: ClassVar[frozenset[str]] = frozenset()
+    limits: ClassVar[str] = ""
+    color: ClassVar[str | None] = None
+    max_masks: ClassVar[int] = 3
+    picture_title: ClassVar[str] = "sample"
+
+    def __init__(self, config: Any, processor: Any = None, data: Mapping[str, Any] | None = None) -> None:
+        self.config, self.processor, self.data = config, processor, data or {}
+
+    # ---- processor and recipe ----
+
+    @classmethod
+    def load_processor(cls, name: str, subfolder: str = "") -> Any:
+        """The processor of a model folder or Hub id; that of a joint model's modality is in its sub-folder."""
+        return cls.processor_class.from_pretrained(name, subfolder=subfolder)
+
+    def align(self, *, new_model: bool) -> None:
+        """Let processor and config agree, before a model is built of the config; `new_model` may change either.
+
+        Raises:
+            ValueError: they can't.
+        """
+
+    def check_data(self, where: str) -> None:
+        """Require that what a recipe says about the data is possible; its keys are known already.
+
+        Args:
+            where: beginning of the message.
+
+        Raises:
+            ValueError: says what is not.
+        """
+
+    # ---- reading ----
+
+    def load(
+        self, source: str, *, split: str = "train", column: str | None = None, streaming: bool = False
+    ) -> tuple[Any, str]:
+        """Open a source: (dataset, the column that holds the data); nothing is decoded yet. See `load_source`."""
+        return load_source(source, self.medium, split=split, column=column, streaming=streaming)
+
+    @classmethod
+    def prepare(cls, dataset: Any, source: str, *, split: str = "train", column: str | None = None) -> tuple[Any, str]:
+        """Find the column that holds the data in an opened dataset, and leave it undecoded. See `prepare_column`."""
+        return prepare_column(dataset, source, cls.medium, split=split, column=column)
+
+    def reader(self, column: str) -> SampleReader:
+        """Reads an example's `column` as a sample of its own."""
+        raise NotImplementedError
+
+    def probe_reader(self, column: str) -> SampleReader:
+        """Reads samples for probes, which are held in memory: as `reader`, perhaps cut."""
+        return self.reader(column)
+
+    def samples(self, source: str, *, split: str, column: str | None, streaming: bool, seed: int) -> Samples:
+        """Training samples of a source."""
+        dataset, column = self.load(source, split=split, column=column, streaming=streaming)
+        return as_samples(shuffled(dataset, seed), self.reader(column), seed)
+
+    def labelled(
+        self, source: str, *, split: str, column: str | None, label_column: str | None = None, limit: int | None = None
+    ) -> LabelledSet:
+        """A labelled split, for probes: whole and in memory."""
+        dataset, column = self.load(source, split=split, column=column)
+        samples, labels = read_labelled(
+            dataset, self.probe_reader(column), source=source, split=split, label_column=label_column, limit=limit
+        )
+        return [sample[self.input_name] for sample in samples], labels
+
+    # ---- batches and positions ----
+
+    def grid(self, sample: Tensor) -> tuple[int, ...]:
+        """Shape of the positions of one unbatched input, e.g. (rows, columns) of patches."""
+        return tuple(self.config.grid)
+
+    def pad(self, samples: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Samples as one tensor, padded at the end of their first axis; which of it is real, None for all of it."""
+        return pad_inputs(samples)
+
+    def collator(self) -> MaskCollator:
+        """Makes batches and masks of the samples."""
+        return SampleCollator(self)
+
+    def num_positions(self, samples: Samples) -> int | None:
+        """Positions in all samples together, about; None where that is not known."""
+        return len(samples) * prod(self.config.grid) if isinstance(samples, SampleDataset) else None
+
+    def real_positions(self, encoder: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Which positions of a batch hold something of the sample, and not of its padding: bool [B, T].
+
+        Args:
+            encoder: of this kind of data, ours or another.
+            inputs: of it: the main input [B, ...] and, where something is padded, `attention_mask` [B, length].
+
+        Raises:
+            ValueError: the positions can't be counted.
+        """
+        values, mask = inputs[self.input_name], inputs.get("attention_mask")
+        length = prod(self.grid(values[0]))
+        if mask is None:
+            return torch.ones(len(values), length, dtype=torch.bool)
+        counts = [prod(self.grid(sample[real])) for sample, real in zip(values, mask.bool(), strict=True)]
+        return torch.arange(length) < torch.tensor(counts)[:, None]
+
+    # Whether encoders other than ours may put any number of tokens before the positions, and whether the first position
+    # itself is the CLS token.
+    any_extra_tokens: ClassVar[bool] = False
+    starts_with_cls: ClassVar[bool] = False
+
+    # ---- what is shown ----
+
+    def raw_features(self) -> RawFeatures:
+        """The usual baseline: here the raw values of samples of one size."""
+        return RawFeatures("raw values", lambda train, test: (flattened(train), flattened(test)))
+
+    def pictures(self, inputs: Inputs) -> list[np.ndarray]:
+        """Samples as RGB pictures [height, width, 3]; here a heat map of each, its last axis from left to right."""
+        rows = [torch.atleast_2d(sample.detach().float().cpu()).flatten(0, -2) for sample in inputs]
+        return [heat_map(values.numpy()) for values in rows]
+
+    def cells(self, values: np.ndarray, sample: Tensor) -> np.ndarray:
+        """Values [T, ...] of a sample's positions as the cells [rows, columns, ...] that lie over its picture.
+
+        Of three axes and more, the middle of the first ones is shown.
+        """
+        grid = self.grid(sample)
+        cells = values.reshape(*((1, len(values)) if len(grid) == 1 else grid), *values.shape[1:])
+        for extent in grid[:-2]:
+            cells = cells[extent // 2]
+        return cells
+
+    def captions(self, inputs: Inputs) -> Sequence[str]:
+        """A text beside each sample, e.g. its length; empty for none."""
+        return ()
+
+    def canvas(self, inputs: Inputs) -> Any:
+        """Draws masks over samples, and colours of their positions beside or below them."""
+        return PictureCanvas(self, inputs)
+
+
+class SampleCollator(MaskCollator):
+    """Pads or stacks the samples of a modality as it says, and draws masks over its grid.
+
+    Args:
+        modality: gives config, `pad` and `grid`.
+    """
+
+    def __init__(self, modality: Modality) -> None:
+        super().__init__(modality.config)
+        self.modality = modality
+
+    def batch(self, examples: Examples, keys: Tensor) -> tuple[dict[str, Tensor], tuple[int, ...], Tensor | None]:
+        name, modality = self.modality.input_name, self.modality
+        samples = [example[name] for example in examples]
+        values, attention_mask = modality.pad(samples)
+        grid = modality.grid(values[0])
+        if attention_mask is None:
+            return {name: values}, grid, None
+        lengths = torch.tensor([prod(modality.grid(sample)) for sample in samples])
+        return {name: values, "attention_mask": attention_mask}, grid, lengths
+
+
+def require_sequences(name: str, values: Tensor) -> None:
+    """Raise a ValueError unless a batch is [B, length]."""
+    if values.ndim != 2:
+        raise ValueError(
+            f"a batch has {name} of shape {tuple(values.shape)}, but they must be [B, length], as a split of all of "
+            "them, e.g. inputs.split(32), gives them"
+        )
+
+
+def flattened(inputs: Inputs) -> np.ndarray:
+    """Samples of one size as rows of fp32 numbers: [N, ...] to [N, values of a sample]."""
+    values = inputs if isinstance(inputs, Tensor) else torch.stack(list(inputs))
+    return values.flatten(1).float().cpu().numpy()
+
+
+def shuffled(dataset: Any, seed: int) -> Any:
+    """A stream in random order; map-style data as they are, since the sampler shuffles them."""
+    if isinstance(dataset, datasets.Dataset):
+        return dataset
+    return dataset.shuffle(seed=seed, buffer_size=SHUFFLE_BUFFER)
+
+
+def as_samples(dataset: Any, reader: SampleReader, seed: int) -> Samples:
+    """Map-style samples of what has a length, streamed ones of what has none."""
+    return (SampleDataset if hasattr(dataset, "__len__") else IterableSampleDataset)(dataset, reader, seed=seed)
