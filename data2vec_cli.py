@@ -9,6 +9,7 @@ from importlib.metadata import version
 COMMANDS = {
     "pretrain": "pretrain on images, speech or text: a folder, a table, a saved dataset or a Hub id",
     "finetune": "train a recogniser, classifier or tagger on labelled data, whole or by an adapter (LoRA)",
+    "embed": "feature vectors of any data by any encoder, in a .parquet or .npy file",
     "probe": "linear probe and kNN on a model's frozen features, beside random weights and raw features",
     "evaluate": "a report on one or more encoders: probes, few labels, layers, similarity, with intervals and figures",
     "transcribe": "what recordings of any length say, by a fine-tuned speech model, with times",

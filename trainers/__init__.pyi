@@ -1,6 +1,8 @@
 from .data.packing import pack_documents as pack_documents
 from .data.samples import IterableSampleDataset as IterableSampleDataset
 from .data.samples import SampleDataset as SampleDataset
+from .embedding.embed import Embeddings as Embeddings
+from .embedding.embed import embed as embed
 from .evaluation.comparison.compare import Subject as Subject
 from .evaluation.comparison.compare import compare as compare
 from .evaluation.comparison.figures import save_figures as save_figures

@@ -16,6 +16,8 @@ from modeling_data2vec.hub_configs import recipe_names
 
 from .conversion.merge import MergeOptions, merge
 from .conversion.run import ConvertOptions, convert
+from .embedding.options import EmbedOptions
+from .embedding.run import embed_to_file
 from .errors import FAILED, in_one_line
 from .evaluation.run import EvaluateOptions, ProbeOptions, evaluate, probe
 from .export.run import ExportOptions, export
@@ -164,6 +166,17 @@ def run_evaluate(argv: list[str]) -> None:
     print(f"Wrote {Path(options.output_dir) / 'report.md'}, its figures and report.json.")
 
 
+# ---- embed ----
+
+
+def run_embed(argv: list[str]) -> None:
+    parser = OptionParser("embed", EmbedOptions)
+    parser.add_argument("model", help="model folder or Hub id: any Hugging Face encoder of images, speech or text")
+    parser.add_argument("data", help="folder of images, audio or text, table, saved dataset or Hub id")
+    options, rest = parser.parse(argv)
+    print(embed_to_file(rest.model, rest.data, options))
+
+
 # ---- tokenizer ----
 
 
@@ -304,6 +317,7 @@ def run_transcribe(argv: list[str]) -> None:
 COMMANDS = {
     "pretrain": run_pretrain,
     "finetune": run_finetune,
+    "embed": run_embed,
     "probe": run_probe,
     "evaluate": run_evaluate,
     "tokenizer": run_tokenizer,

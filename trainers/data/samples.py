@@ -49,8 +49,12 @@ class SampleReader(Protocol):
         """Where the example comes from, e.g. its path, if it knows."""
 
 
-def _inputs(reader: SampleReader, example: dict[str, Any], rng: Random | None) -> dict[str, Any]:
-    """The reader's inputs of an example, if a model can learn from them."""
+def readable_inputs(reader: SampleReader, example: dict[str, Any], rng: Random | None) -> dict[str, Any]:
+    """The reader's inputs of an example, without NaN and infinity.
+
+    Raises:
+        UnreadableError: the sample must be passed over.
+    """
     inputs = reader(example, rng)
     for name, values in inputs.items():
         if not is_finite(values):
@@ -73,7 +77,7 @@ class _Samples:
         """The reader's inputs of an example, and the `key` that its masks are drawn from."""
         rng = Random(" ".join(map(str, (self.seed, epoch, *place))))
         key = rng.getrandbits(31)
-        return {**_inputs(self.reader, example, rng if self.augment else None), "key": key}
+        return {**readable_inputs(self.reader, example, rng if self.augment else None), "key": key}
 
 
 class SampleDataset(_Samples, Dataset):
@@ -236,7 +240,7 @@ def read_labelled(
     samples, labels = [], []
     for index, example in enumerate(dataset):
         try:
-            samples.append(_inputs(reader, example, None))
+            samples.append(readable_inputs(reader, example, None))
         except UnreadableError as error:
             logger.warning(f"Leaving out {reader.noun} {reader.name(example) or index} of split {split!r}: {error}")
             continue

@@ -1,4 +1,4 @@
-"""`data2vec evaluate` and what it shares with `data2vec probe`: loading encoders, and labelled data for them."""
+"""`data2vec evaluate` and what it shares with `data2vec probe`: labelled data for encoders."""
 
 import json
 from dataclasses import dataclass, field
@@ -6,17 +6,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import AutoModel, PreTrainedModel
-
-from modeling_data2vec import Data2Vec2Model
-
 from ..data.samples import LabelledSet
-from ..files.model_folders import loading
 from ..files.output_checks import check_output_file, check_output_folder
 from ..files.writing import new_files, write_text
 from ..modalities.base import Modality
-from ..modalities.names import modalities, modality
+from ..modalities.encoders import load_encoder
 from ..option_checks import LARGEST_SEED, require_choice, require_range
 from .comparison.compare import Subject, compare
 from .comparison.figures import FIGURES, save_figures
@@ -49,7 +43,6 @@ class LabelledDataOptions:
     )
 
     def __post_init__(self) -> None:
-        require_choice(self, "modality", list(modalities()))
         require_range(self, "layers", low=-1)
 
     def layer(self) -> int | list[int]:
@@ -62,35 +55,6 @@ class LabelledDataOptions:
             for split in (self.train_split, self.test_split)
         )
         return train, test
-
-
-def load_encoder(name: str, tokenizer: str | None = None, part: str | None = None) -> tuple[PreTrainedModel, Modality]:
-    """A model folder or Hub id as an encoder, on the accelerator if there is one, and the reader of its data.
-
-    Args:
-        name: folder or Hub id.
-        tokenizer: for text; default: the model's.
-        part: which modality of a joint model; others have only one.
-
-    Raises:
-        ValueError: there is no such model, it has no processor, or it has several modalities and no `part` is named.
-    """
-    try:
-        with loading(name):
-            model = AutoModel.from_pretrained(name)
-            subfolder = ""
-            if part is not None and isinstance(model, Data2Vec2Model):
-                model, subfolder = model.slice(part), part
-            kind = modality(model)
-            processor = kind.load_processor(tokenizer) if tokenizer else kind.load_processor(name, subfolder)
-    except OSError as error:
-        raise ValueError(
-            f"--model {name!r} can't be loaded: name a folder with config.json, model.safetensors and "
-            f"preprocessor_config.json or a tokenizer, or a Hub id ({error})"
-        ) from error
-    if torch.accelerator.is_available():
-        model.to(torch.accelerator.current_accelerator())
-    return model, kind(model.config, processor)
 
 
 def label_counts(texts: list[str]) -> list[int | None]:

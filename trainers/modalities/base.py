@@ -1,5 +1,6 @@
 """All that is said of a kind of data outside its model, as one class."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from typing import Any, ClassVar, NamedTuple
@@ -118,6 +119,18 @@ class Modality:
     def reader(self, column: str) -> SampleReader:
         """Reads an example's `column` as a sample of its own."""
         raise NotImplementedError
+
+    def cell(self, value: Any) -> Any:
+        """What a column holds of one sample that is given by hand: a path, an image, an array or a text.
+
+        Waveforms are taken to have the processor's sampling rate.
+        """
+        if isinstance(value, str | os.PathLike) and self.medium.feature is not None:
+            return {"bytes": None, "path": os.fspath(value)}
+        rate = getattr(self.processor, "sampling_rate", None)
+        if rate is not None and isinstance(value, np.ndarray | Tensor | list | tuple):
+            return {"array": np.asarray(value), "sampling_rate": rate}
+        return value
 
     def probe_reader(self, column: str) -> SampleReader:
         """Reads samples for probes, which are held in memory: as `reader`, perhaps cut."""

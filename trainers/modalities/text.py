@@ -309,7 +309,7 @@ class TextModality(Modality):
         return as_samples(blocks, TextReader(self.processor), seed)
 
     def reader(self, column: str) -> SampleReader:
-        return SentenceReader(self.processor, column, self.block_length)
+        return SentenceReader(self.processor, column, min(self.block_length, self.processor.model_max_length))
 
     def labelled(
         self, source: str, *, split: str, column: str | None, label_column: str | None = None, limit: int | None = None

@@ -1,0 +1,132 @@
+"""Data of any form, read one sample after the other for a frozen encoder; what can't be read is named."""
+
+import os
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import datasets
+from torch import Tensor
+
+from ..data.samples import SampleReader, UnreadableError, readable_inputs
+from ..modalities.base import Modality
+from ..sources.loading import column_types
+
+Data: TypeAlias = str | os.PathLike[str] | datasets.Dataset | datasets.IterableDataset | Sequence[Any]
+
+
+class Sample(NamedTuple):
+    """One sample of the data.
+
+    Attributes:
+        row: its place in the data, from 0.
+        id: its file's name, its entry in the column of ids, or its place as text.
+        inputs: what the model takes, unbatched, or why the sample can't be used.
+    """
+
+    row: int
+    id: str
+    inputs: Tensor | str
+
+
+class SampleStream:
+    """The samples of a data set in its order, from any place on.
+
+    Args:
+        dataset: examples by index, or a stream of them.
+        reader: what makes model inputs of an example.
+        folder: what file names are relative to, where they lie below it.
+        id_column: holds the samples' ids; default: names of files, where there are some.
+    """
+
+    def __init__(self, dataset: Any, reader: SampleReader, folder: str | None, id_column: str | None) -> None:
+        self.dataset, self.reader, self.folder, self.id_column = dataset, reader, folder, id_column
+
+    def known_length(self) -> int | None:
+        """The number of samples; None for a stream."""
+        return len(self.dataset) if hasattr(self.dataset, "__len__") else None
+
+    def read(self, first: int = 0) -> Iterator[Sample]:
+        """The samples from row `first` on."""
+        length = self.known_length()
+        if length is None:
+            examples: Any = self.dataset.skip(first) if first else self.dataset
+        else:
+            examples = (self.dataset[row] for row in range(first, length))
+        for row, example in enumerate(examples, first):
+            try:
+                (inputs,) = readable_inputs(self.reader, example, None).values()
+            except UnreadableError as error:
+                yield Sample(row, self._id(example, row), str(error))
+            else:
+                yield Sample(row, self._id(example, row), inputs)
+
+    def _id(self, example: dict[str, Any], row: int) -> str:
+        if self.id_column is not None:
+            return str(example[self.id_column])
+        name = self.reader.name(example)
+        if name and self.folder and name.startswith(self.folder):
+            return name[len(self.folder) :]
+        return name or str(row)
+
+
+def open_data(
+    kind: Modality,
+    data: Data,
+    *,
+    split: str = "train",
+    column: str | None = None,
+    id_column: str | None = None,
+    streaming: bool = False,
+) -> SampleStream:
+    """Open what `embed` takes.
+
+    Args:
+        kind: of the encoder.
+        data: a source of `load_source` (folder, table, saved dataset, Hub id), a data set of `datasets`, or a list of
+            paths, images, waveforms or texts.
+        split, column: of a source or a `DatasetDict`; the column is found by itself where there is only one.
+        id_column: holds the samples' ids; default: names of files, where there are some.
+        streaming: read a source as it comes.
+
+    Raises:
+        ValueError: the source is missing, empty, or has no such split or column.
+    """
+    if isinstance(data, str | os.PathLike):
+        source = os.fspath(data)
+        dataset, column = kind.load(source, split=split, column=column, streaming=streaming)
+        path = Path(source)
+        folder = os.path.join(path if path.is_dir() else path.parent, "") if path.exists() else None
+    elif isinstance(data, datasets.DatasetDict | datasets.IterableDatasetDict):
+        if split not in data:
+            raise ValueError(f"the data have no split {split!r}, only {sorted(map(str, data))}")
+        return open_data(kind, data[split], column=column, id_column=id_column)
+    elif isinstance(data, datasets.Dataset | datasets.IterableDataset):
+        dataset, column = kind.prepare(data.with_format(None), ".", split=split, column=column)
+        folder = None
+    elif hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, dict):
+        if not len(data):
+            raise ValueError("the data are an empty list: there is nothing to take features of")
+        column, folder = kind.medium.columns[0], None
+        dataset = [{column: kind.cell(value)} for value in data]
+        if id_column is not None:
+            raise ValueError(f"id_column is {id_column!r}, but a list has no columns: give a data set of `datasets`")
+    else:
+        raise ValueError(
+            f"the data are a {type(data).__name__}, but must be a folder, table or Hub id, a data set of `datasets`, "
+            f"or a list of {kind.medium.noun}s"
+        )
+    if not isinstance(dataset, list):
+        types = column_types(dataset)
+        if id_column is not None and id_column not in types:
+            raise ValueError(f"id_column is {id_column!r}, but the data have the columns {', '.join(sorted(types))}")
+        needed = {column, id_column, *kind.medium.numbers}
+        dataset = dataset.select_columns([name for name in types if name in needed])  # others are not decoded
+    return SampleStream(dataset, kind.reader(column), folder, id_column)
+
+
+def windows(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
+    """Lists of `size` samples, the last of what is left."""
+    while window := list(islice(samples, size)):
+        yield window

@@ -1,0 +1,56 @@
+"""Options of `data2vec embed`."""
+
+from dataclasses import dataclass, field
+
+from ..option_checks import require_choice, require_range
+
+POOLINGS = ("mean", "cls", "max")
+FORMATS = (".parquet", ".npy")
+
+
+@dataclass(kw_only=True)
+class FeatureOptions:
+    """Which features of a frozen encoder are taken, and how."""
+
+    pooling: str = field(
+        default="mean",
+        metadata={"help": "mean or max over the real positions (patches, frames, tokens), or cls for the CLS token."},
+    )
+    layers: list[int] = field(
+        default_factory=lambda: [-1],
+        metadata={"help": "Layer -1 is the encoder's output, 0 the first layer's input; several are concatenated."},
+    )
+    normalize: bool = field(default=False, metadata={"help": "Scale vectors to length 1."})
+    batch_size: int = field(default=32, metadata={"help": "Samples in a forward pass."})
+
+    def __post_init__(self) -> None:
+        require_choice(self, "pooling", POOLINGS)
+        require_range(self, "layers", low=-1)
+        require_range(self, "batch_size", low=1)
+
+
+@dataclass(kw_only=True)
+class EmbedOptions(FeatureOptions):
+    """Options of `data2vec embed`."""
+
+    output: str = field(
+        metadata={"help": "File to write: .parquet, or .npy with the names of its rows in a .json beside it."}
+    )
+    split: str = field(default="train", metadata={"help": "Split to take features of."})
+    column: str | None = field(default=None, metadata={"help": "Column with images, audio or text, if it isn't found."})
+    id_column: str | None = field(
+        default=None, metadata={"help": "Column with the samples' names; default: names of files, else row numbers."}
+    )
+    streaming: bool = field(default=False, metadata={"help": "Read the data as it comes, without downloading it."})
+    processor: str | None = field(
+        default=None, metadata={"help": "Folder or Hub id of the processor or tokenizer; default: the model's."}
+    )
+    modality: str | None = field(
+        default=None, metadata={"help": "Of a model with several modalities: audio, text, vision, ..."}
+    )
+    device: str | None = field(default=None, metadata={"help": "cpu, cuda:1, ...; default: a GPU if there is one."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.output.endswith(FORMATS):
+            raise ValueError(f"--output is {self.output!r}, but must end with {' or '.join(FORMATS)}")

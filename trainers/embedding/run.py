@@ -1,0 +1,86 @@
+"""`data2vec embed`: one vector for each sample, in a file, however long it takes and however often it is stopped."""
+
+import hashlib
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+from transformers.utils import logging
+
+from ..data.samples import SampleDataset
+from ..modalities.encoders import load_encoder
+from ..runs.fingerprint import fingerprint
+from ..runs.run_lock import only_run_in
+from .data import SampleStream, open_data
+from .embed import embed_parts, nothing_readable
+from .files import PartFiles
+from .options import EmbedOptions
+
+logger = logging.get_logger(__name__)
+
+
+def embed_to_file(model: str, data: str, options: EmbedOptions) -> str:
+    """Write the features of data to `options.output`.
+
+    If an earlier call was killed, it goes on behind the parts that are there; the file is the same, byte for byte.
+
+    Args:
+        model: folder or Hub id of an encoder.
+        data: folder, table, saved dataset or Hub id.
+
+    Returns:
+        what was written and left out, for people.
+
+    Raises:
+        ValueError: the output is there already, model and data don't fit together, no sample can be read, or an
+            unfinished output is of other settings.
+    """
+    files = PartFiles(options.output)
+    encoder, kind = load_encoder(model, options.processor, options.modality)
+    if options.device is not None:
+        encoder.to(options.device)
+    samples = open_data(
+        kind,
+        data,
+        split=options.split,
+        column=options.column,
+        id_column=options.id_column,
+        streaming=options.streaming,
+    )
+    said = {"model": model, "data": data, **asdict(options)}
+    del said["output"]
+    with only_run_in(files.folder):
+        first = files.go_on(said | _fingerprints(encoder, samples))
+        if first:
+            logger.warning(f"Going on behind the {first} part(s) in {files.folder} that are finished.")
+        for number, part in enumerate(embed_parts(encoder, samples, options, first_part=first, progress=True), first):
+            files.write(number, part)
+        left_out = files.left_out()
+        number, length = files.join(said | {"left_out": left_out})
+        if not number:
+            files.remove()
+            raise nothing_readable(left_out, kind.medium.noun)
+    with suppress(OSError):  # it is there still if it was before, with the parts of a killed call
+        files.folder.rmdir()
+    text = f"Wrote {options.output}: {number:,} vectors of {length:,} numbers."
+    if left_out:
+        shown = "".join(f"\n  {name}: {why}" for name, why in list(left_out.items())[:20])
+        more = f"\n  and {len(left_out) - 20} more" if len(left_out) > 20 else ""
+        text += f" Left out:{shown}{more}"
+    return text
+
+
+def _fingerprints(encoder: PreTrainedModel, samples: SampleStream) -> dict[str, Any]:
+    """Weights, data and device, by which an extraction that goes on knows that they are still the same."""
+    digest = hashlib.sha256()
+    for name, weights in encoder.state_dict().items():
+        digest.update(name.encode() + weights.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    length = samples.known_length()
+    return {
+        "weights": digest.hexdigest()[:16],
+        "samples": length,
+        "first and last sample": length and fingerprint(SampleDataset(samples.dataset, samples.reader, augment=False)),
+        "device type": encoder.device.type,
+    }

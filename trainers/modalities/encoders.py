@@ -1,0 +1,54 @@
+"""Any encoder with the reader of its data: a folder, a Hub id or a loaded model, whichever of its classes it is."""
+
+from typing import Any
+
+import torch
+from transformers import AutoModel, PreTrainedModel
+
+from modeling_data2vec import Data2Vec2Model
+
+from ..files.model_folders import loading
+from ..option_checks import wrong_choice
+from .base import Modality
+from .names import modalities, modality
+
+
+def load_encoder(
+    model: str | PreTrainedModel, processor: Any = None, part: str | None = None
+) -> tuple[PreTrainedModel, Modality]:
+    """An encoder and the reader of its data.
+
+    Args:
+        model: folder or Hub id, which goes to the accelerator if there is one; or a model, which stays where it is. Of
+            one with a head, such as a pretraining or a task model, the encoder is taken.
+        processor: what makes its inputs (image processor, feature extractor or tokenizer), or a folder or Hub id with
+            it; default: the model's.
+        part: which modality of a joint model; others have only one.
+
+    Raises:
+        ValueError: there is no such model, it has no processor, or it has several modalities and no `part` is named.
+    """
+    if part is not None and part not in modalities():
+        raise ValueError(wrong_choice("--modality", part, modalities()))
+    name = model if isinstance(model, str) else model.name_or_path
+    if processor is None and not name:
+        raise ValueError("the model comes from no folder or Hub id: give its processor or tokenizer as well")
+    try:
+        with loading(name or type(model).__name__):
+            encoder = AutoModel.from_pretrained(model) if isinstance(model, str) else model.base_model
+            subfolder = ""
+            if part is not None and isinstance(encoder, Data2Vec2Model):
+                encoder, subfolder = encoder.slice(part), part
+            kind = modality(encoder)
+            if processor is None:
+                processor = kind.load_processor(name, subfolder)
+            elif isinstance(processor, str):
+                processor = kind.load_processor(processor)
+    except OSError as error:
+        raise ValueError(
+            f"--model {name!r} can't be loaded: name a folder with config.json, model.safetensors and "
+            f"preprocessor_config.json or a tokenizer, or a Hub id ({error})"
+        ) from error
+    if isinstance(model, str) and torch.accelerator.is_available():
+        encoder.to(torch.accelerator.current_accelerator())
+    return encoder, kind(encoder.config, processor)
