@@ -2,8 +2,7 @@
 
     python benchmarks/embed_memory.py
 
-Real recordings or pictures would do the same; written here are pictures of noise, 96 x 96, which nothing compresses. Each
-run is a process of its own.
+The data are pictures of noise, 96 x 96, which it writes itself. Each run is a process of its own.
 """
 
 import subprocess
