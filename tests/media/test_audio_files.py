@@ -170,8 +170,10 @@ def test_of_a_cut_file_the_beginning_is_used_with_a_warning(tmp_path, kind, capl
 
 def test_a_segment_beyond_the_end_says_so(tmp_path, caplog):
     path = write(tmp_path / "clip.wav", voice(2))
-    assert len(decode_audio(path, start=1.0, end=9.0)) == 16_000
-    assert f"{path}: of the segment from 1.0 to 9.0 seconds, only 1.00 could be read" in caplog.text
+    assert len(decode_audio(path, start=1.0, end=2.5)) == 16_000
+    assert f"{path}: of the segment from 1.0 to 2.5 seconds, only 1.00 could be read" in caplog.text
+    with pytest.raises(UnreadableError, match="0.0 to 2000 seconds, only 2.00 could be read: are start and end in"):
+        decode_audio(path, start=0.0, end=2_000)  # milliseconds
     caplog.clear()
     decode_audio(path, start=1.0, end=2.1)  # a rounding of the table's
     assert not caplog.text

@@ -219,6 +219,35 @@ def test_segments_of_a_long_recording(tmp_path, kind, streaming):
         ]
 
 
+@pytest.mark.parametrize("length", [{"end": 2.0}, {"duration": 1.5}, {"num_samples": 24_000, "end": 2.0}])
+@pytest.mark.parametrize("begin", ["start", "offset"])
+def test_ways_to_say_where_a_clip_lies(tmp_path, begin, length):
+    if begin == "offset" and "end" in length:
+        return
+    write(tmp_path / "long.wav", voice(20))
+    (tmp_path / "parts.jsonl").write_text(json.dumps({"path": "long.wav", begin: 0.5} | length))
+    dataset, column = load_audio(str(tmp_path / "parts.jsonl"))
+    reader = AudioReader(Wav2Vec2FeatureExtractor(do_normalize=False), column)
+    expected = decode_audio(tmp_path / "long.wav")[8_000:32_000]
+    assert np.array_equal(reader(dataset[0])["input_values"].numpy(), expected)
+    assert clip_lengths(dataset, reader) == [24_000]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("name", ["begin", "start_time", "Segment_Start", "end time", "start_ms", "offset_frames"])
+def test_times_by_other_names_are_refused(tmp_path, name, streaming, kind):
+    """Each row would be the whole recording."""
+    write(tmp_path / "long.wav", voice(1))
+    rows = {"jsonl": json.dumps({"path": "long.wav", name: 0.5}), "csv": f"path,{name}\nlong.wav,0.5\n"}
+    (tmp_path / f"parts.{kind}").write_text(rows[kind])
+    with pytest.raises(ValueError, match=rf"column '{name}' beside column 'path' of .*parts.{kind} holds 0.5"):
+        load_audio(str(tmp_path / f"parts.{kind}"), streaming=streaming)
+    rows = {"jsonl": json.dumps({"path": "long.wav", name: "May 2021"}), "csv": f"path,{name}\nlong.wav,May 2021\n"}
+    (tmp_path / f"parts.{kind}").write_text(rows[kind])
+    assert load_audio(str(tmp_path / f"parts.{kind}"), streaming=streaming)
+
+
 def test_columns_that_only_look_like_seconds():
     with pytest.raises(ValueError, match="column 'start' holds '00:01', but must hold the seconds.*another name"):
         AudioReader(EXTRACTOR)(example(voice(1), start="00:01"))

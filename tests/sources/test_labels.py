@@ -1,11 +1,16 @@
 """Labels before training: which classes a column has, and what is refused by row."""
 
+from datetime import date
+from decimal import Decimal
 from types import SimpleNamespace
 
 import datasets
 import pytest
+from PIL import Image
 
 from modeling_data2vec.trainers.finetuning.options import TASKS
+from modeling_data2vec.trainers.modalities.image import load_images
+from modeling_data2vec.trainers.sources.label_checks import say_alike
 from modeling_data2vec.trainers.sources.labels import LabelMap
 from modeling_data2vec.trainers.sources.tables import read_csv
 
@@ -105,6 +110,8 @@ def test_one_label_missing_among_whole_numbers(values, task):
         ([2, 1, 2], False),
         (["1.5", "a", "b", "c"], False),
         ([True, False], False),
+        ([Decimal("0.5"), Decimal("2.0")], True),
+        ([Decimal("1.0"), Decimal("2.0")], False),
     ],
     ids=str,
 )
@@ -122,6 +129,10 @@ def test_fractions_are_predicted_and_whole_numbers_are_classes(values, numbers):
         (["1.0", "2.0", "1.0"], "whole numbers with a decimal point in its 3 rows: .* --regression"),
         (["0.5", "1.5", "n/a"], r"row 3 is no number \('n/a'\), while 2 of 3 rows have numbers to predict"),
         ([0.5, float("inf"), 1.5], "row 2 of 3 has inf"),
+        (["1,5", "2,5", "3"], r"decimal comma \('1,5'\) in 2 of 3 rows: write them with a point"),
+        ([{"id": 1}, {"id": 2}], "column 'label' holds objects, but labels are text, numbers or truth values"),
+        ([b"a", b"b"], "column 'label' holds binary, but"),
+        ([date(2020, 1, 1), date(2020, 1, 2)], "column 'label' holds date32, but"),
         ([0.5, NAN, 1.5], "row 2 has no label, while 2 of 3 rows have numbers"),
         (["a", "a", "a"], r"one class only, \['a'\]"),
         ([f"id{i}" for i in range(20)], "20 different values in 20 rows, e.g. 'id0': they name rows, not classes"),
@@ -136,6 +147,21 @@ def test_labels_that_are_refused(values, message):
         survey(values)
 
 
+def test_what_lies_beside_the_folders_of_classes_has_no_class(tmp_path, caplog):
+    """It was a class of its own once, named as the folder of all."""
+    for name in ("cat/1.png", "cat/2.png", "dog/1.png", "Dog/1.png", "cover.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (4, 4)).save(tmp_path / name)
+    data = load_images(str(tmp_path))[0]
+    with pytest.raises(ValueError, match=rf"row 4 \({tmp_path}/cover.png\) has no label"):
+        LabelMap.of(data, "label")
+    (tmp_path / "cover.png").unlink()
+    data = load_images(str(tmp_path))[0]
+    assert LabelMap.of(data, "label").names == ["Dog", "cat", "dog"]
+    say_alike([data.features["label"].names[number] for number in data["label"]], "label")
+    assert "'Dog' (1x), 'dog' (1x)" in caplog.text
+
+
 def test_only_texts_have_numbers_to_predict():
     with pytest.raises(ValueError, match=r"holds fractions \(row 1: 0.5\), but --task audio-classification learns cl"):
         survey([0.5, 1.0], "audio-classification")
@@ -147,6 +173,7 @@ def test_only_texts_have_numbers_to_predict():
     [
         (["cat", "Cat ", "dog"], "'cat' (1x), 'Cat ' (1x). They are learned as different ones"),
         (["1", "01", "2"], "'1' (1x), '01' (1x)"),
+        (["caf\u00e9", "cafe\u0301", "tea"], "the form of accents"),
         ([0, 1, -1, 0], "1 of 4 rows with -1, which is taken as a class"),
         (["0", "1", "0", "nan"], "whole numbers in 3 of 4 rows; the others, e.g. 'nan', are taken as classes"),
         ([f"{i % 20}x" for i in range(30)], "20 classes in 30 rows: few of them can be learned"),

@@ -232,7 +232,7 @@ def read_labelled(
     if is_list(column_types(dataset)[label_column]):
         raise ValueError(f"column {label_column!r} of {source} holds lists, but probes learn one class a row")
     try:
-        require_labels(label_values(dataset.with_format(None), label_column), label_column)
+        require_labels(label_values(dataset.with_format(None), label_column), label_column, dataset)
     except ValueError as error:
         raise ValueError(f"{source}, split {split!r}, {error}") from error
     if limit is not None and limit < len(dataset):

@@ -69,7 +69,10 @@ def decode_audio(
     mixer.check_phase()
     seconds = mixer.count / rate
     if end is not None and name and seconds < end - start - MUCH:
-        logger.warning_once(f"{name}: of the segment from {start} to {end} seconds, only {seconds:.2f} could be read.")
+        said = f"of the segment from {start} to {end} seconds, only {seconds:.2f} could be read"
+        if 2 * seconds < end - start:
+            raise UnreadableError(f"{said}: are start and end in seconds, and of this file?")
+        logger.warning_once(f"{name}: {said}.")
     return _resampled(pieces[0] if len(pieces) == 1 else np.concatenate(pieces), rate, sampling_rate)
 
 

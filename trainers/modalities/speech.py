@@ -20,6 +20,7 @@ from ..data.collators import Examples, MaskCollator, pad_inputs
 from ..data.samples import SampleDataset, UnreadableError, read_labelled
 from ..media.audio_decoding import audio_duration, decode_audio
 from ..media.mfcc import log_mel, mfcc_statistics
+from ..sources.label_checks import in_rows
 from ..sources.loading import column_types, load_source
 from ..sources.source_files import AUDIO_SUFFIXES, Medium
 from .base import Inputs, Modality, RawFeatures, Samples, as_samples, require_sequences, shuffled
@@ -131,7 +132,8 @@ def clip_name(example: dict[str, Any], audio_column: str) -> str | None:
 def segment(example: dict[str, Any]) -> tuple[float | None, float | None]:
     """Where an example starts and ends in its recording, in seconds, None where it has no such place.
 
-    These are its `start` and `end` or, as in NeMo's manifests, its `offset`, and `offset` and `duration` together.
+    These are its `start` (NeMo's manifests say `offset`) and its `end` or, where it has a start and no end, the start
+    and `duration` together.
 
     Example:
         >>> segment({"path": "talk.wav", "start": 1, "end": None})
@@ -140,10 +142,10 @@ def segment(example: dict[str, Any]) -> tuple[float | None, float | None]:
         (1.5, 3.5)
     """
     start, end, offset = (_seconds(name, example.get(name)) for name in ("start", "end", "offset"))
-    if offset is None or start is not None or end is not None:
-        return start, end
-    duration = _seconds("duration", example.get("duration"))
-    return offset, None if duration is None else offset + duration
+    if start is None and end is None:
+        start = offset
+    duration = None if start is None or end is not None else _seconds("duration", example.get("duration"))
+    return start, end if start is None or duration is None else start + duration
 
 
 def _seconds(column: str, value: Any) -> float | None:
@@ -155,6 +157,30 @@ def _seconds(column: str, value: Any) -> float | None:
             "recording: give another column another name"
         )
     return float(value)
+
+
+def require_one_transcript(dataset: datasets.Dataset, audio_column: str, transcripts: Sequence[str]) -> None:
+    """Refuse a recording, or a segment of one, that several rows have with different words.
+
+    Args:
+        dataset: with files that are not read yet.
+        audio_column: that holds them.
+        transcripts: of the rows.
+
+    Raises:
+        ValueError: names the recording and the rows.
+    """
+    times = [name for name in AUDIO.numbers if name in dataset.column_names]
+    rows: dict[Any, list[int]] = {}
+    for row, example in enumerate(dataset.select_columns([audio_column, *times])):
+        file = example[audio_column] and example[audio_column]["path"]
+        rows.setdefault((file, segment(example)), []).append(row)
+    for (file, _), same in rows.items():
+        if file and len({transcripts[row] for row in same}) > 1:
+            raise ValueError(
+                f"{in_rows(same)} have the same sound of {file}, but different transcripts: say which part each "
+                "belongs to with columns start and end, in seconds, or keep one of them"
+            )
 
 
 def clip_lengths(dataset: datasets.Dataset, reader: AudioReader) -> list[int]:
@@ -179,7 +205,7 @@ def clip_lengths(dataset: datasets.Dataset, reader: AudioReader) -> list[int]:
         if end is None and (duration := _seconds("duration", row.get("duration"))) is not None:
             end = duration
         elif end is None and (number := _seconds("num_samples", row.get("num_samples"))) is not None:
-            end = number / rate
+            end = (start or 0.0) + number / rate
         try:
             end = audio_duration(dataset[index][reader.audio_column]) if end is None else end
         except UnreadableError:

@@ -16,7 +16,7 @@ from modeling_data2vec.masking import span_mask
 from ..data.collators import Examples, MaskCollator, pad_inputs
 from ..data.packing import Tokenize, pack_documents, start_and_end
 from ..data.samples import LabelledSet, SampleDataset, SampleReader, UnreadableError, read_labelled
-from ..sources.loading import STRINGS, column_types, load_source, prepare_column
+from ..sources.loading import STRINGS, column_types, load_source, prepare_column, shown_type
 from ..sources.source_files import TEXT_SUFFIXES, Medium
 from .base import Inputs, Modality, RawFeatures, Samples, as_samples, require_sequences, shuffled
 from .drawing import TextCanvas
@@ -61,8 +61,16 @@ def load_text(
     return dataset, column
 
 
-def require_text(dataset: Any, source: str, column: str) -> None:
+def require_text(
+    dataset: Any, source: str, column: str, *, option: str = "text_column (--column of the commands)"
+) -> None:
     """Require that a column holds text, and not e.g. numbers, whose writing is not known any more.
+
+    Args:
+        dataset: with the column.
+        source: for messages.
+        column: that is read as text.
+        option: for messages: what names another.
 
     Raises:
         ValueError: it holds something else.
@@ -70,8 +78,8 @@ def require_text(dataset: Any, source: str, column: str) -> None:
     kind = column_types(dataset)[column]
     if kind not in STRINGS:
         raise ValueError(
-            f"column {column!r} of {source} holds {kind}, not text: name another with text_column (--column of the "
-            "commands), or write it as text, in JSON in quotes"
+            f"column {column!r} of {source} holds {shown_type(kind)}, not text: name another with {option}, "
+            "or write it as text, in JSON in quotes"
         )
 
 

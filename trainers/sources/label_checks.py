@@ -2,8 +2,9 @@
 
 import math
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from transformers.utils import logging
@@ -11,6 +12,7 @@ from transformers.utils import logging
 logger = logging.get_logger(__name__)
 
 WHOLE = re.compile(r"[+-]?\d+")
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 IDS = 20  # so many rows, each with a label of its own, are names of rows rather than classes
 SHOWN = 5
 
@@ -45,12 +47,13 @@ def as_number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def require_labels(values: Sequence[Any], column: str) -> None:
+def require_labels(values: Sequence[Any], column: str, dataset: Any = None) -> None:
     """Require that no row lacks its label.
 
     Args:
         values: the label of each row, or a list of them; None where there is none.
         column: for messages.
+        dataset: for messages: where the rows are files, the first one without a label is named.
 
     Raises:
         ValueError: names the rows, and says what the others hold.
@@ -66,9 +69,12 @@ def require_labels(values: Sequence[Any], column: str) -> None:
         others = f", while {whole:,} of {len(values):,} rows have whole numbers, which are classes"
     else:
         others = f", while {numbers:,} of {len(values):,} rows have numbers"
-    verb = "have" if len(missing) > 1 else "has"
+    cells = () if dataset is None else dataset[missing[0]].values()
+    files = [cell["path"] for cell in cells if isinstance(cell, dict) and cell.get("path")]
+    shown = f" ({'the first is ' if len(missing) > 1 else ''}{files[0]})" if files else ""
     raise ValueError(
-        f"column {column!r}: {in_rows(missing)} {verb} no label{others}. Each row needs one: fill it in or remove the "
+        f"column {column!r}: {in_rows(missing)}{shown} "
+        f"{'have' if len(missing) > 1 else 'has'} no label{others}. Each row needs one: fill it in or remove the "
         "row, or name another --label_column"
     )
 
@@ -93,9 +99,15 @@ def are_numbers_to_predict(values: Sequence[Any], column: str, *, of_floats: boo
         of_floats: whether the column's type is that of fractions.
 
     Raises:
-        ValueError: most are fractions, but not all are numbers; or all are whole numbers that are written as fractions,
-            which could be either.
+        ValueError: most have a decimal comma; most are fractions, but not all are numbers; or all are whole numbers
+            that are written as fractions, which could be either.
     """
+    commas = [value for value in values if isinstance(value, str) and DECIMAL_COMMA.fullmatch(value.strip())]
+    if 2 * len(commas) > len(values):
+        raise ValueError(
+            f"column {column!r} holds numbers with a decimal comma ({commas[0]!r}) in {len(commas):,} of "
+            f"{len(values):,} rows: write them with a point"
+        )
     numbers = [as_number(value) for value in values]
     fractions = sum(number is not None and not is_whole(number) for number in numbers)
     others = [row for row, number in enumerate(numbers) if number is None]
@@ -134,7 +146,7 @@ def require_numbers(values: Sequence[Any], column: str) -> None:
 
 
 def check_classes(values: Sequence[Any], column: str) -> None:
-    """Refuse a column that names rows rather than classes, and warn of classes that may be meant to be one.
+    """Refuse a column that names rows rather than classes, and warn of classes that are none.
 
     Args:
         values: the class of each row, as in the table.
@@ -154,17 +166,6 @@ def check_classes(values: Sequence[Any], column: str) -> None:
             f"Column {column!r} has {len(counts):,} classes in {len(values):,} rows: few of them can be learned. Is it "
             "the column with the classes?"
         )
-    alike: dict[Any, list[str]] = {}
-    for name in counts:
-        number = as_number(name)
-        alike.setdefault(name.strip().casefold() if number is None else number, []).append(name)
-    for names in alike.values():
-        if len(names) > 1:
-            shown = ", ".join(f"{name!r} ({counts[name]}x)" for name in names)
-            logger.warning(
-                f"Column {column!r} has classes that differ only in spaces, capitals or the way a number is written: "
-                f"{shown}. They are learned as different ones."
-            )
     whole = sum(count for name, count in counts.items() if is_whole(name))
     others = [name for name in counts if not is_whole(name)]
     if others and len(values) > whole > len(values) / 2:
@@ -177,3 +178,25 @@ def check_classes(values: Sequence[Any], column: str) -> None:
             f"Column {column!r} has {counts['-1']:,} of {len(values):,} rows with -1, which is taken as a class. Where "
             "it stands for no label, as in GLUE's test sets, remove these rows."
         )
+
+
+def say_alike(values: Iterable[Any], column: str) -> None:
+    """Warn of classes that may be meant to be one.
+
+    Args:
+        values: the class of each row, also of one whose type or folders name the classes.
+        column: for messages.
+    """
+    counts = Counter(str(value) for value in values)
+    alike: dict[Any, list[str]] = {}
+    for name in counts:
+        number = as_number(name)
+        same = unicodedata.normalize("NFKC", name).strip().casefold()
+        alike.setdefault(same if number is None else number, []).append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            shown = ", ".join(f"{name!r} ({counts[name]}x)" for name in names)
+            logger.warning(
+                f"Column {column!r} has classes that differ only in spaces, capitals, the form of accents or the way a "
+                f"number is written: {shown}. They are learned as different ones."
+            )

@@ -4,13 +4,16 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
+from decimal import Decimal
 from typing import Any
 
 import datasets
 
 from .label_checks import is_whole, require_labels
-from .loading import column_types, find_column
+from .loading import STRINGS, column_types, find_column, shown_type
 from .source_files import LABEL_COLUMNS
+
+LABEL_TYPE = re.compile(r"u?int\d+|float\d+|bool|null|decimal.*")
 
 
 def label_column(dataset: Any, source: str, column: str | None) -> str:
@@ -49,7 +52,7 @@ class LabelMap:
         Raises:
             ValueError: a row has no label, or there is only one class.
         """
-        require_labels(label_values(dataset, column), column)
+        require_labels(label_values(dataset, column), column, dataset)
         feature = _class_label(column_types(dataset)[column])
         names = list(feature.names) if feature else [str(value) for value in in_order(set(cls.values(dataset, column)))]
         if len(names) < 2:
@@ -75,7 +78,7 @@ class LabelMap:
                 "as in GLUE's test sets. Name another split"
             )
         try:
-            require_labels(values, column)
+            require_labels(values, column, dataset)
         except ValueError as error:
             raise ValueError(f"split {split!r}, {error}") from error
         unseen = Counter(str(value) for value in self.values(dataset, column) if str(value) not in self.index)
@@ -109,8 +112,19 @@ def label_values(dataset: datasets.Dataset, column: str) -> list[Any]:
     """The label of each row: a name, number or truth value, a list of them, or None where there is none.
 
     Of a column of fractions, whole numbers are given as such: pandas turns 1 into 1.0 where one row lacks its number.
+
+    Raises:
+        ValueError: the column holds something else, such as objects, bytes or dates.
     """
-    plain = _plain(column_types(dataset)[column])
+    kind = column_types(dataset)[column]
+    inner = kind.feature if isinstance(kind, datasets.List | datasets.LargeList) else kind
+    named = isinstance(inner, datasets.ClassLabel) or inner in STRINGS
+    if not named and not (isinstance(inner, datasets.Value) and LABEL_TYPE.fullmatch(inner.dtype)):
+        raise ValueError(
+            f"column {column!r} holds {shown_type(kind)}, but labels are text, numbers or truth values: name another "
+            "--label_column, or write them so"
+        )
+    plain = _plain(kind)
     return [plain(value) for value in dataset[column][:]]
 
 
@@ -125,7 +139,8 @@ def _plain(kind: Any) -> Callable[[Any], Any]:
             return None
         if feature is not None:
             return feature.names[value] if value >= 0 else None
-        if isinstance(value, float):
+        if isinstance(value, float | Decimal):
+            value = float(value)
             return None if math.isnan(value) else int(value) if is_whole(value) else value
         return value
 

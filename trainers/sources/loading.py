@@ -6,7 +6,7 @@ from typing import Any
 
 import datasets
 
-from .located_files import TABLE_FOLDER, FileFinder, locate
+from .located_files import TABLE_FOLDER, FileFinder, locate, refuse_other_times
 from .opening import FILE_NAME, UNDECODED, empty, local_path, open_source, with_files
 from .source_files import Medium, list_files, table_format
 from .table_rows import suffix_of
@@ -19,6 +19,7 @@ __all__ = [
     "load_source",
     "open_source",
     "prepare_column",
+    "shown_type",
     "table_format",
 ]
 
@@ -91,10 +92,14 @@ def _located(dataset: Any, source: str, medium: Medium, column: str) -> Any:
     what = f"column {column!r} of {source}"
 
     if isinstance(dataset, datasets.Dataset):
+        if medium.numbers and len(dataset):
+            refuse_other_times(dataset[0], medium.numbers, what)
         paths = dataset[column][:]
         tables = dataset[TABLE_FOLDER][:] if TABLE_FOLDER in dataset.column_names else [folder] * len(paths)
         return with_files(dataset, column, locate(tables, paths, medium.suffixes, what=what))
     head = list(dataset.take(LOOKED_AT))
+    if medium.numbers and head:
+        refuse_other_times(head[0], medium.numbers, what)
     tables = [row.get(TABLE_FOLDER, folder) for row in head]
     locate(tables, [row[column] for row in head], medium.suffixes, what=f"the first rows of {what}")
     find = FileFinder(medium.suffixes)
@@ -149,6 +154,20 @@ def find_column(
 
 def _shown(types: dict[str, Any]) -> list[str]:
     return sorted(name for name in types if name != TABLE_FOLDER)
+
+
+def shown_type(kind: Any) -> str:
+    """What a column of a type holds, for messages.
+
+    Example:
+        >>> shown_type(datasets.Value("string")), shown_type(datasets.List(datasets.Value("int64"))), shown_type({})
+        ('text', 'lists', 'objects')
+    """
+    if kind in STRINGS:
+        return "text"
+    if isinstance(kind, dict):
+        return "objects"
+    return str(getattr(kind, "dtype", None) or "lists")
 
 
 def column_types(dataset: Any) -> dict[str, Any]:

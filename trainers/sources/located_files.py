@@ -1,18 +1,26 @@
 """From paths in a table to files: beside the table, or in a folder there; and what is said of those that lack."""
 
 import os
+import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from transformers.utils import logging
 
+from .label_checks import as_number
 from .source_files import counted
 from .table_rows import suffix_of
 
 logger = logging.get_logger(__name__)
 
+# How tables say where a clip starts or ends, besides the names that are read.
+TIME_COLUMN = re.compile(
+    r"((seg|segment|clip|utt|utterance)[-_ ]?)?(begin|start|from|onset|end|stop|offset)"
+    r"([-_ ]?(time|times|at|s|sec|secs|second|seconds|ms|sample|samples|frame|frames))?"
+)
 TABLE_FOLDER = "table_folder"  # a column: where the table of a row lies
 SEARCHED = 200_000  # files that are looked at to say where one lies
 # How base64 begins: of a data URL, PNG, JPEG, GIF, RIFF (WAV and WebP), Ogg, FLAC, MP3 with a tag.
@@ -125,6 +133,27 @@ def locate(
             raise ValueError(message)
         logger.warning(f"{message}. They are passed over.")
     return files
+
+
+def refuse_other_times(row: Mapping[str, Any], known: Collection[str], what: str) -> None:
+    """Refuse a table of recordings whose columns say by names of their own where a clip starts or ends.
+
+    Each of its rows would be the whole recording.
+
+    Args:
+        row: the first of the table.
+        known: columns of numbers that are read.
+        what: for messages: what holds the paths.
+
+    Raises:
+        ValueError: there is such a column, with a number.
+    """
+    for name, value in row.items():
+        if name not in known and TIME_COLUMN.fullmatch(name.lower()) and as_number(value) is not None:
+            raise ValueError(
+                f"column {name!r} beside {what} holds {value}, which isn't read: the part of a recording is given in "
+                "seconds by start and end, or start and duration: rename it, or remove it if the files are the clips"
+            )
 
 
 def missing_files(missing: Sequence[tuple[str, str]], total: int, what: str) -> str:

@@ -3,7 +3,7 @@
 import os
 import pkgutil
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import datasets.packaged_modules
 import pyarrow as pa
 from transformers.utils import logging
 
-from .located_files import TABLE_FOLDER, locate
+from .located_files import TABLE_FOLDER, locate, refuse_other_times
 from .manifests import is_fairseq_manifest, read_fairseq_manifests, read_transcripts, refuse_kaldi
 from .source_files import (
     ARCHIVES,
@@ -152,22 +152,33 @@ def _read(chosen: list[Path], source: Path, medium: Medium, streaming: bool) -> 
 
 
 def _files(files: list[Path], source: Path, medium: Medium, split: str, streaming: bool) -> Any:
-    """Files of the medium itself; of images and recordings, the names of their folders are labels."""
-    chosen = choose_split(split_files(files, source, hold_many=medium.feature is None), split, source)
+    """Files of the medium itself; of images and recordings, the names of their folders are labels.
+
+    What lies beside the folders of classes has none.
+    """
+    splits = split_files(files, source, hold_many=medium.feature is None)
+    chosen = choose_split(splits, split, source)
     if medium.feature is None:
         return read_paragraphs(chosen, streaming=streaming)
     return datasets.Dataset.from_dict(
         {
             medium.columns[0]: [{"bytes": None, "path": str(file)} for file in chosen],
-            "label": [file.absolute().parent.name for file in chosen],
+            "label": folder_labels(chosen),
         },
-        features=datasets.Features({medium.columns[0]: UNDECODED, "label": folder_labels(files)}),
+        features=datasets.Features({medium.columns[0]: UNDECODED, "label": folder_classes(splits.values())}),
     )
 
 
-def folder_labels(files: list[Path]) -> datasets.ClassLabel:
+def folder_labels(files: list[Path]) -> list[str | None]:
+    """The names of files' folders, None for files that lie above all others, beside the folders of classes."""
+    folders = [file.absolute().parent for file in files]
+    above = {folder for folder in set(folders) if all(one.is_relative_to(folder) for one in set(folders))}
+    return [None if len(set(folders)) > 1 and folder in above else folder.name for folder in folders]
+
+
+def folder_classes(splits: Iterable[list[Path]]) -> datasets.ClassLabel:
     """The classes of files by the names of their folders; those of all splits, so that splits agree about numbers."""
-    return datasets.ClassLabel(names=sorted({file.absolute().parent.name for file in files}))
+    return datasets.ClassLabel(names=sorted({label for files in splits for label in folder_labels(files) if label}))
 
 
 def _transcribed(
@@ -220,6 +231,8 @@ def _listed(tables: list[Path], files: list[Path], source: Path, medium: Medium,
     if TABLE_FOLDER not in dataset.column_names or column is None:  # of fairseq, or holds the data itself
         return dataset
     what = f"column {column!r} of {chosen[0] if len(chosen) == 1 else source}"
+    if medium.numbers and len(dataset):
+        refuse_other_times(dataset[0], medium.numbers, what)
     located = locate(dataset[TABLE_FOLDER][:], dataset[column][:], medium.suffixes, what=what)
     if not named and set(divided) != {"train"}:
         wanted = {str(file.absolute()) for file in choose_split(divided, split, source)}
@@ -233,7 +246,7 @@ def _listed(tables: list[Path], files: list[Path], source: Path, medium: Medium,
     if medium.transcribed or any(name in dataset.column_names for name in LABEL_COLUMNS):
         return dataset
     labels = [Path(file or ".").absolute().parent.name for file in located]
-    names = sorted({*folder_labels(files).names, *labels})
+    names = sorted({*folder_classes([files]).names, *labels})
     return dataset.add_column(
         "label", [names.index(label) for label in labels], feature=datasets.ClassLabel(names=names)
     )

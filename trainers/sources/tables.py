@@ -178,7 +178,11 @@ def _as(kind: pa.DataType, value: Any) -> Any:
 
 
 def read_paragraphs(files: Sequence[Path], *, streaming: bool = False) -> Any:
-    """Text files in UTF-8, where an empty line ends a document: a column "text"."""
+    """Text files in UTF-8, where an empty line ends a document: a column "text".
+
+    Raises:
+        ValueError: a file is no text, or in another encoding.
+    """
     return read_rows(_paragraphs, files, datasets.Features({"text": datasets.Value("string")}), streaming)
 
 
@@ -187,6 +191,8 @@ def _paragraphs(files: list[str], features: datasets.Features, stamps: Any) -> I
         with open_text(Path(file)) as opened:
             rest = ""
             while chunk := opened.read(CHUNK):
+                if "\0" in chunk:
+                    raise ValueError(f"{file} holds NUL bytes: it is no text, or text in UTF-16; save it as UTF-8")
                 *documents, rest = (rest + chunk).split("\n\n")
                 yield from ({"text": document} for document in documents if document)
             if rest:

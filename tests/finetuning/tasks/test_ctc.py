@@ -9,6 +9,8 @@ from transformers import AutoTokenizer, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExt
 
 from modeling_data2vec.trainers.finetuning.options import FinetuningOptions
 from modeling_data2vec.trainers.finetuning.tasks.ctc import CTC, load_letters, unknown_symbols
+from modeling_data2vec.trainers.modalities.speech import require_one_transcript
+from modeling_data2vec.trainers.sources.opening import with_files
 
 LONG_A, ASPIRATED_T = "a\u02d0", "t\u02b0"
 BASE = ("<pad>", "<unk>", "|")
@@ -27,8 +29,8 @@ def letters(folder, symbols, base=BASE, **settings) -> str:
 def fitted(said, **options) -> CTC:
     """The task, after it has seen a table with these transcripts."""
     one = CTC(SimpleNamespace(), Wav2Vec2FeatureExtractor(), FinetuningOptions("model", "data", "ctc", **options), None)
-    one.text_column = "text"
-    table = datasets.Dataset.from_dict({"text": said})
+    one.column, one.text_column = "audio", "text"
+    table = datasets.Dataset.from_dict({"audio": [None] * len(said), "text": said})
     one.survey(table)
     one.fit(table)
     return one
@@ -114,3 +116,15 @@ def test_empty_transcripts_are_named_by_row(caplog):
     assert "2 of 4 transcripts are empty, in rows 2, 3: these clips are passed over" in caplog.text
     with pytest.raises(ValueError, match="all 2 transcripts in column 'text' are empty"):
         fitted(["", None])
+
+
+@pytest.mark.parametrize("parts", [{}, {"start": [None, None, 1.0]}, {"offset": [0.0, 0.0, 1.0]}])
+def test_one_sound_has_one_transcript(parts):
+    """As of a table whose times have other names, or were lost."""
+    sound = {"path": ["long.wav", "long.wav", "long.wav" if parts else "other.wav"], "text": ["ab", "ba", "ab"]} | parts
+    table = datasets.Dataset.from_dict(sound)
+    message = "rows 1, 2 have the same sound of long.wav, but different transcripts: say which part"
+    with pytest.raises(ValueError, match=message):
+        require_one_transcript(with_files(table, "path", table["path"][:]), "path", table["text"][:])
+    table = table.select([0, 2])
+    require_one_transcript(with_files(table, "path", table["path"][:]), "path", table["text"][:])

@@ -21,7 +21,7 @@ from ...data.samples import SampleReader, UnreadableError
 from ...media.randaugment import FinetuningTransform, RandAugment
 from ...modalities.image import ImageReader, load_images
 from ...modalities.speech import AudioReader, load_audio
-from ...modalities.text import load_text
+from ...modalities.text import load_text, require_text
 from ...sources.label_checks import (
     are_numbers_to_predict,
     check_classes,
@@ -29,9 +29,10 @@ from ...sources.label_checks import (
     require_labels,
     require_no_lists_in_text,
     require_numbers,
+    say_alike,
 )
 from ...sources.labels import LabelMap, is_list, label_column, label_values
-from ...sources.loading import column_types
+from ...sources.loading import column_types, find_column
 from ..metrics import classification_metrics, regression_metrics
 from .task import Labelled, Task, padded
 
@@ -58,6 +59,7 @@ class ClassificationTask(Task):
                     f"--task {self.name} learns classes: name another --label_column"
                 )
             check_classes(values, self.label_column)
+        say_alike(values, self.label_column)
         self.labels.configure(self.config)
         self.config.problem_type = "single_label_classification"
 
@@ -177,9 +179,17 @@ class TextClassification(ClassificationTask):
     def open(self, source: str, split: str) -> datasets.Dataset:
         options = self.options
         dataset, column = load_text(source, split=split, text_column=options.column)
-        if options.pair_column is not None and options.pair_column not in column_types(dataset):
-            raise ValueError(f"{source} has no column {options.pair_column!r}, only {sorted(column_types(dataset))}")
-        return self.opened(dataset, column, source)
+        if options.pair_column is not None:
+            find_column(dataset, source, "text", column=options.pair_column, advice="")
+            require_text(dataset, source, options.pair_column, option="--pair_column")
+        dataset = self.opened(dataset, column, source)
+        read = [name for name in (column, options.pair_column, self.label_column) if name]
+        if len(set(read)) < len(read):
+            raise ValueError(
+                f"text, pair and label are read from the columns {', '.join(map(repr, read))}, but each needs one of "
+                "its own: name others with --column, --pair_column and --label_column"
+            )
+        return dataset
 
     def survey(self, table: datasets.Dataset) -> None:
         if not self._predicts_numbers(table):

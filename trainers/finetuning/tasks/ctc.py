@@ -24,10 +24,11 @@ from transformers.utils import logging
 from modeling_data2vec.configuration_pretraining import WaveformShape
 
 from ...data.samples import SampleDataset, SampleReader, UnreadableError
-from ...modalities.speech import TRANSCRIBED, AudioReader, clip_lengths
+from ...modalities.speech import TRANSCRIBED, AudioReader, clip_lengths, require_one_transcript
 from ...modalities.text import vocabulary_size
 from ...sources.label_checks import in_rows
-from ...sources.loading import STRINGS, column_types, find_column, load_source
+from ...sources.loading import STRINGS, column_types, find_column, load_source, shown_type
+from ...sources.opening import UNDECODED
 from ..metrics import IGNORED, transcript_metrics
 from .task import Task, padded
 
@@ -159,10 +160,13 @@ class CTC(Task):
         kind = column_types(table)[self.text_column]
         if kind not in STRINGS and not str(getattr(kind, "dtype", "list")).startswith(("int", "uint")):
             raise ValueError(
-                f"column {self.text_column!r} holds {getattr(kind, 'dtype', 'lists')}, not transcripts: name another "
+                f"column {self.text_column!r} holds {shown_type(kind)}, not transcripts: name another "
                 "--label_column, or write them as text"
             )
-        empty = [row for row, text in enumerate(self.transcripts(table)) if not text]
+        transcripts = self.transcripts(table)
+        if column_types(table)[self.column] == UNDECODED:  # paths alone
+            require_one_transcript(table, self.column, transcripts)
+        empty = [row for row, text in enumerate(transcripts) if not text]
         if len(empty) == len(table):
             raise ValueError(f"all {len(empty)} transcripts in column {self.text_column!r} are empty")
         if empty:

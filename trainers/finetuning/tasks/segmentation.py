@@ -14,7 +14,7 @@ from ...data.samples import SampleReader, UnreadableError
 from ...media.class_maps import IGNORED_CLASS, class_map
 from ...media.image_transform import ImageTransform, decode_image
 from ...modalities.image import IMAGES, load_images
-from ...sources.loading import find_column, prepare_column
+from ...sources.loading import column_types, find_column, prepare_column, shown_type
 from ..metrics import pixel_confusion, segmentation_metrics
 from .task import Task
 
@@ -51,6 +51,13 @@ class SemanticSegmentation(Task):
             names=MAP_COLUMNS,
             advice="name the column with maps of classes with --label_column",
         )
+        kind = column_types(dataset)[self.label_column]
+        if isinstance(kind, datasets.ClassLabel) or shown_type(kind).startswith(("int", "uint", "float", "bool")):
+            raise ValueError(
+                f"column {self.label_column!r} of {source} holds a number or class for each image, not a map: give a "
+                'table with a row for each image and its map, e.g. {"image": "images/1.jpg", "mask": "masks/1.png"}, '
+                "or name the column with maps with --label_column"
+            )
         return prepare_column(dataset, source, IMAGES, split=split, column=self.label_column)[0]
 
     def fit(self, train: datasets.Dataset) -> None:

@@ -11,7 +11,7 @@ from ...data.samples import SampleReader, UnreadableError
 from ...modalities.text import TEXTS
 from ...sources.label_checks import in_rows
 from ...sources.labels import LabelMap, is_list
-from ...sources.loading import STRINGS, column_types, find_column, open_source
+from ...sources.loading import STRINGS, column_types, find_column, open_source, shown_type
 from ..metrics import IGNORED, token_metrics
 from .classification import max_length
 from .task import Task, padded
@@ -64,13 +64,13 @@ class TokenClassification(Task):
             kind = column_types(dataset)[column]
             if not is_list(kind):
                 raise ValueError(
-                    f"column {column!r} holds {'text' if kind in STRINGS else kind.dtype}, not lists of {what} (row 1: "
+                    f"column {column!r} holds {shown_type(kind)}, not lists of {what} (row 1: "
                     f"{dataset[0][column]!r}). A CSV or TSV can't hold lists: write the table as JSONL or parquet"
                 )
         words = column_types(dataset)[self.column].feature
         if words not in STRINGS:
             raise ValueError(
-                f"column {self.column!r} holds lists of {words.dtype}, not of words: name another --column"
+                f"column {self.column!r} holds lists of {shown_type(words)}, not of words: name another --column"
             )
         sizes = zip(dataset[self.column][:], dataset[self.label_column][:], strict=True)
         counts = [(len(words or []), len(tags or [])) for words, tags in sizes]
