@@ -30,11 +30,11 @@ from tiny_tasks import body, few_digits
 
 from modeling_data2vec.trainers.cli import run
 from modeling_data2vec.trainers.finetuning import run as finetuning
+from modeling_data2vec.trainers.hub.background_push import HubTrainer
 from modeling_data2vec.trainers.pretraining import run as pretraining
 from modeling_data2vec.trainers.pretraining.modality_run import RunPart
 from modeling_data2vec.trainers.runs.base_trainer import BaseTrainer
 from modeling_data2vec.trainers.runs.checkpoints import check_files, last_checkpoint
-from modeling_data2vec.trainers.runs.hub_trainer import HubTrainer
 
 TINY = ["hidden_size=16", "num_hidden_layers=2", "average_top_k_layers=2", "num_attention_heads=2"]
 TINY += ["intermediate_size=32", "decoder_dim=16", "decoder_layers=2", "num_masks=2"]

@@ -25,8 +25,8 @@ from ..files.writing import (
 )
 from ..monitoring.health import CollapseError
 from .arguments import BaseTrainingArguments
+from .best_checkpoint import ResumingTrainer
 from .callbacks import DivergenceCallback, EpochCallback
-from .resuming_trainer import ResumingTrainer
 from .run_lock import only_run_in
 from .schedules import tri_stage
 from .stopping import StopCallback, StoppedError, signals_call

@@ -10,10 +10,10 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 from transformers.utils import logging
 
+from ..hub.background_push import HubTrainer
 from ..logging import errors_only
 from .checkpoints import check_files, check_same_model, check_same_run, last_checkpoint, loading, read_state
 from .fingerprint import fingerprint
-from .hub_trainer import HubTrainer
 from .run_plan import RunPlan, run_plan
 
 logger = logging.get_logger(__name__)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from tiny_runs import arguments, tiny_model, tiny_samples
 
 from modeling_data2vec.trainers import CollapseError, Data2VecTrainer, SampleDataset
-from modeling_data2vec.trainers.runs.resuming_trainer import ResumingTrainer
+from modeling_data2vec.trainers.runs.best_checkpoint import ResumingTrainer
 
 SETTINGS = {"max_steps": 6, "save_strategy": "steps", "save_steps": 2, "save_total_limit": 2}
 

@@ -11,12 +11,12 @@ from transformers.trainer_utils import HubStrategy
 from transformers.utils import logging
 
 from ..files.writing import new_files
-from ..hub.model_card import write_card
-from ..hub.outgoing import prepare
-from ..hub.preflight import check_disk, preflight
-from ..hub.provenance import run_provenance
-from ..hub.public_names import make_public
-from ..hub.publishing import card_was_pushed, create_repository, renew_card, upload
+from .model_card import write_card
+from .outgoing import prepare
+from .preflight import check_disk, preflight
+from .provenance import run_provenance
+from .public_names import make_public
+from .publishing import card_was_pushed, create_repository, renew_card, upload
 
 logger = logging.get_logger(__name__)
 
