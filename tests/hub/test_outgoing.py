@@ -15,6 +15,7 @@ from tiny_runs import arguments, tiny_model, tiny_samples
 from modeling_data2vec.trainers import Data2VecTrainer
 from modeling_data2vec.trainers.cli import run
 from modeling_data2vec.trainers.hub.outgoing import FolderError, prepare
+from modeling_data2vec.trainers.hub.provenance import Provenance
 from modeling_data2vec.trainers.hub.public_names import public_data, public_name, without_places
 from modeling_data2vec.trainers.hub.publishing import PushOptions, publish
 
@@ -172,10 +173,10 @@ def test_nothing_published_says_where_it_was_made(hub, tmp_path, monkeypatch, st
         save_steps=2,
         max_steps=4,
     )
-    trainer = Data2VecTrainer(model, args, train_dataset=tiny_samples(model))
     data = home / "photos"
     data.mkdir()
-    trainer.facts = {"base_model": str(base), "dataset": str(data)}
+    provenance = Provenance(base_model=str(base), dataset=str(data))
+    trainer = Data2VecTrainer(model, args, train_dataset=tiny_samples(model), provenance=provenance)
     trainer.state.best_model_checkpoint = str(output / "checkpoint-2")
     trainer.train()
     config = json.loads((output / "config.json").read_text())
@@ -200,8 +201,8 @@ def test_a_token_is_in_no_file(tmp_path):
         "save_strategy": "steps",
         "save_steps": 2,
     }
-    trainer = Data2VecTrainer(model, arguments(tmp_path / "run", **settings), train_dataset=tiny_samples(model))
-    trainer.push_at_end = False
+    args = arguments(tmp_path / "run", **settings)
+    trainer = Data2VecTrainer(model, args, train_dataset=tiny_samples(model), push_at_end=False)
     trainer.train()
     trainer.save_model()
     files = [file for file in (tmp_path / "run").rglob("*") if file.is_file()]

@@ -1,4 +1,4 @@
-"""publishing.py and hub_trainer.py, against a Hub on localhost: what arrives, what stays, and what faults lead to."""
+"""publishing.py and background_push.py, against a Hub on localhost: what arrives and stays, and what faults do."""
 
 import logging
 import os
@@ -457,7 +457,7 @@ def test_a_failed_background_push_is_said_and_made_up_for(hub, tmp_path, caplog)
     with caplog.at_level(logging.ERROR):
         run_.train()
     assert "A push failed while training went on" in caplog.text
-    assert "model.safetensors" in hub.files(NAME) and run_.push_error is None
+    assert "model.safetensors" in hub.files(NAME) and run_.pusher.error is None
 
 
 def test_nothing_is_lost_when_the_network_is(hub, tmp_path):

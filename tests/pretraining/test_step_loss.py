@@ -14,7 +14,7 @@ def batch(name: str, hidden: int) -> dict[str, torch.Tensor]:
 
 def total(batches, losses, weights) -> float:
     """What the Trainer makes of it: the sum over micro-batches, divided by their number."""
-    step = StepLoss.of_batches(batches, weights, torch.device("cpu"), lambda x: x)
+    step = StepLoss.from_batches(batches, weights, torch.device("cpu"), lambda x: x)
     names = {"pixel_values": "vision", "input_ids": "text", "input_values": "audio"}
     parts = [
         step.weighted(step.mean_part(torch.tensor(loss), one), names[next(iter(one))])

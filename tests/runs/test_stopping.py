@@ -169,13 +169,13 @@ def test_a_signal_during_an_evaluation_lets_it_count(tmp_path):
 
 def test_pushes_do_not_hold_up_a_run_that_a_signal_ended(tmp_path):
     one, sending = trainer(tmp_path, SendAt(signal.SIGTERM, 1)), threading.Event()
-    one._pushes = [one._pusher.submit(sending.wait, 20), one._pusher.submit(sending.wait, 20)]
+    pushes = [one.pusher._submit(lambda: sending.wait(20), tmp_path / name) for name in ("sent", "waiting")]
     try:
         started = time.monotonic()
         with pytest.raises(StoppedError, match="checkpoint-2 is saved"):
             one.train()
         assert time.monotonic() - started < 15
-        assert [push.cancelled() for push in one._pushes] == [False, True]
+        assert [push.cancelled() for push in pushes] == [False, True]
     finally:
         sending.set()
 

@@ -30,7 +30,6 @@ from tiny_tasks import body, few_digits
 
 from modeling_data2vec.trainers.cli import run
 from modeling_data2vec.trainers.finetuning import run as finetuning
-from modeling_data2vec.trainers.hub.background_push import HubTrainer
 from modeling_data2vec.trainers.pretraining import run as pretraining
 from modeling_data2vec.trainers.pretraining.modality_run import RunPart
 from modeling_data2vec.trainers.runs.base_trainer import BaseTrainer
@@ -53,7 +52,7 @@ PHASES: list[tuple[str, Any, str]] = [
     ("checking", finetuning, "_check_reload"),
     ("probing", RunPart, "report"),
     ("measuring", BaseTrainer, "evaluate"),
-    ("card", HubTrainer, "create_model_card"),
+    ("card", BaseTrainer, "create_model_card"),
 ]
 CLOSING = ("final save", "drawing", "checking", "probing", "measuring", "card")
 

@@ -13,6 +13,7 @@ from ..data.samples import SampleDataset
 from ..files.model_folders import loading
 from ..files.output_checks import check_output
 from ..files.writing import new_files
+from ..hub.provenance import Provenance
 from ..logging import errors_only
 from ..pretraining.run_data import say_other_batch
 from ..recipes.parts import check_keys
@@ -117,16 +118,20 @@ def _finetune(
         for role, split in splits.items()
     }
     trainer = FinetuningTrainer(
-        model, args, task, train_dataset=samples["train"], eval_dataset=samples.get("validation")
+        model,
+        args,
+        task,
+        train_dataset=samples["train"],
+        eval_dataset=samples.get("validation"),
+        provenance=Provenance(
+            license=options.license,
+            base_model=options.model,
+            dataset=options.dataset,
+            recipe={"name": recipe.name, "source": recipe.source} if recipe else {},
+            task=options.task,
+        ),
+        push_at_end=False,  # the card is to have the figures of the splits
     )
-    trainer.facts = {
-        "license": options.license,
-        "base_model": options.model,
-        "dataset": options.dataset,
-        "recipe": {"name": recipe.name, "source": recipe.source} if recipe else {},
-        "task": options.task,
-    }
-    trainer.push_at_end = False
     checkpoint = trainer.checkpoint_of(args.resume_from_checkpoint or options.resume)
     plan = trainer.plan()
     if trainer.is_world_process_zero():
@@ -243,7 +248,7 @@ def _finish(trainer: FinetuningTrainer, options: FinetuningOptions, samples: dic
                 key.removeprefix(f"{role}_"): value for key, value in figures.items() if not key.endswith(NOT_FIGURES)
             }
             print(f"{role}: " + ", ".join(f"{key} {value:.4g}" for key, value in metrics[role].items()))
-    trainer.facts["metrics"] = metrics
+    trainer.provenance.metrics = metrics
     if options.merge:
         trainer.model = trainer.model_wrapped = trainer.model.merge_and_unload()
     trainer.save_locally()

@@ -1,204 +1,187 @@
-"""transformers' Trainer with pushes that are checked before, tried again, and never fail in silence."""
+"""Pushes in the background of a run: checked before, tried again, and never silent when they fail."""
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from transformers import Trainer
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import logging
 
-from ..files.writing import new_files
-from .model_card import write_card
 from .outgoing import prepare
 from .preflight import check_disk, preflight
-from .provenance import run_provenance
 from .public_names import make_public
 from .publishing import card_was_pushed, create_repository, renew_card, upload
 
 logger = logging.get_logger(__name__)
 
 COPIES = 2  # of a checkpoint: a new one is complete before the old one goes
+MOMENTS = 2  # of each weight, which AdamW keeps in a checkpoint
 
 
-class HubTrainer(Trainer):
-    """`Trainer` whose `push_to_hub=True` checks token, name and disk before it trains, in all strategies.
+class BackgroundPusher:
+    """Sends the folders of a run to its repository, one after the other, in a thread of its own.
 
-    What it publishes is what `publishing.PUBLISHED` lists: safetensors and no pickles. With the strategies
-    "checkpoint" and "all_checkpoints" the weights of a checkpoint, with the teacher, are published below its name; the
-    optimizer's state, which is a pickle, stays on this disk, so only a local checkpoint resumes exactly.
+    A folder is copied when the push is asked for, since checkpoints come and go, and the copy is sent when the pushes
+    before it have ended. What goes is what `outgoing.PUBLISHED` lists: safetensors and no pickles.
 
-    A background push that fails is said at once and made up for by the next one; the last, at the end of `train`,
-    raises `PublishError` if it fails, when all is saved.
+    Args:
+        args: `TrainingArguments`; the repository is `hub_model_id`, or has the name of the output folder.
+
+    Attributes:
+        error: why the last push that ended failed; None if it didn't.
     """
 
-    push_error: str | None = None  # why the last background push failed
-    push_at_end = True  # of `train`; False leaves it to the caller
-    facts: dict[str, Any]  # what the card should say beside what the trainer knows: fields of `Provenance`
+    def __init__(self, args: Any) -> None:
+        self.args = args
+        self.error: str | None = None
+        self._queue: list[Future] = []
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="push")
 
-    def __init__(self, model: Any, args: Any, *arguments: Any, **kwargs: Any) -> None:
-        self.facts = {}
-        self._pushes: list[Future] = []
-        self._pusher = ThreadPoolExecutor(1, thread_name_prefix="push")
-        if args.push_to_hub and args.process_index == 0:
-            self._check_name(model, args)
-            weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
-            check_disk(args.output_dir, COPIES * 3 * weights)  # weights, and two moments of each
-        super().__init__(model, args, *arguments, **kwargs)
+    # ---- before training ----
 
-    def _check_name(self, model: Any, args: Any, token: str | None = None) -> None:
+    def check(self, model: Any) -> None:
+        """Require that a run can be pushed: token, name of the repository, room for its checkpoints on the disk.
+
+        Raises:
+            PublishError: it can't.
+        """
+        self.check_name(model)
+        weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
+        check_disk(self.args.output_dir, COPIES * (1 + MOMENTS) * weights)
+
+    def check_name(self, model: Any, token: str | None = None) -> None:
+        """Require that the repository may be written to, and complete its name in `args.hub_model_id`.
+
+        Raises:
+            PublishError: it may not.
+        """
+        args = self.args
         name = args.hub_model_id or Path(args.output_dir).absolute().name
         args.hub_model_id = preflight(name, token=token or args.hub_token, model_type=model.config.model_type)
 
-    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Make the repository, with patience."""
+    def create_repository(self, token: str | None = None, private: bool | None = None) -> None:
+        """Make the repository and the branch where there are none."""
         args = self.args
-        if not self.is_world_process_zero():
-            return
-        if not args.push_to_hub:  # else it was checked before anything else
-            self._check_name(self.model, args, token)
-        self.hub_model_id = args.hub_model_id
         create_repository(
-            self.hub_model_id,
+            args.hub_model_id,
             token=token or args.hub_token,
             private=args.hub_private_repo if private is None else private,
             revision=args.hub_revision,
         )
 
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Write the card, from what the run knows by now."""
-        if self.is_world_process_zero():
-            folder = Path(self.args.output_dir)
-            if not (folder / "config.json").exists():  # of a run whose first checkpoint is pushed
-                self.model.config.architectures = [type(self.model).__name__]
-                with new_files(folder) as unfinished:
-                    self.model.config.save_pretrained(unfinished)
-            run_provenance(self).save(folder)
-            write_card(folder, self.hub_model_id or self.args.hub_model_id)
+    # ---- pushes ----
 
-    def after_training(self) -> None:
-        """Save and push the trained model, where `push_to_hub` asks for it; to be called at the end of `train`."""
-        if self.args.push_to_hub and self.push_at_end:
-            self.push_to_hub()
-
-    def push_to_hub(
-        self,
-        commit_message: str | None = "End of training",
-        blocking: bool = True,
-        token: str | None = None,
-        revision: str | None = None,
-        private: bool | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Save the model and publish it; returns the commit's address, or a future of it.
-
-        Raises:
-            PublishError: it was saved, but could not be published.
-        """
-        self.callback_handler.on_push_begin(self.args, self.state, self.control)
-        if self.hub_model_id is None:
-            self.init_hf_repo(token=token, private=private)
-        self.save_locally()
-        if not self.is_world_process_zero():
-            return None
-        self.create_model_card()
-        self._finish_current_push()
-        future = self._push(
-            Path(self.args.output_dir), commit_message or "Upload model", token=token, revision=revision
-        )
-        return future.result() if blocking else future
-
-    def save_locally(self) -> None:
-        """Save the model into the output folder."""
-        self.save_model(_internal_call=True)
-
-    # ---- in the background ----
-
-    def push_checkpoint(self, folder: Path) -> None:
-        """Push what a checkpoint holds, unless another push is still under way; the strategy says what and when."""
-        args = self.args
-        if not self.is_world_process_zero() or args.hub_strategy == HubStrategy.END:
-            return
-        self._surface_errors()
-        if not args.hub_always_push and any(not push.done() for push in self._pushes):
-            logger.info(f"{folder.name} is not pushed: an earlier push is under way (hub_always_push pushes anyway)")
-            return
-        self.callback_handler.on_push_begin(self.args, self.state, self.control)
-        self.create_model_card()
-        message = f"Training in progress, step {self.state.global_step}"
-        self._push(folder, message, card_of=Path(args.output_dir))
-        if args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
-            place = "last-checkpoint" if args.hub_strategy == HubStrategy.CHECKPOINT else folder.name
-            self._push(folder, f"{message}, checkpoint", path_in_repo=place)
-
-    def _push(
+    def push_model(
         self,
         folder: Path,
         message: str,
         *,
+        card_in: Path | None = None,
         token: str | None = None,
         revision: str | None = None,
-        path_in_repo: str | None = None,
-        card_of: Path | None = None,
     ) -> Future:
-        """Copy what is to be published now, since checkpoints come and go, and send it when the line is free."""
-        args = self.args
-        token, revision = token or args.hub_token, revision or args.hub_revision
-        home = card_of or folder
+        """Push a model without its teacher, as the repository's own model, with its card.
+
+        Args:
+            folder: holds the weights.
+            message: of the commit.
+            card_in: the folder with card and provenance, if it is another one.
+            token, revision: instead of those of the arguments.
+
+        Returns:
+            A future of the commit's address.
+        """
+        token, revision = token or self.args.hub_token, revision or self.args.hub_revision
+        home, staging = card_in or folder, self._staged(folder)
+        repo_id = str(self.args.hub_model_id)
+
+        def send() -> str:
+            renew_card(home, repo_id, token=token, revision=revision)
+            for name in ("README.md", "provenance.json"):
+                shutil.copy(home / name, staging)
+            address = upload(staging, repo_id, token=token, revision=revision, message=message, source=folder)
+            card_was_pushed(home)
+            return address
+
+        return self._submit(send, staging)
+
+    def takes_checkpoints(self) -> bool:
+        """Whether a checkpoint is to be pushed now: by the strategy, and as far as no earlier push is under way."""
+        if self.args.hub_strategy == HubStrategy.END:
+            return False
+        self.surface_errors()
+        if self._queue and not self.args.hub_always_push:
+            logger.info("a checkpoint is not pushed: an earlier push is under way (hub_always_push pushes anyway)")
+            return False
+        return True
+
+    def push_checkpoint(self, folder: Path, step: int) -> None:
+        """Push a checkpoint's model and, with the strategies that say so, the checkpoint itself below its name.
+
+        Of the checkpoint that is the weights, with the teacher, and the run's state. The optimizer's state, which is a
+        pickle, stays on this disk, so only a local checkpoint resumes exactly.
+        """
+        args, message = self.args, f"Training in progress, step {step}"
+        self.push_model(folder, message, card_in=Path(args.output_dir))
+        places = {HubStrategy.CHECKPOINT: "last-checkpoint", HubStrategy.ALL_CHECKPOINTS: folder.name}
+        if (place := places.get(args.hub_strategy)) is None:
+            return
+        staging, repo_id = self._staged(folder, with_teacher=True), str(args.hub_model_id)
+        token, revision, message = args.hub_token, args.hub_revision, f"{message}, checkpoint"
+
+        def send() -> str:
+            to = {"token": token, "revision": revision, "path_in_repo": place}
+            return upload(staging, repo_id, message=message, source=folder, **to)
+
+        self._submit(send, staging)
+
+    def _staged(self, folder: Path, *, with_teacher: bool = False) -> Path:
+        """A copy of what is to be published of a folder; with the teacher, also of the run's state."""
         staging = Path(tempfile.mkdtemp(prefix="data2vec-push-"))
-        whole = path_in_repo is not None
         try:
-            prepare(folder, staging, with_teacher=whole)
-            if whole:
+            prepare(folder, staging, with_teacher=with_teacher)
+            if with_teacher:
                 shutil.copy(folder / "trainer_state.json", staging)
                 make_public(staging)
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
             raise
+        return staging
 
-        def send() -> str:
+    def _submit(self, send: Callable[[], str], staging: Path) -> Future:
+        def send_and_clear() -> str:
             try:
-                if not whole:
-                    renew_card(home, str(self.hub_model_id), token=token, revision=revision)
-                    for name in ("README.md", "provenance.json"):
-                        shutil.copy(home / name, staging)
-                address = upload(
-                    staging,
-                    str(self.hub_model_id),
-                    token=token,
-                    revision=revision,
-                    message=message,
-                    source=folder,
-                    path_in_repo=path_in_repo,
-                )
-                if not whole:
-                    card_was_pushed(home)
-                return address
+                return send()
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
 
-        push = self._pusher.submit(send)
+        push = self._thread.submit(send_and_clear)
         push.add_done_callback(lambda _: shutil.rmtree(staging, ignore_errors=True))  # also if it never begins
-        self._pushes.append(push)
+        self._queue.append(push)
         return push
 
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        self.push_checkpoint(Path(checkpoint_folder))
+    # ---- what became of them ----
 
-    def _surface_errors(self) -> None:
-        """Say what went wrong with pushes that have ended."""
-        ended = [push for push in self._pushes if push.done()]
-        self._pushes = [push for push in self._pushes if not push.done()]
+    def surface_errors(self) -> None:
+        """Log what went wrong with pushes that have ended."""
+        ended = [push for push in self._queue if push.done()]
+        self._queue = [push for push in self._queue if not push.done()]
         for push in ended:
             error = push.exception()
-            self.push_error = None if error is None else str(error)
+            self.error = None if error is None else str(error)
             if error is not None:
                 logger.error(f"A push failed while training went on: {error}. The next push makes up for it.")
 
-    def _finish_current_push(self) -> None:
-        """Wait for pushes that are under way."""
-        for push in self._pushes:
+    def wait(self) -> None:
+        """Wait for all pushes, and log what went wrong."""
+        for push in self._queue:
             push.exception()
-        self._surface_errors()
+        self.surface_errors()
+
+    def drop(self) -> None:
+        """Cancel the pushes that have not begun."""
+        for push in self._queue:
+            push.cancel()

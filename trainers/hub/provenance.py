@@ -2,13 +2,12 @@
 
 import json
 import platform
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Trainer
 
 from modeling_data2vec.model_files import interpreting, read_json
 
@@ -94,8 +93,8 @@ class Provenance:
         write_text(Path(folder) / PROVENANCE_FILE, json.dumps(values, indent=2) + "\n")
 
 
-def run_provenance(trainer: Trainer) -> Provenance:
-    """Where the model of a trainer comes from, with what `trainer.facts` adds."""
+def run_provenance(trainer: Any) -> Provenance:
+    """Where the model of a `BaseTrainer` comes from: `trainer.provenance`, and what the run knows by now."""
     args, state, config = trainer.args, trainer.state, trainer.model.config
     history = state.log_history
     last: dict[str, float] = {}
@@ -105,15 +104,15 @@ def run_provenance(trainer: Trainer) -> Provenance:
     settings: dict[str, Any] = {name: getattr(args, name, None) for name in SHOWN_ARGUMENTS}
     settings |= {name: getattr(config, name, None) for name in SHOWN_SETTINGS}
     seconds = [entry["train_runtime"] for entry in history if "train_runtime" in entry]
-    values: dict[str, Any] = {
-        "hyperparameters": {name: _plain(value) for name, value in settings.items() if value not in (None, False)},
-        "steps": state.global_step,
-        "health": last,
-        "hardware": _hardware(args),
-        "seconds": sum(seconds) if seconds else None,
-        "versions": _versions(),
-    }
-    return Provenance(**values | getattr(trainer, "facts", {}))
+    return replace(
+        trainer.provenance,
+        hyperparameters={name: _plain(value) for name, value in settings.items() if value not in (None, False)},
+        steps=state.global_step,
+        health=last,
+        hardware=_hardware(args),
+        seconds=sum(seconds) if seconds else None,
+        versions=_versions(),
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -14,6 +14,7 @@ from modeling_data2vec.auto import pretraining_class_of
 
 from ..files.model_folders import loading
 from ..files.output_checks import check_output
+from ..hub.provenance import Provenance
 from ..logging import errors_only
 from ..modalities.base import Modality
 from ..modalities.joint_processor import JointProcessor
@@ -63,15 +64,15 @@ def _pretrain(
         JointCollator(model.config, collators),
         train_dataset=train_dataset(options, args, recipe, parts),
         processing_class=_processor(model, parts),
+        provenance=Provenance(
+            license=options.license,
+            base_model=options.model,
+            dataset=" ".join(options.dataset),
+            recipe={"name": recipe.name, "source": recipe.source},
+        ),
+        push_at_end=False,  # there is more to say in the card
     )
     say_what_differs(trainer, recipe)
-    trainer.facts = {
-        "license": options.license,
-        "base_model": options.model,
-        "dataset": " ".join(options.dataset),
-        "recipe": {"name": recipe.name, "source": recipe.source},
-    }
-    trainer.push_at_end = False  # there is more to say in the card
     checkpoint = trainer.checkpoint_of(args.resume_from_checkpoint or options.resume)
     plan = trainer.plan()
     if trainer.is_world_process_zero():

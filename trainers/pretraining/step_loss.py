@@ -47,7 +47,7 @@ class StepLoss:
     shares: dict[str, float]
 
     @classmethod
-    def of_batches(
+    def from_batches(
         cls,
         batches: Sequence[Mapping[str, Any]],
         weights: Mapping[str, float],
@@ -80,3 +80,33 @@ class StepLoss:
     def weighted(self, mean_part: Tensor, modality: str) -> Tensor:
         """The same, as part of the whole step's loss."""
         return mean_part * self.shares[modality]
+
+
+@dataclass
+class OptimizerStep:
+    """The micro-batches of one optimizer step, and how many of them have been computed.
+
+    Attributes:
+        modalities: of each micro-batch, in order.
+        loss: how much each counts; None where the batches have no masks, so that the model's own loss is taken.
+        done: micro-batches whose loss has been computed.
+
+    Example:
+        >>> step = OptimizerStep(["audio", "text", "audio"], None)
+        >>> step.advance()
+        >>> step.advance()
+        >>> step.has_all_of("text"), step.has_all_of("audio")
+        (True, False)
+    """
+
+    modalities: list[str]
+    loss: StepLoss | None
+    done: int = 0
+
+    def advance(self) -> None:
+        """Count one more micro-batch as computed."""
+        self.done += 1
+
+    def has_all_of(self, modality: str) -> bool:
+        """Whether no micro-batch of a modality is still to come in this step."""
+        return modality not in self.modalities[self.done :]

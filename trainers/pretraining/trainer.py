@@ -17,7 +17,8 @@ from ..monitoring.modality_logs import ModalityFigures
 from ..runs.arguments import Data2VecTrainingArguments
 from ..runs.base_trainer import BaseTrainer
 from ..runs.callbacks import EMATeacherCallback, HealthCallback, HealthProgressCallback
-from .step_loss import StepLoss, has_loss
+from ..runs.loaders import loader_options, share_of_process
+from .step_loss import OptimizerStep, StepLoss, has_loss
 
 
 class Data2VecTrainer(BaseTrainer):
@@ -53,19 +54,17 @@ class Data2VecTrainer(BaseTrainer):
             # that gradients are averaged after uses one's, and DDP must know that the others' are complete.
             layerdrops = (getattr(model.config, name, 0.0) for name in ("layerdrop", "prenet_layerdrop"))
             args.ddp_find_unused_parameters = any(layerdrops) or len(self._figures.names) > 1
-        super().__init__(model, args, data_collator or JointCollator(model.config), **kwargs)
+        collator = data_collator or JointCollator(model.config)
+        super().__init__(model, args, collator, health_callback=HealthCallback(), **kwargs)
         self.stop_on_collapse = args.stop_on_collapse
         self.teacher_callback = EMATeacherCallback()
-        self.health_callback = HealthCallback()
         # First, so that whatever other callbacks see is the teacher of this step.
         self.callback_handler.callbacks.insert(0, self.teacher_callback)
-        self.add_callback(self.health_callback)
-        self.remove_callback(self.divergence_callback)  # health figures say the same, and more
         self.remove_callback(PrinterCallback)
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(HealthProgressCallback())
         self._cosine = self._gradient_cosine()
-        self._to_come: list[str] = []  # modalities of the step's micro-batches that are still to come
+        self._step = OptimizerStep([], None)
         self._samples_since_log = 0
         self._last_log_time = 0.0
 
@@ -77,13 +76,13 @@ class Data2VecTrainer(BaseTrainer):
             (name,) = self._figures.names
             order = MixtureOrder({name: 1}, args.gradient_accumulation_steps)
             alone = MixtureDataset({name: MixtureSource(mix, args.train_batch_size)})
-            return alone.loader(order, self.share_of_process(), **self.loader_options())
+            return alone.loader(order, share_of_process(args), **loader_options(args, self.data_collator))
         if not isinstance(mix, MixtureDataset):
             return super().own_loader()
         for name in mix.sources:
             config_of(self.model.config, name)  # says which modalities there are
         self._order = MixtureOrder(mix.shares, args.gradient_accumulation_steps, args.mixing, exact=mix.exact)
-        return mix.loader(self._order, self.share_of_process(), **self.loader_options())
+        return mix.loader(self._order, share_of_process(args), **loader_options(args, self.data_collator))
 
     def _gradient_cosine(self) -> GradientCosine | None:
         args = self.args
@@ -109,17 +108,12 @@ class Data2VecTrainer(BaseTrainer):
         """
         self._figures.clear()
         self._samples_since_log, self._last_log_time = 0, time.perf_counter()
-        result = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
-        self.after_training()
-        return result
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
 
     def has_stopped(self) -> bool:
         """Whether the log that the run goes on with is that of a collapsed one, which must stop."""
         self.health_callback.on_log(self.args, self.state, TrainerControl())
         return bool(self.health_callback.diagnosis) and self.args.stop_on_collapse
-
-    def diagnosis(self) -> str | None:
-        return self.health_callback.diagnosis
 
     def unlogged(self) -> dict[str, Any]:
         return super().unlogged() | {"figures": self._figures.state()}
@@ -133,19 +127,20 @@ class Data2VecTrainer(BaseTrainer):
     def _mean_over_processes(self, values: Tensor) -> Tensor:
         return self.accelerator.reduce(values, reduction="mean")
 
-    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
-        """The micro-batches of an optimizer step, and how much each counts in its loss (`StepLoss`)."""
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, None]:
+        """Take the micro-batches of an optimizer step, and count how much each weighs in its loss."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self._to_come = [modality_of(batch) for batch in batches]
-        if not batches or not all(map(has_loss, batches)):
-            return batches, None
-        weights = {name: loss_weight_of(self.model.config, name) for name in self._figures.names}
-        return batches, StepLoss.of_batches(batches, weights, device, self._mean_over_processes)
+        loss = None
+        if batches and all(map(has_loss, batches)):
+            weights = {name: loss_weight_of(self.model.config, name) for name in self._figures.names}
+            loss = StepLoss.from_batches(batches, weights, device, self._mean_over_processes)
+        self._step = OptimizerStep([modality_of(batch) for batch in batches], loss)
+        return batches, None
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         loss = super().training_step(model, inputs, num_items_in_batch)
         name = modality_of(inputs)
-        if self._cosine and name not in self._to_come and self._is_cosine_step():
+        if self._cosine and self._step.has_all_of(name) and self._is_cosine_step():
             self._cosine.record(name)
         return loss
 
@@ -158,15 +153,14 @@ class Data2VecTrainer(BaseTrainer):
     ) -> Any:
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
         if model.training:
-            name = self._to_come.pop(0)
-            completes = name not in self._to_come  # the modality's part of this optimizer step
-            if num_items_in_batch is not None:
-                mean_part = num_items_in_batch.mean_part(loss, inputs)
-                loss = num_items_in_batch.weighted(mean_part, name)
-                self._figures.add_loss(
-                    name, mean_part / self.current_gradient_accumulation_steps, completes_step=completes
-                )
-            if completes and self._is_last_before_log(name):
+            name, step = modality_of(inputs), self._step
+            step.advance()
+            if step.loss is not None:
+                mean_part = step.loss.mean_part(loss, inputs)
+                loss = step.loss.weighted(mean_part, name)
+                mean_loss = mean_part / self.current_gradient_accumulation_steps
+                self._figures.add_loss(name, mean_loss, completes_step=step.has_all_of(name))
+            if step.has_all_of(name) and self._is_last_before_log(name):
                 self._figures.measure(name, outputs)
             self._samples_since_log += len(outputs.targets)
         return (loss, outputs) if return_outputs else loss

@@ -35,10 +35,14 @@ class EMATeacherCallback(TrainerCallback):
 
 
 class EpochCallback(TrainerCallback):
-    """Tells data sets and batch samplers which epoch begins, so that crops, masks and order are new in each."""
+    """Tells data sets and batch samplers which epoch begins, so that crops, masks and order are new in each.
+
+    Args:
+        listeners: those without `set_epoch` are not told.
+    """
 
     def __init__(self, *listeners: Any) -> None:
-        self.listeners = listeners
+        self.listeners = [one for one in listeners if hasattr(one, "set_epoch")]
 
     def on_epoch_begin(
         self, args: Data2VecTrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

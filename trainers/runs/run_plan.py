@@ -10,6 +10,7 @@ from transformers.trainer_utils import has_length
 
 from ..data.samples import IterableSampleDataset
 from ..modalities.mixture import MixtureDataset, MixtureSource
+from .loaders import share_of_process
 
 FILE = {"bytes", "path"}  # of a column with files, which are in the table or on the disk
 
@@ -107,7 +108,7 @@ def _part_of_mix(name: str, source: MixtureSource, trainer: Any) -> str:
     noun, shared = source.samples.reader.noun, _shared(trainer.args)
     if isinstance(source.samples, IterableSampleDataset):
         return f"{name}: a stream of {noun}s in batches of {source.batch_size}{shared}"
-    batches = counted(len(source.batches(**trainer.share_of_process())), "batch")
+    batches = counted(len(source.batches(**share_of_process(trainer.args))), "batch")
     kind = f"of {source.batch_size}" if source.batch_size else "of similar lengths"
     found = counted(len(source.samples), noun) + _folders(source.samples)
     return f"{name}: {found}, {batches} {kind}{shared}"

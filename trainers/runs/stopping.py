@@ -8,11 +8,15 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)]
 
@@ -98,6 +102,13 @@ class StopCallback(TrainerCallback):
             flag = int(value)
         self.stopping = signal.Signals(flag) if flag else None
         return self.stopping is not None
+
+    def error(self, checkpoint: Path) -> StoppedError:
+        """The error that ends a run which the processes agreed to stop, when its checkpoint is saved."""
+        number, step = self.stopping or signal.SIGTERM, checkpoint.name.removeprefix("checkpoint-")
+        said = f"stopped by {number.name} after step {step}: {checkpoint} is saved"
+        logger.warning(f"The run was {said}; train(resume_from_checkpoint=True) goes on from there.")
+        return StoppedError(said, number)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

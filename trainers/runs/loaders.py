@@ -1,0 +1,53 @@
+"""Loaders of training data: batches of similar lengths, and what the arguments say about all loaders."""
+
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from ..data.samplers import LengthBatchSampler
+
+
+def share_of_process(args: Any) -> dict[str, int]:
+    """Options of `EpochBatches` by which each process draws its own share of the batches.
+
+    Args:
+        args: `TrainingArguments`.
+    """
+    seed = args.data_seed if args.data_seed is not None else args.seed
+    return {"seed": seed, "num_processes": args.world_size, "process": args.process_index}
+
+
+def loader_options(args: Any, collate: Any) -> dict[str, Any]:
+    """Options of a `DataLoader`, from the arguments.
+
+    Args:
+        args: `TrainingArguments`.
+        collate: makes a batch of samples.
+    """
+    return {
+        "collate_fn": collate,
+        "num_workers": args.dataloader_num_workers,
+        "pin_memory": args.dataloader_pin_memory,
+        "persistent_workers": args.dataloader_persistent_workers,
+    }
+
+
+def length_loader(dataset: Any, args: Any, collate: Any) -> DataLoader:
+    """Batches of similar lengths, whose padded input is at most `args.max_batch_length` long.
+
+    Args:
+        dataset: with `lengths`, the input length of each sample.
+        args: `BaseTrainingArguments`.
+        collate: makes a batch of samples.
+
+    Raises:
+        ValueError: the data set doesn't know its lengths.
+    """
+    lengths = getattr(dataset, "lengths", None)
+    if lengths is None:
+        raise ValueError(
+            "max_batch_length needs a train_dataset with `lengths`, the input length of each sample, which streams "
+            "don't have: use per_device_train_batch_size instead"
+        )
+    sampler = LengthBatchSampler(lengths, args.max_batch_length, **share_of_process(args))
+    return DataLoader(dataset, batch_sampler=sampler, **loader_options(args, collate))

@@ -1,0 +1,60 @@
+"""Settings of a run that a resumed one can't change, and the time it took: kept in each of its checkpoints."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+from transformers.trainer_callback import ExportableState
+
+from .checkpoints import read_state
+
+# Arguments that decide about the order of the data, or about what the optimizer's state holds.
+COMPARED_ARGUMENTS = (
+    *("seed", "data_seed", "max_batch_length", "dataloader_drop_last", "mixing"),
+    *("learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "layer_decay", "freeze", "head_only_steps"),
+)
+
+
+class RunSettings(TrainerCallback, ExportableState):
+    """Entry of a run in `trainer_state.json`: its settings and its time.
+
+    Attributes:
+        settings: values by name.
+        seconds: how long the run took up to the checkpoint that it goes on from.
+    """
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.settings, self.seconds, self._began = settings, 0.0, time.perf_counter()
+
+    @classmethod
+    def from_run(cls, args: Any, dataset: Any, fingerprint: str | None) -> "RunSettings":
+        """The settings of a run that begins now.
+
+        Args:
+            args: of the run.
+            dataset: that it trains on.
+            fingerprint: of the data; None of streams.
+        """
+        settings = {name: getattr(args, name, None) for name in COMPARED_ARGUMENTS}
+        settings["optim"] = getattr(args.optim, "value", args.optim)
+        settings["global_batch"] = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        try:
+            settings["samples"] = len(dataset)
+        except TypeError:  # a stream
+            settings["samples"] = None
+        settings["data_fingerprint"] = fingerprint
+        return cls(settings)
+
+    def state(self) -> dict[str, Any]:
+        return {"args": self.settings, "attributes": {"seconds": self.seconds + time.perf_counter() - self._began}}
+
+    def go_on_from(self, kept: dict[str, Any]) -> None:
+        """Add the time of an earlier part of the run, from its entry."""
+        self.seconds = kept.get("attributes", {}).get("seconds", 0.0)
+
+
+def settings_of(checkpoint: Path) -> dict[str, Any]:
+    """The settings that a checkpoint keeps; none of an older one."""
+    kept = read_state(checkpoint).get("stateful_callbacks", {}).get(RunSettings.__name__, {})
+    return kept.get("args", {})
