@@ -193,7 +193,7 @@ class Step:
                         lambda: encoder._attention_masks(tokens, None, embedding.grid, ids_keep)
                     )
             start = clock()
-            states = trunk(tokens, attention_masks)
+            states, _ = trunk(tokens, attention_masks)
             seconds["student's trunk, forward"] = clock() - start
             start = clock()
             leaf = states.detach().requires_grad_()

@@ -1,4 +1,4 @@
-"""What makes a data2vec model of an encoder: teacher, targets and loss, the same for every modality.
+"""Turns an encoder into a data2vec student with a teacher, targets and a loss, the same for every modality.
 
 Shapes in this package: B samples, M masks (student views) for each sample, R = B * M rows, T positions, V visible
 positions, E extra tokens, S = E + V tokens of a row, D channels, K target layers, H attention heads.
@@ -6,7 +6,6 @@ positions, E extra tokens, S = E + V tokens of a row, D channels, K target layer
 
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from math import prod
 from typing import Any, NamedTuple
 
@@ -18,21 +17,21 @@ from .configuration_pretraining import Data2VecPreTrainingConfig
 from .ema import Teacher, copy_weights, ema_decay_at, update_ema
 from .embedding import Embedding
 from .model_files import SafeLoading
-from .objective import layer_spread, make_targets, masked_mean, mean_over_positions, regression_loss
+from .objective import Targets, Term, Views, loss_terms, weighted_losses
 
 logger = logging.get_logger(__name__)
 
 
 @dataclass
 class Data2VecPreTrainingOutput(ModelOutput):
-    """What a pretraining model returns.
+    """The output of every pretraining model.
 
     Attributes:
-        loss: scalar, the sum of the parts below; None where `return_loss` is False.
-        regression_loss: scalar, mean over masked positions of the loss summed over channels.
-        cls_loss: scalar, weighted loss of the CLS token; None without one.
-        cross_modal_loss: scalar, of paired samples alone, which have none of the above (`cross_modal.py`).
-        constant_loss: scalar, what it would be if the same were predicted for all samples.
+        loss: scalar, the sum of `losses`; None where `return_loss` is False.
+        losses: each term of the loss by its name, a scalar that is already weighted: "regression_loss", which is the
+            mean over masked positions of the loss summed over channels; "cls_loss" where a CLS token has one; terms of
+            one's own; of paired samples "cross_modal_loss" alone (`cross_modal.py`).
+        constant_loss: scalar, of paired samples: what it would be if the same were predicted for all samples.
         predictions: [B, M, T, D], the student's prediction of every position.
         targets: [B, T, D] fp32, what the teacher computed; of paired samples [B, modalities, D].
         mask: bool [B, M, T], the positions that count.
@@ -46,9 +45,7 @@ class Data2VecPreTrainingOutput(ModelOutput):
     """
 
     loss: Tensor | None = None
-    regression_loss: Tensor | None = None
-    cls_loss: Tensor | None = None
-    cross_modal_loss: Tensor | None = None
+    losses: dict[str, Tensor] | None = None
     constant_loss: Tensor | None = None
     predictions: Tensor | None = None
     targets: Tensor | None = None
@@ -59,9 +56,19 @@ class Data2VecPreTrainingOutput(ModelOutput):
     valid: Tensor | None = None
     visible_valid: Tensor | None = None
 
+    @property
+    def regression_loss(self) -> Tensor | None:
+        """The term of the hidden positions; None without a loss."""
+        return (self.losses or {}).get("regression_loss")
+
+    @property
+    def cls_loss(self) -> Tensor | None:
+        """The weighted term of the CLS token; None without one."""
+        return (self.losses or {}).get("cls_loss")
+
 
 class StudentOutput(NamedTuple):
-    """What the student makes of a batch; the fields are those of `Data2VecPreTrainingOutput`."""
+    """The student's part of `Data2VecPreTrainingOutput`, with the same fields."""
 
     predictions: Tensor
     states: Tensor
@@ -69,7 +76,7 @@ class StudentOutput(NamedTuple):
 
 
 class StudentTeacher:
-    """What a family of encoders adds: how student and teacher see their input."""
+    """How the student and the teacher of a family of encoders see their input."""
 
     @property
     def config(self) -> Any:
@@ -95,9 +102,26 @@ class StudentTeacher:
         raise NotImplementedError
 
     def run_teacher(
-        self, inputs: Tensor, embedding: Embedding, attention_mask: Tensor | None, mask: Tensor | None
+        self,
+        inputs: Tensor,
+        embedding: Embedding,
+        attention_mask: Tensor | None,
+        mask: Tensor | None,
+        *,
+        end_of_block: bool,
     ) -> list[Tensor]:
-        """The teacher's layers, from first to last, each [B, T, D]; `mask` for those that do not see everything."""
+        """Run the teacher.
+
+        Args:
+            inputs: raw input, B samples.
+            embedding: the student's embedding of it.
+            attention_mask: 1 at real, 0 at padded input; None where nothing is padded.
+            mask: bool [B, M, T], for teachers that do not see everything.
+            end_of_block: return the ends of layers instead of their feed-forward outputs.
+
+        Returns:
+            One tensor [B, T, D] for each layer, from first to last.
+        """
         raise NotImplementedError
 
 
@@ -184,6 +208,24 @@ class Data2VecCore(SafeLoading):
         """Student and teacher of the model's modality, or of one of its several."""
         raise NotImplementedError
 
+    # ---- the objective ----
+
+    def build_targets(self, config: Any) -> Targets:
+        """Return the object that turns the teacher's layers into targets; override it for other targets.
+
+        Args:
+            config: the config of the batch's modality; of a model with one modality, its own.
+        """
+        return Targets.from_config(config)
+
+    def build_terms(self, config: Any) -> list[Term]:
+        """List the terms of the loss; override it to add, drop or weight terms (docs/objectives.md).
+
+        Args:
+            config: as for `build_targets`.
+        """
+        return loss_terms(config)
+
     # ---- one step ----
 
     @torch.no_grad()
@@ -196,13 +238,15 @@ class Data2VecCore(SafeLoading):
         modality: str | None = None,
     ) -> list[Tensor]:
         """The teacher's view, once for all M masks: a list of [B, T, D], first to last layer."""
+        side = self.side(modality)
+        end_of_block = self.build_targets(side.config).end_of_block_targets
         dtype = embedding.tokens.dtype
         # The teacher's weights are fp32. In a half-precision model it still computes in that precision; under autocast
         # the surrounding context already decides.
         device_type = embedding.tokens.device.type
         half = dtype in (torch.float16, torch.bfloat16) and not torch.is_autocast_enabled(device_type)
         with torch.autocast(device_type, dtype=dtype) if half else nullcontext():
-            return self.side(modality).run_teacher(inputs, embedding, attention_mask, mask)
+            return side.run_teacher(inputs, embedding, attention_mask, mask, end_of_block=end_of_block)
 
     def pretrain(
         self,
@@ -241,28 +285,24 @@ class Data2VecCore(SafeLoading):
         mask = _checked_mask(mask, embedding, valid)
         seen = side.student(inputs, embedding, mask, valid, **view)
         layers = self.teacher_layers(inputs, embedding, attention_mask, mask, modality)
-        targets = make_targets(
-            layers,
-            config.average_top_k_layers,
-            batch_norm_target_layer=config.batch_norm_target_layer,
-            instance_norm_target_layer=config.instance_norm_target_layer,
-            group_norm_target_layer=config.group_norm_target_layer,
-            layer_norm_target_layer=config.layer_norm_target_layer,
-            layer_norm_targets=config.layer_norm_targets,
-            instance_norm_targets=config.instance_norm_targets,
-            valid=valid,
-        )
-        return Data2VecPreTrainingOutput(
-            **(_losses(seen, targets, mask, valid, config) if return_loss else {}),
+        targets = self.build_targets(config)
+        views = Views(
             predictions=seen.predictions,
-            targets=targets,
+            targets=targets(layers, valid),
             mask=mask,
             student_states=seen.states,
             local_features=embedding.local_features,
-            target_spread=layer_spread(layers, config.average_top_k_layers, embedding.valid),
+            target_spread=targets.spread(layers, embedding.valid),
             valid=embedding.valid,
             visible_valid=seen.visible_valid,
         )
+        losses = weighted_losses(self.build_terms(config), views) if return_loss else {}
+        return Data2VecPreTrainingOutput(**total_loss(losses), **vars(views))
+
+
+def total_loss(losses: dict[str, Tensor]) -> dict[str, Any]:
+    """The fields of the output that terms of the loss give: `loss` and `losses`; none without terms."""
+    return {"loss": sum(losses.values()), "losses": losses} if losses else {}
 
 
 def _checked_mask(mask: Tensor, embedding: Embedding, valid: Tensor | None) -> Tensor:
@@ -274,19 +314,3 @@ def _checked_mask(mask: Tensor, embedding: Embedding, valid: Tensor | None) -> T
         )
     mask = mask.bool()
     return mask if valid is None else mask & valid[:, None]  # there is nothing to predict in padding
-
-
-def _losses(
-    seen: StudentOutput, targets: Tensor, mask: Tensor, valid: Tensor | None, config: Data2VecPreTrainingConfig
-) -> dict[str, Tensor]:
-    """The parts of the loss by their names in the output, and `loss`, their sum."""
-    loss = partial(regression_loss, loss_beta=config.loss_beta, loss_scale=config.loss_scale)
-    per_position = loss(seen.predictions, targets[:, None])  # [B, M, T]
-    regression = masked_mean(per_position, mask)
-    if not config.cls_loss_weight:
-        return {"loss": regression, "regression_loss": regression}
-    cls = seen.states[:, config.num_extra_tokens - 1].unflatten(0, mask.shape[:2])  # [B, M, D]
-    per_row = loss(cls, mean_over_positions(targets, valid)[:, None])  # [B, M]
-    reduced = per_row.sum() if config.cls_loss_reduction == "sum" else per_row.mean()
-    cls_loss = config.cls_loss_weight * reduced
-    return {"loss": regression + cls_loss, "regression_loss": regression, "cls_loss": cls_loss}

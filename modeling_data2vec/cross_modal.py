@@ -1,6 +1,7 @@
 """Paired samples, such as a picture and its spoken name: one modality's pooled latents predicted from another's."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
 
@@ -8,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from .configuration_data2vec2_joint import Data2Vec2Config
-from .core import Data2VecPreTrainingOutput
+from .core import Data2VecPreTrainingOutput, total_loss
 from .embedding import Embedding
 from .heads import RegressionHead
-from .objective import mean_over_positions, regression_loss
+from .objective import Term, mean_over_positions, regression_loss, weighted_losses
 from .student_teacher import Data2Vec2StudentTeacher
 
 PAIRS = "pairs"  # what a batch of paired samples is called, beside the modalities
@@ -53,7 +54,7 @@ class CrossModalHeads(nn.ModuleDict):
 def pooled_states(side: Data2Vec2StudentTeacher, embedding: Embedding) -> Tensor:
     """The student's states of the whole input, nothing hidden, averaged over its real positions: [B, D]."""
     tokens, attention_masks = side.feature_encoder.contextualize(embedding)
-    states = side.trunk(tokens, attention_masks, weights=side.weights)  # [B, E + T, D]
+    states, _ = side.trunk(tokens, attention_masks, weights=side.weights)  # [B, E + T, D]
     return mean_over_positions(states[:, side.config.num_extra_tokens :], embedding.valid)
 
 
@@ -85,6 +86,30 @@ def pooled_targets(pooled: Tensor, eps: float = 1e-5) -> Tensor:
     return ((pooled - mean) * torch.rsqrt(variance + eps)).mean(1)
 
 
+@dataclass(frozen=True)
+class PairViews:
+    """Paired samples as the student and the teacher see them: the argument of the terms of their loss.
+
+    Attributes:
+        predictions: [B, D] of each ordered pair (source, target) of modalities, predicted from the source.
+        targets: [B, D] of each modality.
+    """
+
+    predictions: dict[tuple[str, str], Tensor]
+    targets: dict[str, Tensor]
+
+
+def pair_terms() -> list[Term]:
+    """The terms of the loss of paired samples: regression, the mean over all ordered pairs of modalities."""
+    return [Term("cross_modal_loss", 1.0, pair_regression)]
+
+
+def pair_regression(views: PairViews) -> Tensor:
+    """Mean over ordered pairs of modalities and over samples of the loss summed over channels, a scalar."""
+    losses = [regression_loss(found, views.targets[target]).mean() for (_, target), found in views.predictions.items()]
+    return torch.stack(losses).mean()
+
+
 def pretrain_on_pairs(
     model: Any, pairs: Mapping[str, Mapping[str, Tensor | None]], return_loss: bool = True
 ) -> Data2VecPreTrainingOutput:
@@ -96,9 +121,9 @@ def pretrain_on_pairs(
         return_loss: whether to compute the loss.
 
     Returns:
-        `loss` and `cross_modal_loss`, the mean over all ordered pairs of modalities of the loss summed over channels;
-        `constant_loss`, the same for the best constant; `targets` [B, modalities, D]; `target_spread`, of the pooled
-        layers over the batch before they are normalised.
+        `loss` and its terms, `losses`, as the model's `build_pair_terms` lists them; `constant_loss`, the regression
+        loss of the best constant; `targets` [B, modalities, D]; `target_spread`, of the pooled layers over the batch
+        before they are normalised.
 
     Raises:
         ValueError: the model has no such heads; the batch has fewer than two modalities or samples, or unequally many.
@@ -114,16 +139,15 @@ def pretrain_on_pairs(
         pooled = pooled_layers(layers, side.config.average_top_k_layers, embedding.valid)
         targets[name] = pooled_targets(pooled)
         spreads.append(pooled.std(dim=0).mean())
-    losses: dict[str, Tensor] = {}
+    fields: dict[str, Any] = {}
     if return_loss:
-        parts, constants = [], []
-        for (_, target), prediction in model.cross_modal(states).items():
-            parts.append(regression_loss(prediction, targets[target]).mean())
-            constants.append(regression_loss(torch.zeros_like(prediction), targets[target]).mean())
-        loss = torch.stack(parts).mean()
-        losses = {"loss": loss, "cross_modal_loss": loss, "constant_loss": torch.stack(constants).mean()}
+        views = PairViews(model.cross_modal(states), targets)
+        # Targets have mean 0 over the batch, so 0 is the best constant.
+        constant = PairViews({pair: torch.zeros_like(found) for pair, found in views.predictions.items()}, targets)
+        fields = total_loss(weighted_losses(model.build_pair_terms(), views))
+        fields["constant_loss"] = pair_regression(constant)
     return Data2VecPreTrainingOutput(
-        **losses, targets=torch.stack(list(targets.values()), dim=1), target_spread=torch.stack(spreads).mean()
+        **fields, targets=torch.stack(list(targets.values()), dim=1), target_spread=torch.stack(spreads).mean()
     )
 
 

@@ -57,7 +57,8 @@ def alibi_bias(coordinates: Tensor, num_heads: int, distance: str = "manhattan")
 class FeatureEncoder(nn.Module):
     """Positions, extra tokens, a norm and a modality's own first ("prenet") layers.
 
-    A modality's subclass, in its model's file, adds the local encoder, which reads raw input.
+    A modality's subclass, in its model's file, adds the local encoder, which reads raw input. Its constructor takes
+    `local_encoder`: False leaves that part out, for a teacher of scope "encoder", which reads the student's features.
     """
 
     def __init__(self, config: Data2Vec2PreTrainingConfig):
@@ -104,10 +105,6 @@ class FeatureEncoder(nn.Module):
     def num_positions(self, length: int) -> int:
         """Positions that `embed` makes of a row of that much raw input; as many, if nothing else is said."""
         return length
-
-    def drop_local_encoder(self) -> None:
-        """Give up the part that reads raw input: a teacher of scope "encoder" reads the student's features."""
-        raise NotImplementedError
 
     def relative_positions(self, embedding: Embedding, mask: Tensor | None) -> Tensor | None:
         """Positions [R, T, D] that are computed from the tokens themselves, without a look at hidden ones.

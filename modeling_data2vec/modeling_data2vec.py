@@ -92,8 +92,8 @@ class Data2VecEncoderForPreTraining(Data2VecCore):
         """Tokens [R, E + T, D] to states [R, T, D]; `valid` is bool [R, T] or None."""
         raise NotImplementedError
 
-    def target_modules(self, encoder: Any) -> list[nn.Module]:
-        """One module a layer, whose output is a target: blocks, or what gives a feed-forward output."""
+    def target_modules(self, encoder: Any, end_of_block: bool) -> list[nn.Module]:
+        """One module a layer, whose output is a target: the layer itself, or its feed-forward part."""
         raise NotImplementedError
 
     def teacher_tokens(
@@ -125,10 +125,16 @@ class Data2VecEncoderForPreTraining(Data2VecCore):
         )
 
     def run_teacher(
-        self, inputs: Tensor, embedding: Embedding, attention_mask: Tensor | None, mask: Tensor | None
+        self,
+        inputs: Tensor,
+        embedding: Embedding,
+        attention_mask: Tensor | None,
+        mask: Tensor | None,
+        *,
+        end_of_block: bool,
     ) -> list[Tensor]:
         tokens, valid = self.teacher_tokens(inputs, embedding, attention_mask, mask)
-        with recorded_outputs(self.target_modules(self.teacher.encoder)) as layers:
+        with recorded_outputs(self.target_modules(self.teacher.encoder, end_of_block)) as layers:
             # In the precision of its weights: not every norm takes half-precision input with them.
             precise = next(self.teacher.parameters()).dtype
             self.encode(self.teacher, tokens.to(precise), embedding.grid, valid)

@@ -3,6 +3,7 @@
 `modeling_data2vec2_{audio,text,vision}.py` add the raw input's name and what reads it; `..._tasks.py` the heads.
 """
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -144,7 +145,7 @@ def encode(
     valid = embedding.valid
     del embedding  # its features would fill memory beside the layers
     tokens, attention_masks = feature_encoder.run_prenet(tokens, attention_masks, **kwargs)
-    hidden_states = trunk(tokens, attention_masks, weights=weights, **kwargs)
+    hidden_states, _ = trunk(tokens, attention_masks, weights=weights, **kwargs)
     pooled = mean_over_positions(hidden_states[:, config.num_extra_tokens :], valid)
     if valid is not None and config.padding == "exact":
         real = F.pad(valid, (config.num_extra_tokens, 0), value=True)  # [B, E + T]
@@ -165,20 +166,19 @@ class Data2Vec2Encoder(Data2Vec2PreTrainedModel):
         self.post_init()
 
 
-def teacher_encoder(config: Any, feature_encoder_class: type[FeatureEncoder]) -> FeatureEncoder | None:
+def teacher_encoder(config: Any, feature_encoder_class: Callable[..., FeatureEncoder]) -> FeatureEncoder | None:
     """The teacher's own feature encoder by `teacher_scope`; None where it reads what the student's makes."""
     if config.teacher_scope == "trunk":
         return None
-    own = feature_encoder_class(config)
-    if config.teacher_scope == "encoder":
-        own.drop_local_encoder()
-    return own
+    if config.teacher_scope == "model":
+        return feature_encoder_class(config)
+    return feature_encoder_class(config, local_encoder=False)
 
 
 class Data2Vec2Teacher(Teacher):
     """The averaged copy: a trunk and, by `teacher_scope`, a feature encoder of its own."""
 
-    def __init__(self, config: Any, feature_encoder_class: type[FeatureEncoder]):
+    def __init__(self, config: Any, feature_encoder_class: Callable[..., FeatureEncoder]):
         super().__init__()
         self.feature_encoder = teacher_encoder(config, feature_encoder_class)
         # No target passes the last norm; the authors' average of the layers alone has none.

@@ -73,16 +73,19 @@ class WaveformConv(nn.Module):
 class AudioFeatureEncoder(FeatureEncoder):
     """Convolutions from the waveform to frames, with convolutional positions and ALiBi."""
 
-    def __init__(self, config: Data2Vec2AudioConfig):
+    def __init__(self, config: Data2Vec2AudioConfig, local_encoder: bool = True):
         super().__init__(config)
         self.config: Data2Vec2AudioConfig = config
         widths = [1, *config.conv_dim]
-        self.convs: nn.ModuleList | None = nn.ModuleList(
+        # Drawn in any case: the initial weights that a seed gives must not depend on what the teacher reads.
+        convs = nn.ModuleList(
             WaveformConv(*sizes)
             for sizes in zip(widths[:-1], widths[1:], config.conv_kernel, config.conv_stride, strict=True)
         )
-        self.feature_norm: nn.LayerNorm | None = nn.LayerNorm(widths[-1])
-        self.feature_projection: nn.Linear | None = nn.Linear(widths[-1], config.hidden_size)
+        projection = nn.Linear(widths[-1], config.hidden_size)
+        self.convs = convs if local_encoder else None
+        self.feature_norm = nn.LayerNorm(widths[-1]) if local_encoder else None
+        self.feature_projection = projection if local_encoder else None
         self.position_convs = nn.ModuleList(
             nn.Conv1d(
                 config.hidden_size,
@@ -145,9 +148,6 @@ class AudioFeatureEncoder(FeatureEncoder):
             )
             embedding = replace(embedding, tokens=tokens)
         return super().arrange(embedding, mask, ids_keep)
-
-    def drop_local_encoder(self) -> None:
-        self.convs = self.feature_norm = self.feature_projection = None
 
     def relative_positions(self, embedding: Embedding, mask: Tensor | None) -> Tensor | None:
         """Grouped convolutions over frames of which hidden ones are 0, each with a norm over channels and GELU.

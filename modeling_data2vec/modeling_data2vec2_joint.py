@@ -10,7 +10,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_data2vec2_joint import Data2Vec2Config
 from .core import Data2VecCore, Data2VecPreTrainingOutput, StudentTeacher
-from .cross_modal import CrossModalHeads, pretrain_on_pairs
+from .cross_modal import CrossModalHeads, pair_terms, pretrain_on_pairs
 from .ema import Teacher
 from .length_groups import RECORDS, encode_by_length
 from .modeling_data2vec2 import Data2Vec2PreTrainedModel, teacher_encoder
@@ -18,6 +18,7 @@ from .modeling_data2vec2_audio import Data2Vec2AudioForPreTraining, Data2Vec2Aud
 from .modeling_data2vec2_spectrogram import Data2Vec2SpectrogramForPreTraining, Data2Vec2SpectrogramModel
 from .modeling_data2vec2_text import Data2Vec2TextForPreTraining, Data2Vec2TextModel
 from .modeling_data2vec2_vision import Data2Vec2VisionForPreTraining, Data2Vec2VisionModel
+from .objective import Term
 from .slices import slice_options, take_slice
 from .specialisation import TrunkDifferences, specialised
 from .student_teacher import Data2Vec2StudentTeacher
@@ -248,6 +249,10 @@ class Data2Vec2ForPreTraining(Data2VecCore, Data2Vec2JointPreTrainedModel):
             own_weights(student, modality),
             own_weights(teacher, modality),
         )
+
+    def build_pair_terms(self) -> list[Term]:
+        """List the terms of the loss of paired samples; override it to add, drop or weight terms."""
+        return pair_terms()
 
     def forward(
         self,

@@ -20,17 +20,20 @@ from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2EncoderForPreTraining
 class TextFeatureEncoder(FeatureEncoder):
     """Token and learned position embeddings, normalised."""
 
-    def __init__(self, config: Data2Vec2TextConfig):
+    def __init__(self, config: Data2Vec2TextConfig, local_encoder: bool = True):
         super().__init__(config)
         self.config: Data2Vec2TextConfig = config
         pad = config.pad_token_id
-        self.embed_tokens: nn.Embedding | None = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=pad)
-        self.embed_positions: nn.Embedding | None = None
+        # Drawn in any case: the initial weights that a seed gives must not depend on what the teacher reads.
+        tokens = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=pad)
+        positions = None
         if config.position_embeddings:
             # As in RoBERTa, positions are counted from the padding's id + 1 on, whose own row stays 0.
             size = config.max_position_embeddings + pad + 1
-            self.embed_positions = nn.Embedding(size, config.hidden_size, padding_idx=pad)
-        self.embed_norm: nn.LayerNorm | None = nn.LayerNorm(config.hidden_size)
+            positions = nn.Embedding(size, config.hidden_size, padding_idx=pad)
+        self.embed_tokens = tokens if local_encoder else None
+        self.embed_positions = positions if local_encoder else None
+        self.embed_norm = nn.LayerNorm(config.hidden_size) if local_encoder else None
         self.embed_dropout = nn.Dropout(config.embedding_dropout)
         if not config.num_prenet_layers:
             self.norm = nn.Identity()  # the embeddings are normalised already
@@ -59,9 +62,6 @@ class TextFeatureEncoder(FeatureEncoder):
             x = x + self.embed_positions(places + config.pad_token_id)
         x = self.embed_dropout(self.embed_norm(x))
         return Embedding(x, x, (length,), valid)
-
-    def drop_local_encoder(self) -> None:
-        self.embed_tokens = self.embed_positions = self.embed_norm = None
 
 
 class TextDecoder(ConvDecoder):

@@ -47,16 +47,22 @@ def sincos_positions_2d(
 
 
 class PatchFeatureEncoder(FeatureEncoder):
-    """Non-overlapping patches of an input with two axes, with sin-cos positions: images and spectrograms."""
+    """Non-overlapping patches of an input with two axes, with sin-cos positions: images and spectrograms.
+
+    Args:
+        config: with `patch_shape`.
+        num_channels: channels of the input.
+        local_encoder: whether to embed patches; False for a teacher that reads the student's.
+    """
 
     config: Any
 
-    def __init__(self, config: Any, num_channels: int):
+    def __init__(self, config: Any, num_channels: int, local_encoder: bool = True):
         super().__init__(config)
         patch = config.patch_shape
-        self.patch_embed: nn.Conv2d | None = nn.Conv2d(
-            num_channels, config.hidden_size, kernel_size=patch, stride=patch
-        )
+        # Drawn in any case: the initial weights that a seed gives must not depend on what the teacher reads.
+        patch_embed = nn.Conv2d(num_channels, config.hidden_size, kernel_size=patch, stride=patch)
+        self.patch_embed = patch_embed if local_encoder else None
         self._positions: dict[tuple, Tensor] = {}
 
     def init_weights(self) -> None:
@@ -82,9 +88,6 @@ class PatchFeatureEncoder(FeatureEncoder):
         valid = None if num_rows is None else real_positions(num_rows * grid[1], features.shape[1])  # [B, T]
         return Embedding(features, features + self.positions(grid, features), grid, valid)
 
-    def drop_local_encoder(self) -> None:
-        self.patch_embed = None
-
     def coordinates(self, ids: Tensor, grid: tuple[int, ...]) -> Tensor:
         """Cells of the grid, or with `alibi_dims` 1 places in the sequence of patches."""
         if self.config.alibi_dims == 1:
@@ -104,8 +107,8 @@ class PatchFeatureEncoder(FeatureEncoder):
 class ImageFeatureEncoder(PatchFeatureEncoder):
     """Patches of an image, for any size that the patch size divides."""
 
-    def __init__(self, config: Data2Vec2VisionConfig):
-        super().__init__(config, config.num_channels)
+    def __init__(self, config: Data2Vec2VisionConfig, local_encoder: bool = True):
+        super().__init__(config, config.num_channels, local_encoder)
         self.config: Data2Vec2VisionConfig = config
 
     def embed(self, inputs: Tensor, attention_mask: Tensor | None = None) -> Embedding:

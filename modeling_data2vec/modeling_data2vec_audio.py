@@ -89,8 +89,8 @@ class Data2VecAudioForPreTraining(Data2VecEncoderForPreTraining, Data2VecAudioPr
         with padding_kept_at_zero(convolutions, valid):
             return parts.encoder(tokens, attention_mask=valid).last_hidden_state
 
-    def target_modules(self, encoder: Any) -> list[nn.Module]:
-        return [layer if self.config.end_of_block_targets else layer.feed_forward for layer in encoder.layers]
+    def target_modules(self, encoder: Any, end_of_block: bool) -> list[nn.Module]:
+        return [layer if end_of_block else layer.feed_forward for layer in encoder.layers]
 
     def forward(
         self,

@@ -86,9 +86,9 @@ class Data2VecTextForPreTraining(Data2VecEncoderForPreTraining, Data2VecTextPreT
         mask = create_bidirectional_mask(config=self.config, inputs_embeds=tokens, attention_mask=valid)
         return parts.encoder(tokens, mask).last_hidden_state
 
-    def target_modules(self, encoder: Any) -> list[nn.Module]:
+    def target_modules(self, encoder: Any, end_of_block: bool) -> list[nn.Module]:
         # `output.dense` is before dropout and residual.
-        return [layer if self.config.end_of_block_targets else layer.output.dense for layer in encoder.layer]
+        return [layer if end_of_block else layer.output.dense for layer in encoder.layer]
 
     def forward(
         self,

@@ -87,14 +87,20 @@ class Data2VecVisionForPreTraining(Data2VecEncoderForPreTraining, Data2VecVision
             states = parts.layernorm(states)
         return states[:, 1:]
 
-    def target_modules(self, encoder: Any) -> list[nn.Module]:
-        return [layer if self.config.end_of_block_targets else layer.output for layer in encoder.layer]
+    def target_modules(self, encoder: Any, end_of_block: bool) -> list[nn.Module]:
+        return [layer if end_of_block else layer.output for layer in encoder.layer]
 
     def run_teacher(
-        self, inputs: Tensor, embedding: Embedding, attention_mask: Tensor | None, mask: Tensor | None
+        self,
+        inputs: Tensor,
+        embedding: Embedding,
+        attention_mask: Tensor | None,
+        mask: Tensor | None,
+        *,
+        end_of_block: bool,
     ) -> list[Tensor]:
-        layers = super().run_teacher(inputs, embedding, attention_mask, mask)
-        if self.config.end_of_block_targets or not self.config.layer_scale_init_value:
+        layers = super().run_teacher(inputs, embedding, attention_mask, mask, end_of_block=end_of_block)
+        if end_of_block or not self.config.layer_scale_init_value:
             return layers
         # What a feed-forward part adds to the residual stream is scaled.
         return [layer.lambda_2 * output for layer, output in zip(self.teacher.encoder.layer, layers, strict=True)]

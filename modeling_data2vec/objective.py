@@ -1,7 +1,13 @@
-"""What the student predicts, the teacher's top layers normalised and averaged, and the loss (arXiv 2202.03555 §3.3)."""
+"""Targets made of the teacher's layers, and the terms of the loss (arXiv 2202.03555 §3.3).
+
+docs/objectives.md shows how to add a term or a target of one's own.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -45,71 +51,91 @@ def layer_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], eps=eps)
 
 
-def make_targets(
-    layers: Sequence[Tensor],
-    average_top_k_layers: int,
-    *,
-    batch_norm_target_layer: bool = False,
-    instance_norm_target_layer: bool = False,
-    group_norm_target_layer: bool = False,
-    layer_norm_target_layer: bool = False,
-    layer_norm_targets: bool = False,
-    instance_norm_targets: bool = False,
-    valid: Tensor | None = None,
-) -> Tensor:
-    """Turn the teacher's layers into regression targets: normalise each of the top K, average, normalise.
+@dataclass(frozen=True)
+class Targets:
+    """Turns the teacher's layers into regression targets: normalise each of the top K, average, normalise.
+
+    A subclass that overrides `chosen` or `__call__` makes other targets; a model's `build_targets` returns it.
 
     Args:
-        layers: the teacher's layers from first to last, each [B, T, D].
         average_top_k_layers: K, how many of the last layers to average.
+        end_of_block_targets: the teacher hands out the ends of its layers instead of their feed-forward outputs.
         batch_norm_target_layer, instance_norm_target_layer, group_norm_target_layer, layer_norm_target_layer: norms of
             each layer before the average, applied in this order.
         layer_norm_targets, instance_norm_targets: norms of the average, applied in this order.
-        valid: bool [B, T], True at real positions: padding then takes no part in norms over positions.
-
-    Returns:
-        fp32 [B, T, D].
-
-    Raises:
-        ValueError: if K is not between 1 and the number of layers.
 
     Example:
-        >>> layers = [torch.randn(2, 9, 16) for _ in range(4)]
-        >>> make_targets(layers, 2, instance_norm_target_layer=True, layer_norm_targets=True).shape
+        >>> targets = Targets(2, instance_norm_target_layer=True, layer_norm_targets=True)
+        >>> targets([torch.randn(2, 9, 16) for _ in range(4)]).shape
         torch.Size([2, 9, 16])
     """
-    if not 1 <= average_top_k_layers <= len(layers):
-        raise ValueError(
-            f"average_top_k_layers is {average_top_k_layers}, but the teacher has {len(layers)} layers to average: "
-            f"choose a number from 1 to {len(layers)}"
-        )
-    targets = torch.zeros_like(layers[-1], dtype=torch.float32)
-    for layer in layers[-average_top_k_layers:]:
+
+    average_top_k_layers: int
+    end_of_block_targets: bool = False
+    batch_norm_target_layer: bool = False
+    instance_norm_target_layer: bool = False
+    group_norm_target_layer: bool = False
+    layer_norm_target_layer: bool = False
+    layer_norm_targets: bool = False
+    instance_norm_targets: bool = False
+
+    @classmethod
+    def from_config(cls, config: Any) -> "Targets":
+        """The targets that a pretraining config describes; its fields have the same names."""
+        return cls(**{field.name: getattr(config, field.name) for field in fields(Targets)})
+
+    def chosen(self, layers: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The layers that targets are made of: the last K.
+
+        Raises:
+            ValueError: K is not between 1 and the number of layers.
+        """
+        if not 1 <= self.average_top_k_layers <= len(layers):
+            raise ValueError(
+                f"average_top_k_layers is {self.average_top_k_layers}, but the teacher has {len(layers)} layers to "
+                f"average: choose a number from 1 to {len(layers)}"
+            )
+        return layers[-self.average_top_k_layers :]
+
+    def normalized(self, layer: Tensor, valid: Tensor | None = None) -> Tensor:
+        """One layer after the norms of layers: [B, T, D] to fp32 [B, T, D]; `valid` as for `__call__`."""
         layer = layer.float()
-        if batch_norm_target_layer:
+        if self.batch_norm_target_layer:
             layer = batch_norm(layer, valid)
-        if instance_norm_target_layer:
+        if self.instance_norm_target_layer:
             layer = instance_norm(layer, valid)
-        if group_norm_target_layer:
+        if self.group_norm_target_layer:
             layer = group_norm(layer, valid)
-        if layer_norm_target_layer:
-            layer = layer_norm(layer)
-        targets += layer
-    targets /= average_top_k_layers
-    if layer_norm_targets:
-        targets = layer_norm(targets)
-    if instance_norm_targets:
-        targets = instance_norm(targets, valid)
-    return targets
+        return layer_norm(layer) if self.layer_norm_target_layer else layer
 
+    def __call__(self, layers: Sequence[Tensor], valid: Tensor | None = None) -> Tensor:
+        """Compute the targets of a batch.
 
-def layer_spread(layers: Sequence[Tensor], average_top_k_layers: int, valid: Tensor | None = None) -> Tensor:
-    """How much the teacher's top layers vary over samples and positions *before* they are normalised.
+        Args:
+            layers: the teacher's layers from first to last, each [B, T, D].
+            valid: bool [B, T], True at real positions: padding then takes no part in norms over positions.
 
-    Normalisation hides a collapse: whatever variation is left is blown up to unit size. This is the mean over layers
-    and channels of the standard deviation over all real positions of the batch, a scalar.
-    """
-    return torch.stack([spread(layer, valid) for layer in layers[-average_top_k_layers:]]).mean()
+        Returns:
+            fp32 [B, T, D].
+        """
+        chosen = self.chosen(layers)
+        targets = torch.zeros_like(chosen[-1], dtype=torch.float32)
+        for layer in chosen:
+            targets += self.normalized(layer, valid)
+        targets /= len(chosen)
+        if self.layer_norm_targets:
+            targets = layer_norm(targets)
+        if self.instance_norm_targets:
+            targets = instance_norm(targets, valid)
+        return targets
+
+    def spread(self, layers: Sequence[Tensor], valid: Tensor | None = None) -> Tensor:
+        """Measure how much the chosen layers vary over samples and positions *before* they are normalised.
+
+        Normalisation hides a collapse: whatever variation is left is blown up to unit size. This is the mean over
+        layers and channels of the standard deviation over all real positions of the batch, a scalar.
+        """
+        return torch.stack([spread(layer, valid) for layer in self.chosen(layers)]).mean()
 
 
 def spread(x: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -167,3 +193,82 @@ def mean_over_positions(x: Tensor, valid: Tensor | None) -> Tensor:
     if valid is None:
         return x.mean(1)
     return x.masked_fill(~valid[..., None], 0).sum(1) / valid.sum(1, keepdim=True).clamp_min(1)
+
+
+# ---- the terms of a loss ----
+
+
+@dataclass(frozen=True)
+class Views:
+    """A batch as the student and the teacher see it: the argument of the terms of the loss.
+
+    The fields are those of `Data2VecPreTrainingOutput` by the same names, which is this and the losses.
+    """
+
+    predictions: Tensor
+    targets: Tensor
+    mask: Tensor
+    student_states: Tensor
+    local_features: Tensor
+    target_spread: Tensor
+    valid: Tensor | None
+    visible_valid: Tensor | None
+
+
+class Term(NamedTuple):
+    """One term of a loss, which is the sum of `weight * function(views)` over its terms.
+
+    Attributes:
+        name: by which it is logged and judged: ends with "_loss".
+        weight: its factor.
+        function: takes the `Views` of a batch (`PairViews` for paired samples), returns a scalar with gradients.
+    """
+
+    name: str
+    weight: float
+    function: Callable[[Any], Tensor]
+
+
+def weighted_losses(terms: Sequence[Term], views: Any) -> dict[str, Tensor]:
+    """Compute each term of a loss, times its weight, by its name.
+
+    Raises:
+        ValueError: a name is taken, does not end with "_loss", or could be mistaken for another figure in the log.
+
+    Example:
+        >>> weighted_losses([Term("half_loss", 0.5, torch.sum)], torch.ones(4))
+        {'half_loss': tensor(2.)}
+    """
+    losses: dict[str, Tensor] = {}
+    for name, weight, function in terms:
+        if not name.isidentifier() or not name.endswith("_loss") or name == "constant_loss" or name in losses:
+            raise ValueError(
+                f"a term of the loss is called {name!r}, but each needs a name of its own, a word that ends with "
+                '"_loss" and is not "constant_loss": by it the log and the health check find the term'
+            )
+        losses[name] = weight * function(views)
+    return losses
+
+
+def loss_terms(config: Any) -> list[Term]:
+    """The terms of data2vec's loss: regression at hidden positions and, in 2.0 where it counts, the CLS token's.
+
+    Args:
+        config: a pretraining config.
+    """
+    loss = partial(regression_loss, loss_beta=config.loss_beta, loss_scale=config.loss_scale)
+
+    def hidden_positions(views: Views) -> Tensor:
+        return masked_mean(loss(views.predictions, views.targets[:, None]), views.mask)  # of [B, M, T]
+
+    def cls_token(views: Views) -> Tensor:
+        """The last extra token against the sample's mean target, which it can't know from one place."""
+        cls = views.student_states[:, config.num_extra_tokens - 1].unflatten(0, views.mask.shape[:2])  # [B, M, D]
+        valid = views.valid if config.padding == "exact" else None
+        per_row = loss(cls, mean_over_positions(views.targets, valid)[:, None])  # [B, M]
+        return per_row.sum() if config.cls_loss_reduction == "sum" else per_row.mean()
+
+    terms = [Term("regression_loss", 1.0, hidden_positions)]
+    if config.cls_loss_weight:
+        terms.append(Term("cls_loss", config.cls_loss_weight, cls_token))
+    return terms

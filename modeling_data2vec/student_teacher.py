@@ -69,7 +69,7 @@ class Data2Vec2StudentTeacher(StudentTeacher):
         """
         ids_keep = self._checked_ids_keep(ids_keep, mask, embedding.valid if valid is None else valid, valid is None)
         tokens, attention_masks = self.feature_encoder.contextualize(embedding, mask, ids_keep)
-        states = self.trunk(tokens, attention_masks, weights=self.weights)
+        states, _ = self.trunk(tokens, attention_masks, weights=self.weights)
         return StudentOutput(
             predictions=self._decode(states, ids_keep, embedding.grid, noise_keys, mask_noise, valid),
             states=states,
@@ -121,20 +121,20 @@ class Data2Vec2StudentTeacher(StudentTeacher):
         return self.head(filled, grid, valid).unflatten(0, (batch, num_masks))  # [B, M, T, D]
 
     def run_teacher(
-        self, inputs: Tensor, embedding: Embedding, attention_mask: Tensor | None, mask: Tensor | None
+        self,
+        inputs: Tensor,
+        embedding: Embedding,
+        attention_mask: Tensor | None,
+        mask: Tensor | None,
+        *,
+        end_of_block: bool,
     ) -> list[Tensor]:
-        """The teacher sees everything: `mask` is not looked at."""
+        """Run the teacher, which sees everything: `mask` is not looked at."""
         config, own = self.config, self.teacher_encoder
         if own is not None and config.teacher_scope == "model":
             embedding = own.embed(inputs, attention_mask)
         encoder = self.feature_encoder if own is None else own
-        layers: list[Tensor] = []
         tokens, attention_masks = encoder.contextualize(embedding)
-        self.teacher_trunk(
-            tokens,
-            attention_masks,
-            target_layers=layers,
-            block_targets=config.end_of_block_targets,
-            weights=self.teacher_weights,
-        )
-        return [layer[:, config.num_extra_tokens :] for layer in layers]
+        keep = "end_of_block" if end_of_block else "feed_forward"
+        _, layers = self.teacher_trunk(tokens, attention_masks, keep, weights=self.teacher_weights)
+        return [layer[:, config.num_extra_tokens :] for layer in layers]  # [B, E + T, D] to [B, T, D]

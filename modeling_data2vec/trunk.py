@@ -5,7 +5,7 @@ targets are made of.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -212,24 +212,24 @@ class Data2Vec2Trunk(nn.Module):
         self,
         hidden_states: Tensor,
         attention_masks: Sequence[Any] | None = None,
-        target_layers: list[Tensor] | None = None,
-        block_targets: bool = False,
+        keep: Literal["feed_forward", "end_of_block"] | None = None,
         weights: Weights | None = None,
         **kwargs: object,
-    ) -> Tensor:
+    ) -> tuple[Tensor, list[Tensor]]:
         """Run all layers.
 
         Args:
             hidden_states: [R, S, D] tokens of any kind.
             attention_masks: one for each layer, in the form that the attention implementation takes, e.g. additive and
                 broadcastable to [R, H, S, S]; None to attend everywhere.
-            target_layers: a list that receives each layer's feed-forward output [R, S, D].
-            block_targets: collect the hidden states at the end of each layer instead.
+            keep: the output of each layer that is returned as well, of its feed-forward part or at its end; None for
+                none, which saves their memory.
             weights: to compute with instead of the trunk's own, by their names in it; all others stay.
 
         Returns:
-            [R, S, D].
+            The states [R, S, D], and a list with the kept output [R, S, D] of each layer.
         """
+        layers: list[Tensor] = []
         masks = attention_masks or [None] * len(self.layers)
         for index, (layer, attention_mask) in enumerate(zip(self.layers, masks, strict=True)):
             if self.training and self.layerdrop > 0.0 and float(torch.rand(())) < self.layerdrop:
@@ -237,8 +237,9 @@ class Data2Vec2Trunk(nn.Module):
             own = weights_below(weights, f"layers.{index}.") if weights else None
             hidden_states = trainable_input(layer, hidden_states, own)
             hidden_states, ffn_output = layer(hidden_states, attention_mask, weights=own, **kwargs)
-            if target_layers is not None:
-                target_layers.append(hidden_states if block_targets else ffn_output)
+            if keep is not None:
+                layers.append(ffn_output if keep == "feed_forward" else hidden_states)
             del ffn_output  # else it would stay until the next layer has run
         last = dict(weights_below(weights, "norm.")) if weights else None
-        return functional_call(self.norm, last, (hidden_states,)) if last else self.norm(hidden_states)
+        states = functional_call(self.norm, last, (hidden_states,)) if last else self.norm(hidden_states)
+        return states, layers

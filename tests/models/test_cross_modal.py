@@ -9,7 +9,7 @@ from tiny_runs import tiny_joint_model
 
 from modeling_data2vec import Data2Vec2ForPreTraining, Data2Vec2Model
 from modeling_data2vec.cross_modal import pooled_layers, pooled_targets
-from modeling_data2vec.objective import make_targets
+from modeling_data2vec.objective import Targets
 
 
 def batch(size: int = 6, names=("audio", "text", "vision")) -> dict:
@@ -45,14 +45,14 @@ def test_the_loss_by_hand():
     for source, target in permutations(states):
         side = model.side(target)
         embedding = side.embed(pairs[target]["inputs"], None)
-        layers = side.run_teacher(pairs[target]["inputs"], embedding, None, None)
+        layers = side.run_teacher(pairs[target]["inputs"], embedding, None, None, end_of_block=False)
         means = [layer.mean(1) for layer in layers[-2:]]  # [B, D] of each layer
         targets = sum((mean - mean.mean(0)) / (mean.var(0, correction=0) + 1e-5).sqrt() for mean in means) / 2
         predicted = model.cross_modal[f"{source}_to_{target}"](states[source])
         expected.append((predicted - targets).square().sum(1).mean() / math.sqrt(16))
     output = model(pairs=pairs)
     torch.testing.assert_close(output.loss, sum(expected) / 2)
-    assert output.loss is output.cross_modal_loss
+    assert list(output.losses) == ["cross_modal_loss"] and torch.equal(output.loss, output.losses["cross_modal_loss"])
     assert model(pairs=pairs, return_loss=False).loss is None
 
 
@@ -78,7 +78,7 @@ def test_padding_changes_nothing():
 def test_the_mean_of_pretraining_targets_says_nothing():
     """Why pooled targets are normalised over the batch: an instance norm leaves no mean over positions."""
     layers = [torch.randn(4, 9, 16) + torch.randn(4, 1, 16) for _ in range(2)]
-    assert make_targets(layers, 2, instance_norm_target_layer=True).mean(1).abs().max() < 1e-6
+    assert Targets(2, instance_norm_target_layer=True)(layers).mean(1).abs().max() < 1e-6
     targets = pooled_targets(pooled_layers(layers, 2))
     assert targets.mean(0).abs().max() < 1e-6
     assert targets.std(0).min() > 0.2

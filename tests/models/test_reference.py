@@ -115,10 +115,10 @@ def test_reference_evaluation(case):
     with torch.no_grad():
         inputs = raw_inputs(case, model)
         output = encoder(**inputs, output_hidden_states=True)
-        layers: list[torch.Tensor] = []
         embedding = encoder.feature_encoder.embed(*inputs.values())
         tokens, attention_masks = encoder.feature_encoder.contextualize(embedding)
-        encoder.trunk(tokens, attention_masks, target_layers=layers, block_targets=model.config.end_of_block_targets)
+        keep = "end_of_block" if model.config.end_of_block_targets else "feed_forward"
+        _, layers = encoder.trunk(tokens, attention_masks, keep)
     if "padding_mask" in group and embedding.valid is not None:
         assert torch.equal(group["padding_mask"], ~embedding.valid)
     reference_cases.assert_close(output.last_hidden_state, group["x_with_extra_tokens"], relative=True)

@@ -88,7 +88,7 @@ def measure_health(output: Data2VecPreTrainingOutput, config: Data2VecPreTrainin
 
     | figure | meaning |
     |---|---|
-    | `regression_loss`, `cls_loss` | parts of the loss |
+    | `regression_loss`, `cls_loss` and so on | terms of the loss, weighted, by their names |
     | `constant_loss` | loss of predicting, for every masked position, the targets' mean |
     | `loss_below_constant` | 1 - regression_loss / constant_loss: 0 is a constant predictor, 1 a perfect one |
     | `target_std`, `prediction_std` | std over masked positions, mean over channels |
@@ -101,7 +101,7 @@ def measure_health(output: Data2VecPreTrainingOutput, config: Data2VecPreTrainin
     """
     assert output.predictions is not None and output.targets is not None and output.mask is not None
     assert output.student_states is not None and output.local_features is not None
-    assert output.regression_loss is not None and output.target_spread is not None
+    assert output.losses is not None and output.target_spread is not None
     predictions, targets = output.predictions.float(), output.targets
     weights = output.mask.float()  # [B, M, T]
     num_masks = weights.shape[1]
@@ -113,9 +113,7 @@ def measure_health(output: Data2VecPreTrainingOutput, config: Data2VecPreTrainin
     cosine = torch.cosine_similarity(predictions, targets[:, None], dim=-1)  # [B, M, T]
     states = output.student_states[:, config.num_extra_tokens :]  # [R, V or T, D]
     figures = {
-        "regression_loss": output.regression_loss.detach(),
-        "constant_loss": constant_loss,
-        "loss_below_constant": 1 - output.regression_loss.detach() / constant_loss,
+        **_term_figures(output.losses, "regression_loss", constant_loss),
         "target_std": _weighted_std(flat_targets, target_weights),
         "prediction_std": _weighted_std(predictions.flatten(0, 2), weights.flatten()),
         "target_spread": output.target_spread,
@@ -126,24 +124,27 @@ def measure_health(output: Data2VecPreTrainingOutput, config: Data2VecPreTrainin
         "feature_encoder_std": spread(output.local_features, output.valid),
         "masked_fraction": weights.mean() if output.valid is None else weights.sum() / (num_masks * output.valid.sum()),
     }
-    if output.cls_loss is not None:
-        figures["cls_loss"] = output.cls_loss.detach()
     return figures
 
 
 @torch.no_grad()
 def measure_pairs(output: Data2VecPreTrainingOutput) -> dict[str, Tensor]:
-    """Figures of a batch of paired samples: `constant_loss`, `loss_below_constant` and `pooled_spread`.
+    """Figures of a batch of paired samples: its terms, `constant_loss`, `loss_below_constant` and `pooled_spread`.
 
-    The first two mean the same as in `measure_health`. The last is the std over the batch of the teacher's layers,
+    All but the last mean the same as in `measure_health`. The last is the std over the batch of the teacher's layers,
     averaged over positions, *before* normalisation: pooled targets that hardly vary are noise when they are normalised.
     """
-    assert output.loss is not None and output.constant_loss is not None and output.target_spread is not None
-    return {
-        "constant_loss": output.constant_loss,
-        "loss_below_constant": 1 - output.loss / output.constant_loss,
-        "pooled_spread": output.target_spread,
-    }
+    assert output.losses is not None and output.constant_loss is not None and output.target_spread is not None
+    terms = _term_figures(output.losses, "cross_modal_loss", output.constant_loss)
+    return {**terms, "pooled_spread": output.target_spread}
+
+
+def _term_figures(losses: Mapping[str, Tensor], regression: str, constant_loss: Tensor) -> dict[str, Tensor]:
+    """Each term of the loss by its name, and `regression`, where it is among them, beside that of a constant."""
+    figures = {name: loss.detach() for name, loss in losses.items()} | {"constant_loss": constant_loss}
+    if regression in losses:
+        figures["loss_below_constant"] = 1 - losses[regression].detach() / constant_loss
+    return figures
 
 
 REMEDIES = (
@@ -166,11 +167,12 @@ def diagnose(
         modality: whose log it is, to be named; empty for all there is.
     """
     run = f"The run's {modality} part" if modality else "The run"
-    entries = [entry for entry in history if "target_spread" in entry]
+    entries = [entry for entry in history if "constant_loss" in entry]
     if not entries:
         return None
     last = entries[-1]
-    for name in ("loss", "regression_loss", "grad_norm"):
+    # The terms of the loss, too, of which a user may have added any: their names end with "_loss".
+    for name in ("loss", *(name for name in last if name.endswith("_loss")), "grad_norm"):
         if name in last and not math.isfinite(last[name]) and (name != "grad_norm" or not math.isfinite(last["loss"])):
             return f"{run} diverged: {name} is {last[name]} at step {last['step']}. {REMEDIES}"
 
@@ -184,33 +186,37 @@ def diagnose(
 
 
 def _findings(entries: Sequence[Mapping[str, float]], recent: Sequence[Mapping[str, float]]) -> list[str]:
-    """What all recent entries show to be wrong, in words."""
+    """What all recent entries show to be wrong, in words; figures that a log does not have are not judged."""
     first, last = entries[0], recent[-1]
     findings = []
-    # Constant targets leave a constant predictor without any loss.
-    ratios = [entry["regression_loss"] / max(entry["constant_loss"], 1e-12) for entry in recent]
-    if min(ratios) > MAX_LOSS_TO_CONSTANT and ratios[-1] >= ratios[0]:
-        findings.append(
-            f"the loss has diverged: regression_loss {last['regression_loss']:.3g} is more than "
-            f"{MAX_LOSS_TO_CONSTANT:g} times that of a constant predictor ({last['constant_loss']:.3g})"
-        )
+    for name in ("regression_loss", "cross_modal_loss"):
+        if any(name not in entry for entry in recent):
+            continue
+        # Constant targets leave a constant predictor without any loss.
+        ratios = [entry[name] / max(entry["constant_loss"], 1e-12) for entry in recent]
+        if min(ratios) > MAX_LOSS_TO_CONSTANT and ratios[-1] >= ratios[0]:
+            findings.append(
+                f"the loss has diverged: {name} {last[name]:.3g} is more than {MAX_LOSS_TO_CONSTANT:g} times that of a "
+                f"constant predictor ({last['constant_loss']:.3g})"
+            )
     for name, share, what in (
         ("feature_encoder_std", MIN_SHARE_OF_SPREAD, "the feature encoder's output hardly depends on the input"),
         ("target_spread", MIN_SHARE_OF_SPREAD, "the teacher's layers hardly vary before normalisation"),
+        ("pooled_spread", MIN_SHARE_OF_SPREAD, "the teacher's pooled layers hardly vary before normalisation"),
         ("student_rank", MIN_SHARE_OF_RANK, "the student's features have collapsed to few dimensions"),
     ):
-        highest = max(entry[name] for entry in entries)
-        if all(entry[name] < share * highest for entry in recent):
+        highest = max(entry.get(name, 0.0) for entry in entries)
+        if all(entry.get(name, math.inf) < share * highest for entry in recent):
             findings.append(f"{what} ({name} {last[name]:.3g}, it was {highest:.3g})")
-    if all(entry["position_explained"] > MAX_POSITION_EXPLAINED for entry in recent):
+    if all(entry.get("position_explained", 0.0) > MAX_POSITION_EXPLAINED for entry in recent):
         findings.append(
             f"the targets no longer depend on content: position alone explains {last['position_explained']:.1%} of them"
         )
-    scale = min(1.0, first["target_std"])  # targets that are not normalised start small
+    scale = min(1.0, first.get("target_std", 1.0))  # targets that are not normalised start small
     for name, floor, what in (
         ("target_std", MIN_TARGET_STD, "the targets are constant"),
         ("prediction_std", MIN_PREDICTION_STD, "the predictions are constant"),
     ):
-        if all(entry[name] < floor * scale for entry in recent):
+        if all(entry.get(name, math.inf) < floor * scale for entry in recent):
             findings.append(f"{what} ({name} {last[name]:.3g})")
     return findings

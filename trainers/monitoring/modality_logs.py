@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from modeling_data2vec.cross_modal import PAIRS
+
 from ..modalities.names import config_of, members_of
 from .health import measure_health, measure_pairs
 
@@ -35,7 +37,7 @@ class ModalityFigures:
 
     def measure(self, name: str, outputs: Any) -> None:
         """Measure the health of a modality by a batch of it."""
-        if outputs.cross_modal_loss is not None:
+        if name == PAIRS:
             self._health[name] = measure_pairs(outputs)
         else:
             self._health[name] = measure_health(outputs, config_of(self.config, name))
