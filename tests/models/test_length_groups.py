@@ -36,7 +36,7 @@ def passes():
 
     def count(model) -> list[tuple[int, int]]:
         def note(module, args, output):
-            shapes.append(tuple(output.shape[:2]))
+            shapes.append(tuple(output[0].shape[:2]))  # of the states
 
         handles.append(model.base_model.trunk.register_forward_hook(note))
         return shapes

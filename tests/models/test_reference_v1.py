@@ -141,7 +141,8 @@ def test_reference_evaluation(case):
     model = build(case).eval()
     encoder = model.base_model
     inputs = raw_inputs(case)
-    with torch.no_grad(), recorded_outputs(model.target_modules(encoder.encoder)) as layers:
+    modules = model.target_modules(encoder.encoder, model.config.end_of_block_targets)
+    with torch.no_grad(), recorded_outputs(modules) as layers:
         states = encoder(**inputs).last_hidden_state
     if isinstance(model.head, nn.LayerNorm):
         states = model.head(states)
