@@ -65,6 +65,8 @@ def readable_inputs(reader: SampleReader, example: dict[str, Any], rng: Random |
 class _Samples:
     """What both kinds share: augmentation and masks are a function of (seed, epoch, place of the sample)."""
 
+    modality: Any = None  # the `Modality` that reads them, if one does: it brings collator and processor
+
     def __init__(self, dataset: Any, reader: SampleReader, *, seed: int = 0, augment: bool = True) -> None:
         self.dataset, self.reader, self.seed, self.augment = dataset, reader, seed, augment
         # Shared memory, here and below: worker processes see a new epoch and report unreadable samples.
@@ -72,12 +74,14 @@ class _Samples:
 
     def set_epoch(self, epoch: int) -> None:
         self._epoch.fill_(epoch)
+        if hasattr(self.dataset, "set_epoch"):
+            self.dataset.set_epoch(epoch)
 
     def sample(self, example: dict[str, Any], epoch: int, *place: int) -> dict[str, Any]:
         """The reader's inputs of an example, and the `key` that its masks are drawn from."""
         rng = Random(" ".join(map(str, (self.seed, epoch, *place))))
         key = rng.getrandbits(31)
-        return {**readable_inputs(self.reader, example, rng if self.augment else None), "key": key}
+        return {"key": key, **readable_inputs(self.reader, example, rng if self.augment else None)}
 
 
 class SampleDataset(_Samples, Dataset):
@@ -153,10 +157,6 @@ class IterableSampleDataset(_Samples, IterableDataset):
         super().__init__(dataset, reader, seed=seed, augment=augment)
         self._num_unreadable = torch.zeros((), dtype=torch.int64).share_memory_()
 
-    def set_epoch(self, epoch: int) -> None:
-        super().set_epoch(epoch)
-        self.dataset.set_epoch(epoch)
-
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return self._read(self.dataset, int(self._epoch))
 
@@ -168,7 +168,8 @@ class IterableSampleDataset(_Samples, IterableDataset):
         """
         dataset = deepcopy(self.dataset)  # its epoch is shared by all worker processes, which are not in step
         for epoch in count():
-            dataset.set_epoch(epoch)
+            if hasattr(dataset, "set_epoch"):
+                dataset.set_epoch(epoch)
             empty = True
             for sample in self._read(dataset, epoch):
                 empty = False

@@ -86,6 +86,15 @@ class Modality:
         """The processor of a model folder or Hub id; that of a joint model's modality is in its sub-folder."""
         return cls.processor_class.from_pretrained(name, subfolder=subfolder)
 
+    @classmethod
+    def default_processor(cls, config: Any) -> Any:
+        """A plain processor for a model of this config.
+
+        Raises:
+            ValueError: there is none that would do.
+        """
+        raise ValueError("processing_class is missing: pass the processor that makes the model's inputs")
+
     def align(self, *, new_model: bool) -> None:
         """Let processor and config agree, before a model is built of the config; `new_model` may change either.
 

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import AutoImageProcessor, PreTrainedConfig, PreTrainedModel
+from transformers import AutoImageProcessor, PreTrainedConfig, PreTrainedModel, ViTImageProcessorPil
 
 from modeling_data2vec.masking import beit_block_mask
 
 from ..data.collators import Examples, MaskCollator
 from ..data.samples import LabelledSet, SampleReader, read_labelled
-from ..media.image_transform import ImageTransform, decode_image
+from ..media.image_transform import IMAGENET_MEAN, IMAGENET_STD, ImageTransform, decode_image
 from ..sources.loading import load_source, prepare_column
 from ..sources.source_files import IMAGE_SUFFIXES, Medium
 from .base import Inputs, Modality, RawFeatures, flattened
@@ -162,6 +162,13 @@ class ImageModality(Modality):
     color = "#009E73"
     max_masks, picture_title = 5, "image"
     any_extra_tokens = True
+
+    @classmethod
+    def default_processor(cls, config: Any) -> Any:
+        """Normalises colours by ImageNet's mean and deviation, other channels from [0, 1] to [-1, 1]."""
+        halves = (0.5,) * config.num_channels
+        mean, std = (IMAGENET_MEAN, IMAGENET_STD) if config.num_channels == 3 else (halves, halves)
+        return ViTImageProcessorPil(image_mean=list(mean), image_std=list(std))
 
     def align(self, *, new_model: bool) -> None:
         config, processor = self.config, self.processor

@@ -113,6 +113,11 @@ class SpectrogramModality(Modality):
     color = "#56B4E9"
     picture_title = "log-mel spectrogram"
 
+    @classmethod
+    def default_processor(cls, config: Any) -> Any:
+        """As EAT computes spectrograms, with the model's mel bins."""
+        return Data2Vec2SpectrogramFeatureExtractor(feature_size=config.num_mel_bins)
+
     def align(self, *, new_model: bool) -> None:
         if self.processor.feature_size != self.config.num_mel_bins:
             raise ValueError(

@@ -22,6 +22,7 @@ from ..media.audio_decoding import audio_duration, decode_audio
 from ..media.mfcc import log_mel, mfcc_statistics
 from ..sources.label_checks import in_rows
 from ..sources.loading import column_types, load_source
+from ..sources.opening import name_of
 from ..sources.source_files import AUDIO_SUFFIXES, Medium
 from .base import Inputs, Modality, RawFeatures, Samples, as_samples, require_sequences, shuffled
 from .drawing import heat_map
@@ -319,6 +320,11 @@ class AudioModality(Modality):
     color = "#0072B2"
     picture_title = "log-mel spectrogram"
 
+    @classmethod
+    def default_processor(cls, config: Any) -> Any:
+        """16 kHz, each clip normalised."""
+        return Wav2Vec2FeatureExtractor(return_attention_mask=True)
+
     def check_data(self, where: str) -> None:
         if self.data.get("crop", "none") not in CROPS:
             raise ValueError(f"{where}: data.crop is {self.data['crop']!r}, but must be one of {', '.join(CROPS)}")
@@ -334,7 +340,7 @@ class AudioModality(Modality):
         kept = [index for index, length in enumerate(lengths) if length >= shortest]
         if not kept:
             raise ValueError(
-                f"none of the {len(lengths)} clips of {source} lasts {reader.min_duration} seconds and can be "
+                f"none of the {len(lengths)} clips of {name_of(source)} lasts {reader.min_duration} seconds and can be "
                 "read: lower min_seconds in the recipe, or check the files"
             )
         return SampleDataset(dataset.select(kept), reader, seed=seed, lengths=[lengths[index] for index in kept])

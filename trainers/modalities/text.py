@@ -17,6 +17,7 @@ from ..data.collators import Examples, MaskCollator, pad_inputs
 from ..data.packing import Tokenize, pack_documents, start_and_end
 from ..data.samples import LabelledSet, SampleDataset, SampleReader, UnreadableError, read_labelled
 from ..sources.loading import STRINGS, column_types, load_source, prepare_column, shown_type
+from ..sources.opening import name_of
 from ..sources.source_files import TEXT_SUFFIXES, Medium
 from .base import Inputs, Modality, RawFeatures, Samples, as_samples, require_sequences, shuffled
 from .drawing import TextCanvas
@@ -57,7 +58,7 @@ def load_text(
         dataset = python_docs(split).to_iterable_dataset() if streaming else python_docs(split)
         return prepare_column(dataset, source, TEXTS, split=split, column=text_column)
     dataset, column = load_source(source, TEXTS, split=split, column=text_column, streaming=streaming)
-    require_text(dataset, source, column)
+    require_text(dataset, name_of(source), column)
     return dataset, column
 
 
@@ -278,6 +279,14 @@ class TextModality(Modality):
     data_keys = frozenset({"block_length", "tokenizer"})
     color = "#D55E00"
     starts_with_cls = True
+
+    @classmethod
+    def default_processor(cls, config: Any) -> Any:
+        """There is none: ids mean nothing without their tokenizer."""
+        raise ValueError(
+            "processing_class is missing: pass the tokenizer that the model's vocabulary is of (`data2vec tokenizer` "
+            "trains one), or columns of input_ids"
+        )
 
     @property
     def block_length(self) -> int:

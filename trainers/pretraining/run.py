@@ -1,28 +1,21 @@
 """One pretraining run from recipe to report: what `data2vec pretrain` does, the same for one modality or several."""
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoModel, PreTrainedConfig, set_seed
+from transformers import AutoModel, set_seed
 from transformers.utils import logging
 
-from modeling_data2vec import Data2Vec2Config
-from modeling_data2vec.auto import pretraining_class_of
-
-from ..files.model_folders import loading
 from ..files.output_checks import check_output
 from ..hub.provenance import Provenance
 from ..logging import errors_only
 from ..modalities.base import Modality
-from ..modalities.joint_processor import JointProcessor
-from ..modalities.mixture import JointCollator
-from ..modalities.names import config_of, modalities, modalities_of
+from ..modalities.names import modalities_of
 from ..monitoring.curves import plot_curves
 from ..monitoring.modality_logs import summary_table
-from ..recipes.model_config import build_config
+from ..recipes.building import Source, build_model, build_samples, run_config
 from ..recipes.recipe import Recipe
 from ..runs.arguments import Data2VecTrainingArguments
 from ..runs.callbacks import ProbeCallback
@@ -57,13 +50,10 @@ def _pretrain(
     output = Path(args.output_dir)
     set_seed(args.seed)
     model, parts = _model_and_parts(options, args, recipe, config_changes)
-    collators = {name: part.data.collator() for name, part in parts.items()}
     trainer = Data2VecTrainer(
         model,
         args,
-        JointCollator(model.config, collators),
         train_dataset=train_dataset(options, args, recipe, parts),
-        processing_class=_processor(model, parts),
         provenance=Provenance(
             license=options.license,
             base_model=options.model,
@@ -130,110 +120,39 @@ def _model_and_parts(
     options: PretrainingOptions, args: Data2VecTrainingArguments, recipe: Recipe, config_changes: dict[str, Any]
 ) -> tuple[Any, dict[str, RunPart]]:
     """The model, new or from a checkpoint, and the modalities that it is to be trained on."""
-    config = recipe.model_config(config_changes)  # names unknown changes, for a checkpoint too
-    model_class = recipe.model_class
-    if options.model is not None:  # the checkpoint's own shape; the recipe gives everything else
-        with loading(options.model):
-            config = _checkpoint_config(options.model, recipe, config_changes)
+    config = run_config(recipe, config_changes, options.model)
     names = modalities_of(config)
-    sources = by_modality_name(options.dataset, names, "--dataset")
-    if len(sources) > 1 and len(options.dataset) == 1:
+    given = by_modality_name(options.dataset, names, "--dataset")
+    if len(given) > 1 and len(options.dataset) == 1:
         raise ValueError(f"--dataset has only {options.dataset[0]!r}: say what each modality has, {names[0]}=... ...")
-    if options.tokenizer and "text" not in sources:
-        raise ValueError(f"--tokenizer is for text, but the run has only {', '.join(sources)}: leave it out")
-    data = {name: _data(options, recipe, config, name) for name in names if name in sources}
-    for one in data.values():
-        one.align(new_model=options.model is None)
-    model = model_class(config) if options.model is None else _trained(model_class, options.model, config)
+    if options.tokenizer and "text" not in given:
+        raise ValueError(f"--tokenizer is for text, but the run has only {', '.join(given)}: leave it out")
     splits = by_modality_name(options.split, names, "--split")
     columns = by_modality_name(options.column or [], names, "--column")
+    sources = {
+        name: Source(given[name], splits.get(name, "train"), columns.get(name)) for name in names if name in given
+    }
+    model, modalities = build_model(
+        recipe, config, sources, seed=args.seed, checkpoint=options.model, tokenizer=options.tokenizer
+    )
+    samples = build_samples(modalities, sources, streaming=options.streaming, seed=args.seed)
     parts = {}
-    for name, one in data.items():
-        where: dict[str, Any] = {"split": splits.get(name, "train"), "column": columns.get(name)}
-        samples = one.samples(sources[name], **where, streaming=options.streaming, seed=args.seed)
-        parts[name] = RunPart(name, one, samples, sources[name], name if len(names) > 1 else "")
-        parts[name].probe_sets = _probe_sets(options, one, sources[name], name, names, **where)
+    for name, source in sources.items():
+        parts[name] = RunPart(name, modalities[name], samples[name], source.data, name if len(names) > 1 else "")
+        parts[name].probe_sets = _probe_sets(options, modalities[name], source, name, names)
     return model, parts
 
 
-def _data(options: PretrainingOptions, recipe: Recipe, config: Any, name: str) -> Modality:
-    """What reads a modality's data for the model."""
-    kind, settings = modalities()[name], recipe.modalities[name].data
-    subfolder = name if isinstance(config, Data2Vec2Config) else ""
-    tokenizer = None
-    if name == "text":
-        tokenizer = options.tokenizer or (None if options.model else settings.get("tokenizer"))
-    processor = (
-        _load_processor(kind, tokenizer)
-        if tokenizer
-        else _load_processor(kind, options.model or str(recipe.config), subfolder)
-    )
-    return kind(config_of(config, name), processor, settings)
-
-
-def _processor(model: Any, parts: Mapping[str, RunPart]) -> Any:
-    """What is saved with the model."""
-    processors = {name: part.data.processor for name, part in parts.items()}
-    if isinstance(model.config, Data2Vec2Config):
-        return JointProcessor(processors)
-    return next(iter(processors.values()))
-
-
-def _checkpoint_config(name: str, recipe: Recipe, changes: dict[str, Any]) -> Any:
-    """The config of a checkpoint that is to be trained by a recipe.
-
-    The method's settings (masks, targets, teacher) are the checkpoint's own where it has them, and otherwise the
-    recipe's, as for a checkpoint of transformers' own classes.
-    """
-    try:
-        found = pretraining_class_of(name)
-    except OSError as error:
-        raise ValueError(f"--model {name!r} can't be loaded: {str(error).splitlines()[0]}") from error
-    if found is not recipe.model_class:
-        raise ValueError(
-            f"--model {name!r} is a {found.config_class.model_type} model, but {recipe.name} is a recipe for "
-            f"{recipe.model_class.config_class.model_type}: choose a recipe for that type"
-        )
-    own, _ = PreTrainedConfig.get_config_dict(name)
-    config_class = found.config_class
-    if config_class is Data2Vec2Config:
-        config = config_class.from_pretrained(name)
-        values = {entry.name: getattr(config, entry.name) for entry in fields(config_class)}
-        values |= {f"{part}_config": config.of(part).to_dict() for part in config.modalities}
-        return build_config(config_class, values, changes, name)
-    natives = [base for base in config_class.__mro__ if base.__module__.startswith("transformers.")]
-    native = {entry.name for base in natives if is_dataclass(base) for entry in fields(base)}
-    of_the_tokenizer = {"mask_token_id"}
-    lacking = {entry.name for entry in fields(config_class)} - native - own.keys() - of_the_tokenizer
-    method = recipe.model_config()
-    return config_class.from_pretrained(name, **({field: getattr(method, field) for field in lacking} | changes))
-
-
-def _trained(model_class: Any, name: str, config: Any) -> Any:
-    with loading(name):
-        return model_class.from_pretrained(name, config=config)
-
-
-def _load_processor(kind: type[Modality], name: str, subfolder: str = "") -> Any:
-    try:
-        return kind.load_processor(name, subfolder)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"no processor or tokenizer could be loaded from {name}: name one with --tokenizer (`data2vec tokenizer` "
-            f"trains one), or a --model that has one ({str(error).splitlines()[0]})"
-        ) from error
-
-
 def _probe_sets(
-    options: PretrainingOptions, data: Modality, source: str, name: str, names: tuple[str, ...], split: str, column: Any
+    options: PretrainingOptions, data: Modality, trained_on: Source, name: str, names: tuple[str, ...]
 ) -> Any:
     """Labelled training and test samples of a modality, if it is to be probed."""
     test = by_modality_name(options.probe_split or [], names, "--probe_split").get(name)
     if test is None:
         return None
-    source = by_modality_name(options.probe_dataset or [], names, "--probe_dataset").get(name, source)
-    limit = options.probe_limit
-    return tuple(data.labelled(source, split=one, column=column, limit=limit) for one in (split, test))
+    source = by_modality_name(options.probe_dataset or [], names, "--probe_dataset").get(name, trained_on.data)
+    where: dict[str, Any] = {"column": trained_on.column, "limit": options.probe_limit}
+    return tuple(data.labelled(source, split=split, **where) for split in (trained_on.split, test))
 
 
 def _add_probes(trainer: Data2VecTrainer, parts: Mapping[str, RunPart], every: int) -> None:

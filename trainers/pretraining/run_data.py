@@ -11,7 +11,8 @@ from ..data.samples import SampleDataset
 from ..modalities.mixture import MixtureDataset, MixtureSource
 from ..modalities.mixture_order import temperature_shares
 from ..modalities.pairs import PairsReader, load_pairs
-from ..recipes.parts import SAMPLING_RATE, RecipePart
+from ..recipes.building import mixture_sources
+from ..recipes.parts import RecipePart
 from ..recipes.recipe import Recipe
 from ..runs.arguments import Data2VecTrainingArguments
 from .modality_run import RunPart, by_modality_name
@@ -34,24 +35,11 @@ def train_dataset(
                 raise ValueError(
                     f"--{name} is for several modalities, but the run has only {part.modality}: leave it out"
                 )
-        if args.max_batch_length and getattr(part.samples, "lengths", None) is None:
-            _say_lengths_are_unknown(args)
-            args.max_batch_length = None
         return part.samples
     given = by_modality_name(options.micro_batch or [], list(parts), "--micro_batch")
     sizes = {name: float(value) for name, value in given.items()}
-    sources = {}
-    for name, part in parts.items():
-        size = sizes.get(name, recipe.modalities[name].micro_batch)
-        in_seconds = recipe.modalities[name].unit == "seconds"
-        if in_seconds and getattr(part.samples, "lengths", None) is not None:
-            sources[name] = MixtureSource(part.samples, max_batch_length=round(SAMPLING_RATE * size))
-            continue
-        if in_seconds:
-            _say_lengths_are_unknown(args)
-        sources[name] = MixtureSource(
-            part.samples, batch_size=args.per_device_train_batch_size if in_seconds else int(size)
-        )
+    samples = {name: part.samples for name, part in parts.items()}
+    sources = mixture_sources(recipe, samples, sizes, args.per_device_train_batch_size)
     shares = _shares(options, recipe, parts)
     if options.pairs:
         sources[PAIRS] = _pairs(options.pairs, options.pairs_batch_size, args.seed, parts)
@@ -69,13 +57,6 @@ def _pairs(table: str, batch_size: int, seed: int, parts: Mapping[str, RunPart])
             "modalities that both have"
         )
     return MixtureSource(SampleDataset(dataset, PairsReader(readers), seed=seed), batch_size)
-
-
-def _say_lengths_are_unknown(args: Data2VecTrainingArguments) -> None:
-    logger.warning(
-        "The lengths of the samples are not known, as of a stream, or of clips whose recipe has no max_batch_seconds: "
-        f"batches hold --per_device_train_batch_size {args.per_device_train_batch_size} samples instead of a length."
-    )
 
 
 def _shares(options: PretrainingOptions, recipe: Recipe, parts: Mapping[str, RunPart]) -> dict[str, float]:

@@ -1,12 +1,15 @@
 """transformers' Trainer with a teacher and health figures."""
 
+import os
 import time
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, ProgressCallback, TrainerControl
+from transformers import PrinterCallback, ProgressCallback, TrainerControl, TrainingArguments
+
+from modeling_data2vec.auto import pretraining_class_of
 
 from ..data.samples import IterableSampleDataset
 from ..modalities.mixture import JointCollator, MixtureDataset, MixtureSource
@@ -14,10 +17,12 @@ from ..modalities.mixture_order import MixtureOrder
 from ..modalities.names import config_of, loss_weight_of, modality_of
 from ..monitoring.gradient_cosine import GradientCosine
 from ..monitoring.modality_logs import ModalityFigures
-from ..runs.arguments import Data2VecTrainingArguments
+from ..recipes.building import say_lengths_are_unknown
+from ..runs.arguments import Data2VecTrainingArguments, pretraining_arguments
 from ..runs.base_trainer import BaseTrainer
 from ..runs.callbacks import EMATeacherCallback, HealthCallback, HealthProgressCallback
 from ..runs.loaders import loader_options, share_of_process
+from .given_data import GivenData, knows_lengths, modalities_of_samples, processor_of
 from .step_loss import OptimizerStep, StepLoss, has_loss
 
 
@@ -30,23 +35,52 @@ class Data2VecTrainer(BaseTrainer):
     the last one loadable.
 
     Args:
-        model: a model with a teacher, e.g. `Data2Vec2VisionForPreTraining`.
-        args: `Data2VecTrainingArguments`.
-        data_collator: by default one that draws the masks of `model.config`.
-        train_dataset: e.g. `SampleDataset`; items hold the model's main input and, for runs that repeat exactly,
-            `key`. With `args.max_batch_length` it has `lengths`, the input length of each item. `MixtureDataset` for
-            several modalities: it brings its own sizes of micro-batches.
+        model: a model with a teacher, e.g. `Data2Vec2VisionForPreTraining`; or a folder or Hub id of a pretraining
+            model or of transformers' own data2vec models.
+        args: `Data2VecTrainingArguments`; of a plain `TrainingArguments`, what differs from its defaults.
+        data_collator: by default one that draws the masks of `model.config`. With one of your own, the datasets are
+            left as they are.
+        train_dataset, eval_dataset: a `datasets.Dataset` or `IterableDataset`, or any dataset of dicts, with a raw
+            column (image, audio, text), or with the model's main input as lists, arrays or tensors; or what
+            `recipe.build` makes. `MixtureDataset` for several modalities: it brings its own sizes of micro-batches.
+        processing_class: what makes inputs of raw columns: image processor, feature extractor or tokenizer. Default:
+            that of the model's folder or Hub id, else a plain one; text needs a tokenizer.
 
     The other arguments are `Trainer`'s.
 
+    Raises:
+        ValueError: the data have no column that can be read, or lack a processor.
+
     Example:
-        >>> trainer = Data2VecTrainer(model, args, train_dataset=images)  # doctest: +SKIP
+        >>> trainer = Data2VecTrainer(model, args, train_dataset=photos)  # doctest: +SKIP
         >>> trainer.train(resume_from_checkpoint=True)  # doctest: +SKIP
     """
 
     args: Data2VecTrainingArguments
 
-    def __init__(self, model: Any, args: Data2VecTrainingArguments, data_collator: Any = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        model: Any,
+        args: TrainingArguments | None = None,
+        data_collator: Any = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        if isinstance(model, str | os.PathLike):
+            model = pretraining_class_of(str(model)).from_pretrained(model)
+        args = pretraining_arguments(args)
+        self._given = None if data_collator else GivenData(model, processing_class, args)
+        if self._given:
+            train_dataset = self._given.samples(train_dataset, "train_dataset")
+            eval_dataset = self._given.samples(eval_dataset, "eval_dataset", augment=False)
+            modalities = modalities_of_samples(train_dataset)
+            processing_class = processor_of(model, modalities) or processing_class
+            data_collator = JointCollator(model.config, {name: one.collator() for name, one in modalities.items()})
+        if args.max_batch_length and not knows_lengths(train_dataset):
+            say_lengths_are_unknown(args.per_device_train_batch_size)
+            args.max_batch_length = None
         self._figures = ModalityFigures(model.config)
         self._order: MixtureOrder | None = None  # of a mix
         if args.ddp_find_unused_parameters is None:
@@ -54,8 +88,16 @@ class Data2VecTrainer(BaseTrainer):
             # that gradients are averaged after uses one's, and DDP must know that the others' are complete.
             layerdrops = (getattr(model.config, name, 0.0) for name in ("layerdrop", "prenet_layerdrop"))
             args.ddp_find_unused_parameters = any(layerdrops) or len(self._figures.names) > 1
-        collator = data_collator or JointCollator(model.config)
-        super().__init__(model, args, collator, health_callback=HealthCallback(), **kwargs)
+        super().__init__(
+            model,
+            args,
+            data_collator,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            health_callback=HealthCallback(),
+            **kwargs,
+        )
         self.stop_on_collapse = args.stop_on_collapse
         self.teacher_callback = EMATeacherCallback()
         # First, so that whatever other callbacks see is the teacher of this step.
@@ -83,6 +125,16 @@ class Data2VecTrainer(BaseTrainer):
             config_of(self.model.config, name)  # says which modalities there are
         self._order = MixtureOrder(mix.shares, args.gradient_accumulation_steps, args.mixing, exact=mix.exact)
         return mix.loader(self._order, share_of_process(args), **loader_options(args, self.data_collator))
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """As `Trainer`'s, with the last, smaller batch; `eval_dataset` may be whatever the constructor takes."""
+        if self._given and not isinstance(eval_dataset, str):
+            eval_dataset = self._given.samples(eval_dataset, "eval_dataset", augment=False)
+        drop_last, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.args.dataloader_drop_last = drop_last
 
     def _gradient_cosine(self) -> GradientCosine | None:
         args = self.args

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_origin
@@ -13,13 +14,16 @@ from modeling_data2vec.hub_configs import recipe_folder, recipe_names
 from modeling_data2vec.model_files import interpreting, read_json
 
 from ..files.yaml_files import read_yaml
+from ..modalities.mixture import MixtureDataset
 from ..modalities.names import config_of, modalities_of
 from ..option_checks import did_you_mean, require_plain_name
 from ..runs.arguments import Data2VecTrainingArguments
+from .building import build_model, build_samples, mixture_sources, run_config, sources_of
 from .model_config import build_config
 from .parts import SAMPLING_RATE, RecipePart, check_data, check_figures, check_keys
 
 TRAINING_KEYS = {entry.name for entry in fields(Data2VecTrainingArguments)}
+DEFAULT_SEED, DEFAULT_BATCH = 42, 8  # of TrainingArguments
 EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
@@ -100,6 +104,68 @@ class Recipe:
     @property
     def augmentation(self) -> dict[str, Any]:
         return self.only.augmentation
+
+    def build(
+        self,
+        data: Any,
+        *,
+        split: str | Mapping[str, str] = "train",
+        column: str | Mapping[str, str] | None = None,
+        streaming: bool = False,
+        tokenizer: str | None = None,
+        model: str | None = None,
+        seed: int | None = None,
+        **config_changes: Any,
+    ) -> tuple[Any, Any]:
+        """A model, and training samples that fit it: what `data2vec pretrain` trains, from the same code.
+
+        Args:
+            data: a folder, table, saved dataset, Hub id, or a `datasets.Dataset` or `IterableDataset`; of a recipe for
+                several modalities a dict of these by modality.
+            split, column: which of several to take; for several modalities also dicts.
+            streaming: read the data as they come; a run then needs `max_steps`.
+            tokenizer: folder or Hub id, for text; default: the model's or the recipe's.
+            model: go on from this checkpoint (folder or Hub id) instead of new weights.
+            seed: of new weights, crops and masks; default: the recipe's. Give the same to `arguments`.
+            config_changes: fields of the model's config.
+
+        Returns:
+            (model, samples): what `Data2VecTrainer` takes as `model` and `train_dataset`. The samples bring collator
+            and processor along.
+
+        Raises:
+            ValueError: the data can't be read, a change is no field of the config, or they don't go together.
+
+        Example:
+            >>> model, data = load_recipe("data2vec2-vision-tiny").build("digits", num_masks=4)
+            >>> type(model).__name__, len(data), model.config.num_masks
+            ('Data2Vec2VisionForPreTraining', 1297, 4)
+        """
+        config = run_config(self, config_changes, model)
+        sources = sources_of(data, split, column, modalities_of(config))
+        seed = self.training.get("seed", DEFAULT_SEED) if seed is None else seed
+        built, modalities = build_model(self, config, sources, seed=seed, checkpoint=model, tokenizer=tokenizer)
+        samples = build_samples(modalities, sources, streaming=streaming, seed=seed)
+        if len(modalities_of(config)) == 1:
+            return built, next(iter(samples.values()))
+        parts = mixture_sources(self, samples, {}, self.training.get("per_device_train_batch_size", DEFAULT_BATCH))
+        return built, MixtureDataset(parts, {name: self.modalities[name].ratio for name in parts})
+
+    def arguments(self, output_dir: str | Path | None = None, **changes: Any) -> Data2VecTrainingArguments:
+        """The recipe's training arguments, with changes.
+
+        Args:
+            output_dir: default: `runs/` and the recipe's name.
+            changes: fields of `Data2VecTrainingArguments`.
+
+        Raises:
+            ValueError: a name is no such field, or a value is not allowed.
+
+        Example:
+            >>> load_recipe("data2vec2-vision-tiny").arguments("runs/digits", max_steps=200, use_cpu=True).max_steps
+            200
+        """
+        return Data2VecTrainingArguments(str(output_dir or f"runs/{self.name}"), **self.training_arguments(changes))
 
     def training_arguments(self, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
         """Arguments for `Data2VecTrainingArguments`: the recipe's, with changes.

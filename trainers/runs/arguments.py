@@ -1,7 +1,7 @@
 """TrainingArguments with what every run wants, and with the defaults of pretraining."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -161,3 +161,26 @@ class Data2VecTrainingArguments(BaseTrainingArguments):
         require_choice(self, "mixing", MIXINGS)
         require_range(self, "health_patience", low=1)
         require_range(self, "health_start_step", "gradient_cosine_steps", low=0)
+
+
+def pretraining_arguments(args: TrainingArguments | None) -> Data2VecTrainingArguments:
+    """The arguments of a pretraining run, whatever a trainer was given.
+
+    Args:
+        args: `Data2VecTrainingArguments`; a plain `TrainingArguments`, of which what differs from its own defaults is
+            taken; or None for all defaults, with the output folder "trainer_output".
+
+    Example:
+        >>> plain = TrainingArguments("runs/x", learning_rate=1e-3, use_cpu=True)
+        >>> made = pretraining_arguments(plain)
+        >>> made.learning_rate, made.lr_scheduler_type.value, made.dataloader_drop_last
+        (0.001, 'cosine', True)
+    """
+    if isinstance(args, Data2VecTrainingArguments):
+        return args
+    if args is None:
+        return Data2VecTrainingArguments("trainer_output")
+    plain = TrainingArguments(args.output_dir)
+    names = [entry.name for entry in fields(TrainingArguments) if entry.init]
+    given = {name: getattr(args, name) for name in names if getattr(args, name) != getattr(plain, name)}
+    return Data2VecTrainingArguments(**{"output_dir": args.output_dir, **given})

@@ -7,7 +7,7 @@ from typing import Any
 import datasets
 
 from .located_files import TABLE_FOLDER, FileFinder, locate, refuse_other_times
-from .opening import FILE_NAME, UNDECODED, empty, local_path, open_source, with_files
+from .opening import FILE_NAME, OPEN_DATASET, UNDECODED, empty, local_path, name_of, open_source, with_files
 from .source_files import Medium, list_files, table_format
 from .table_rows import suffix_of
 
@@ -28,13 +28,13 @@ LOOKED_AT = 100  # rows of a stream whose files are looked for before it starts
 
 
 def load_source(
-    source: str, medium: Medium, *, split: str = "train", column: str | None = None, streaming: bool = False
+    source: Any, medium: Medium, *, split: str = "train", column: str | None = None, streaming: bool = False
 ) -> tuple[Any, str]:
     """Open data of any form.
 
     Args:
         source: a folder of files, a table (parquet, JSONL, CSV, TSV, a manifest of fairseq) or a folder of them, a
-            folder that `Dataset.save_to_disk` wrote, or a Hub id.
+            folder that `Dataset.save_to_disk` wrote, or a Hub id; or a dataset that is open already.
         medium: what to look for.
         split: the split to take where the source has several; one without splits is all "train".
         column: the column to take; found by itself where there is only one.
@@ -48,8 +48,9 @@ def load_source(
         ValueError: the source is missing, has no such split or column, or is empty.
     """
     dataset = open_source(source, medium, split=split, streaming=streaming)
+    source = name_of(source)
     dataset, column = prepare_column(dataset, source, medium, split=split, column=column)
-    if streaming:
+    if not isinstance(dataset, datasets.Dataset):
         try:
             first = next(iter(dataset), None)
         except OSError as error:
@@ -85,7 +86,7 @@ def prepare_column(
 
 def _located(dataset: Any, source: str, medium: Medium, column: str) -> Any:
     """A dataset with files in place of their paths; a path is relative to its own table."""
-    path = local_path(source)
+    path = Path() if source == OPEN_DATASET else local_path(source)
     if path is None:
         raise ValueError(f"column {column!r} of {source} holds paths, but the files don't come with it")
     folder = str(path if path.is_dir() else path.parent)

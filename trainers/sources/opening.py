@@ -39,14 +39,25 @@ BUILDERS = {module.name for module in pkgutil.iter_modules(datasets.packaged_mod
 STREAM_SHARDS = 16  # what a stream made of an indexed dataset is cut into, for as many worker processes
 
 
+OPEN_DATASET = "the dataset"  # in messages; paths in it are relative to the working folder
+
+
+def name_of(source: Any) -> str:
+    """What a source is called in messages."""
+    return str(source) if isinstance(source, str | os.PathLike) else OPEN_DATASET
+
+
 def local_path(source: str) -> Path | None:
     """The path of a source that is a file or folder here, with `~` for the user's home; None for any other."""
     path = Path(source) if os.path.exists(source) else Path(os.path.expanduser(source))
     return path if source and path.exists() else None
 
 
-def open_source(source: str, medium: Medium, *, split: str = "train", streaming: bool = False) -> Any:
+def open_source(source: Any, medium: Medium, *, split: str = "train", streaming: bool = False) -> Any:
     """The dataset alone, with all its columns as they are. Arguments and errors are those of `load_source`."""
+    if not isinstance(source, str | os.PathLike):
+        return _open_already(source, split, streaming)
+    source = str(source)
     path = local_path(source)
     if path is None:
         dataset = _from_hub(source, medium, split, streaming)
@@ -64,6 +75,19 @@ def open_source(source: str, medium: Medium, *, split: str = "train", streaming:
         raise _no_source(source, medium)
     if isinstance(dataset, datasets.Dataset) and not len(dataset):
         raise empty(source, split)
+    return streamed(dataset) if streaming else dataset
+
+
+def _open_already(dataset: Any, split: str, streaming: bool) -> Any:
+    if isinstance(dataset, datasets.DatasetDict | datasets.IterableDatasetDict):
+        dataset = choose_split(dataset, split, OPEN_DATASET)
+    if not isinstance(dataset, datasets.Dataset | datasets.IterableDataset):
+        raise ValueError(
+            f"{dataset!r} is no source of data: give a path, a Hub id, or a Dataset or IterableDataset of `datasets`"
+        )
+    if isinstance(dataset, datasets.Dataset) and not len(dataset):
+        raise empty(OPEN_DATASET, split)
+    dataset = dataset.with_format(None)
     return streamed(dataset) if streaming else dataset
 
 
