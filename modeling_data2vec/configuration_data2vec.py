@@ -15,6 +15,8 @@ from .configuration_pretraining import (
     Data2VecPreTrainingConfig,
     ImageShape,
     Number,
+    Published,
+    PublishedDecay,
     WaveformShape,
 )
 
@@ -51,11 +53,14 @@ class Data2VecAudioPreTrainingConfig(ReplacedPositions, WaveformShape, Data2VecP
         ('data2vec-audio', 0.65, 10)
     """
 
+    num_attention_heads: int = Published(12)
+    intermediate_size: int = Published(3072)
+    num_conv_pos_embedding_groups: int = Published(16)
     activation_dropout: Number = 0.0
     layerdrop: Number = 0.05
     mask_prob: Number = 0.65
     mask_length: int = 10
-    average_top_k_layers: int = 8
+    average_top_k_layers: int = Published(8)
     instance_norm_target_layer: bool = True
     teacher_scope: TeacherScope = "layers"
     equal_mask_counts: bool = False
@@ -94,18 +99,20 @@ class Data2VecVisionPreTrainingConfig(ReplacedPositions, ImageShape, Data2VecPre
         (14, 14)
     """
 
+    num_attention_heads: int = Published(12)
+    intermediate_size: int = Published(3072)
     layer_norm_eps: float = 1e-5
     layer_scale_init_value: float = 1e-4
     use_mean_pooling: bool = False
     use_shared_relative_position_bias: bool = True
     drop_path_rate: Number = 0.25
     mask_prob: Number = 0.6
-    average_top_k_layers: int = 6
+    average_top_k_layers: int = Published(6)
     end_of_block_targets: bool = True
     layer_norm_targets: bool = True
     loss_beta: Number = 2.0
-    ema_end_decay: Number = 0.9998
-    ema_anneal_end_step: int = 375_300
+    ema_end_decay: Number = PublishedDecay(0.9998)
+    ema_anneal_end_step: int = Published(375_300)
     teacher_scope: TeacherScope = "encoder"
     min_mask_block: int = 16
     max_mask_block: int | None = None
@@ -141,17 +148,19 @@ class Data2VecTextPreTrainingConfig(ReplacedPositions, Data2VecPreTrainingConfig
         512
     """
 
+    num_attention_heads: int = Published(12)
+    intermediate_size: int = Published(3072)
     vocab_size: int = 50265
     max_position_embeddings: int = 514
     type_vocab_size: int = 1
     layer_norm_eps: float = 1e-5
     mask_prob: Number = 0.35
     mask_length: int = 4
-    average_top_k_layers: int = 10
+    average_top_k_layers: int = Published(10)
     layer_norm_target_layer: bool = True
     loss_beta: Number = 4.0
     loss_scale: Number | None = 1.0
-    ema_anneal_end_step: int = 300_000
+    ema_anneal_end_step: int = Published(300_000)
     teacher_scope: TeacherScope = "layers"
     mask_token_id: int | None = None
     teacher_input: Literal["whole", "masked"] = "whole"

@@ -12,6 +12,8 @@ from .configuration_pretraining import (
     MAX_SIZE,
     Data2VecPreTrainingConfig,
     Number,
+    Published,
+    PublishedDecay,
 )
 
 
@@ -63,8 +65,8 @@ class Data2Vec2PreTrainingConfig(Data2VecPreTrainingConfig):
 
     hidden_size: int = 768
     num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    intermediate_size: int = 3072
+    num_attention_heads: int = Published(12)
+    intermediate_size: int = Published(3072)
     hidden_act: str = "gelu"
     norm_position: Literal["post", "pre", "pre_doubled"] = "post"
     layer_norm_eps: float = 1e-5
@@ -75,7 +77,7 @@ class Data2Vec2PreTrainingConfig(Data2VecPreTrainingConfig):
     post_mlp_dropout: Number = 0.0
     drop_path_rate: Number = 0.0
     layerdrop: Number = 0.0
-    num_prenet_layers: int = 0
+    num_prenet_layers: int = Published(0)
     prenet_dropout: Number = 0.0
     prenet_layerdrop: Number = 0.0
     use_alibi: bool = False
@@ -90,11 +92,11 @@ class Data2Vec2PreTrainingConfig(Data2VecPreTrainingConfig):
     instance_norm_target_layer: bool = True
     cls_loss_weight: Number = 0.0
     cls_loss_reduction: Literal["mean", "sum"] = "mean"
-    ema_end_decay: Number = 0.99999
-    ema_anneal_end_step: int = 75_000
+    ema_end_decay: Number = PublishedDecay(0.99999)
+    ema_anneal_end_step: int = Published(75_000)
     teacher_scope: Literal["trunk", "encoder", "model"] = "encoder"
-    decoder_dim: int = 384
-    decoder_groups: int = 16
+    decoder_dim: int = Published(384)
+    decoder_groups: int = Published(16)
     decoder_kernel: int = 7
     decoder_layers: int = 4
     decoder_residual: bool = True

@@ -6,7 +6,7 @@ from typing import Literal
 from huggingface_hub.dataclasses import strict
 
 from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
-from .configuration_pretraining import MAX_SIZE, MAX_TABLE, Number, WaveformShape
+from .configuration_pretraining import MAX_SIZE, MAX_TABLE, Number, Published, WaveformShape
 
 
 @strict
@@ -51,14 +51,14 @@ class Data2Vec2AudioConfig(WaveformShape, Data2Vec2PreTrainingConfig):
     alibi_scale_per_head: bool = True
     mask_length: int = 5
     mask_prob_adjust: Number = 0.05
-    average_top_k_layers: int = 8
+    average_top_k_layers: int = Published(8)
     decoder_dropout: Number = 0.1
     conv_dim: list[int] | tuple[int, ...] = (512,) * 7
     conv_kernel: list[int] | tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
     conv_stride: list[int] | tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
     num_conv_pos_embeddings: int = 5
     conv_pos_kernel_size: int = 19
-    num_conv_pos_embedding_groups: int = 16
+    num_conv_pos_embedding_groups: int = Published(16)
     vocab_size: int = 32
     pad_token_id: int | None = 0
     final_dropout: Number = 0.0

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 
 from .configuration_data2vec2 import Data2Vec2PreTrainingConfig, check_sincos_width
-from .configuration_pretraining import MAX_TABLE, Number, PatchShape
+from .configuration_pretraining import MAX_TABLE, Number, PatchShape, Published, PublishedDecay
 
 
 @strict
@@ -45,10 +45,10 @@ class Data2Vec2SpectrogramConfig(PatchShape, Data2Vec2PreTrainingConfig):
     inverse_mask: bool = True
     layer_norm_targets: bool = True
     cls_loss_weight: Number = 192.0
-    ema_decay: Number = 0.9998
-    ema_anneal_end_step: int = 100_000
+    ema_decay: Number = PublishedDecay(0.9998)
+    ema_anneal_end_step: int = Published(100_000)
     teacher_scope: Literal["trunk", "encoder", "model"] = "model"
-    decoder_dim: int = 768
+    decoder_dim: int = Published(768)
     decoder_kernel: int = 3
     decoder_layers: int = 6
     num_mel_bins: int = 128

@@ -6,7 +6,7 @@ from typing import Literal
 from huggingface_hub.dataclasses import strict
 
 from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
-from .configuration_pretraining import MAX_TABLE, Number
+from .configuration_pretraining import MAX_TABLE, Number, Published, PublishedDecay
 
 
 @strict
@@ -37,11 +37,11 @@ class Data2Vec2TextConfig(Data2Vec2PreTrainingConfig):
     post_mlp_dropout: Number = 0.1
     mask_prob: Number = 0.48
     loss_scale: Number | None = 1.0
-    ema_decay: Number = 0.9999
-    ema_anneal_end_step: int = 100_000
+    ema_decay: Number = PublishedDecay(0.9999)
+    ema_anneal_end_step: int = Published(100_000)
     teacher_scope: Literal["trunk", "encoder", "model"] = "trunk"
-    decoder_dim: int = 768
-    decoder_groups: int = 1
+    decoder_dim: int = Published(768)
+    decoder_groups: int = Published(1)
     decoder_kernel: int = 9
     decoder_layers: int = 5
     decoder_residual: bool = False

@@ -6,7 +6,7 @@ from typing import Literal
 from huggingface_hub.dataclasses import strict
 
 from .configuration_data2vec2 import Data2Vec2PreTrainingConfig, check_sincos_width
-from .configuration_pretraining import MAX_LAYERS, ImageShape, Number
+from .configuration_pretraining import MAX_LAYERS, ImageShape, Number, Published, PublishedDecay
 
 
 @strict
@@ -40,20 +40,20 @@ class Data2Vec2VisionConfig(ImageShape, Data2Vec2PreTrainingConfig):
 
     num_hidden_layers: int = 10
     layer_norm_eps: float = 1e-6
-    num_prenet_layers: int = 2
+    num_prenet_layers: int = Published(2)
     num_extra_tokens: int = 1
     num_masks: int = 16
     mask_prob: Number = 0.8
     mask_length: int = 3
     mask_prob_adjust: Number = 0.07
     inverse_mask: bool = True
-    average_top_k_layers: int = 10
+    average_top_k_layers: int = Published(10)
     layer_norm_targets: bool = True
     cls_loss_weight: Number = 2.56
-    ema_decay: Number = 0.9998
-    ema_anneal_end_step: int = 100_000
+    ema_decay: Number = PublishedDecay(0.9998)
+    ema_anneal_end_step: int = Published(100_000)
     teacher_scope: Literal["trunk", "encoder", "model"] = "model"
-    decoder_dim: int = 768
+    decoder_dim: int = Published(768)
     decoder_kernel: int = 3
     decoder_layers: int = 6
     image_size: int | list[int] | tuple[int, int] = 224

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import fields
-from math import inf, isfinite, prod
+from math import gcd, inf, isfinite, prod
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -15,7 +15,16 @@ Number = float | int
 MAX_LAYERS = 1_000
 MAX_SIZE = 2**16  # widths, kernels, positions of a mask and the like
 MAX_TABLE = 2**24  # rows of an embedding
+DECAYS = ("ema_decay", "ema_end_decay")
 RATE = re.compile(r"(dropout|dropout_prob|layerdrop|drop_path_rate)$")  # fields that are probabilities of dropping
+
+
+class Published(int):
+    """A default that belongs to the published size: in a config of another size, what fits it takes its place."""
+
+
+class PublishedDecay(float):
+    """A default that belongs to the published run's length: a run that is too short for it takes what fits it."""
 
 
 @strict
@@ -39,6 +48,9 @@ class Data2VecPreTrainingConfig(PreTrainedConfig):
         loss_scale: factor of the sum over channels; None for 1/sqrt(D).
         ema_decay, ema_end_decay, ema_anneal_end_step: the teacher's decay, a linear ramp in optimizer steps.
 
+    Fields that are not given follow `hidden_size` and `num_hidden_layers` (`follow_size`), and the teacher's decay the
+    length of the run (`follow_run`).
+
     Stacks of layers have at most 1,000, widths and other sizes are at most 65,536, tables of embeddings have at most
     16,777,216 rows.
 
@@ -51,7 +63,7 @@ class Data2VecPreTrainingConfig(PreTrainedConfig):
     num_masks: int = 1
     mask_prob: Number = 0.5
     mask_length: int = 1
-    average_top_k_layers: int = 12
+    average_top_k_layers: int = Published(12)
     end_of_block_targets: bool = False
     batch_norm_target_layer: bool = False
     instance_norm_target_layer: bool = False
@@ -61,9 +73,75 @@ class Data2VecPreTrainingConfig(PreTrainedConfig):
     instance_norm_targets: bool = False
     loss_beta: Number = 0.0
     loss_scale: Number | None = None
-    ema_decay: Number = 0.999
-    ema_end_decay: Number = 0.9999
-    ema_anneal_end_step: int = 30_000
+    ema_decay: Number = PublishedDecay(0.999)
+    ema_end_decay: Number = PublishedDecay(0.9999)
+    ema_anneal_end_step: int = Published(30_000)
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        self.follow_size()
+        super().__post_init__(**kwargs)
+
+    def follow_size(self) -> None:
+        """Let fields that were not given fit width D and depth L; those of the published size are the defaults.
+
+        | field | value |
+        |---|---|
+        | num_attention_heads | a divisor of D, about D / 64 |
+        | intermediate_size | 4 D |
+        | average_top_k_layers | at most L |
+        | num_prenet_layers | as many in relation to L, at most the default |
+        | decoder_dim | as wide in relation to D |
+        | decoder_groups, num_conv_pos_embedding_groups | the largest divisor of what they must divide |
+
+        Example:
+            >>> from modeling_data2vec import Data2Vec2VisionConfig
+            >>> config = Data2Vec2VisionConfig(hidden_size=64, num_hidden_layers=2)
+            >>> config.num_attention_heads, config.intermediate_size, config.average_top_k_layers, config.decoder_dim
+            (1, 256, 2, 64)
+        """
+        width, layers = self.hidden_size, self.num_hidden_layers
+        if width < 1 or layers < 1:
+            return  # which is said where values are checked
+        defaults = {entry.name: entry.default for entry in fields(self)}
+        groups = getattr(self, "decoder_groups", 1)
+        if type(groups) is Published:
+            dims = [] if type(self.decoder_dim) is Published else [self.decoder_dim]
+            groups = gcd(groups, width, *dims)
+        prenet, decoder = defaults.get("num_prenet_layers", 0), defaults.get("decoder_dim", 0)
+        fitting = {
+            "num_attention_heads": max(n for n in range(1, max(1, round(width / 64)) + 1) if width % n == 0),
+            "intermediate_size": 4 * width,
+            "average_top_k_layers": min(self.average_top_k_layers, layers),
+            "num_prenet_layers": min(prenet, round(prenet * layers / defaults["num_hidden_layers"])),
+            "decoder_groups": groups,
+            "decoder_dim": groups * max(1, round(decoder * width / defaults["hidden_size"] / groups)),
+            "num_conv_pos_embedding_groups": gcd(getattr(self, "num_conv_pos_embedding_groups", 1), width),
+        }
+        for name, value in fitting.items():
+            if type(getattr(self, name, None)) is Published:
+                setattr(self, name, value)
+
+    def follow_run(self, max_steps: int) -> bool:
+        """Let the teacher's decay fit a run that would end before the default one has risen; returns whether it did.
+
+        The rise takes a quarter of the run, and the teacher looks back at as large a share of it as in the published
+        runs: 1 - decay grows as the rise shrinks, up to 0.1. A decay that was given, in whole or in part, stays.
+
+        Example:
+            >>> from modeling_data2vec import Data2Vec2VisionConfig
+            >>> config = Data2Vec2VisionConfig()
+            >>> config.follow_run(1_000), config.ema_anneal_end_step, round(config.ema_decay, 3), config.ema_end_decay
+            (True, 250, 0.92, 0.996)
+        """
+        rise = self.ema_anneal_end_step
+        given = type(rise) is not Published or any(type(getattr(self, name)) is not PublishedDecay for name in DECAYS)
+        if given or max_steps >= rise:
+            return False
+        self.ema_anneal_end_step = max(1, max_steps // 4)
+        for name in DECAYS:
+            shorter = (1 - getattr(self, name)) * rise / self.ema_anneal_end_step
+            setattr(self, name, round(1 - min(0.1, shorter), 6))
+        return True
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:

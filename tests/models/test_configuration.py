@@ -35,7 +35,7 @@ WRONG = [
     ({"ema_decay": 1.5}, r"ema_decay is 1\.5.*between 0 and 1"),
     ({"ema_end_decay": -0.1}, r"ema_end_decay is -0\.1.*between 0 and 1"),
     ({"decoder_groups": 5}, r"decoder_groups is 5\b.*hidden_size 768.*common divisor"),
-    ({"decoder_dim": 100}, r"decoder_groups is 16\b.*decoder_dim 100.*common divisor"),
+    ({"decoder_dim": 100, "decoder_groups": 16}, r"decoder_groups is 16\b.*decoder_dim 100.*common divisor"),
 ]
 TOO_MUCH = 10**9
 WRONG += [
@@ -283,3 +283,57 @@ def test_configs_of_1_are_not_registered(config_class, tmp_path):
 
 def test_images_of_1_always_have_a_mask_token():
     assert Data2VecVisionPreTrainingConfig(use_mask_token=False).use_mask_token
+
+
+# ---- fields that follow the size ----
+
+SIZED = (*CONFIGS[1:], Data2Vec2AudioConfig, Data2Vec2TextConfig, *CONFIGS_1)
+WIDTHS_AND_DEPTHS = [(16, 1), (64, 2), (96, 3), (100, 4), (192, 6), (384, 12), (768, 12), (1024, 24), (1280, 32)]
+
+
+@pytest.mark.parametrize("config_class", SIZED)
+@pytest.mark.parametrize(("width", "depth"), WIDTHS_AND_DEPTHS)
+def test_a_config_follows_its_size(config_class, width, depth, tmp_path):
+    config = config_class(hidden_size=width, num_hidden_layers=depth)
+    assert width % config.num_attention_heads == 0 and config.intermediate_size == 4 * width
+    assert config.average_top_k_layers == min(depth, config_class().average_top_k_layers)
+    if depth < 10:  # nothing of it grows beyond the published
+        assert config.num_prenet_layers <= config_class().num_prenet_layers
+    config.save_pretrained(tmp_path)
+    assert config_class.from_pretrained(tmp_path).to_dict() | {"_name_or_path": ""} == config.to_dict() | {
+        "_name_or_path": ""
+    }
+
+
+@pytest.mark.parametrize("config_class", SIZED)
+def test_the_published_size_keeps_what_was_published(config_class):
+    default = config_class()
+    given = config_class(hidden_size=default.hidden_size, num_hidden_layers=default.num_hidden_layers)
+    assert given.to_dict() == default.to_dict()
+    assert default.num_attention_heads == 12 and default.intermediate_size == 3072
+
+
+def test_what_is_given_stays_or_is_refused():
+    small = {"hidden_size": 64, "num_hidden_layers": 4}
+    config = Data2Vec2VisionConfig(**small, num_attention_heads=4, average_top_k_layers=3, num_prenet_layers=2)
+    assert (config.num_attention_heads, config.average_top_k_layers, config.num_prenet_layers) == (4, 3, 2)
+    assert (config.decoder_dim, config.decoder_groups) == (64, 16)
+    assert Data2Vec2VisionConfig(**small, decoder_dim=40).decoder_groups == 8
+    for field, value in {"average_top_k_layers": 10, "num_attention_heads": 12, "decoder_groups": 48}.items():
+        with pytest.raises(StrictDataclassError, match=f"{field} is {value}"):
+            Data2Vec2VisionConfig(**small, **{field: value})
+    with pytest.raises(StrictDataclassError, match="num_conv_pos_embedding_groups is 12"):
+        Data2Vec2AudioConfig(**small, num_conv_pos_embedding_groups=12)
+
+
+@pytest.mark.parametrize("config_class", SIZED)
+def test_the_decay_follows_a_short_run_unless_it_is_given(config_class):
+    config = config_class()
+    assert not config.follow_run(400_000 if config.ema_anneal_end_step <= 400_000 else 10**6)
+    assert config.to_dict() == config_class().to_dict()
+    assert config.follow_run(2_000)
+    assert config.ema_anneal_end_step == 500
+    assert 0.9 <= config.ema_decay <= config.ema_end_decay < 0.999
+    assert not config.follow_run(1_000)  # it is decided now
+    for given in ({"ema_decay": 0.999}, {"ema_end_decay": 0.9999}, {"ema_anneal_end_step": 5_000}):
+        assert not config_class(**given).follow_run(100)

@@ -8,6 +8,8 @@ from tqdm.auto import tqdm
 from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState
 from transformers.utils import logging
 
+from modeling_data2vec import Data2VecPreTrainingConfig
+
 from ..data.finiteness import REMEDIES
 from ..monitoring.health import diagnose
 from ..monitoring.modality_logs import by_modality
@@ -22,10 +24,23 @@ class EMATeacherCallback(TrainerCallback):
     `teacher = τ(u) teacher + (1 - τ(u)) student`, u = finished optimizer steps (arXiv 2202.03555 eq. 1). τ depends on u
     alone, so nothing has to be saved. It runs on `on_optimizer_step`, so that a checkpoint holds student and teacher of
     the same step, and skips steps that the optimizer skipped (fp16 overflow).
+
+    Of a config that was given no decay, it follows a run that is too short for the default one.
     """
 
     def __init__(self) -> None:
         self.decay: float | None = None
+
+    def on_train_begin(
+        self, args: Data2VecTrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        config = kwargs["model"].config
+        if isinstance(config, Data2VecPreTrainingConfig) and config.follow_run(state.max_steps):
+            logger.warning(
+                f"The teacher's decay follows the run of {state.max_steps:,} steps: ema_decay {config.ema_decay:.4g} to "
+                f"ema_end_decay {config.ema_end_decay:.4g} in ema_anneal_end_step {config.ema_anneal_end_step:,}. Give "
+                "them to the config to choose others."
+            )
 
     def on_optimizer_step(
         self, args: Data2VecTrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
