@@ -37,9 +37,9 @@ class EMATeacherCallback(TrainerCallback):
         config = kwargs["model"].config
         if isinstance(config, Data2VecPreTrainingConfig) and config.follow_run(state.max_steps):
             logger.warning(
-                f"The teacher's decay follows the run of {state.max_steps:,} steps: ema_decay {config.ema_decay:.4g} to "
-                f"ema_end_decay {config.ema_end_decay:.4g} in ema_anneal_end_step {config.ema_anneal_end_step:,}. Give "
-                "them to the config to choose others."
+                f"The teacher's decay follows the run of {state.max_steps:,} steps, since the config was given none: "
+                f"ema_decay {config.ema_decay:.4g}, ema_end_decay {config.ema_end_decay:.4g}, ema_anneal_end_step "
+                f"{config.ema_anneal_end_step:,}."
             )
 
     def on_optimizer_step(
