@@ -164,15 +164,20 @@ class Short(torch.utils.data.Dataset):
         return {"input_ids": torch.arange(4, 28)}
 
 
-class Empty(torch.utils.data.IterableDataset):
+class Stream(torch.utils.data.IterableDataset):
+    def __init__(self, length):
+        self.length = length
+
     def __iter__(self):
-        return iter(())
+        return ({"input_ids": torch.arange(4, 28)} for _ in range(self.length))
 
 
 def test_data_that_end_early_are_no_success(tmp_path):
     model = tiny_model("text 2.0")
     with pytest.raises(ValueError, match="max_steps has to be specified"):
-        Data2VecTrainer(model, arguments(tmp_path, max_steps=-1), train_dataset=Empty()).train()
+        Data2VecTrainer(model, arguments(tmp_path, max_steps=-1), train_dataset=Stream(9)).train()
+    with pytest.raises(ValueError, match="train_dataset is empty"):
+        Data2VecTrainer(model, arguments(tmp_path), train_dataset=Stream(0))
     trainer = Data2VecTrainer(model, arguments(tmp_path, max_steps=-1, num_train_epochs=1), train_dataset=Short())
     whole, trainer.get_batch_samples = trainer.get_batch_samples, lambda *_: ([], None)
     with pytest.raises(ValueError, match="no step in it"):

@@ -140,7 +140,9 @@ def _columns(dataset: Any, argument: str) -> dict[str, Any]:
     """Names and types of what an example holds."""
     if isinstance(dataset, datasets.Dataset | datasets.IterableDataset) and not _is_transformed(dataset):
         return column_types(dataset)
-    first = dataset[0] if _is_indexed(dataset) else next(iter(dataset))
+    first = dataset[0] if _is_indexed(dataset) else next(iter(dataset), None)
+    if first is None:
+        raise ValueError(f"{argument} is empty: it has no samples")
     if not isinstance(first, Mapping):
         raise ValueError(
             f"the samples of {argument} are of type {type(first).__name__}, but must be dicts, as "
