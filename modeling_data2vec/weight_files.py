@@ -1,4 +1,4 @@
-"""The weights of a model folder as tensors: read, counted, and checked to be numbers."""
+"""The weights of a model folder, in one file or several: found, read, counted, and checked to be numbers."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +19,32 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """
     with reading_weights(path):
         return load_file(path)
+
+
+def weight_paths(folder: str | Path) -> list[Path]:
+    """The safetensors that make up a folder's model: one file, or those that its index lists.
+
+    Raises:
+        ValueError: some are missing, or the index is damaged.
+    """
+    folder = Path(folder)
+    names = weight_names(folder)
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        pickles = [file.name for file in folder.glob("*.bin")]
+        hint = f", only {', '.join(pickles)}, which is a pickle" if pickles else ""
+        raise ValueError(
+            f"{folder} has no {', '.join(missing)}{hint}: save the model with save_pretrained, which writes safetensors"
+        )
+    return [folder / name for name in names]
+
+
+def read_model_weights(folder: str | Path) -> dict[str, Tensor]:
+    """The tensors of a folder's model by name, of one file or of several.
+
+    Raises:
+        ValueError: a file is missing or damaged.
+    """
+    return {name: value for path in weight_paths(folder) for name, value in read_weights(path).items()}
 
 
 def check_finite(weights: Mapping[str, Tensor], where: str | Path) -> None:

@@ -17,8 +17,8 @@ from modeling_data2vec.auto import PRETRAINING_MODELS
 from modeling_data2vec.fairseq.checkpoints import Source, from_fairseq, to_fairseq, with_weights
 from modeling_data2vec.fairseq.files import read_checkpoint, write_checkpoint
 from modeling_data2vec.fairseq.tasks import FINE_TUNED_MODELS
-from modeling_data2vec.model_files import interpreting, read_json, read_text, weight_names
-from modeling_data2vec.weight_files import check_finite, read_weights
+from modeling_data2vec.model_files import interpreting, read_json, read_text
+from modeling_data2vec.weight_files import check_finite, read_model_weights, read_weights
 
 from ..files.model_folders import loading
 from ..files.output_checks import check_output_file
@@ -148,7 +148,7 @@ def load_converted(folder: str | Path) -> tuple[Any, Source | None]:
     with loading(folder):
         model_class = _model_class(folder)
         config = model_class.config_class.from_pretrained(folder)
-        model = with_weights(config, _stored_weights(folder), lambda _: model_class)
+        model = with_weights(config, read_model_weights(folder), lambda _: model_class)
     if not (folder / SOURCE_FILE).is_file():
         return model, None
     rest = read_weights(folder / REST_FILE) if (folder / REST_FILE).is_file() else {}
@@ -222,14 +222,6 @@ def _model_class(folder: Path) -> Any:
             f"{', '.join(sorted(classes))}"
         )
     return classes[architecture]
-
-
-def _stored_weights(folder: Path) -> dict[str, Any]:
-    """The folder's weights as they are stored, of one file or of several."""
-    names = weight_names(folder)
-    if missing := [name for name in names if not (folder / name).is_file()]:
-        raise ValueError(f"{folder} has no {', '.join(missing)}: weights must be safetensors")
-    return {key: value for name in names for key, value in read_weights(folder / name).items()}
 
 
 def _licence(options: ConvertOptions) -> str:

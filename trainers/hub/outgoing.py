@@ -13,8 +13,8 @@ from transformers.dynamic_module_utils import get_relative_import_files
 
 import modeling_data2vec
 from modeling_data2vec.auto import MODELS, TASKS
-from modeling_data2vec.model_files import is_file_name, read_json, weight_names
-from modeling_data2vec.weight_files import check_finite, read_weights
+from modeling_data2vec.model_files import is_file_name, read_json
+from modeling_data2vec.weight_files import check_finite, read_model_weights, read_weights, weight_paths
 
 from ..files.model_folders import check_model_folder
 from .model_card import card_of, check_card
@@ -55,7 +55,10 @@ def check_outgoing(folder: Path, *, with_teacher: bool = False) -> None:
             )
         if path.suffix == ".json":
             read_json(path, dict | list)
-    weights = weight_files(folder)
+    try:
+        weights = weight_paths(folder)
+    except ValueError as error:
+        raise FolderError(str(error)) from error
     check_model_folder(folder)
     check_card(folder / "README.md")
     card_of(folder)
@@ -78,29 +81,11 @@ def prepare(folder: Path, staging: Path, *, with_teacher: bool = False, with_cod
             target.parent.mkdir(exist_ok=True)
             shutil.copy(file, target)
     if not with_teacher:
-        state = {name: value for file in weight_files(folder) for name, value in read_weights(file).items()}
-        kept = {name: value for name, value in state.items() if not name.startswith("teacher.")}
+        kept = {name: value for name, value in read_model_weights(folder).items() if not name.startswith("teacher.")}
         save_torch_state_dict(kept, staging, max_shard_size="5GB", metadata={"format": "pt"})
     if with_code:
         _add_code(folder, staging)
     make_public(staging)
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors of a model: one file, or those that an index lists.
-
-    Raises:
-        FolderError: there are none, or some are missing.
-        ValueError: the index is damaged, or names files of other folders.
-    """
-    names = weight_names(folder)
-    if missing := [name for name in names if not (folder / name).is_file()]:
-        pickles = [file.name for file in folder.glob("*.bin")]
-        hint = f", only {', '.join(pickles)}, which is a pickle" if pickles else ""
-        raise FolderError(
-            f"{folder} has no {', '.join(missing)}{hint}: save the model with save_pretrained, which writes safetensors"
-        )
-    return [folder / name for name in names]
 
 
 def model_config(folder: Path) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import numpy as np
 from scipy.fft import dct
-from scipy.signal import get_window
 from torch import Tensor
+from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
 
 TIME_BINS = 6  # of a clip, so that its MFCC features know beginning from end
 
@@ -30,20 +30,20 @@ def log_mel(waveform: Tensor, *, num_mels: int = 40, sampling_rate: int = 16_000
     window, hop = sampling_rate // 40, sampling_rate // 100
     samples = waveform.detach().double().cpu().numpy()
     samples = np.pad(samples, (0, max(0, window - len(samples))))  # a clip makes at least one frame
-    frames = np.lib.stride_tricks.sliding_window_view(samples, window)[::hop] * get_window("hamming", window)
     size = 1 << (window - 1).bit_length()  # of the Fourier transform: the next power of 2
-    power = np.abs(np.fft.rfft(frames, size)) ** 2 @ _mel_filters(num_mels, size, sampling_rate)
+    power = spectrogram(
+        samples,
+        window_function(window, "hamming"),
+        frame_length=window,
+        hop_length=hop,
+        fft_length=size,
+        power=2.0,
+        center=False,
+        mel_filters=mel_filter_bank(size // 2 + 1, num_mels, 0.0, sampling_rate / 2, sampling_rate),
+        mel_floor=0.0,
+        dtype=np.float64,
+    ).T  # [frames, num_mels]
     return np.log(np.maximum(power, max(power.max(), 1e-30) * 1e-10))
-
-
-def _mel_filters(num_mels: int, size: int, sampling_rate: int) -> np.ndarray:
-    """[size // 2 + 1, num_mels]: triangles of height 1 over the frequencies of a Fourier transform of `size`."""
-    highest = 2595 * np.log10(1 + sampling_rate / 2 / 700)
-    corners = 700 * (10 ** (np.linspace(0, highest, num_mels + 2) / 2595) - 1)  # Hz
-    left, centre, right = corners[:-2], corners[1:-1], corners[2:]
-    frequencies = np.arange(size // 2 + 1)[:, None] * sampling_rate / size
-    rising, falling = (frequencies - left) / (centre - left), (right - frequencies) / (right - centre)
-    return np.maximum(0, np.minimum(rising, falling))
 
 
 def mfcc(waveform: Tensor, *, num_coefficients: int = 40, sampling_rate: int = 16_000) -> np.ndarray:
