@@ -18,6 +18,7 @@ def alibi_slopes(num_heads: int) -> Tensor:
 
     Otherwise the slopes for the largest smaller power of two, then every second slope of the next power.
     """
+    # The authors' rule, so that their checkpoints fit: for 12 heads, the 8 slopes of 8 heads and 4 of those of 16.
     power = 2 ** math.floor(math.log2(num_heads))
     ratio = 2 ** (-8 / power)
     slopes = [ratio ** (i + 1) for i in range(power)]
@@ -51,7 +52,7 @@ def alibi_bias(coordinates: Tensor, num_heads: int, distance: str = "manhattan")
     else:
         distances = torch.linalg.vector_norm(differences, ord=norms[distance], dim=-1)
     slopes = alibi_slopes(num_heads).to(distances.device)
-    return -slopes[:, None, None] * distances.unsqueeze(-3)
+    return -slopes[:, None, None] * distances.unsqueeze(-3)  # [H, 1, 1] * [..., 1, T, T]
 
 
 class FeatureEncoder(nn.Module):
@@ -135,18 +136,19 @@ class FeatureEncoder(nn.Module):
         self, embedding: Embedding, mask: Tensor | None = None, ids_keep: Tensor | None = None
     ) -> tuple[Tensor, list]:
         """The prenet's input [R, E + V, D], and an attention mask for each layer of prenet and trunk."""
+        # Positions computed from neighbors must not see hidden ones, so each of the M masks has its own: [R, T, D].
         positions = self.relative_positions(embedding, mask)
-        if ids_keep is None:
+        if ids_keep is None:  # everything is visible: R = B, V = T
             visible, visible_valid = embedding.tokens, embedding.valid
         else:
             visible, visible_valid = gather_rows(embedding.tokens, ids_keep), embedding.valid_at(ids_keep)  # [R, V, D]
             if positions is not None:
-                positions = gather_rows(positions, ids_keep.flatten(0, 1).unsqueeze(1))
+                positions = gather_rows(positions, ids_keep.flatten(0, 1).unsqueeze(1))  # [R, V, D]
         if positions is not None:
             visible = visible + positions
         if self.extra_tokens is not None:
             visible = torch.cat([self.extra_tokens.to(visible.dtype).expand(visible.shape[0], -1, -1), visible], dim=1)
-            if visible_valid is not None:
+            if visible_valid is not None:  # extra tokens are real in every row: [R, V] to [R, E + V]
                 visible_valid = F.pad(visible_valid, (self.config.num_extra_tokens, 0), value=True)
         attention_masks = self._attention_masks(visible, visible_valid, embedding.grid, ids_keep)
         return self.dropout(self.norm(visible)), attention_masks
@@ -170,15 +172,17 @@ class FeatureEncoder(nn.Module):
         """Padding and ALiBi for each layer of prenet and trunk; tokens [R, S, D], valid [R, S]."""
         config = self.config
         num_layers = config.depth
-        if not config.use_alibi:
+        if not config.use_alibi:  # padding alone, in the form that the attention implementation takes
             mask = None
             if valid is not None:
                 mask = create_bidirectional_mask(config=config, inputs_embeds=tokens, attention_mask=valid.long())
             return [mask] * num_layers
         bias = self._alibi(grid, ids_keep, tokens)  # [R or 1, H, S, S]
-        scale = self.alibi_scale.float().clamp_min(0)
+        # A learned scale below 0 would draw attention to what is far away; the authors clamp it, too.
+        scale = self.alibi_scale.float().clamp_min(0)  # [layers or 1, H or 1, 1, 1]
         biases = [(bias * one[None]).to(tokens.dtype) for one in scale]  # one for all layers, or one for each
         if valid is not None:
+            # Padding is hidden as a key only: what a padded query attends to is thrown away later.
             hidden = ~valid[:, None, None]  # [R, 1, 1, S]
             biases = [one.masked_fill(hidden, torch.finfo(one.dtype).min) for one in biases]
         return biases if len(biases) == num_layers else biases * num_layers

@@ -43,8 +43,11 @@ def length_groups(lengths: Sequence[int], group_cost: float) -> list[list[int]]:
         >>> length_groups([10, 100, 12, 98], group_cost=200)
         [[0, 1, 2, 3]]
     """
+    # Groups of a cheapest cut are runs of the rows sorted by length: to mix lengths only pads more rows. So the search
+    # is over places to cut, and the cheapest cut of the `end` shortest rows is a last group, and the cheapest cut of
+    # the rows before it.
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    longest = [lengths[row] for row in order]
+    longest = [lengths[row] for row in order]  # of a group that ends at a row
     costs = {0: 0.0}  # of the shortest rows, by their number
     starts: dict[int, int] = {}  # where the last group of those begins
     for end, length in enumerate(longest, start=1):
@@ -53,6 +56,7 @@ def length_groups(lengths: Sequence[int], group_cost: float) -> list[list[int]]:
         costs[end], starts[end] = min(
             (cost + group_cost + (end - start) * length, start) for start, cost in costs.items()
         )
+    # Backwards along the best cut, from its last group to its first.
     groups, end = [], len(order)
     while end:
         groups.append(sorted(order[starts[end] : end]))
@@ -119,15 +123,17 @@ def encode_in_groups(
     ends = [max(end, min(long_enough)) for end in ends]  # a row without any position goes with the shortest
     groups = length_groups([num_positions(end) for end in ends], cost)
 
+    # Each group is cropped to its longest row, encoded, and written where the whole batch would have it: results are
+    # those of one padded batch, with 0 at padding.
     batch, states, pooled = len(ends), None, None
     for rows in groups:
         end = max(ends[row] for row in rows)
         ids = torch.tensor(rows)
         mask = attention_mask[ids, :end]
-        part = encode(inputs[ids, :end], None if mask.all() else mask)
+        part = encode(inputs[ids, :end], None if mask.all() else mask)  # [rows, E + t, D]
         assert part.last_hidden_state is not None and part.pooler_output is not None
         _, length, dim = part.last_hidden_state.shape
-        if states is None or pooled is None:
+        if states is None or pooled is None:  # width and dtype are known only now
             states = part.last_hidden_state.new_zeros(batch, num_extra_tokens + num_positions(inputs.shape[1]), dim)
             pooled = part.pooler_output.new_empty(batch, dim)
         states[ids, :length], pooled[ids] = part.last_hidden_state, part.pooler_output

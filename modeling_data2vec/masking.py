@@ -1,6 +1,7 @@
-"""Which positions the student may not see.
+"""Masks of the positions that the student may not see.
 
-data2vec 2.0: random, 1-D block and (inverse) 2-D block masks with exact counts. data2vec 1.0: spans, and BEiT's blocks.
+data2vec 2.0: random masks and (inverse) block masks over any grid, with exact counts. data2vec 1.0: spans; its masks of
+images are in `beit_masks.py`.
 
 Every function draws all masks of a batch at once and takes its randomness from an explicit `generator`: either a
 `torch.Generator`, or an int32 tensor of N keys (see `counter_rng`), one for each mask; equal keys give equal masks.
@@ -12,7 +13,7 @@ import math
 import torch
 from torch import Tensor
 
-from .counter_rng import derive_keys, uniform
+from .counter_rng import uniform
 
 Generator = torch.Generator | Tensor
 
@@ -21,10 +22,9 @@ Generator = torch.Generator | Tensor
 # thinning out to equal counts, and BEiT's blocks have the others.
 CENTRE_STREAM, FILL_STREAM = 1, 2
 SPAN_STREAM, START_STREAM, THIN_STREAM, BEIT_STREAM = 5, 6, 7, 8
-MAX_ATTEMPTS = 10  # for one of BEiT's blocks
 
 
-def _uniform(num: int, count: int, generator: Generator, stream: int) -> Tensor:
+def uniform_numbers(num: int, count: int, generator: Generator, stream: int) -> Tensor:
     """[num, count] uniform numbers in [0, 1) from either kind of generator."""
     if isinstance(generator, torch.Generator):
         return torch.rand(num, count, generator=generator, device=generator.device)
@@ -54,7 +54,8 @@ def _whole_part(rows: Tensor, share: float, size: int = 1, plus: Tensor | float 
     return (rows.double() * share / size + plus).long()
 
 
-def _check(length: int, mask_prob: float, mask_length: int = 1) -> None:
+def check_mask(length: int, mask_prob: float, mask_length: int = 1) -> None:
+    """Raise a ValueError for a share that is none, or for too few positions."""
     if not 0.0 < mask_prob < 1.0:
         raise ValueError(f"mask_prob is {mask_prob}, but must lie strictly between 0 and 1")
     if length < 2:
@@ -72,11 +73,12 @@ def _choose(
     """
     num_masks, length = covered.shape
     positions = torch.arange(length, device=covered.device)
-    # Covered positions score in [1, 2), others in [0, 1). Equal numbers are told apart by position, in bits below
-    # those of the random numbers: otherwise ties would depend on how long other rows are.
-    scores = covered + _uniform(num_masks, length, generator, stream).double() - positions * 2.0**-44
-    scores.masked_fill_(positions >= lengths, -1.0)
-    most = int(counts.max())
+    # One ranking both thins out and fills up: covered positions score in [1, 2), others in [0, 1), so the best `counts`
+    # are random ones of the covered, then of the others. Equal numbers are told apart by position, in bits below those
+    # of the random numbers: otherwise ties would depend on how long other rows are.
+    scores = covered + uniform_numbers(num_masks, length, generator, stream).double() - positions * 2.0**-44
+    scores.masked_fill_(positions >= lengths, -1.0)  # [N, T]; padding comes last
+    most = int(counts.max())  # rows may take different numbers: rank as many as any of them, then cut off each row
     best = scores.topk(most, dim=1).indices  # [N, most], from the highest score down
     taken = torch.arange(most, device=covered.device) < counts  # [N, most]
     return torch.zeros_like(covered).scatter_(1, best, taken)
@@ -102,7 +104,7 @@ def random_mask(
         >>> random_mask(2, 10, 0.5, generator=torch.Generator().manual_seed(0)).sum(1)
         tensor([5, 5])
     """
-    _check(length, mask_prob)
+    check_mask(length, mask_prob)
     rows = _row_lengths(num_masks, length, lengths, generator.device)
     visible = _whole_part(rows, 1 - mask_prob).clamp_(min=1).minimum(rows - 1)
     nothing = torch.zeros(num_masks, length, dtype=torch.bool, device=rows.device)
@@ -223,19 +225,23 @@ def block_mask(
         tensor([108, 108])
     """
     length, in_a_row = math.prod(grid), math.prod(grid[1:])
-    _check(length, mask_prob, mask_length)
+    check_mask(length, mask_prob, mask_length)
     rows = _row_lengths(num_masks, length, lengths, generator.device)  # [N, 1]
     block_prob = 1 - mask_prob if inverse else mask_prob
-    # Only the other axes limit a block's size: that of one sample must not depend on how far others are padded.
+    # As many blocks are drawn as would cover the share if none overlapped or reached over the edge. Only the axes after
+    # the first limit a block's size: that of one sample must not depend on how far others are padded.
     size = mask_length * math.prod(min(mask_length, extent) for extent in grid[1:])
     share = (block_prob + mask_prob_adjust) / size  # blocks per position
     num_blocks = int(length * share)
 
-    centres = _uniform(num_masks, num_blocks, generator, CENTRE_STREAM).mul(rows).long()  # [N, blocks]
+    # Centres are drawn from each row's real positions, as numbers of flattened cells.
+    centres = uniform_numbers(num_masks, num_blocks, generator, CENTRE_STREAM).mul(rows).long()  # [N, blocks]
     centres = centres.minimum(rows - 1)  # u * length can round up to length
+    # From centres to the cells of their blocks, one axis at a time: the coordinates along an axis are the centre's and
+    # its neighbours, clamped to the grid, and each is combined with all cells of the axes before.
     offsets = torch.arange(mask_length, device=centres.device) - mask_length // 2  # [len]
     positions = torch.zeros_like(centres)[..., None]  # [N, blocks, 1]
-    stride = length
+    stride = length  # flattened cells from one coordinate of an axis to the next
     for extent, real in zip(grid, [rows // in_a_row, *grid[1:]], strict=True):
         stride //= extent
         coordinate = (centres // stride % extent)[..., None] + offsets  # [N, blocks, len]
@@ -250,9 +256,11 @@ def block_mask(
     covered = covered[:, :length]
 
     if exact_count:
+        # Blocks overlap, so masks cover unequal numbers; but the student's visible positions are one tensor [R, V, D].
         # The bounds keep a tiny grid trainable: something is always visible and something always hidden.
         counts = _whole_part(rows, block_prob).clamp_(min=1).minimum(rows - 1)
         covered = _choose(covered, counts, rows, generator)
+    # What lies outside of inverse blocks is hidden, but never padding.
     return (~covered & (torch.arange(length, device=rows.device) < rows)) if inverse else covered
 
 
@@ -292,9 +300,10 @@ def span_mask(
         >>> masks.sum(1)
         tensor([42, 42])
     """
-    _check(length, mask_prob, mask_length)
+    check_mask(length, mask_prob, mask_length)
     rows = _row_lengths(num_masks, length, lengths, generator.device)  # [N, 1]
-    chance = _uniform(num_masks, 1, generator, SPAN_STREAM).double()  # [N, 1]
+    # Rounded up with the probability of the fraction, so that the share is right on average.
+    chance = uniform_numbers(num_masks, 1, generator, SPAN_STREAM).double()  # [N, 1]
     num_spans = _whole_part(rows, mask_prob, mask_length, chance).clamp_(min=1)
     places = rows
     if fit:
@@ -302,10 +311,12 @@ def span_mask(
         places = torch.where(room <= num_spans, num_spans + 1, room).minimum(rows)  # as the authors count them
     nothing = torch.zeros(num_masks, length, dtype=torch.bool, device=rows.device)
     starts = _choose(nothing, num_spans.minimum(places), places, generator, START_STREAM)
+    # A position is covered where more spans have begun than ended, which are those that began `mask_length` earlier.
     begun = starts.cumsum(1)  # [N, T], spans that have begun
     ended = torch.nn.functional.pad(begun, (mask_length, 0))[:, :length]
     covered = (begun > ended) & (torch.arange(length, device=rows.device) < rows)
 
+    # Where spans cover all, one random position is shown: a student that sees nothing can't predict.
     shown = (chance * rows).long().minimum(rows - 1)  # [N, 1], a random position
     all_hidden = covered.sum(1, keepdim=True) == rows
     covered.scatter_(1, shown, covered.gather(1, shown) & ~all_hidden)
@@ -313,68 +324,3 @@ def span_mask(
         fewest = covered.sum(1, keepdim=True).amin(0, keepdim=True).expand(num_masks, 1)
         covered = _choose(covered, fewest, rows, generator, THIN_STREAM)
     return covered
-
-
-def beit_block_mask(
-    num_masks: int,
-    grid: tuple[int, int],
-    mask_prob: float,
-    *,
-    generator: Generator,
-    min_block: int = 16,
-    max_block: int | None = None,
-) -> Tensor:
-    """Hide rectangles of random size and shape, as BEiT does (arXiv 2106.08254 algorithm 1; data2vec 1.0 images).
-
-    Blocks are drawn until enough patches are hidden. A mask for which ten blocks in a row don't do (too large, or
-    nothing new) hides fewer; one for which none did hides a single patch.
-
-    Args:
-        num_masks: number of masks N.
-        grid: rows and columns (h, w) of patches; need not be square.
-        mask_prob: share of patches to hide, in (0, 1): `round(h * w * mask_prob)` at most.
-        generator: `torch.Generator` or [N] int32 keys.
-        min_block: patches of the smallest block, while as many are missing.
-        max_block: patches of the largest block; None for as many as are missing.
-
-    Returns:
-        bool [N, h * w], patches row by row.
-
-    Example:
-        >>> beit_block_mask(2, (14, 14), 0.6, generator=torch.Generator().manual_seed(0)).sum(1)
-        tensor([118, 118])
-    """
-    height, width = grid
-    _check(height * width, mask_prob)
-    device = generator.device
-    goal = min(max(1, round(height * width * mask_prob)), height * width - 1)
-    covered = torch.zeros(num_masks, height, width, dtype=torch.bool, device=device)
-    missing = torch.full((num_masks,), goal, device=device)
-    largest = height * width if max_block is None else max_block
-    failures = torch.zeros_like(missing)
-    rows, columns = torch.arange(height, device=device)[:, None], torch.arange(width, device=device)
-    attempt = 0
-    while bool(((missing > 0) & (failures < MAX_ATTEMPTS)).any()):
-        keys = generator if isinstance(generator, torch.Generator) else derive_keys(generator, attempt)
-        draws = _uniform(num_masks, 4, keys, BEIT_STREAM).double().T  # four times [N]
-        allowed = missing.clamp(max=largest)
-        area = min_block + draws[0] * (allowed - min_block)
-        aspect = torch.exp((2 * draws[1] - 1) * math.log(1 / 0.3))  # from .3 to 1 / .3
-        high, wide = (area * aspect).sqrt().round().long(), (area / aspect).sqrt().round().long()  # [N]
-        top, left = (draws[2] * (height - high + 1)).long(), (draws[3] * (width - wide + 1)).long()
-        block = _between(rows, top, high) & _between(columns, left, wide)  # [N, h, w]
-        new = (block & ~covered).sum((1, 2))
-        accepted = (failures < MAX_ATTEMPTS) & (high < height) & (wide < width) & (new > 0) & (new <= allowed)
-        covered |= block & accepted[:, None, None]
-        missing = missing - new * accepted
-        failures = torch.where(accepted, 0, failures + 1)
-        attempt += 1
-    mask = covered.flatten(1)
-    anywhere = (_uniform(num_masks, 1, generator, BEIT_STREAM) * height * width).long()  # [N, 1]
-    return mask.scatter(1, anywhere, mask.gather(1, anywhere) | ~mask.any(1, keepdim=True))
-
-
-def _between(coordinates: Tensor, first: Tensor, count: Tensor) -> Tensor:
-    """Which coordinates, [h, 1] or [w], are among the `count` [N] from `first` [N] on: [N, h, 1] or [N, 1, w]."""
-    first, count = first[:, None, None], count[:, None, None]
-    return (coordinates >= first) & (coordinates < first + count)

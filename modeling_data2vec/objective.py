@@ -40,6 +40,7 @@ def group_norm(x: Tensor, valid: Tensor | None = None, eps: float = 1e-5) -> Ten
 
 def _standardise(x: Tensor, weights: Tensor, dims: tuple[int, ...], eps: float) -> Tensor:
     """Subtract the weighted mean over `dims` and divide by the standard deviation; x and weights [B, T, D or 1]."""
+    # Two passes: the variance from centred values stays exact where a mean is large beside it.
     total = weights.sum(dims, keepdim=True)
     centred = x - (x * weights).sum(dims, keepdim=True) / total
     variance = (centred.square() * weights).sum(dims, keepdim=True) / total
@@ -118,6 +119,7 @@ class Targets:
         Returns:
             fp32 [B, T, D].
         """
+        # Summed in place: one fp32 tensor [B, T, D] instead of K normalized ones at a time.
         chosen = self.chosen(layers)
         targets = torch.zeros_like(chosen[-1], dtype=torch.float32)
         for layer in chosen:
@@ -174,6 +176,7 @@ def regression_loss(
         >>> regression_loss(torch.ones(2, 3, 4), torch.zeros(2, 3, 4)).shape
         torch.Size([2, 3])
     """
+    # The M views share targets: [B, M, T, D] and [B, 1, T, D]. In fp32, since a sum over D channels follows.
     predictions, targets = torch.broadcast_tensors(predictions.float(), targets.float())
     if loss_beta == 0.0:
         per_channel = F.mse_loss(predictions, targets, reduction="none")

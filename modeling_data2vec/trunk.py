@@ -92,6 +92,7 @@ class Data2Vec2Attention(nn.Module):
         self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: object
     ) -> tuple[Tensor, Tensor | None]:
         """[R, S, D] to ([R, S, D], weights [R, H, S, S] where the implementation gives them)."""
+        # One matrix product for all three, then a view: [R, S, 3 * D] to 3 x [R, H, S, D/H].
         rows, length, _ = hidden_states.shape
         qkv = self.qkv(hidden_states).view(rows, length, 3, self.num_heads, self.head_dim)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # 3 x [R, H, S, D/H]
@@ -232,6 +233,7 @@ class Data2Vec2Trunk(nn.Module):
         layers: list[Tensor] = []
         masks = attention_masks or [None] * len(self.layers)
         for index, (layer, attention_mask) in enumerate(zip(self.layers, masks, strict=True)):
+            # All rows skip a layer together; a number from the CPU's generator, so that nothing waits for a GPU.
             if self.training and self.layerdrop > 0.0 and float(torch.rand(())) < self.layerdrop:
                 continue
             own = weights_below(weights, f"layers.{index}.") if weights else None

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from scipy import ndimage, stats
 from torch import Tensor
 
+from modeling_data2vec.beit_masks import beit_block_mask
 from modeling_data2vec.counter_rng import derive_keys
 from modeling_data2vec.embedding import visible_ids
 from modeling_data2vec.masking import (
-    beit_block_mask,
     block_mask_1d,
     block_mask_2d,
     random_mask,

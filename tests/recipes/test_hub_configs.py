@@ -15,8 +15,8 @@ from modeling_data2vec import (
     Data2Vec2VisionConfig,
 )
 from modeling_data2vec.auto import pretraining_class_of
+from modeling_data2vec.beit_masks import beit_block_mask
 from modeling_data2vec.hub_configs import ROOT, recipe_folder, recipe_names
-from modeling_data2vec.masking import beit_block_mask
 from modeling_data2vec.trainers.inspection.costs import count_parameters
 from modeling_data2vec.trainers.recipes.recipe import load_recipe
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, PreTrainedConfig, PreTrainedModel, ViTImageProcessorPil
 
-from modeling_data2vec.masking import beit_block_mask
+from modeling_data2vec.beit_masks import beit_block_mask
 
 from ..data.collators import Examples, MaskCollator
 from ..data.samples import LabelledSet, SampleReader, read_labelled
