@@ -122,11 +122,12 @@ def test_a_diverged_fine_tuning_ends_as_a_collapse(tmp_path, digits_to_classify,
     )
     settings = {"learning_rate": 1e15, "max_grad_norm": 0.0, "warmup_steps": 0, "lr_scheduler_type": "constant"}
     settings |= {"max_steps": 8, "per_device_train_batch_size": 8, "use_cpu": True, "disable_tqdm": True}
-    for logging_steps in (1, 100):
-        args = FinetuningArguments(str(tmp_path / f"out{logging_steps}"), logging_steps=logging_steps, **settings)
-        with pytest.raises(CollapseError, match="The run diverged: .*lower learning_rate"):
+    for logging_steps, max_steps, said in ((1, 8, ""), (100, 8, ""), (100, 1, "the model's outputs are NaN")):
+        output = tmp_path / f"out{logging_steps}-{max_steps}"
+        args = FinetuningArguments(str(output), logging_steps=logging_steps, **settings | {"max_steps": max_steps})
+        with pytest.raises(CollapseError, match=f"The run diverged: {said}.*lower learning_rate"):
             finetune(options, args)
-        assert not list((tmp_path / f"out{logging_steps}").glob("*.safetensors"))
+        assert not list(output.glob("*.safetensors"))
 
 
 @pytest.fixture

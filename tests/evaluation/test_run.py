@@ -1,6 +1,7 @@
 """`data2vec evaluate` from saved models to report and figures: images, speech and text, our encoders and others'."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -101,7 +102,9 @@ def test_speech(recordings, tmp_path, capsys):
         save(tmp_path / "ours", ours, extractor),
         save(tmp_path / "wav2vec2", Wav2Vec2Model(Wav2Vec2Config(**THEIR_WAVE)), extractor),
     ]
-    code, _, err = evaluate(capsys, models, recordings, tmp_path / "report", "--test_split", "train")
+    for split in ("train", "test"):
+        shutil.copytree(recordings, tmp_path / "data" / split)
+    code, _, err = evaluate(capsys, models, tmp_path / "data", tmp_path / "report")
     assert code == 0, err
     text = (tmp_path / "report" / "report.md").read_text()
     assert "| MFCC |" in text and "| wav2vec2, untrained |" in text and "12 test samples" in text
@@ -115,7 +118,8 @@ def test_text(tokenizer, tmp_path, capsys):
         for i in range(40)
     ]
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "train.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
+    for split, part in (("train", rows[:20]), ("test", rows[20:])):
+        (tmp_path / "data" / f"{split}.csv").write_text("text,label\n" + "\n".join(part) + "\n")
     torch.manual_seed(0)
     sizes = SIZES | {"vocab_size": len(words), "pad_token_id": words.pad_token_id, "max_position_embeddings": 66}
     ours = Data2Vec2TextModel(Data2Vec2TextConfig(**sizes, num_prenet_layers=1, average_top_k_layers=2, decoder_dim=32))
@@ -123,7 +127,7 @@ def test_text(tokenizer, tmp_path, capsys):
         save(tmp_path / "ours", ours, words),
         save(tmp_path / "roberta", RobertaModel(RobertaConfig(**sizes)), words),
     ]
-    code, _, err = evaluate(capsys, models, tmp_path / "data", tmp_path / "report", "--test_split", "train")
+    code, _, err = evaluate(capsys, models, tmp_path / "data", tmp_path / "report")
     assert code == 0, err
     assert "| TF-IDF |" in (tmp_path / "report" / "report.md").read_text()
 

@@ -1,6 +1,7 @@
 """Speech and text as images: the same commands and trainer, on real files."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -88,8 +89,10 @@ def test_a_pretraining_model_comes_back_with_its_teacher(kind, speech_run, text_
     assert not any(parameter.requires_grad for parameter in model.teacher.parameters())
 
 
-def test_clips_are_probed_by_folder(recordings, speech_run, capsys):
-    argv = ("probe", "--model", speech_run, "--dataset", recordings, "--test_split", "train", "--labels", "all")
+def test_clips_are_probed_by_folder(tmp_path, recordings, speech_run, capsys):
+    for split in ("train", "test"):
+        shutil.copytree(recordings, tmp_path / split)
+    argv = ("probe", "--model", speech_run, "--dataset", tmp_path, "--labels", "all")
     code, out, _ = run(capsys, *argv)
     assert code == 0
     assert "MFCC" in out and "random weights" in out
@@ -97,9 +100,9 @@ def test_clips_are_probed_by_folder(recordings, speech_run, capsys):
 
 def test_texts_are_probed_from_a_table(tmp_path, text_run, capsys):
     rows = [{"text": f"{word} number {i}", "label": word} for i in range(8) for word in ("one", "two")]
-    table = tmp_path / "rows.jsonl"
-    table.write_text("\n".join(map(json.dumps, rows)))
-    argv = ("probe", "--model", text_run, "--dataset", table, "--test_split", "train", "--labels", "all")
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    argv = ("probe", "--model", text_run, "--dataset", tmp_path, "--labels", "all")
     code, out, _ = run(capsys, *argv)
     assert code == 0
     assert "TF-IDF" in out

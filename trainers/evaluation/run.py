@@ -12,6 +12,7 @@ from ..files.writing import new_files, write_text
 from ..modalities.base import Modality
 from ..modalities.encoders import load_encoder
 from ..option_checks import LARGEST_SEED, require_choice, require_range
+from ..sources.splits import require_other_data
 from .comparison.compare import Subject, compare
 from .comparison.figures import FIGURES, save_figures
 from .comparison.report import report
@@ -44,6 +45,7 @@ class LabelledDataOptions:
 
     def __post_init__(self) -> None:
         require_range(self, "layers", low=-1)
+        require_other_data("--test_split", (self.dataset, self.test_split), (self.dataset, self.train_split))
 
     def layer(self) -> int | list[int]:
         return self.layers[0] if len(self.layers) == 1 else self.layers

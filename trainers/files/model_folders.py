@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.errors import StrictDataclassError
+from huggingface_hub.errors import HFValidationError, StrictDataclassError
+from huggingface_hub.utils import validate_repo_id
 from tokenizers import Tokenizer
 from transformers.utils import CONFIG_NAME
 
@@ -37,17 +38,33 @@ def loading(source: str | Path) -> Iterator[None]:
         OSError: it, or a file of it, is not there.
     """
     check_model_folder(source)
+    if not (here := Path(source).is_dir()):
+        _require_hub_id(source)
     try:
         yield
     except (ValueError, StrictDataclassError) as error:
         if str(source) in str(error):
             raise
         raise ValueError(f"{source}: {' '.join(str(error).split())}") from error
-    except OSError:
-        raise
+    except OSError as error:
+        if here:
+            raise
+        raise OSError(
+            f"there is no folder {source} here, and the Hub gives no such model ({first_line(error)})"
+        ) from error
     except Exception as error:  # transformers and its libraries answer contradictions with whatever they lead to
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise ValueError(f"{source} can't be loaded: what its files say does not go together ({reason})") from error
+
+
+def _require_hub_id(source: str | Path) -> None:
+    """Require that what is no folder can be a name on the Hub, for transformers speaks of names alone."""
+    if Path(source).exists():
+        raise NotADirectoryError(f"{source} is a file, not a folder with a model")
+    try:
+        validate_repo_id(str(source))
+    except HFValidationError as error:
+        raise FileNotFoundError(f"there is no folder {source}") from error
 
 
 def check_model_folder(source: str | Path) -> None:

@@ -6,19 +6,23 @@ from typing import Any
 
 import datasets
 import torch
+from torch import Tensor
 from transformers import AutoConfig, set_seed
 from transformers.utils import logging
 
+from ..data.finiteness import REMEDIES
 from ..data.samples import SampleDataset
 from ..files.model_folders import loading
 from ..files.output_checks import check_output
 from ..files.writing import new_files
 from ..hub.provenance import Provenance
 from ..logging import errors_only
+from ..monitoring.health import CollapseError
 from ..pretraining.run_data import say_other_batch
 from ..recipes.parts import check_keys
 from ..runs.run_lock import only_run_in
 from ..sources.holding_out import hold_out
+from ..sources.splits import require_other_data
 from .arguments import FinetuningArguments
 from .freezing import freeze, in_encoder
 from .options import TASKS, FinetuningOptions
@@ -205,6 +209,8 @@ def _splits(options: FinetuningOptions, task: Task, args: FinetuningArguments) -
     )
     for role, source, split in asked:
         if source or split:
+            option = "--eval_split" if role == "validation" else "--test_split"
+            require_other_data(option, (source or options.dataset, split or "train"), (options.dataset, options.split))
             splits[role] = task.open(source or options.dataset, split or "train")
     return splits
 
@@ -251,9 +257,12 @@ def _finish(trainer: FinetuningTrainer, options: FinetuningOptions, samples: dic
     trainer.provenance.metrics = metrics
     if options.merge:
         trainer.model = trainer.model_wrapped = trainer.model.merge_and_unload()
+    model: Any = trainer.accelerator.unwrap_model(trainer.model)
+    logits = _logits(model, task, samples["train"])
+    if not logits.isfinite().all():
+        raise CollapseError(f"The run diverged: the model's outputs are NaN or infinite. {REMEDIES}")
     trainer.save_locally()
     if trainer.is_world_process_zero():
-        model: Any = trainer.accelerator.unwrap_model(trainer.model)
         if hasattr(model, "get_base_model"):  # of an adapter, transformers saves no config
             base = model.get_base_model()
             base.config.architectures = [type(base).__name__]
@@ -261,7 +270,7 @@ def _finish(trainer: FinetuningTrainer, options: FinetuningOptions, samples: dic
                 base.config.save_pretrained(unfinished)
             print(f'Saved to {folder}: load_adapter("{folder}") puts it on {options.model} (docs/finetuning.md).')
         else:
-            _check_reload(model, task, folder, samples["train"])
+            _check_reload(model, task, folder, samples["train"], logits)
             how = f'pipeline("{PIPELINES.get(task.name, task.name)}", model="{folder}") runs it.'
             if getattr(model.config, "num_channels", 3) != 3:  # pipelines turn every image into colour
                 how = f'{task.auto_class.__name__}.from_pretrained("{folder}") loads it.'
@@ -272,14 +281,19 @@ def _finish(trainer: FinetuningTrainer, options: FinetuningOptions, samples: dic
     return FineTuned(trainer.model, task, trainer, metrics, folder)
 
 
-def _check_reload(model: Any, task: Task, folder: Path, samples: SampleDataset) -> None:
+def _check_reload(model: Any, task: Task, folder: Path, samples: SampleDataset, logits: Tensor) -> None:
     """Require that what was saved gives the trained model's logits."""
     with errors_only("transformers"):
-        again = task.auto_class.from_pretrained(folder, dtype=model.dtype).to(model.device).eval()
-    plain = SampleDataset(samples.dataset, samples.reader, augment=False)
-    batch = task.collate([plain[0]])
-    inputs = {name: value.to(model.device) for name, value in batch.items() if name != "labels"}
-    with torch.no_grad():
-        expected, actual = model.eval()(**inputs).logits, again(**inputs).logits
-    if not torch.allclose(expected, actual, rtol=10 * RELOADED, atol=RELOADED):
+        again = task.auto_class.from_pretrained(folder, dtype=model.dtype).to(model.device)
+    if not torch.allclose(logits, _logits(again, task, samples), rtol=10 * RELOADED, atol=RELOADED):
         raise RuntimeError(f"{folder} does not give the trained model's outputs when it is loaded: please report this")
+
+
+def _logits(model: Any, task: Task, samples: SampleDataset) -> Tensor:
+    """What a model makes of the first sample, without augmentation."""
+    batch = task.collate([SampleDataset(samples.dataset, samples.reader, augment=False)[0]])
+    with torch.no_grad():
+        logits: Tensor = model.eval()(
+            **{name: value.to(model.device) for name, value in batch.items() if name != "labels"}
+        ).logits
+    return logits

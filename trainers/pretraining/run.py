@@ -20,6 +20,7 @@ from ..recipes.recipe import Recipe
 from ..runs.arguments import Data2VecTrainingArguments
 from ..runs.callbacks import ProbeCallback
 from ..runs.run_lock import only_run_in
+from ..sources.splits import require_other_data
 from .modality_run import RunPart, by_modality_name
 from .options import PretrainingOptions
 from .run_data import say_what_differs, train_dataset
@@ -151,6 +152,7 @@ def _probe_sets(
     if test is None:
         return None
     source = by_modality_name(options.probe_dataset or [], names, "--probe_dataset").get(name, trained_on.data)
+    require_other_data("--probe_split", (source, test), (source, trained_on.split))
     where: dict[str, Any] = {"column": trained_on.column, "limit": options.probe_limit}
     return tuple(data.labelled(source, split=split, **where) for split in (trained_on.split, test))
 

@@ -100,8 +100,8 @@ def streamed(dataset: Any) -> Any:
 
 def _no_source(source: str, medium: Medium) -> ValueError:
     return ValueError(
-        f"{source} is not a folder of {medium.noun}s, a table ({', '.join(TABLES)}) or a saved dataset, or does not "
-        "exist"
+        f"{source or repr(source)} is not a folder of {medium.noun}s, a table ({', '.join(TABLES)}) or a saved "
+        "dataset, or does not exist"
     )
 
 

@@ -1,5 +1,6 @@
 """Splits of a source's files by the names of files and folders, as people write them."""
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -173,3 +174,27 @@ def choose_split(splits: Any, split: str, source: Any) -> Any:
     if name not in splits:
         raise ValueError(f"{source} has no split {split!r}, only {sorted(splits)}")
     return splits[name]
+
+
+def require_other_data(option: str, measured: tuple[str, str], trained: tuple[str, str]) -> None:
+    """Refuse to measure on what is trained on.
+
+    Args:
+        option: that says where to measure, for messages.
+        measured, trained: source and split of each.
+
+    Raises:
+        ValueError: both are the same.
+
+    Example:
+        >>> require_other_data("--test_split", ("photos", "test"), ("photos/", "train"))
+    """
+
+    def place(source: str, split: str) -> tuple[str, str]:
+        return os.path.realpath(os.path.expanduser(source)), split_of(split) or split
+
+    if place(*measured) == place(*trained):
+        raise ValueError(
+            f"{option}: split {measured[1]!r} of {measured[0]} is what is trained on, so figures on it say nothing of "
+            "new data: name another split, or other data"
+        )
