@@ -124,7 +124,7 @@ def pretraining_class(model_type: str | None) -> Any:
 
 
 def pretraining_class_of(name: str) -> Any:
-    """As `pretraining_class`, for the model in a folder or on the Hub.
+    """Return the class that pretrains the model in a folder or on the Hub.
 
     Raises:
         ValueError: it is of another type.

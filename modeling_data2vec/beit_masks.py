@@ -77,6 +77,6 @@ def beit_block_mask(
 
 
 def _between(coordinates: Tensor, first: Tensor, count: Tensor) -> Tensor:
-    """Which coordinates, [h, 1] or [w], are among the `count` [N] from `first` [N] on: [N, h, 1] or [N, 1, w]."""
+    """True where `first` <= coordinate < `first + count`: [h, 1] or [w], and [N], to bool [N, h, 1] or [N, 1, w]."""
     first, count = first[:, None, None], count[:, None, None]
     return (coordinates >= first) & (coordinates < first + count)

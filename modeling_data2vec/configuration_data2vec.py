@@ -24,7 +24,7 @@ TeacherScope = Literal["layers", "encoder", "model"]
 
 
 class ReplacedPositions:
-    """What data2vec 2.0 has and 1.0 has not: no prenet, no extra tokens but the encoder's own, no loss on them."""
+    """2.0's fields with 1.0's values: no prenet, no extra tokens but the encoder's own, no loss on them."""
 
     num_prenet_layers = 0
     num_extra_tokens = 0

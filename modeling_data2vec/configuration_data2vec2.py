@@ -19,7 +19,7 @@ from .configuration_pretraining import (
 
 @strict
 class Data2Vec2PreTrainingConfig(Data2VecPreTrainingConfig):
-    """What the data2vec 2.0 configs of all modalities share: trunk, masks, targets, teacher and decoder.
+    """The fields that the 2.0 configs of all modalities share: trunk, masks, targets, teacher and decoder.
 
     Names in brackets are fairseq's, where they differ.
 

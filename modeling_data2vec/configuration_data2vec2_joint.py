@@ -101,7 +101,7 @@ class Data2Vec2Config(PreTrainedConfig):
         return getattr(self, f"{modality}_config")
 
     def loss_weight(self, name: str) -> float:
-        """What the loss of a modality, or of "pairs", counts."""
+        """The weight of the loss of a modality, or of "pairs"."""
         return float((self.loss_weights or {}).get(name, 1.0))
 
     @property

@@ -1,4 +1,4 @@
-"""What every pretraining config has, of 1.0 and 2.0: masks, targets, loss and teacher, and the shapes of raw input."""
+"""Fields of every pretraining config, 1.0 and 2.0: masks, targets, loss and teacher; and the shapes of raw input."""
 
 import re
 from collections.abc import Sequence
@@ -145,7 +145,7 @@ class Data2VecPreTrainingConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As transformers', with changes in place before values are checked against each other.
+        """Build a config from a dict, with changes in place before values are checked against each other.
 
         The config of another kind of model is an error instead of a warning.
         """

@@ -76,7 +76,7 @@ class StudentOutput(NamedTuple):
 
 
 class StudentTeacher:
-    """How the student and the teacher of a family of encoders see their input."""
+    """The interface of one modality's student and teacher: how each of them sees raw input."""
 
     @property
     def config(self) -> Any:
@@ -148,7 +148,7 @@ class Data2VecCore(SafeLoading):
     # ---- the teacher ----
 
     def freeze_teacher(self) -> None:
-        """Keep the optimizer and training mode away from the teacher; its weights in fp32, or fp64 as the model's."""
+        """Freeze the teacher, in eval mode and in fp32 (or fp64, as the model's)."""
         precise = torch.promote_types(self.dtype, torch.float32)  # type: ignore[attr-defined]
         self.teacher.to(precise).requires_grad_(False).eval()
 
@@ -201,11 +201,11 @@ class Data2VecCore(SafeLoading):
         return (model, info) if output_loading_info else model
 
     def floating_point_ops(self, *args: Any, **kwargs: Any) -> int:
-        """0: the Trainer asks at each step, and its formula knows no masks and no teacher (`data2vec inspect` does)."""
+        """Return 0: the Trainer's formula, asked at each step, ignores masks and teacher (`data2vec inspect` has them)."""
         return 0
 
     def side(self, modality: str | None = None) -> StudentTeacher:
-        """Student and teacher of the model's modality, or of one of its several."""
+        """Return student and teacher of a modality, or of the only one."""
         raise NotImplementedError
 
     # ---- the objective ----
@@ -301,7 +301,7 @@ class Data2VecCore(SafeLoading):
 
 
 def total_loss(losses: dict[str, Tensor]) -> dict[str, Any]:
-    """The fields of the output that terms of the loss give: `loss` and `losses`; none without terms."""
+    """Sum the terms of a loss into the output's fields `loss` and `losses`; none without terms."""
     return {"loss": sum(losses.values()), "losses": losses} if losses else {}
 
 

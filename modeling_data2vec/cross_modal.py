@@ -19,7 +19,7 @@ PAIRS = "pairs"  # what a batch of paired samples is called, beside the modaliti
 
 
 def direction(source: str, target: str) -> str:
-    """What a head is called that predicts `target` from `source`."""
+    """The name of the head that predicts `target` from `source`."""
     return f"{source}_to_{target}"
 
 
@@ -65,7 +65,7 @@ def pooled_layers(layers: Sequence[Tensor], average_top_k_layers: int, valid: Te
 
 
 def pooled_targets(pooled: Tensor, eps: float = 1e-5) -> Tensor:
-    """What is predicted of a sample as a whole: each layer standardised over the *batch*, then their mean.
+    """The target of a whole sample: each layer standardised over the *batch*, then their mean.
 
     Not the mean of the targets of pretraining: these are standardised over the positions of each sample, so that their
     mean over positions is zero by construction. A norm over samples leaves what distinguishes a sample from the others,

@@ -13,7 +13,7 @@ class Teacher(nn.Module):
     """
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Teacher":
-        """As `nn.Module`'s, which `to`, `half`, `bfloat16`, `cuda` and the like are made of."""
+        """Keep the weights in fp32; `to`, `half`, `bfloat16`, `cuda` and the like all come through here."""
 
         def in_full_precision(tensor: Tensor) -> Tensor:
             converted = fn(tensor)

@@ -1,4 +1,4 @@
-"""A batch between raw input and encoder, in which positions can be hidden, and checks of the raw input."""
+"""A batch of embedded input, before any position is hidden, and checks of raw input."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""What every modality of data2vec 2.0 has between raw input and the trunk."""
+"""The part of data2vec 2.0 between raw input and the trunk, as far as all modalities share it."""
 
 import math
 
@@ -104,11 +104,11 @@ class FeatureEncoder(nn.Module):
         raise NotImplementedError
 
     def num_positions(self, length: int) -> int:
-        """Positions that `embed` makes of a row of that much raw input; as many, if nothing else is said."""
+        """Number of positions that `embed` makes of raw input of this length; by default one for each item."""
         return length
 
     def relative_positions(self, embedding: Embedding, mask: Tensor | None) -> Tensor | None:
-        """Positions [R, T, D] that are computed from the tokens themselves, without a look at hidden ones.
+        """Compute positions [R, T, D] from the visible tokens themselves, as convolutions do.
 
         None, as here, where there are no such positions; `mask` as in `contextualize`.
         """
@@ -135,7 +135,7 @@ class FeatureEncoder(nn.Module):
     def arrange(
         self, embedding: Embedding, mask: Tensor | None = None, ids_keep: Tensor | None = None
     ) -> tuple[Tensor, list]:
-        """The prenet's input [R, E + V, D], and an attention mask for each layer of prenet and trunk."""
+        """Build the prenet's input [R, E + V, D], and an attention mask for each layer of prenet and trunk."""
         # Positions computed from neighbors must not see hidden ones, so each of the M masks has its own: [R, T, D].
         positions = self.relative_positions(embedding, mask)
         if ids_keep is None:  # everything is visible: R = B, V = T
@@ -154,7 +154,7 @@ class FeatureEncoder(nn.Module):
         return self.dropout(self.norm(visible)), attention_masks
 
     def run_prenet(self, hidden_states: Tensor, attention_masks: list, **kwargs: object) -> tuple[Tensor, list]:
-        """What `arrange` made, through the prenet's layers: tokens [R, E + V, D], and the trunk's attention masks."""
+        """Run the prenet's layers on the output of `arrange`: tokens [R, E + V, D], and the trunk's attention masks."""
         layerdrop = self.config.prenet_layerdrop if self.training else 0.0
         for layer, attention_mask in zip(self.prenet, attention_masks, strict=False):
             if layerdrop > 0.0 and float(torch.rand(())) < layerdrop:
@@ -163,7 +163,7 @@ class FeatureEncoder(nn.Module):
         return hidden_states, attention_masks[len(self.prenet) :]
 
     def coordinates(self, ids: Tensor, grid: tuple[int, ...]) -> Tensor:
-        """Where the positions are between which ALiBi measures distances: ids [R, V] to [R, V, 1 or 2]."""
+        """Coordinates of positions, between which ALiBi measures distances: ids [R, V] to [R, V, 1 or 2]."""
         return ids[..., None]
 
     def _attention_masks(
@@ -188,7 +188,7 @@ class FeatureEncoder(nn.Module):
         return biases if len(biases) == num_layers else biases * num_layers
 
     def _alibi(self, grid: tuple[int, ...], ids_keep: Tensor | None, tokens: Tensor) -> Tensor:
-        """Minus slope times distance, 0 at extra tokens: [1, H, S, S], or [R, H, S, S] where rows see different places.
+        """Build ALiBi's bias, 0 at extra tokens: [1, H, S, S], or [R, H, S, S] where rows see different places.
 
         Distances are those in the whole sequence, whatever is hidden.
         """

@@ -1,4 +1,4 @@
-"""What turns the student's states into predictions: linear layers (1.0), or the light convolutional decoder (2.0)."""
+"""Heads, from the student's states to predictions: linear layers (1.0), or a light convolutional decoder (2.0)."""
 
 import math
 from itertools import pairwise
@@ -46,8 +46,8 @@ class RegressionHead(nn.Sequential):
 class MaskNoise(nn.Module):
     """The decoder's input at hidden positions: N(0, std²), as a function of a row's key.
 
-    Each position takes one of 4,096 fixed normal vectors, picked at random: fresh numbers for every channel are dear on
-    a CPU, for something whose only job is to say nothing.
+    Each position takes one of 4,096 fixed normal vectors, picked at random: drawing a new number for every channel is
+    slow on a CPU, and the decoder only needs noise that differs from position to position.
 
     Args:
         dim: channels D.

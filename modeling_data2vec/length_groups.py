@@ -65,7 +65,7 @@ def length_groups(lengths: Sequence[int], group_cost: float) -> list[list[int]]:
 
 
 def group_cost(hidden_size: int) -> float:
-    """What one more pass costs on a CPU, in positions: reading the weights, and the calls (docs/performance.md).
+    """The cost of one more pass on a CPU, in positions: reading the weights, and the calls (docs/performance.md).
 
     The calls cost the same time at any width, in which a narrow model does more positions.
     """
@@ -147,7 +147,7 @@ def encode_by_length(
     attention_mask: Tensor | None = None,
     **kwargs: Any,
 ) -> BaseModelOutputWithPooling:
-    """As `encode`; without gradients, rows of similar length go through the model together."""
+    """Encode a batch as `encode` does; without gradients, rows of similar length go through the model together."""
     config = feature_encoder.config
     together: Any = partial(encode, feature_encoder, trunk, **kwargs)
     if attention_mask is None or not can_group(inputs, attention_mask, config, trunk.training, **kwargs):

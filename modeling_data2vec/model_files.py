@@ -36,7 +36,7 @@ def read_text(path: str | Path) -> str:
 
 
 def read_json(path: str | Path, kind: Any = dict) -> Any:
-    """What a JSON file holds.
+    """Read a JSON file.
 
     Args:
         path: of the file.
@@ -62,7 +62,7 @@ def read_json(path: str | Path, kind: Any = dict) -> Any:
 
 @contextmanager
 def interpreting(path: str | Path) -> Iterator[None]:
-    """For code that uses what a file says: a value of a kind that can't be meant is the mistake of the file.
+    """Name the file in errors of code that uses its values: a value of a wrong kind is the file's mistake.
 
     Raises:
         ValueError: names the file.
@@ -130,7 +130,7 @@ class SafeLoading:
     """A mixin of every model class: `from_pretrained` takes safetensors, or pickles by `use_safetensors=False`."""
 
     def _initialize_weights(self, module: Any, is_custom_code: bool = False) -> None:
-        """As transformers' for its own models, whose `_init_weights` sees every module.
+        """Initialize every module, as transformers does for its own models.
 
         Of other packages' models it takes a module without weights of its own, such as a decoder of several layers, for
         one whose weights were loaded, and passes it over. Ours needs no such care: it sets weights by functions that
@@ -140,7 +140,7 @@ class SafeLoading:
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """As transformers', which would also unpickle, and ask a service to convert what is published as pickles.
+        """Load a model from safetensors. transformers would also unpickle, or ask a service to convert pickles.
 
         Raises:
             OSError: there is no such model, or it has no safetensors.

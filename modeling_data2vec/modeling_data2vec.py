@@ -1,4 +1,4 @@
-"""What the data2vec 1.0 pretraining models share: a student and a teacher around transformers' own encoders.
+"""The base of the data2vec 1.0 pretraining models: a student and a teacher around transformers' own encoders.
 
 Hidden positions stay in the sequence, with a mask embedding or token in their place (arXiv 2202.03555 §3.1). Nothing
 of the encoders is copied: `modeling_data2vec_{audio,text,vision}.py` say how their parts are put together.
@@ -34,7 +34,7 @@ def recorded_outputs(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
 
 @contextmanager
 def in_eval_mode(module: nn.Module) -> Iterator[None]:
-    """Without dropout inside the block, whatever the mode around it."""
+    """Put a module in eval mode inside the block, so that it has no dropout, and back afterwards."""
     training = module.training
     module.eval()
     try:
@@ -54,7 +54,7 @@ class Data2VecEncoderForPreTraining(Data2VecCore):
     teacher_modules: tuple[str, ...] = ("encoder",)  # those that a teacher has which is not a whole model
 
     def _build(self, encoder: nn.Module, head: nn.Module) -> None:
-        """What a constructor does after the native one: student, head, and the teacher that the config asks for."""
+        """Finish the constructor after the native one: student, head, and the teacher that the config asks for."""
         setattr(self, self.base_model_prefix, encoder)  # type: ignore[attr-defined]
         self.head = head
         self.teacher = Teacher()
@@ -77,7 +77,7 @@ class Data2VecEncoderForPreTraining(Data2VecCore):
         raise NotImplementedError
 
     def tokens(self, parts: Any, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """What `encode` takes, [B, E + T, D], E being the encoder's own extra tokens.
+        """Embed raw input for `encode`: tokens [B, E + T, D], E being the encoder's own extra tokens.
 
         `mask`, bool [B, T], says what the student may not see, where raw input and not its tokens hide it.
         """
@@ -99,7 +99,7 @@ class Data2VecEncoderForPreTraining(Data2VecCore):
     def teacher_tokens(
         self, inputs: Tensor, embedding: Embedding, attention_mask: Tensor | None, mask: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """What the teacher reads, and which positions of it are real."""
+        """The tokens that the teacher reads, and bool [B, T], which positions of them are real."""
         if self.config.teacher_scope == "model":
             return self.tokens(self.teacher, inputs), embedding.valid
         return embedding.tokens.detach(), embedding.valid

@@ -34,7 +34,7 @@ def _require_gradients(module: nn.Module, inputs: tuple, output: Tensor) -> None
 
 
 def recorded_layers() -> OutputRecorder:
-    """Where transformers finds hidden states: it counts the prenet's layers, too, so that -1 is the trunk's last."""
+    """Tell transformers where hidden states are: the prenet's layers count, too, so that -1 is the trunk's last."""
     recorder = OutputRecorder(Data2Vec2Layer)
     recorder.num_hidden_layers_key = "depth"  # not an argument in the oldest transformers, which finds none by number
     return recorder
@@ -78,7 +78,7 @@ class Data2Vec2PreTrainedModel(SafeLoading, PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """As transformers'; of a checkpoint with several modalities, the part that this class is for.
+        """Load a model; of a checkpoint with several modalities, the part that this class is for.
 
         Raises:
             ValueError: the checkpoint does not have the modality.
@@ -339,7 +339,7 @@ class Data2Vec2ForPooledClasses(Data2Vec2ForTask):
 def hidden_states_asked_for(
     hidden_states: tuple[Tensor, ...], asked: bool | int | list[int]
 ) -> tuple[Tensor | None, ...] | None:
-    """What `output_hidden_states` asks for: all, none, or those with some numbers, with None in place of the others."""
+    """Select the states that `output_hidden_states` asks for: all, none, or some numbers, and None for the others."""
     if isinstance(asked, bool):
         return hidden_states if asked else None
     kept = {number % len(hidden_states) for number in ([asked] if isinstance(asked, int) else asked)}

@@ -134,7 +134,7 @@ class AudioFeatureEncoder(FeatureEncoder):
     def arrange(
         self, embedding: Embedding, mask: Tensor | None = None, ids_keep: Tensor | None = None
     ) -> tuple[Tensor, list]:
-        """As the base class; in training without a mask, which is that for a task, after `spec_augment`."""
+        """Build the prenet's input; `spec_augment` comes first in training without a mask, which is that for a task."""
         config = self.config
         if self.training and mask is None and (config.mask_time_prob or config.mask_feature_prob):
             tokens = spec_augment(

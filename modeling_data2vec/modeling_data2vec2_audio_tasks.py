@@ -89,7 +89,7 @@ class Data2Vec2AudioForLabels(Data2Vec2AudioForTask):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """As the base class; all layers weigh the same."""
+        """Initialize as the base class does; all layers weigh the same."""
         super()._init_weights(module)
         if isinstance(module, Data2Vec2AudioForLabels) and self.config.use_weighted_layer_sum:
             init.constant_(module.layer_weights, 1 / len(module.layer_weights))
@@ -224,7 +224,7 @@ class Data2Vec2AudioForXVector(Data2Vec2AudioForLabels):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """As the base class; the speakers' directions are N(0, 1)."""
+        """Initialize as the base class does; the speakers' directions are N(0, 1)."""
         super()._init_weights(module)
         if isinstance(module, AMSoftmaxLoss):
             init.normal_(module.weight)

@@ -89,7 +89,7 @@ class Data2Vec2JointPreTrainedModel(Data2Vec2PreTrainedModel):
         self._share_attention()
 
     def set_attn_implementation(self, *args: Any, **kwargs: Any) -> None:
-        """As transformers', for all modalities."""
+        """Set the attention implementation of all modalities."""
         super().set_attn_implementation(*args, **kwargs)
         self._share_attention()
 

@@ -187,7 +187,7 @@ class Data2Vec2TextForMaskedLM(Data2Vec2TextForTask):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """As the base class; the words' bias is 0."""
+        """Initialize as the base class does; the words' bias is 0."""
         super()._init_weights(module)
         if isinstance(module, Data2VecTextLMHead):
             init.zeros_(module.bias)

@@ -80,7 +80,7 @@ class Data2Vec2VisionForSemanticSegmentation(Data2Vec2VisionForTask):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """As the base class; convolutions of the head are N(0, initializer_range), batch norms new."""
+        """Initialize as the base class does; the head's convolutions N(0, initializer_range), batch norms 1 and 0."""
         super()._init_weights(module)
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d):
             PreTrainedModel._init_weights(self, module)

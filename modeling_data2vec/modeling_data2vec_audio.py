@@ -17,7 +17,7 @@ from .modeling_data2vec import Data2VecEncoderForPreTraining
 
 @contextmanager
 def padding_kept_at_zero(convolutions: Iterable[nn.Module], valid: Tensor) -> Iterator[None]:
-    """Let every convolution over [R, D, T] see zeros in padding, as beyond the end of a clip; valid is bool [R, T]."""
+    """Set padding to 0 before every convolution over [R, D, T], as beyond the end of a clip; valid is bool [R, T]."""
     keep = valid[:, None]
 
     def clear(module: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
@@ -54,7 +54,7 @@ class Data2VecAudioForPreTraining(Data2VecEncoderForPreTraining, Data2VecAudioPr
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """As transformers'; the head as PyTorch initialises linear layers."""
+        """Initialize as transformers does; the head as PyTorch initializes linear layers."""
         super()._init_weights(module)
         if isinstance(module, RegressionHead):
             for layer in module:

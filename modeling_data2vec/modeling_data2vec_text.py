@@ -46,13 +46,13 @@ class Data2VecTextForPreTraining(Data2VecEncoderForPreTraining, Data2VecTextPreT
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """As transformers', without token types."""
+        """Initialize as transformers does, with token types of 0."""
         super()._init_weights(module)
         if isinstance(module, Data2VecTextEmbeddings):
             init.zeros_(module.token_type_embeddings.weight)
 
     def freeze_teacher(self) -> None:
-        """As elsewhere, and the same for token types, which the method doesn't have."""
+        """Freeze the teacher, and the student's token types, which the method doesn't have."""
         super().freeze_teacher()
         self.base_model.embeddings.token_type_embeddings.requires_grad_(False)
 

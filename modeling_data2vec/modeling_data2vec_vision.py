@@ -23,7 +23,7 @@ def reentrant(layer: Any) -> bool:
 
 @contextmanager
 def shared_bias_computed_once(encoder: Any) -> Iterator[None]:
-    """Let all layers use one relative position bias, which transformers' encoder computes anew for each of them.
+    """Share one relative position bias among all layers; transformers' encoder computes it anew for each of them.
 
     A compiler finds that out by itself; and reentrant checkpointing goes backward through a bias once for each layer.
     """

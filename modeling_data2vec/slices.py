@@ -90,7 +90,7 @@ def take_slice(
 
 
 def sliced_name(key: str, modality: str, base: str) -> tuple[str, str]:
-    """Where a weight of the joint model goes in the modality's single one: (kind, name), or ("", "") for nowhere.
+    """Find a joint model's weight in the modality's single model: (kind, name), or ("", "") if it is not there.
 
     Differences go to no weight of their own: their name is the trunk's owner and what they are called in
     `TrunkDifferences`, with a space between.

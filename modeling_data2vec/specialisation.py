@@ -1,4 +1,4 @@
-"""What a modality has of its own in a shared trunk: differences to the trunk's weights, which are zero at first."""
+"""Each modality's own differences to the weights of a shared trunk, which are zero at first."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""How student and teacher of data2vec 2.0 see one modality (arXiv 2212.07525 §3)."""
+"""Student and teacher of data2vec 2.0 for one modality (arXiv 2212.07525 §3)."""
 
 import math
 from dataclasses import dataclass

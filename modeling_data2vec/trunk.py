@@ -22,12 +22,12 @@ Weights = Mapping[str, Tensor]
 
 
 def weights_below(weights: Weights, prefix: str) -> Weights:
-    """Those whose names begin with `prefix`, without it."""
+    """Entries whose name starts with `prefix`, with the prefix removed."""
     return {name[len(prefix) :]: weight for name, weight in weights.items() if name.startswith(prefix)}
 
 
 def trainable_input(layer: Any, hidden_states: Tensor, weights: Weights | None = None) -> Tensor:
-    """A layer's input, which requires gradients where checkpointing would otherwise train nothing.
+    """Let a layer's input require gradients where checkpointing would otherwise train nothing.
 
     Reentrant checkpointing gives weights a gradient only if the layer's input requires one. The input of the first
     trained layer does not, if all before it is frozen, as with adapters.
@@ -157,7 +157,7 @@ class Data2Vec2Layer(GradientCheckpointingLayer):
         return self.compute(hidden_states, attention_mask, **kwargs)
 
     def compute(self, hidden_states: Tensor, attention_mask: Tensor | None, **kwargs: object) -> tuple[Tensor, Tensor]:
-        """`forward` with the weights that the layer has at this moment."""
+        """Compute `forward` with the weights that the layer has at this moment."""
         post = self.norm_position == "post"
         # Without a name of its own the branch is gone before the feed-forward part needs memory.
         hidden_states = hidden_states + drop_path(
@@ -179,7 +179,7 @@ class Data2Vec2Layer(GradientCheckpointingLayer):
 
 
 class _Computing(nn.Module):
-    """A layer's bare computation: inside `forward`, where checkpointing and hooks must not come in a second time."""
+    """A layer without its `__call__`, so that checkpointing and hooks, which run there, don't run twice."""
 
     def __init__(self, layer: Data2Vec2Layer):
         super().__init__()

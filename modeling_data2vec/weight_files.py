@@ -71,7 +71,7 @@ def check_finite(weights: Mapping[str, Tensor], where: str | Path) -> None:
 
 
 def count_weights(folder: str | Path) -> int:
-    """How many tensors the safetensors of a folder hold, by their headers, which also say whether files are whole.
+    """Count the tensors in a folder's safetensors, by their headers, which also say whether files are whole.
 
     Files that are missing count as none.
 

@@ -1,4 +1,4 @@
-"""What is checked of a checkpoint file before anything of it is loaded: its archive, and its pickle's instructions.
+"""Checks of a checkpoint file before anything of it is loaded: its archive, and its pickle's instructions.
 
 A pickle is a program, and a short one can ask for endless memory or time without naming anything forbidden: by
 containers that hold each other twice, by keys that are slow to hash or collide. So the program is read once without
@@ -264,7 +264,7 @@ def check_extent(value: Any, what: str, children: Any) -> None:
 
 
 def items_of(value: Any) -> list[Any]:
-    """What a plain container holds: keys and values, or items."""
+    """The contents of a plain container: keys and values, or items."""
     if isinstance(value, Mapping):
         return [*value.keys(), *value.values()]
     return list(value) if isinstance(value, list | tuple | set | frozenset) else []

@@ -1,4 +1,4 @@
-"""What a fairseq checkpoint holds, as a model of ours or of transformers, and back: every kind that data2vec has.
+"""Turns a fairseq checkpoint into a model of ours or of transformers, and back: every kind that data2vec has.
 
 `files.py` reads and writes the files, `data2vec2.py` and `data2vec.py` map configs and names; here is
 what is around them: pretrained or fine-tuned, old configs and new ones, and what a model has no place for.
@@ -52,7 +52,7 @@ FAIRSEQ_TASKS = {
 
 @dataclass
 class Source:
-    """What is needed, beside a model, to write the file that it came from once more.
+    """The parts of a fairseq file that a model does not hold, kept to write the same file again.
 
     Attributes:
         config: the file's config, plain and resolved.
@@ -239,7 +239,7 @@ def checkpoint_config(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _task(model: Mapping[str, Any], student: Mapping[str, Tensor]) -> Task | None:
-    """How a model was fine-tuned; None for a pretrained one."""
+    """The task that a model was fine-tuned for; None for a pretrained one."""
     name = model.get("_name")
     if name == "data2vec_text" and any(key.startswith("classification_heads.") for key in student):
         return SENTENCE_CLASSES_V1

@@ -401,7 +401,7 @@ THIRDS = ("query", "key", "value")
 
 
 def _averaged(config: Data2VecPreTrainingConfig) -> str:
-    """What comes before the teacher's names in those of the student: the module that it averages."""
+    """The prefix of the student's names below which the teacher's begin: the module that it averages."""
     if reference_name(config) == "data2vec_text":
         return TEXT_ENCODER
     return "" if config.teacher_scope == "model" else "encoder."
@@ -505,7 +505,7 @@ def state_to_fairseq_v1(
 
 
 def _unused(student: Mapping[str, Tensor], config: Data2VecPreTrainingConfig) -> dict[str, Tensor]:
-    """What the reference's files hold and no forward pass needs."""
+    """Entries of the authors' files that no forward pass needs."""
     if isinstance(config, Data2VecVisionPreTrainingConfig):
         bias = Data2VecVisionRelativePositionBias(config, config.grid)
         weight = torch.zeros(config.hidden_size, config.hidden_size)

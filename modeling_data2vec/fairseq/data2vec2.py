@@ -588,7 +588,7 @@ def state_to_fairseq(
 
 
 def _averaged(config: Data2Vec2PreTrainingConfig) -> str:
-    """What comes before the teacher's names: it averages the blocks alone, or the whole model."""
+    """The prefix of the teacher's names: it averages the blocks alone, or the whole model."""
     return "blocks." if config.teacher_scope == "trunk" else ""
 
 

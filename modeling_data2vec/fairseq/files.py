@@ -25,7 +25,7 @@ REFERENCE = re.compile(r"\$\{([\w.]+)\}")  # what OmegaConf replaces by another 
 
 
 class Inert:
-    """What stands for an object of a class that a file names: it keeps the object's state and does nothing.
+    """A stand-in for an object of a class that a file names: it keeps the object's state and runs none of its code.
 
     Attributes:
         arguments: what the object would have been made with.
@@ -54,7 +54,7 @@ def _placeholder(name: str) -> type[Inert]:
 
 
 def _empty_dict(*arguments: Any) -> dict:
-    """What a defaultdict is made as."""
+    """Build a plain dict where a file says defaultdict."""
     return {}
 
 
@@ -63,7 +63,7 @@ _empty_dict.__name__ = _empty_dict.__qualname__  # which torch 2.6 compares
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """What a checkpoint file holds: plain dicts, lists, numbers, text and tensors, which stay in the file until used.
+    """Read a checkpoint file: plain dicts, lists, numbers, text and tensors, which stay in the file until used.
 
     Args:
         path: a file that `torch.save` wrote, as fairseq's trainer does.
@@ -123,7 +123,7 @@ Dictionary.__module__ = "fairseq.data.dictionary"
 
 
 def as_fairseq_dictionary(state: Mapping[str, Any]) -> Dictionary:
-    """What `read_checkpoint` made plain, for `write_checkpoint`: fairseq finds its own class again."""
+    """Turn a plain dictionary back into fairseq's class, so that `write_checkpoint` writes what fairseq expects."""
     dictionary = Dictionary()
     dictionary.__dict__.update(state)
     return dictionary

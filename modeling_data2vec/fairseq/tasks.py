@@ -1,4 +1,4 @@
-"""How the authors' fine-tuned models are put together, and their configs here: CTC, image classes, sentence classes."""
+"""The authors' fine-tuned models: their parts, and their configs here. CTC, image classes, sentence classes."""
 
 import copy
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ POOLINGS = {"MEAN_POOLING": "mean", "CLS_TOKEN": "cls"}
 
 @dataclass(frozen=True)
 class Task:
-    """How the reference's fine-tuned models are put together.
+    """The parts of one kind of fine-tuned model in the authors' code.
 
     Attributes:
         config: the option that holds the pretrained model's config; None where it is the model's own.
@@ -161,7 +161,7 @@ def fine_tuned_config(
 
 
 def _class_head(config: Any, model: Mapping[str, Any]) -> dict[str, Any]:
-    """What the authors' option `prediction_mode` and EAT's losses are here; the mode may be given by its number."""
+    """Translate the authors' option `prediction_mode` and EAT's losses; the mode may be given by its number."""
     spectrograms = isinstance(config, Data2Vec2SpectrogramConfig)
     modes = POOLINGS if spectrograms else {"MEAN_POOLING": POOLINGS["MEAN_POOLING"]}
     mode = model.get("prediction_mode", "CLS_TOKEN" if spectrograms else "MEAN_POOLING")
