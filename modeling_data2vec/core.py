@@ -201,7 +201,7 @@ class Data2VecCore(SafeLoading):
         return (model, info) if output_loading_info else model
 
     def floating_point_ops(self, *args: Any, **kwargs: Any) -> int:
-        """Return 0: the Trainer's formula, asked at each step, ignores masks and teacher (`data2vec inspect` has them)."""
+        """Return 0: the Trainer's formula ignores masks and teacher (`data2vec inspect` has them)."""
         return 0
 
     def side(self, modality: str | None = None) -> StudentTeacher:
