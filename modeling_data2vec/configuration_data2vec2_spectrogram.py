@@ -35,6 +35,7 @@ class Data2Vec2SpectrogramConfig(PatchShape, Data2Vec2PreTrainingConfig):
     """
 
     model_type = "data2vec2-spectrogram"
+    masks_reach_padding_in_reference = True
 
     layer_norm_eps: float = 1e-6
     num_extra_tokens: int = 1

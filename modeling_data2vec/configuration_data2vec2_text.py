@@ -31,6 +31,7 @@ class Data2Vec2TextConfig(Data2Vec2PreTrainingConfig):
     """
 
     model_type = "data2vec2-text"
+    masks_reach_padding_in_reference = True
 
     hidden_dropout: Number = 0.1
     attention_dropout: Number = 0.1

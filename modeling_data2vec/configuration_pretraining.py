@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import fields
 from math import gcd, inf, isfinite, prod
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
@@ -58,6 +58,9 @@ class Data2VecPreTrainingConfig(PreTrainedConfig):
         huggingface_hub.errors.StrictDataclassError: a wrong type, or a value that a `validate_*` refuses; the message
             names the field, its value and what is allowed.
     """
+
+    # Whether the authors draw masks over padding as well, in which case `padding="reference"` does.
+    masks_reach_padding_in_reference: ClassVar[bool] = False
 
     padding: Literal["exact", "reference"] = "exact"
     num_masks: int = 1
@@ -157,6 +160,11 @@ class Data2VecPreTrainingConfig(PreTrainedConfig):
             )
         changes = {entry.name: kwargs.pop(entry.name) for entry in fields(cls) if entry.name in kwargs}
         return super().from_dict(config_dict | changes, **kwargs)
+
+    @property
+    def masks_reach_padding(self) -> bool:
+        """Whether masks hide padded positions, too."""
+        return self.masks_reach_padding_in_reference and self.padding == "reference"
 
     def at_least(self, minimum: int, names: str, most: int = MAX_SIZE) -> None:
         """Raise a ValueError for the first of the named fields that is, or has an entry, smaller, or above `most`."""

@@ -6,6 +6,7 @@ positions, E extra tokens, S = E + V tokens of a row, D channels, K target layer
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from importlib import import_module
 from math import prod
 from typing import Any, NamedTuple
 
@@ -136,6 +137,7 @@ class Data2VecCore(SafeLoading):
     # For type checkers: the host class is a PreTrainedModel.
     config: Any
     base_model: Any
+    training: bool
     head: Any
     teacher: Teacher
 
@@ -261,27 +263,25 @@ class Data2VecCore(SafeLoading):
 
         Args:
             inputs: raw input of the modality, B samples.
-            mask: bool [B, M, T], True where the student must predict.
+            mask: bool [B, M, T], True where the student must predict; None to draw them as the config says: anew in
+                training, from torch's generator as dropout, and always the same ones in evaluation.
             attention_mask: 1 at real, 0 at padded input; None where nothing is padded.
             return_loss: whether to compute the loss.
             modality: whose input it is, of a model with several.
             view: further arguments of `student`.
 
         Raises:
-            ValueError: input or masks are missing, or don't fit the model or each other.
+            ValueError: input is missing, or input and masks don't fit the model or each other.
         """
-        if not isinstance(mask, Tensor):
-            raise ValueError(
-                f"mask is {'missing' if mask is None else f'a {type(mask).__name__}'}: pretraining needs a bool tensor "
-                "[batch, masks, positions], True at what is to be predicted. "
-                "`modeling_data2vec.mask_collator(model.config)` makes batches with masks, as "
-                "Data2VecTrainer does; `model.base_model` encodes without any"
-            )
         side = self.side(modality)
         config: Data2VecPreTrainingConfig = side.config
         embedding = side.embed(inputs, attention_mask)
         # None as well where padding is to count as in the authors' code.
         valid = embedding.valid if config.padding == "exact" else None
+        if mask is None:
+            mask, keys = self._drawn_masks(config, embedding)
+            if view.get("noise_keys") is None:
+                view["noise_keys"] = keys
         mask = _checked_mask(mask, embedding, valid)
         seen = side.student(inputs, embedding, mask, valid, **view)
         layers = self.teacher_layers(inputs, embedding, attention_mask, mask, modality)
@@ -299,6 +299,23 @@ class Data2VecCore(SafeLoading):
         losses = weighted_losses(self.build_terms(config), views) if return_loss else {}
         return Data2VecPreTrainingOutput(**total_loss(losses), **vars(views))
 
+    def _drawn_masks(self, config: Any, embedding: Embedding) -> tuple[Tensor, Tensor]:
+        """Masks [B, M, T] by the config, and the keys [B, M] of the noise behind them."""
+        try:
+            # Not by `from`, by which it would be copied along with a model that is shared with its code.
+            drawn_masks = import_module(".drawn_masks", __package__)
+        except ModuleNotFoundError as error:
+            raise ValueError(
+                "mask is missing, and masks are drawn by the package data2vec, not by a model's copied code: install "
+                "it, or give a bool tensor [batch, masks, positions], True at what is to be predicted"
+            ) from error
+        tokens = embedding.tokens
+        numbers = range(len(tokens)) if not self.training else torch.randint(-(2**31), 2**31, (len(tokens),)).tolist()
+        lengths = None if embedding.valid is None else embedding.valid.sum(1)
+        keys = torch.tensor(numbers, dtype=torch.int32, device=tokens.device)
+        mask, keys, _ = drawn_masks.draw_views(config, keys, embedding.grid, lengths)
+        return mask, keys
+
 
 def total_loss(losses: dict[str, Tensor]) -> dict[str, Any]:
     """Sum the terms of a loss into the output's fields `loss` and `losses`; none without terms."""
@@ -306,6 +323,11 @@ def total_loss(losses: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def _checked_mask(mask: Tensor, embedding: Embedding, valid: Tensor | None) -> Tensor:
+    if not isinstance(mask, Tensor):
+        raise ValueError(
+            f"mask is a {type(mask).__name__}, but must be a bool tensor [batch, masks, positions], True at what is to "
+            "be predicted, or None for masks as the config says"
+        )
     batch, length = embedding.tokens.shape[0], prod(embedding.grid)
     if mask.ndim != 3 or mask.shape[0] != batch or mask.shape[2] != length:
         raise ValueError(

@@ -243,7 +243,7 @@ class Data2Vec2AudioForPreTraining(Data2Vec2AudioPreTrainedModel, Data2Vec2Encod
 
         Args:
             input_values: [B, samples] at 16 kHz, normalised, padded on the right.
-            mask: bool [B, M, T], True at the frames to predict.
+            mask: bool [B, M, T], True at the frames to predict (None: drawn as the config says).
             attention_mask: [B, samples], 1 at real samples; None where nothing is padded.
         """
         view: dict[str, Any] = {"ids_keep": ids_keep, "noise_keys": noise_keys, "mask_noise": mask_noise}

@@ -128,7 +128,8 @@ class Data2Vec2SpectrogramForPreTraining(Data2Vec2SpectrogramPreTrainedModel, Da
 
         Args:
             input_features: [B, frames, mel bins], log-mel, normalised, padded on the right.
-            mask: bool [B, M, T], True at the patches to predict; T is time patches x bands, time first.
+            mask: bool [B, M, T], True at the patches to predict; T is time patches x bands, time first;
+                None to draw them as the config says.
             attention_mask: [B, frames], 1 at real frames; None where nothing is padded.
         """
         view: dict[str, Any] = {"ids_keep": ids_keep, "noise_keys": noise_keys, "mask_noise": mask_noise}

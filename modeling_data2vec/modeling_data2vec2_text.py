@@ -155,7 +155,7 @@ class Data2Vec2TextForPreTraining(Data2Vec2TextPreTrainedModel, Data2Vec2Encoder
 
         Args:
             input_ids: int64 [B, T].
-            mask: bool [B, M, T], True at the tokens to predict.
+            mask: bool [B, M, T], True at the tokens to predict (None: drawn as the config says).
             attention_mask: [B, T], 1 at real tokens; None where nothing is padded.
         """
         view: dict[str, Any] = {"ids_keep": ids_keep, "noise_keys": noise_keys, "mask_noise": mask_noise}

@@ -198,7 +198,8 @@ class Data2Vec2VisionForPreTraining(Data2Vec2VisionPreTrainedModel, Data2Vec2Enc
 
         Args:
             pixel_values: [B, channels, height, width], normalised.
-            mask: bool [B, M, T], True at the patches to predict; the same number in each row.
+            mask: bool [B, M, T], True at the patches to predict; the same number in each row;
+                None to draw them as the config says.
         """
         view: dict[str, Any] = {"ids_keep": ids_keep, "noise_keys": noise_keys, "mask_noise": mask_noise}
         return self.pretrain(pixel_values, mask, None, return_loss, **view)

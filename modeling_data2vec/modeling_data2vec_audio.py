@@ -103,7 +103,8 @@ class Data2VecAudioForPreTraining(Data2VecEncoderForPreTraining, Data2VecAudioPr
 
         Args:
             input_values: [B, samples] at 16 kHz, normalised, padded on the right.
-            mask: bool [B, M, T], True at the frames to predict, which the student sees replaced by an embedding.
+            mask: bool [B, M, T], True at the frames to predict, which the student sees replaced by an embedding;
+                None to draw them as the config says.
             attention_mask: [B, samples], 1 at real samples; None where nothing is padded.
             return_loss: whether to compute the loss.
         """

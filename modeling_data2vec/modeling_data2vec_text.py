@@ -101,7 +101,8 @@ class Data2VecTextForPreTraining(Data2VecEncoderForPreTraining, Data2VecTextPreT
 
         Args:
             input_ids: int64 [B, T], the whole sequences.
-            mask: bool [B, M, T], True at the tokens to predict, which the student sees as `config.mask_token`.
+            mask: bool [B, M, T], True at the tokens to predict, which the student sees as `config.mask_token`;
+                None to draw them as the config says.
             attention_mask: [B, T], 1 at real tokens; None where nothing is padded.
             return_loss: whether to compute the loss.
         """

@@ -112,7 +112,8 @@ class Data2VecVisionForPreTraining(Data2VecEncoderForPreTraining, Data2VecVision
 
         Args:
             pixel_values: [B, channels, height, width], normalised.
-            mask: bool [B, M, T], True at the patches to predict, which the student sees replaced by a token.
+            mask: bool [B, M, T], True at the patches to predict, which the student sees replaced by a token;
+                None to draw them as the config says.
             return_loss: whether to compute the loss.
         """
         return self.pretrain(pixel_values, mask, None, return_loss)

@@ -12,6 +12,7 @@ from modeling_data2vec import (
     Data2Vec2TextConfig,
     Data2Vec2VisionConfig,
 )
+from modeling_data2vec.drawn_masks import draw_masks
 from modeling_data2vec.embedding import visible_ids
 from modeling_data2vec.trainers.inspection.costs import (
     count_parameters,
@@ -96,7 +97,7 @@ def draw_inputs(config):
 def draw_mask(config, grid):
     """Bool [B, M, T]."""
     keys = torch.arange(BATCH * config.num_masks, dtype=torch.int32)
-    return mask_collator(config).draw(keys, grid).unflatten(0, (BATCH, config.num_masks))
+    return draw_masks(config, keys, grid).unflatten(0, (BATCH, config.num_masks))
 
 
 def name_of(config):

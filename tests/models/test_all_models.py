@@ -56,17 +56,44 @@ def test_masks_that_do_not_fit(kind):
 
 
 @pytest.mark.parametrize("kind", [*KINDS, JOINT])
+def test_without_masks_they_are_drawn_as_the_config_says(kind):
+    """In evaluation always the same ones, those that a collator draws for keys from 0 on; in training by the seed."""
+    model = (tiny_joint_model() if kind == JOINT else tiny_model(kind)).eval()
+    single = tiny_model("speech 2.0") if kind == JOINT else model
+    batch, name = batch_of(single), single.main_input_name
+    given = {key: value for key, value in batch.items() if key in (name, "attention_mask")}
+    first, second = model(**given), model(**given)
+    assert torch.equal(first.loss, second.loss) and torch.equal(first.mask, second.mask)
+    assert first.mask.shape[1] == single.config.num_masks
+    hidden = first.mask.sum(2)
+    assert bool((hidden > 0).all()) and bool((hidden < first.mask.shape[2]).all())
+    model.train()
+    losses = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        losses.append(model(**given))
+    assert torch.equal(losses[0].mask, losses[1].mask) and torch.equal(losses[0].loss, losses[1].loss)
+    assert not torch.equal(losses[0].mask, losses[2].mask)
+    losses[0].loss.backward()
+
+
+@pytest.mark.parametrize("kind", ["images 2.0", "text 2.0", "speech 1.0"])
+def test_drawn_masks_are_those_of_the_collator(kind):
+    model = tiny_model(kind).eval()
+    samples = [tiny_samples(model, 3)[index] | {"key": index} for index in range(3)]
+    batch = mask_collator(model.config)(samples)
+    drawn = model(**{model.main_input_name: batch[model.main_input_name]})
+    given = model(**batch)
+    assert torch.equal(drawn.mask, given.mask) and torch.equal(drawn.loss, given.loss)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, JOINT])
 def test_what_is_missing_or_no_tensor_is_named(kind):
-    """Also where a stock collator, which draws no masks, leads to it."""
     model = tiny_joint_model() if kind == JOINT else tiny_model(kind)
     single = tiny_model("speech 2.0") if kind == JOINT else model
     batch, name = batch_of(single), single.main_input_name
-    where = "mask_collator.*makes batches with masks.*model.base_model"
-    for mask, what in ((None, "missing"), (batch["mask"].tolist(), "a list")):
-        with pytest.raises(ValueError, match=f"mask is {what}.*{where}"):
-            model(**{name: batch[name]}, mask=mask)
-    with pytest.raises(ValueError, match=f"mask is missing.*{where}"):
-        model(**{name: batch[name]}, return_loss=True)
+    with pytest.raises(ValueError, match="mask is a list, but must be a bool tensor .*or None for masks"):
+        model(**{name: batch[name]}, mask=batch["mask"].tolist())
     message = "nothing is given" if kind == JOINT else f"{name} is a NoneType, but must be a tensor"
     with pytest.raises(ValueError, match=message):
         model(mask=batch["mask"])

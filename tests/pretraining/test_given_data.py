@@ -7,7 +7,13 @@ import soundfile
 import torch
 from recordings import voice
 from tiny_runs import KINDS, arguments, tiny_joint_model, tiny_model
-from transformers import AutoTokenizer, TrainingArguments, ViTImageProcessorPil, Wav2Vec2FeatureExtractor
+from transformers import (
+    AutoTokenizer,
+    TrainingArguments,
+    ViTImageProcessorPil,
+    Wav2Vec2FeatureExtractor,
+    default_data_collator,
+)
 
 from modeling_data2vec import Data2Vec2SpectrogramFeatureExtractor, Data2VecTrainer, Data2VecTrainingArguments
 from modeling_data2vec.trainers.data.samples import IterableSampleDataset
@@ -196,3 +202,11 @@ def test_a_collator_of_ones_own_gets_the_data_as_they_are(raw, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         trainer.train()
     assert seen == [["image", "label"]]
+
+
+def test_a_collator_without_masks_is_refused(tmp_path):
+    images = [{"pixel_values": torch.rand(1, 8, 8)}] * 9
+    trainer = trainer_of(tmp_path, tiny_model(), images, data_collator=default_data_collator, eval_dataset=images)
+    for run in (trainer.train, trainer.evaluate):
+        with pytest.raises(ValueError, match="makes batches of pixel_values without a mask: leave it out, or take"):
+            run()

@@ -1,7 +1,6 @@
 """Batches for pretraining: inputs, padded where they differ in length, and the masks that are drawn for them."""
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any
 
 import torch
@@ -9,9 +8,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from modeling_data2vec import Data2Vec2PreTrainingConfig
-from modeling_data2vec.counter_rng import derive_keys
+from modeling_data2vec.drawn_masks import draw_views
 from modeling_data2vec.embedding import visible_ids
-from modeling_data2vec.masking import block_mask, random_mask
 
 Examples = Sequence[dict[str, Any]]
 
@@ -52,36 +50,13 @@ class MaskCollator:
             they leave and the noise's keys, that of 1.0 only masks.
     """
 
-    # Whether the authors' data2vec 2.0 draws these masks over padding as well (`padding="reference"`).
-    padding_hidden_in_reference = False
-
     def __init__(self, config: Any) -> None:
         self.config = config
         self.drops_positions = isinstance(config, Data2Vec2PreTrainingConfig)  # data2vec 1.0 replaces them
 
-    def draw_v1(self, keys: Tensor, grid: tuple[int, ...], lengths: Tensor | None) -> Tensor:
-        """As `draw`, the masks of data2vec 1.0."""
-        raise NotImplementedError
-
     def batch(self, examples: Examples, keys: Tensor) -> tuple[dict[str, Tensor], tuple[int, ...], Tensor | None]:
         """(model inputs, grid of positions, real positions of each sample or None for all); `keys` are int32 [B]."""
         raise NotImplementedError
-
-    def draw(self, keys: Tensor, grid: tuple[int, ...], lengths: Tensor | None = None) -> Tensor:
-        """Masks for int32 keys [N]: bool [N, T]; `lengths` [N] where not all T positions are real."""
-        config = self.config
-        if not self.drops_positions:
-            return self.draw_v1(keys, grid, lengths)
-        if config.mask_length == 1:
-            return random_mask(len(keys), prod(grid), config.mask_prob, generator=keys, lengths=lengths)
-        shape: dict[str, Any] = {
-            "mask_prob": config.mask_prob,
-            "mask_length": config.mask_length,
-            "generator": keys,
-            "mask_prob_adjust": config.mask_prob_adjust,
-            "inverse": config.inverse_mask,
-        }
-        return block_mask(len(keys), grid, lengths=lengths, **shape)
 
     def __call__(self, examples: Examples) -> dict[str, Tensor]:
         if "key" in examples[0]:
@@ -89,13 +64,7 @@ class MaskCollator:
         else:
             keys = torch.randint(-(2**31), 2**31, (len(examples),), dtype=torch.int32)
         inputs, grid, lengths = self.batch(examples, keys)
-        keys = derive_keys(keys[:, None], torch.arange(self.config.num_masks))  # [B, M]
-        valid, row_lengths = None, None
-        hides_padding = self.padding_hidden_in_reference and self.drops_positions and self.config.padding == "reference"
-        if lengths is not None and not hides_padding:
-            row_lengths = lengths.repeat_interleave(keys.shape[1])  # [B * M]
-            valid = torch.arange(prod(grid)) < lengths[:, None, None]  # [B, 1, T]
-        mask = self.draw(keys.flatten(), grid, row_lengths).unflatten(0, keys.shape)  # [B, M, T]
+        mask, keys, valid = draw_views(self.config, keys, grid, lengths)
         if not self.drops_positions:
             return inputs | {"mask": mask}
         return inputs | {"mask": mask, "ids_keep": visible_ids(mask, valid), "noise_keys": keys}

@@ -14,8 +14,8 @@ import torch
 from modeling_data2vec import Data2Vec2PreTrainingConfig, Data2VecPreTrainingConfig
 from modeling_data2vec.auto import pretraining_class
 from modeling_data2vec.configuration_pretraining import ImageShape, PatchShape, WaveformShape
+from modeling_data2vec.drawn_masks import draw_masks
 
-from ..modalities.names import mask_collator
 from ..recipes.parts import SAMPLING_RATE
 
 MOST_POSITIONS = 1_000_000  # of a sample, 5 hours of sound: a mask for it is drawn
@@ -182,8 +182,8 @@ def step_shape(config: Any, batch_size: int, *, seconds: float | None = None, to
 
 
 def count_visible(config: Any, grid: tuple[int, ...]) -> int:
-    """V, the positions that a mask leaves visible: the collator's own count, from one mask."""
-    mask = mask_collator(config).draw(torch.zeros(1, dtype=torch.int32), grid)
+    """V, the positions that a mask leaves visible: counted in one mask."""
+    mask = draw_masks(config, torch.zeros(1, dtype=torch.int32), grid)
     return int((~mask).sum())
 
 

@@ -12,8 +12,6 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoImageProcessor, PreTrainedConfig, PreTrainedModel, ViTImageProcessorPil
 
-from modeling_data2vec.beit_masks import beit_block_mask
-
 from ..data.collators import Examples, MaskCollator
 from ..data.samples import LabelledSet, SampleReader, read_labelled
 from ..media.image_transform import IMAGENET_MEAN, IMAGENET_STD, ImageTransform, decode_image
@@ -131,11 +129,6 @@ class ImageMaskCollator(MaskCollator):
         pixel_values = torch.stack([example["pixel_values"] for example in examples])  # [B, channels, H, W]
         height, width = pixel_values.shape[2:]
         return {"pixel_values": pixel_values}, (height // self.config.patch_size, width // self.config.patch_size), None
-
-    def draw_v1(self, keys: Tensor, grid: tuple[int, ...], lengths: Tensor | None) -> Tensor:
-        config, (rows, columns) = self.config, grid
-        sizes = {"min_block": config.min_mask_block, "max_block": config.max_mask_block}
-        return beit_block_mask(len(keys), (rows, columns), config.mask_prob, generator=keys, **sizes)
 
 
 def patch_grid(config: PreTrainedConfig, height: int, width: int) -> tuple[int, int]:

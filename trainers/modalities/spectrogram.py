@@ -85,8 +85,6 @@ class SpectrogramMaskCollator(MaskCollator):
         ((2, 4, 64), [[52, 52, 52, 52], [26, 26, 26, 26]])
     """
 
-    padding_hidden_in_reference = True
-
     def batch(self, examples: Examples, keys: Tensor) -> tuple[dict[str, Tensor], tuple[int, ...], Tensor | None]:
         config, spectrograms = self.config, [example["input_features"] for example in examples]
         shortest = min(len(spectrogram) for spectrogram in spectrograms)

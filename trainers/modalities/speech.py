@@ -14,7 +14,6 @@ from transformers import PreTrainedModel, Wav2Vec2FeatureExtractor
 
 from modeling_data2vec import Data2Vec2AudioConfig
 from modeling_data2vec.counter_rng import uniform
-from modeling_data2vec.masking import span_mask
 
 from ..data.collators import Examples, MaskCollator, pad_inputs
 from ..data.samples import SampleDataset, UnreadableError, read_labelled
@@ -286,11 +285,6 @@ class AudioMaskCollator(MaskCollator):
             return {"input_values": input_values}, grid, None
         lengths = self.config.num_frames(attention_mask.sum(1))
         return {"input_values": input_values, "attention_mask": attention_mask}, grid, lengths
-
-    def draw_v1(self, keys: Tensor, grid: tuple[int, ...], lengths: Tensor | None) -> Tensor:
-        config = self.config
-        shape = (len(keys), grid[0], config.mask_prob, config.mask_length)
-        return span_mask(*shape, generator=keys, lengths=lengths, equal_counts=config.equal_mask_counts)
 
 
 def num_frames(encoder: PreTrainedModel, samples: Tensor) -> Tensor:

@@ -11,8 +11,6 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from modeling_data2vec.masking import span_mask
-
 from ..data.collators import Examples, MaskCollator, pad_inputs
 from ..data.packing import Tokenize, pack_documents, start_and_end
 from ..data.samples import LabelledSet, SampleDataset, SampleReader, UnreadableError, read_labelled
@@ -226,8 +224,6 @@ class TextMaskCollator(MaskCollator):
         ((2, 4, 12), [[6, 6, 6, 6], [4, 4, 4, 4]])
     """
 
-    padding_hidden_in_reference = True
-
     def batch(self, examples: Examples, keys: Tensor) -> tuple[dict[str, Tensor], tuple[int, ...], Tensor | None]:
         sequences = [example["input_ids"] for example in examples]
         shortest = min(len(sequence) for sequence in sequences)
@@ -238,11 +234,6 @@ class TextMaskCollator(MaskCollator):
         if attention_mask is None:
             return {"input_ids": input_ids}, grid, None
         return {"input_ids": input_ids, "attention_mask": attention_mask}, grid, attention_mask.sum(1)
-
-    def draw_v1(self, keys: Tensor, grid: tuple[int, ...], lengths: Tensor | None) -> Tensor:
-        config = self.config
-        shape = (len(keys), grid[0], config.mask_prob, config.mask_length)
-        return span_mask(*shape, generator=keys, lengths=lengths, fit=False)
 
 
 def tfidf(train: Inputs, test: Inputs) -> tuple[Any, Any]:

@@ -203,6 +203,11 @@ class Data2VecTrainer(BaseTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
+        if not has_loss(inputs):  # the model would draw them: not from the sample's key, and not each time anew
+            raise ValueError(
+                f"the data_collator makes batches of {', '.join(inputs)} without a mask: leave it out, or take "
+                "mask_collator(model.config)"
+            )
         loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
         if model.training:
             name, step = modality_of(inputs), self._step
