@@ -29,7 +29,7 @@ def draw_masks(config: Any, keys: Tensor, grid: tuple[int, ...], lengths: Tensor
         >>> from modeling_data2vec import Data2Vec2VisionConfig
         >>> keys = torch.arange(2, dtype=torch.int32)
         >>> draw_masks(Data2Vec2VisionConfig(image_size=64), keys, (4, 4)).sum(1)
-        tensor([12, 12])
+        tensor([13, 13])
     """
     if isinstance(config, Data2Vec2PreTrainingConfig):
         if config.mask_length == 1:
