@@ -58,8 +58,9 @@ def test_a_case_without_gradients_and_states(name):
 
 @pytest.mark.parametrize("name", ["v1_text_base", "v2_image_base_M2"])
 def test_a_case_without_evaluation_is_skipped_there(name):
+    case = variant(name, "eval")
     with pytest.raises(pytest.skip.Exception, match="no figures of evaluation"):
-        check(variant(name, "eval"))
+        check(case)
 
 
 # ---- options of which the stored numbers don't depend ----
