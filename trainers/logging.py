@@ -1,6 +1,7 @@
-"""Silence for a while, where weights are new or left out as they should be, or packages talk to their developers."""
+"""What is shown of the log for a while: nothing but errors of some packages, or what a command has to say."""
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -34,3 +35,33 @@ def errors_only_at_root() -> Iterator[None]:
         yield
     finally:
         root.removeFilter(is_error)
+
+
+class _Output(logging.Handler):
+    """Writes information to standard output, as it is; the rest goes where it would go without this handler."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno == logging.INFO:
+            sys.stdout.write(record.getMessage() + "\n")
+        elif not logging.getLogger().handlers and logging.lastResort is not None:
+            logging.lastResort.handle(record)
+
+
+@contextmanager
+def information_shown() -> Iterator[None]:
+    """Write what this package logs as information to standard output, for commands.
+
+    Example:
+        >>> with information_shown():
+        ...     logging.getLogger(f"{__package__}.runs").info("Training on 45 images.")
+        Training on 45 images.
+    """
+    logger, handler = logging.getLogger(__package__), _Output()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)

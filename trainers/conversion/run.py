@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from transformers import PreTrainedConfig
+from transformers.utils import logging
 
 from modeling_data2vec.auto import PRETRAINING_MODELS
 from modeling_data2vec.fairseq.checkpoints import Source, from_fairseq, to_fairseq, with_weights
@@ -28,6 +29,8 @@ from ..hub.provenance import Provenance
 from ..option_checks import require_choice, require_license
 from ..recipes.published import published_model
 from .processors import converted_processor
+
+logger = logging.get_logger(__name__)
 
 # What a model has no place for, and what is needed to write its file again.
 SOURCE_FILE, REST_FILE = "fairseq.json", "fairseq.safetensors"
@@ -103,7 +106,7 @@ def convert(source: str | Path, destination: str | Path, options: ConvertOptions
         if options.check is not None:
             with interpreting(options.check):
                 difference = check(unfinished, options.check)
-            print(f"Largest difference to {options.check}: {difference:.1e}.")
+            logger.info(f"Largest difference to {options.check}: {difference:.1e}.")
         origin_of = {"file": source.name, "sha256": _sha256(source)}
         Provenance(license=licence, converted_from=origin_of).save(unfinished)
         write_card(unfinished, destination.name)

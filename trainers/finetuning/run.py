@@ -40,7 +40,7 @@ PIPELINES = {"ctc": "automatic-speech-recognition", "semantic-segmentation": "im
 
 @dataclass
 class FineTuned:
-    """What a run gives.
+    """Result of a run.
 
     Attributes:
         model: trained; with the best weights, where splits to evaluate say which those are.
@@ -66,6 +66,8 @@ def finetune(
     recipe: FinetuningRecipe | None = None,
 ) -> FineTuned:
     """Train a model on a task, keep the best checkpoint, measure and save it.
+
+    Figures and what was written where are logged as information, which `data2vec finetune` prints.
 
     Args:
         options: what to train, on what.
@@ -113,7 +115,7 @@ def _finetune(
     elif args.freeze is not None:
         freeze(model, model.base_model_prefix, args.freeze)
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
-    print(
+    logger.info(
         f"Trained: {sum(size for size, trained in sizes if trained):,} of {sum(size for size, _ in sizes):,} weights."
     )
 
@@ -139,7 +141,7 @@ def _finetune(
     checkpoint = trainer.checkpoint_of(args.resume_from_checkpoint or options.resume)
     plan = trainer.plan()
     if trainer.is_world_process_zero():
-        print(f"Training on {plan}.")
+        logger.info(f"Training on {plan}.")
     trainer.train(resume_from_checkpoint=checkpoint)
     return _finish(trainer, options, samples)
 
@@ -236,7 +238,7 @@ def _model(name: str, task: Task) -> tuple[Any, list[str]]:
     if own and all(weight in fresh for weight in own):
         raise ValueError(f"--model {name!r} holds none of the weights of {type(model).__name__}'s encoder")
     new = {weight.rpartition(".")[0] if in_encoder(weight, encoder) else weight.split(".")[0] for weight in fresh}
-    print(f"{type(model).__name__} of {name}; new: {', '.join(sorted(new)) or 'nothing'}.")
+    logger.info(f"{type(model).__name__} of {name}; new: {', '.join(sorted(new)) or 'nothing'}.")
     return model, fresh
 
 
@@ -253,7 +255,7 @@ def _finish(trainer: FinetuningTrainer, options: FinetuningOptions, samples: dic
             metrics[role] = {
                 key.removeprefix(f"{role}_"): value for key, value in figures.items() if not key.endswith(NOT_FIGURES)
             }
-            print(f"{role}: " + ", ".join(f"{key} {value:.4g}" for key, value in metrics[role].items()))
+            logger.info(f"{role}: " + ", ".join(f"{key} {value:.4g}" for key, value in metrics[role].items()))
     trainer.provenance.metrics = metrics
     if options.merge:
         trainer.model = trainer.model_wrapped = trainer.model.merge_and_unload()
@@ -268,16 +270,16 @@ def _finish(trainer: FinetuningTrainer, options: FinetuningOptions, samples: dic
             base.config.architectures = [type(base).__name__]
             with new_files(folder) as unfinished:
                 base.config.save_pretrained(unfinished)
-            print(f'Saved to {folder}: load_adapter("{folder}") puts it on {options.model} (docs/finetuning.md).')
+            logger.info(f'Saved to {folder}: load_adapter("{folder}") puts it on {options.model} (docs/finetuning.md).')
         else:
             _check_reload(model, task, folder, samples["train"], logits)
             how = f'pipeline("{PIPELINES.get(task.name, task.name)}", model="{folder}") runs it.'
             if getattr(model.config, "num_channels", 3) != 3:  # pipelines turn every image into colour
                 how = f'{task.auto_class.__name__}.from_pretrained("{folder}") loads it.'
-            print(f"Saved to {folder}: {how}")
+            logger.info(f"Saved to {folder}: {how}")
         trainer.create_model_card()
     if trainer.args.push_to_hub:
-        print(f"Published: {trainer.push_to_hub()}")
+        logger.info(f"Published: {trainer.push_to_hub()}")
     return FineTuned(trainer.model, task, trainer, metrics, folder)
 
 

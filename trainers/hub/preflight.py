@@ -109,7 +109,7 @@ def _published_type(api: HfApi, repo_id: str) -> str | None:
         except (RepositoryNotFoundError, RemoteEntryNotFoundError):
             return None
         except (HfHubHTTPError, OSError, ValueError) as error:
-            logger.info(f"{repo_id}: what it holds could not be read ({error})")
+            logger.debug(f"{repo_id}: what it holds could not be read ({error})")
             return None
 
 

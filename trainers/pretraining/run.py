@@ -1,6 +1,7 @@
 """One pretraining run from recipe to report: what `data2vec pretrain` does, the same for one modality or several."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,27 @@ from .trainer import Data2VecTrainer
 logger = logging.get_logger(__name__)
 
 
+@dataclass
+class Pretrained:
+    """Result of a run.
+
+    Attributes:
+        trainer: with the trained model and the log.
+        folder: that all is saved in.
+        probes: tables of probes as Markdown, by modality, where there are labels.
+    """
+
+    trainer: Data2VecTrainer
+    folder: Path
+    probes: dict[str, str]
+
+
 def pretrain(
     options: PretrainingOptions, args: Data2VecTrainingArguments, recipe: Recipe, config_changes: dict[str, Any]
-) -> None:
+) -> Pretrained:
     """Pretrain, save, draw and, where there are labels, probe.
+
+    Figures and what was written where are logged as information, which `data2vec pretrain` prints.
 
     Raises:
         ValueError: options, recipe and data don't go together, or the output folder is not for this run.
@@ -42,12 +60,12 @@ def pretrain(
     check_output(output, resume=options.resume or bool(args.resume_from_checkpoint))
     args.check_warmup()
     with only_run_in(output, args.process_index == 0):
-        _pretrain(options, args, recipe, config_changes)
+        return _pretrain(options, args, recipe, config_changes)
 
 
 def _pretrain(
     options: PretrainingOptions, args: Data2VecTrainingArguments, recipe: Recipe, config_changes: dict[str, Any]
-) -> None:
+) -> Pretrained:
     output = Path(args.output_dir)
     set_seed(args.seed)
     model, parts = _model_and_parts(options, args, recipe, config_changes)
@@ -67,7 +85,7 @@ def _pretrain(
     checkpoint = trainer.checkpoint_of(args.resume_from_checkpoint or options.resume)
     plan = trainer.plan()
     if trainer.is_world_process_zero():
-        print(f"Training on {plan}.")
+        logger.info(f"Training on {plan}.")
     if options.probe_steps:
         _add_probes(trainer, parts, options.probe_steps)
     if trainer.is_world_process_zero():
@@ -83,16 +101,18 @@ def _pretrain(
             except (OSError, ValueError) as error:
                 logger.warning(f"no pictures of this run: {error}")
         raise
+    probes = {}
     if trainer.is_world_process_zero():
         _finish(trainer, parts, output)
         reloaded = check_reload(model, output, parts)
-        for part in parts.values():
+        for name, part in parts.items():
             if part.probe_sets is not None:
-                print("\n" + part.report(reloaded, output))
+                probes[name] = part.report(reloaded, output)
+                logger.info("\n" + probes[name])
         trainer.create_model_card()
     if args.push_to_hub:
-        address = trainer.push_to_hub()
-        print(f"Published: {address}")
+        logger.info(f"Published: {trainer.push_to_hub()}")
+    return Pretrained(trainer, output, probes)
 
 
 def check_reload(model: Any, folder: Path, parts: Mapping[str, RunPart]) -> Any:
@@ -110,7 +130,7 @@ def check_reload(model: Any, folder: Path, parts: Mapping[str, RunPart]) -> Any:
         reloaded = AutoModel.from_pretrained(folder, dtype=model.dtype).to(model.device).eval()
     for part in parts.values():
         part.check_features(model, reloaded, folder)
-    print(f"Saved to {folder}; AutoModel.from_pretrained loads it with equal features.")
+    logger.info(f"Saved to {folder}; AutoModel.from_pretrained loads it with equal features.")
     return reloaded
 
 
@@ -176,9 +196,9 @@ def _finish(trainer: Data2VecTrainer, parts: Mapping[str, RunPart], output: Path
         plot_curves(history, output / "curves.png")
         for part in parts.values():
             part.draw_features(trainer.model, output)
-        print("\n" + summary_table(history) + "\n")
-        print("Pictures: " + ", ".join(str(path) for path in sorted(output.glob("*.png"))))
+        logger.info("\n" + summary_table(history) + "\n")
+        logger.info("Pictures: " + ", ".join(str(path) for path in sorted(output.glob("*.png"))))
     if broken := trainer.train_dataset.unreadable():
         shown = "".join(f"\n  {name}" for name in broken[:20])
         more = f"\n  and {len(broken) - 20} more" if len(broken) > 20 else ""
-        print(f"Unreadable and passed over:{shown}{more}")
+        logger.info(f"Unreadable and passed over:{shown}{more}")
