@@ -8,7 +8,6 @@ import sys
 import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from transformers.utils import logging as transformers_logging
 
@@ -32,6 +31,7 @@ from .logging import errors_only, errors_only_at_root, information_shown
 from .modalities.names import modalities
 from .modalities.tokenizer_training import TokenizerOptions, build_tokenizer
 from .monitoring.health import CollapseError
+from .named_values import assignments, named_value
 from .option_checks import require_choice, require_range
 from .option_parser import OptionParser
 from .pretraining.options import PretrainingOptions
@@ -88,25 +88,6 @@ def _how_to_go_on(command: str, argv: list[str]) -> str:
     return f". To go on:\n{shlex.join(['data2vec', command, *words, '--resume'])}"
 
 
-def assignments(texts: list[str]) -> dict[str, Any]:
-    """`["num_masks=4", "inverse_mask=false"]` to a dict; values are read as JSON where they can be.
-
-    Example:
-        >>> assignments(["num_masks=4", "norm_position=pre"])
-        {'num_masks': 4, 'norm_position': 'pre'}
-    """
-    values = {}
-    for text in texts:
-        name, separator, value = text.partition("=")
-        if not separator:
-            raise ValueError(f"--config takes NAME=VALUE, not {text!r}")
-        try:
-            values[name] = json.loads(value)
-        except json.JSONDecodeError:
-            values[name] = value
-    return values
-
-
 def _chosen_recipe(argv: list[str]) -> str | None:
     """What --recipe names: its values are defaults of the other options."""
     chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -126,7 +107,7 @@ def run_pretrain(argv: list[str]) -> None:
     recipe = load_recipe(chosen)
     parser.set_defaults(output_dir=f"runs/{recipe.name}", **recipe.training_arguments())
     options, args = parser.parse(argv)
-    pretrain(options, args, recipe, assignments(options.config))
+    pretrain(options, args, recipe, assignments(options.config, "--config"))
 
 
 # ---- finetune ----
@@ -141,8 +122,8 @@ def run_finetune(argv: list[str]) -> None:
     finetune(
         options,
         args,
-        config_changes=(recipe.config_overrides if recipe else {}) | assignments(options.config),
-        peft_changes=assignments(options.peft_config),
+        config_changes=(recipe.config_overrides if recipe else {}) | assignments(options.config, "--config"),
+        peft_changes=assignments(options.peft_config, "--peft_config"),
         recipe=recipe,
     )
 
@@ -230,11 +211,11 @@ def run_merge(argv: list[str]) -> None:
     options, rest = parser.parse(argv)
     sources = {}
     for text in rest.sources:
-        name, separator, source = text.partition("=")
-        if not separator or name in sources:
+        name, source = named_value(text)
+        if name is None or name in sources:
             raise ValueError(f"{text!r} is no MODALITY=MODEL, or a second one: give audio=..., text=... or vision=...")
         sources[name] = source
-    joint = merge(sources, options, assignments(options.config))
+    joint = merge(sources, options, assignments(options.config, "--config"))
     print(f"Wrote {options.output_dir}: {', '.join(joint.config.modalities)} around one trunk ({options.trunk}).")
 
 

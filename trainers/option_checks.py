@@ -6,6 +6,8 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from .named_values import named_value
+
 LICENSE = re.compile(r"[a-z0-9]+([.+-][a-z0-9]+)*")  # as the Hub spells them
 LICENSES = (  # the most frequent ones, as hints; any other is taken, too
     *("mit", "apache-2.0", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0"),
@@ -108,7 +110,7 @@ def require_shares(options: Any, *names: str) -> None:
     for name in names:
         for text in getattr(options, name) or []:
             try:
-                number = float(text.rpartition("=")[2])
+                number = float(named_value(text)[1])
             except ValueError:
                 number = math.nan
             if not 0 < number < math.inf:

@@ -15,6 +15,7 @@ from modeling_data2vec.model_files import interpreting, read_text
 
 from ..files.writing import new_files, write_text
 from ..files.yaml_files import parse_yaml
+from ..named_values import named_value
 from .card_text import FEATURES, KINDS, card_facts, card_text
 from .provenance import Provenance, run_provenance
 
@@ -168,7 +169,7 @@ def _results(facts: dict[str, Any]) -> list[EvalResult]:
     ]
     for modality, probe in facts["probes"].items():
         # Of a joint model the data are named as on the command line, audio=... vision=...
-        own = [word.partition("=")[2] for word in data.split() if modality and word.startswith(f"{modality}=")]
+        own = [value for name, value in map(named_value, data.split()) if modality and name == modality]
         dataset = own[0] if own else data
         results += [
             EvalResult(

@@ -20,6 +20,7 @@ from ..evaluation.probe_table import baseline_accuracy, probe_accuracy, probe_ta
 from ..files.writing import write_text
 from ..modalities.base import Modality, Samples
 from ..modalities.names import modalities
+from ..named_values import named_value
 
 logger = logging.get_logger(__name__)
 
@@ -43,8 +44,8 @@ def by_modality_name(texts: Sequence[str], names: Sequence[str], option: str) ->
     """
     given: dict[str, str] = {}
     for text in texts:
-        name, separator, value = text.partition("=")
-        if separator and name in modalities():
+        name, value = named_value(text)
+        if name in modalities():
             if name not in names or name in given:
                 wrong = "twice" if name in given else f"but the model has only {', '.join(names)}"
                 raise ValueError(f"{option} has {text!r}, {wrong}: give each of the model's modalities at most once")
