@@ -15,6 +15,10 @@ from ..files.output_checks import check_output_folder
 from ..files.writing import new_folder
 from ..modalities.names import modalities, modality
 from ..option_checks import require_choice
+from ..recipes.parts import check_keys
+
+# Of `Data2Vec2Config`, besides the modalities' configs, which are the models'.
+OWN_FIELDS = ("loss_weights", "modality_norms", "modality_lora_rank", "modality_ffn_layers", "cross_modal_layers")
 
 logger = logging.get_logger(__name__)
 
@@ -53,6 +57,7 @@ def merge(sources: dict[str, str], options: MergeOptions, config: dict[str, Any]
     if output.exists():
         raise ValueError(f"--output_dir {output} exists already: choose another, or remove it")
     check_output_folder(output)
+    check_keys(config, OWN_FIELDS, "--config of a joint model")
     models, processors = {}, {}
     for name, source in sources.items():
         try:

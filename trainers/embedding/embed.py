@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from ..evaluation.features import encode
-from ..modalities.encoders import load_encoder
+from ..modalities.encoders import load_encoder, move_to
 from .data import Data, SampleStream, open_data, windows
 from .options import FeatureOptions
 
@@ -116,7 +116,7 @@ def embed(
     options = FeatureOptions(pooling=pooling, layers=layers, normalize=normalize, batch_size=batch_size)
     encoder, kind = load_encoder(os.fspath(model) if isinstance(model, os.PathLike) else model, processor, modality)
     if device is not None:
-        encoder.to(device)
+        move_to(encoder, device)
     samples = open_data(kind, data, split=split, column=column, id_column=id_column)
     parts = list(embed_parts(encoder, samples, options, progress=progress))
     left_out = {name: why for part in parts for name, why in part.left_out.items()}

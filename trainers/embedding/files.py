@@ -5,6 +5,7 @@ Parts are small parquet files in a folder beside the output, `features.parquet.p
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,16 @@ class PartFiles:
                 f"{before.get(name)!r} instead of {settings[name]!r}: repeat its options to go on, or remove the folder"
             )
         return len(self._parts())
+
+    @contextmanager
+    def nothing_without_parts(self) -> Iterator[None]:
+        """Leave nothing behind of a call that fails before its first part is finished."""
+        try:
+            yield
+        except Exception:
+            if not self._parts():
+                self.remove()
+            raise
 
     def write(self, number: int, part: Embeddings) -> None:
         """Write the next part."""

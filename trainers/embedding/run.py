@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from ..data.samples import SampleDataset
-from ..modalities.encoders import load_encoder
+from ..modalities.encoders import load_encoder, move_to
 from ..runs.fingerprint import fingerprint
 from ..runs.run_lock import only_run_in
 from .data import SampleStream, open_data
@@ -40,7 +40,7 @@ def embed_to_file(model: str, data: str, options: EmbedOptions) -> str:
     files = PartFiles(options.output)
     encoder, kind = load_encoder(model, options.processor, options.modality)
     if options.device is not None:
-        encoder.to(options.device)
+        move_to(encoder, options.device)
     samples = open_data(
         kind,
         data,
@@ -51,19 +51,23 @@ def embed_to_file(model: str, data: str, options: EmbedOptions) -> str:
     )
     said = {"model": model, "data": data, **asdict(options)}
     del said["output"]
-    with only_run_in(files.folder):
-        first = files.go_on(said | _fingerprints(encoder, samples))
-        if first:
-            logger.warning(f"Going on behind the {first} part(s) in {files.folder} that are finished.")
-        for number, part in enumerate(embed_parts(encoder, samples, options, first_part=first, progress=True), first):
-            files.write(number, part)
-        left_out = files.left_out()
-        number, length = files.join(said | {"left_out": left_out})
-        if not number:
-            files.remove()
-            raise nothing_readable(left_out, kind.medium.noun)
-    with suppress(OSError):  # it is there still if it was before, with the parts of a killed call
-        files.folder.rmdir()
+    try:
+        with only_run_in(files.folder):
+            first = files.go_on(said | _fingerprints(encoder, samples))
+            if first:
+                logger.warning(f"Going on behind the {first} part(s) in {files.folder} that are finished.")
+            with files.nothing_without_parts():
+                parts = embed_parts(encoder, samples, options, first_part=first, progress=True)
+                for number, part in enumerate(parts, first):
+                    files.write(number, part)
+            left_out = files.left_out()
+            number, length = files.join(said | {"left_out": left_out})
+            if not number:
+                files.remove()
+                raise nothing_readable(left_out, kind.medium.noun)
+    finally:
+        with suppress(OSError):  # it holds the parts of a call that failed or was killed
+            files.folder.rmdir()
     text = f"Wrote {options.output}: {number:,} vectors of {length:,} numbers."
     if left_out:
         shown = "".join(f"\n  {name}: {why}" for name, why in list(left_out.items())[:20])

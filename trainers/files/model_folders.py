@@ -37,12 +37,16 @@ def loading(source: str | Path) -> Iterator[None]:
         ValueError: it can't be loaded, and why.
         OSError: it, or a file of it, is not there.
     """
+    if not str(source):
+        raise FileNotFoundError("no model is named")
     check_model_folder(source)
     if not (here := Path(source).is_dir()):
         _require_hub_id(source)
     try:
         yield
     except (ValueError, StrictDataclassError) as error:
+        if here and not any((Path(source) / name).is_file() for name in (*OBJECTS, TOKENIZER)):
+            raise ValueError(f"{source} holds no model: there is no config.json in it") from error
         if str(source) in str(error):
             raise
         raise ValueError(f"{source}: {' '.join(str(error).split())}") from error

@@ -7,6 +7,7 @@ from transformers import AutoModel, PreTrainedModel
 
 from modeling_data2vec import Data2Vec2Model
 
+from ..errors import first_line
 from ..files.model_folders import loading
 from ..option_checks import wrong_choice
 from .base import Modality
@@ -40,15 +41,37 @@ def load_encoder(
             if part is not None and isinstance(encoder, Data2Vec2Model):
                 encoder, subfolder = encoder.slice(part), part
             kind = modality(encoder)
+            if part is not None and kind.name != part:
+                raise ValueError(f"--modality is {part!r}, but {name} takes {kind.name} alone: leave it out")
             if processor is None:
                 processor = kind.load_processor(name, subfolder)
-            elif isinstance(processor, str):
-                processor = kind.load_processor(processor)
     except OSError as error:
         raise ValueError(
             f"--model {name!r} can't be loaded: name a folder with config.json, model.safetensors and "
             f"preprocessor_config.json or a tokenizer, or a Hub id ({error})"
         ) from error
+    if isinstance(processor, str):
+        processor = _processor(kind, processor)
     if isinstance(model, str) and torch.accelerator.is_available():
         encoder.to(torch.accelerator.current_accelerator())
     return encoder, kind(encoder.config, processor)
+
+
+def _processor(kind: type[Modality], name: str) -> Any:
+    try:
+        with loading(name):
+            return kind.load_processor(name)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"no processor for {kind.name} can be loaded from {name!r}: {first_line(error)}") from error
+
+
+def move_to(model: PreTrainedModel, device: str | torch.device) -> None:
+    """Move a model to a device.
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    try:
+        model.to(device)
+    except (AssertionError, RuntimeError) as error:
+        raise ValueError(f"--device is {str(device)!r}, which can't be used here: {first_line(error)}") from error

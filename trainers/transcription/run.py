@@ -165,7 +165,11 @@ def transcribe(name: str, files: list[str], options: TranscribeOptions) -> Itera
     """
     missing = [file for file in files if not Path(file).is_file()]
     if missing:
-        raise FileNotFoundError(f"there is no file {missing[0]!r} ({len(missing)} of {len(files)} are missing)")
+        raise FileNotFoundError(
+            f"{missing[0]} is a folder: name its files, e.g. {missing[0].rstrip('/')}/*"
+            if Path(missing[0]).is_dir()
+            else f"there is no file {missing[0]!r} ({len(missing)} of {len(files)} are missing)"
+        )
     if options.lm is not None and not Path(options.lm).is_file():
         raise FileNotFoundError(
             f"there is no language model {options.lm!r}: name an ARPA file or a binary one of KenLM"
