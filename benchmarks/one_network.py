@@ -40,7 +40,7 @@ from transformers import Wav2Vec2FeatureExtractor
 from transformers.utils import logging as transformers_logging
 
 from modeling_data2vec import Data2Vec2Config, Data2Vec2ForPreTraining, Data2Vec2Model
-from modeling_data2vec.configuration_data2vec2_joint import CONFIGS
+from modeling_data2vec.configuration_data2vec2_joint import modality_configs
 from modeling_data2vec.trainers import Data2VecTrainer, Data2VecTrainingArguments
 from modeling_data2vec.trainers.data.samples import SampleDataset
 from modeling_data2vec.trainers.evaluation.retrieval import pooled_features, retrieve
@@ -115,7 +115,7 @@ class Stamps:
 def make_model(settings: dict, modalities: tuple[str, ...], steps: int, seed: int, fields: dict) -> Any:
     """A fresh model of some modalities."""
     trunk = settings["trunk"] | {"ema_anneal_end_step": max(1, int(0.7 * steps))}
-    configs = {f"{name}_config": CONFIGS[name](**(trunk | settings[name])) for name in modalities}
+    configs = {f"{name}_config": modality_configs()[name](**(trunk | settings[name])) for name in modalities}
     torch.manual_seed(seed)
     return Data2Vec2ForPreTraining(Data2Vec2Config(**configs, **fields))
 

@@ -19,9 +19,17 @@ from .configuration_data2vec2_joint import Data2Vec2Config
 from .configuration_data2vec2_spectrogram import Data2Vec2SpectrogramConfig
 from .configuration_data2vec2_text import Data2Vec2TextConfig
 from .configuration_data2vec2_vision import Data2Vec2VisionConfig
-from .configuration_pretraining import Data2VecPreTrainingConfig
+from .configuration_pretraining import Data2VecPreTrainingConfig, PatchShape
 from .core import Data2VecCore, Data2VecPreTrainingOutput
+from .feature_encoder import FeatureEncoder
 from .feature_extraction_data2vec2_spectrogram import Data2Vec2SpectrogramFeatureExtractor
+from .modeling_data2vec2 import (
+    Data2Vec2Encoder,
+    Data2Vec2EncoderForPreTraining,
+    Data2Vec2ForPooledClasses,
+    Data2Vec2ForTask,
+    Data2Vec2PreTrainedModel,
+)
 from .modeling_data2vec2_audio import (
     Data2Vec2AudioForPreTraining,
     Data2Vec2AudioModel,
@@ -59,6 +67,7 @@ from .modeling_data2vec2_vision import (
     Data2Vec2VisionForPreTraining,
     Data2Vec2VisionModel,
     Data2Vec2VisionPreTrainedModel,
+    PatchFeatureEncoder,
 )
 from .modeling_data2vec2_vision_tasks import (
     Data2Vec2VisionForImageClassification,
@@ -79,8 +88,13 @@ __all__ = [
     "Data2Vec2AudioModel",
     "Data2Vec2AudioPreTrainedModel",
     "Data2Vec2Config",
+    "Data2Vec2Encoder",
+    "Data2Vec2EncoderForPreTraining",
+    "Data2Vec2ForPooledClasses",
     "Data2Vec2ForPreTraining",
+    "Data2Vec2ForTask",
     "Data2Vec2Model",
+    "Data2Vec2PreTrainedModel",
     "Data2Vec2PreTrainingConfig",
     "Data2Vec2SpectrogramConfig",
     "Data2Vec2SpectrogramFeatureExtractor",
@@ -113,6 +127,9 @@ __all__ = [
     "Data2VecTextPreTrainingConfig",
     "Data2VecVisionForPreTraining",
     "Data2VecVisionPreTrainingConfig",
+    "FeatureEncoder",
+    "PatchFeatureEncoder",
+    "PatchShape",
     "__version__",
 ]
 

@@ -30,6 +30,7 @@ from .configuration_data2vec2_spectrogram import Data2Vec2SpectrogramConfig
 from .configuration_data2vec2_text import Data2Vec2TextConfig
 from .configuration_data2vec2_vision import Data2Vec2VisionConfig
 from .feature_extraction_data2vec2_spectrogram import Data2Vec2SpectrogramFeatureExtractor
+from .modeling_data2vec2 import Data2Vec2ForTask, modality_models
 from .modeling_data2vec2_audio import (
     Data2Vec2AudioForPreTraining,
     Data2Vec2AudioModel,
@@ -94,16 +95,42 @@ TASKS = (
     (AutoModelForQuestionAnswering, Data2Vec2TextForQuestionAnswering),
     (AutoModelForMaskedLM, Data2Vec2TextForMaskedLM),
 )
-# By `model_type`. Those of data2vec 1.0 share theirs with transformers' own models, to which Auto classes lead.
-PRETRAINING_MODELS: dict[str, Any] = {
-    model.config_class.model_type: model
-    for model in (
-        *(pretraining_model for _, _, pretraining_model in MODELS),
-        Data2VecAudioForPreTraining,
-        Data2VecTextForPreTraining,
-        Data2VecVisionForPreTraining,
-    )
-}
+# They share their types with transformers' own models, to which Auto classes lead.
+PRETRAINING_MODELS_1_0 = (Data2VecAudioForPreTraining, Data2VecTextForPreTraining, Data2VecVisionForPreTraining)
+
+
+def pretraining_models() -> dict[str, Any]:
+    """All pretraining classes by `model_type`: the package's, and those of imported files.
+
+    Example:
+        >>> list(pretraining_models())[:2]
+        ['data2vec2-audio', 'data2vec2-spectrogram']
+    """
+    known: tuple[Any, ...] = (*modality_models().values(), Data2Vec2ForPreTraining, *PRETRAINING_MODELS_1_0)
+    return {model.config_class.model_type: model for model in known}
+
+
+def auto_classes(model_type: str) -> dict[str, Any]:
+    """The classes that Auto classes lead to for a type of data2vec 2.0, by the names of these; empty for another type.
+
+    Example:
+        >>> auto_classes("data2vec2-vision")["AutoModelForImageClassification"].__name__
+        'Data2Vec2VisionForImageClassification'
+    """
+    joint = (Data2Vec2Config, Data2Vec2Model, Data2Vec2ForPreTraining)
+    families: list[Any] = [(one.config_class, one.encoder_class, one) for one in modality_models().values()]
+    family = next((three for three in (*families, joint) if three[0].model_type == model_type), None)
+    if family is None:
+        return {}
+    config_class = family[0]
+    found: dict[str, Any] = dict(zip(("AutoConfig", "AutoModel", "AutoModelForPreTraining"), family, strict=True))
+    found |= {auto.__name__: task for auto, task in TASKS if task.config_class is config_class}
+    waiting: list[Any] = [Data2Vec2ForTask]
+    for task in waiting:
+        waiting += task.__subclasses__()
+        if task.auto_class is not None and task.config_class is config_class:
+            found[task.auto_class.__name__] = task
+    return found
 
 
 def pretraining_class(model_type: str | None) -> Any:
@@ -116,11 +143,13 @@ def pretraining_class(model_type: str | None) -> Any:
         >>> pretraining_class("data2vec-audio").__name__
         'Data2VecAudioForPreTraining'
     """
-    if model_type not in PRETRAINING_MODELS:
+    known = pretraining_models()
+    if model_type not in known:
         raise ValueError(
-            f"a model of type {model_type!r} can't be pretrained here: choose one of {', '.join(PRETRAINING_MODELS)}"
+            f"a model of type {model_type!r} can't be pretrained here: choose one of {', '.join(known)}, or import the "
+            "file that it is in (--plugin of the commands)"
         )
-    return PRETRAINING_MODELS[model_type]
+    return known[model_type]
 
 
 def pretraining_class_of(name: str) -> Any:

@@ -145,7 +145,9 @@ class Data2Vec2PreTrainingConfig(Data2VecPreTrainingConfig):
             )
 
 
-def check_sincos_width(hidden_size: int) -> None:
-    """Raise a ValueError for a width that 2-D sin-cos positions can't have."""
-    if hidden_size % 4:
-        raise ValueError(f"hidden_size is {hidden_size}, but 2-D sin-cos positions need a multiple of 4")
+def check_sincos_width(hidden_size: int, num_axes: int = 2) -> None:
+    """Raise a ValueError for a width that sin-cos positions along so many axes can't have."""
+    if hidden_size % (2 * num_axes):
+        raise ValueError(
+            f"hidden_size is {hidden_size}, but {num_axes}-D sin-cos positions need a multiple of {2 * num_axes}"
+        )

@@ -13,12 +13,31 @@ from .configuration_data2vec2_text import Data2Vec2TextConfig
 from .configuration_data2vec2_vision import Data2Vec2VisionConfig
 from .configuration_pretraining import MAX_LAYERS, Number
 
-CONFIGS: dict[str, type[Data2Vec2PreTrainingConfig]] = {
-    "audio": Data2Vec2AudioConfig,
-    "spectrogram": Data2Vec2SpectrogramConfig,
-    "text": Data2Vec2TextConfig,
-    "vision": Data2Vec2VisionConfig,
-}
+PREFIX = "data2vec2-"  # of the model types of single models, before the modality's name
+
+
+def modality_configs() -> dict[str, type[Data2Vec2PreTrainingConfig]]:
+    """Configs of all kinds of data by modality, sorted: the package's, and those of imported files.
+
+    Example:
+        >>> list(modality_configs())[:2]
+        ['audio', 'spectrogram']
+    """
+    found, waiting = {}, [Data2Vec2PreTrainingConfig]
+    for config_class in waiting:
+        waiting += config_class.__subclasses__()
+        if "model_type" in vars(config_class) and config_class.model_type.startswith(PREFIX):
+            found[config_class.model_type.removeprefix(PREFIX)] = config_class
+    return dict(sorted(found.items()))
+
+
+class SubConfigs:
+    """`sub_configs` as transformers has them, with those of files that are imported later."""
+
+    def __get__(self, instance: Any, owner: type) -> dict[str, type[Data2Vec2PreTrainingConfig]]:
+        return {f"{name}_config": config_class for name, config_class in modality_configs().items()}
+
+
 # What the trunk and its average are made of, and so must be equal in all modalities.
 SHARED_FIELDS = (
     *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act"),
@@ -38,7 +57,7 @@ class Data2Vec2Config(PreTrainedConfig):
 
     Args:
         audio_config, spectrogram_config, text_config, vision_config: config or dict of a modality; None for a model
-            without it.
+            without it. A kind of data in a file of one's own has such an argument, too: its modality and `_config`.
         loss_weights: weight of each modality's loss by its name ("audio", "spectrogram", "text", "vision", "pairs"); 1
             by default.
         modality_norms: give each modality differences of its own to all norms and biases of the trunk.
@@ -61,7 +80,7 @@ class Data2Vec2Config(PreTrainedConfig):
     """
 
     model_type = "data2vec2"
-    sub_configs = {f"{name}_config": config for name, config in CONFIGS.items()}  # noqa: RUF012
+    sub_configs = SubConfigs()
     base_model_fsdp_plan = {"trunk.layers.*": "free_full_weight"}  # noqa: RUF012
 
     audio_config: dict | Data2Vec2AudioConfig | None = None
@@ -75,17 +94,18 @@ class Data2Vec2Config(PreTrainedConfig):
     cross_modal_layers: int = 0
 
     def __post_init__(self, **kwargs: Any) -> None:
-        for name, config_class in CONFIGS.items():
-            values = getattr(self, f"{name}_config")
+        for key, config_class in self.sub_configs.items():
+            values = kwargs.pop(key) if key in kwargs else getattr(self, key, None)
             if isinstance(values, dict):
-                known = {key: value for key, value in values.items() if key != "model_type"}
-                setattr(self, f"{name}_config", config_class(**known))
+                values = config_class(**{name: value for name, value in values.items() if name != "model_type"})
+            if values is not None:
+                setattr(self, key, values)
         super().__post_init__(**kwargs)
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Names of those that the model has, of "audio", "spectrogram", "text" and "vision"."""
-        return tuple(name for name in CONFIGS if getattr(self, f"{name}_config") is not None)
+        """Names of those that the model has, sorted."""
+        return tuple(name for name in modality_configs() if getattr(self, f"{name}_config", None) is not None)
 
     def of(self, modality: str) -> Any:
         """The config of a modality, which is that of its single model.
@@ -116,8 +136,7 @@ class Data2Vec2Config(PreTrainedConfig):
 
     def validate_modalities(self) -> None:
         if not self.modalities:
-            names = ", ".join(f"{name}_config" for name in CONFIGS)
-            raise ValueError(f"there is no modality: give at least one of {names}")
+            raise ValueError(f"there is no modality: give at least one of {', '.join(self.sub_configs)}")
         first, *others = self.modalities
         for other in others:
             for name in SHARED_FIELDS:

@@ -225,28 +225,26 @@ class Data2VecPreTrainingConfig(PreTrainedConfig):
 
 
 class PatchShape:
-    """Patches of an input with two axes, for configs with a `patch_size`: that of a square, or (rows, columns)."""
+    """Patches of an input with any number of axes, for configs with a `patch_size`: an edge, or one along each axis."""
 
     patch_size: Any
 
     @property
-    def input_shape(self) -> tuple[int, int]:
-        """(rows, columns) of the input that the recipe trains on."""
+    def input_shape(self) -> tuple[int, ...]:
+        """Extent along each axis, without channels, of the input that the recipe trains on: e.g. (rows, columns)."""
         raise NotImplementedError
 
     @property
-    def patch_shape(self) -> tuple[int, int]:
-        """(rows, columns) of a patch."""
+    def patch_shape(self) -> tuple[int, ...]:
+        """Extent of a patch along each axis."""
         if isinstance(self.patch_size, int):
-            return self.patch_size, self.patch_size
-        rows, columns = self.patch_size
-        return rows, columns
+            return (self.patch_size,) * len(self.input_shape)
+        return tuple(self.patch_size)
 
     @property
-    def grid(self) -> tuple[int, int]:
-        """(rows, columns) of patches in such an input."""
-        (height, width), (rows, columns) = self.input_shape, self.patch_shape
-        return height // rows, width // columns
+    def grid(self) -> tuple[int, ...]:
+        """Patches along each axis of such an input."""
+        return tuple(size // patch for size, patch in zip(self.input_shape, self.patch_shape, strict=True))
 
 
 class ImageShape(PatchShape):

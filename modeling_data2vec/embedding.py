@@ -112,6 +112,19 @@ def check_images(pixel_values: Tensor, num_channels: int, patch_size: int) -> No
         )
 
 
+def check_patches(inputs: Tensor, num_channels: int, patch_shape: tuple[int, ...]) -> None:
+    """Raise a ValueError for another shape than [batch, channels, ...], or less than one patch along an axis."""
+    _check_tensor("the input", inputs)
+    axes = tuple(inputs.shape[2:])
+    if len(axes) != len(patch_shape) or inputs.shape[1] != num_channels:
+        raise ValueError(
+            f"the input has shape {tuple(inputs.shape)}, but this model takes [batch, {num_channels} channels] and "
+            f"{len(patch_shape)} further axes"
+        )
+    if any(size < patch for size, patch in zip(axes, patch_shape, strict=True)):
+        raise ValueError(f"inputs of {axes} are smaller than one patch of {patch_shape}: leave out smaller samples")
+
+
 def check_spectrograms(input_features: Tensor, num_mel_bins: int, patch_frames: int) -> None:
     """Raise a ValueError for another shape than [batch, frames, mel bins], or fewer frames than one patch has."""
     _check_tensor("input_features", input_features)

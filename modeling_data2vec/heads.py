@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ NOISE_STREAM = 3  # of `counter_rng`; masks have others
 
 def init_as_pytorch(layer: nn.Module) -> None:
     """PyTorch's own initial weights of a linear layer or convolution: uniform within 1/sqrt(fan in)."""
-    assert isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d)
+    assert isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
     bound = 1 / math.sqrt(layer.weight[0].numel())
     for parameter in (layer.weight, layer.bias):
         if parameter is not None:
@@ -76,7 +77,7 @@ class MaskNoise(nn.Module):
 
 
 def channels_last_conv(conv: nn.Module, x: Tensor) -> Tensor:
-    """Apply a convolution over one or two axes: [R, T, C] to [R, T', C'], or [R, h, w, C] to [R, h', w', C'].
+    """Apply a convolution over one to three axes: [R, T, C] to [R, T', C'], [R, h, w, C] to [R, h', w', C'], and so on.
 
     A 1-D convolution runs as a 2-D one over a single row, since only those have kernels for this layout.
 
@@ -87,6 +88,8 @@ def channels_last_conv(conv: nn.Module, x: Tensor) -> Tensor:
     """
     if isinstance(conv, nn.Conv2d):
         return conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+    if isinstance(conv, nn.Conv3d):
+        return conv(x.permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
     assert isinstance(conv, nn.Conv1d)
     y = F.conv2d(
         x.unsqueeze(1).permute(0, 3, 1, 2),  # [R, C, 1, T], a view in channels_last
@@ -110,7 +113,7 @@ class ConvDecoder(nn.Module):
 
     Args:
         config: reads `hidden_size` and the `decoder_*` fields.
-        num_axes: 1 for sequences, 2 for grids.
+        num_axes: 1 for sequences, 2 for grids, 3 for volumes.
     """
 
     def __init__(self, config: Data2Vec2PreTrainingConfig, num_axes: int):
@@ -119,7 +122,7 @@ class ConvDecoder(nn.Module):
         widths = [config.hidden_size] + [config.decoder_dim] * config.decoder_layers
         self.residual = config.decoder_residual
         self.mask_noise = MaskNoise(config.hidden_size, config.mask_noise_std)
-        convolution = {1: nn.Conv1d, 2: nn.Conv2d}[num_axes]
+        convolution: Any = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[num_axes]
         self.convs = nn.ModuleList(
             convolution(
                 wide,
@@ -140,7 +143,7 @@ class ConvDecoder(nn.Module):
     def init_weights(self) -> None:
         """Convolutions and projection as PyTorch has them."""
         for layer in self.modules():
-            if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d):
+            if isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
                 init_as_pytorch(layer)
 
     def forward(self, tokens: Tensor, grid: tuple[int, ...], valid: Tensor | None = None) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .configuration_data2vec2_joint import CONFIGS, SHARED_FIELDS, Data2Vec2Config
+from .configuration_data2vec2_joint import SHARED_FIELDS, Data2Vec2Config, modality_configs
 from .modeling_data2vec2_joint import Data2Vec2ForPreTraining
 from .slices import sliced_name
 
@@ -45,7 +45,7 @@ def merge_models(models: Mapping[str, Any], trunk: str = AVERAGE, **options: Any
     configs = {}
     for modality, model in models.items():
         values = {key: value for key, value in model.config.to_dict().items() if key != "model_type"}
-        configs[f"{modality}_config"] = CONFIGS[modality](**(values | training))
+        configs[f"{modality}_config"] = modality_configs()[modality](**(values | training))
     joint = Data2Vec2ForPreTraining(Data2Vec2Config(**configs, **options))
     weights = {modality: model.state_dict() for modality, model in models.items()}
     state = joint.state_dict()
@@ -72,17 +72,17 @@ def _sources(
 
 
 def _check(models: Mapping[str, Any], trunk: str) -> None:
-    if not models or any(modality not in CONFIGS for modality in models):
+    if not models or any(modality not in modality_configs() for modality in models):
         raise ValueError(
-            f"models has {', '.join(models) or 'no modality'}, but takes {', '.join(CONFIGS)}, one or more"
+            f"models has {', '.join(models) or 'no modality'}, but takes {', '.join(modality_configs())}, one or more"
         )
     if trunk != AVERAGE and trunk not in models:
         raise ValueError(f"trunk is {trunk!r}, but must be one of {', '.join(models)} or {AVERAGE!r}")
     for modality, model in models.items():
-        if type(model.config) is not CONFIGS[modality] or not hasattr(model, "teacher"):
+        if type(model.config) is not modality_configs()[modality] or not hasattr(model, "teacher"):
             raise ValueError(
                 f"the model for {modality} is a {type(model).__name__}, but must be a pretraining model with a "
-                f"{CONFIGS[modality].__name__}: load it with AutoModelForPreTraining"
+                f"{modality_configs()[modality].__name__}: load it with AutoModelForPreTraining"
             )
     fields = [name for name in SHARED_FIELDS if name not in TRAINING_FIELDS]
     for name in fields:

@@ -9,7 +9,15 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import CONFIG_MAPPING, MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoModelForPreTraining,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers import initialization as init
 from transformers.loss.loss_utils import ForSequenceClassificationLoss
 from transformers.modeling_outputs import BaseModelOutputWithPooling
@@ -165,6 +173,16 @@ class Data2Vec2Encoder(Data2Vec2PreTrainedModel):
         self.trunk = Data2Vec2Trunk(config)
         self.post_init()
 
+    def encode(self, inputs: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> BaseModelOutputWithPooling:
+        """What a forward returns: states of all tokens, and their mean over real positions; see `encode`."""
+        return encode(self.feature_encoder, self.trunk, inputs, attention_mask, **kwargs)
+
+
+def modality_models() -> dict[str, type["Data2Vec2EncoderForPreTraining"]]:
+    """Pretraining classes of all kinds of data by `modality`, sorted: the package's, and those of imported files."""
+    found = {str(one.modality): one for one in Data2Vec2EncoderForPreTraining.__subclasses__()}
+    return dict(sorted(found.items()))
+
 
 def teacher_encoder(config: Any, feature_encoder_class: Callable[..., FeatureEncoder]) -> FeatureEncoder | None:
     """The teacher's own feature encoder by `teacher_scope`; None where it reads what the student's makes."""
@@ -185,16 +203,38 @@ class Data2Vec2Teacher(Teacher):
         self.trunk = Data2Vec2Trunk(config, last_norm=config.teacher_scope != "trunk")
 
 
+def is_foreign(model_class: type) -> bool:
+    """Whether a class stands in a file outside of this package, and so has to be made known to the Auto classes."""
+    return not model_class.__module__.startswith(f"{__package__}.")
+
+
 class Data2Vec2EncoderForPreTraining(Data2VecCore, Data2Vec2PreTrainedModel):
     """Student, teacher and convolutional decoder: the base of every `Data2Vec2...ForPreTraining`.
 
     The student sees only what its masks leave; the decoder fills in what is hidden (arXiv 2212.07525 §3).
+
+    A direct subclass is a kind of data: one in a file of one's own is known to the Auto classes and to the joint model
+    by its `config_class`, `encoder_class`, `modality` and `main_input_name` from then on.
     """
 
     encoder_class: type[Data2Vec2Encoder]
     teacher: Data2Vec2Teacher
     # The teacher of several modalities has a last norm, whatever each of them averages.
     _keys_to_ignore_on_load_unexpected = [r"^teacher\.trunk\.norm\."]  # noqa: RUF012
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if Data2Vec2EncoderForPreTraining in cls.__bases__ and is_foreign(cls):
+            config_class: Any = cls.config_class
+            name = config_class.model_type
+            if name in CONFIG_MAPPING and not is_foreign(CONFIG_MAPPING[name]):
+                raise ValueError(
+                    f"{cls.__name__} has the model_type {name!r} of {CONFIG_MAPPING[name].__name__}: give its config "
+                    'one of its own, "data2vec2-" and a name'
+                )
+            AutoConfig.register(name, config_class, exist_ok=True)
+            AutoModel.register(config_class, cls.encoder_class, exist_ok=True)
+            AutoModelForPreTraining.register(config_class, cls, exist_ok=True)
 
     def __init__(self, config: Any):
         super().__init__(config)
@@ -277,10 +317,12 @@ def real_lengths(inputs: Tensor, attention_mask: Tensor | None) -> Tensor:
 class Data2Vec2ForTask(Data2Vec2PreTrainedModel):
     """An encoder with a head: the base of every data2vec 2.0 model that is fine-tuned for a task.
 
-    A subclass adds the layers of its head after `super().__init__(config)`, then calls `post_init()`.
+    A subclass adds the layers of its head after `super().__init__(config)`, then calls `post_init()`. One in a file of
+    one's own says by `auto_class` which of the Auto classes leads to it.
     """
 
     encoder_class: type[Data2Vec2Encoder]
+    auto_class: Any = None  # of the package's own classes, `auto.py` says it
     raw_input_layers: tuple[str, ...]  # of the feature encoder
     # Trainer then divides by the number of micro-batches itself: losses are means over one of them.
     accepts_loss_kwargs = False
@@ -291,6 +333,11 @@ class Data2Vec2ForTask(Data2Vec2PreTrainedModel):
         super().__init__(config)
         self.num_labels = config.num_labels
         setattr(self, self.base_model_prefix, self.encoder_class(config))
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.auto_class is not None and is_foreign(cls):
+            cls.auto_class.register(cls.config_class, cls, exist_ok=True)
 
     def freeze_feature_encoder(self) -> None:
         """Keep the layers that read raw input as they are: convolutions over the waveform, embeddings."""

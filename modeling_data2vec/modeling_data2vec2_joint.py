@@ -13,32 +13,18 @@ from .core import Data2VecCore, Data2VecPreTrainingOutput, StudentTeacher
 from .cross_modal import CrossModalHeads, pair_terms, pretrain_on_pairs
 from .ema import Teacher
 from .length_groups import RECORDS, encode_by_length
-from .modeling_data2vec2 import Data2Vec2PreTrainedModel, teacher_encoder
-from .modeling_data2vec2_audio import Data2Vec2AudioForPreTraining, Data2Vec2AudioModel
-from .modeling_data2vec2_spectrogram import Data2Vec2SpectrogramForPreTraining, Data2Vec2SpectrogramModel
-from .modeling_data2vec2_text import Data2Vec2TextForPreTraining, Data2Vec2TextModel
-from .modeling_data2vec2_vision import Data2Vec2VisionForPreTraining, Data2Vec2VisionModel
+from .modeling_data2vec2 import Data2Vec2PreTrainedModel, modality_models, teacher_encoder
+
+# Imported to be known: `modality_models` finds them.
+from .modeling_data2vec2_audio import Data2Vec2AudioForPreTraining as Data2Vec2AudioForPreTraining
+from .modeling_data2vec2_spectrogram import Data2Vec2SpectrogramForPreTraining as Data2Vec2SpectrogramForPreTraining
+from .modeling_data2vec2_text import Data2Vec2TextForPreTraining as Data2Vec2TextForPreTraining
+from .modeling_data2vec2_vision import Data2Vec2VisionForPreTraining as Data2Vec2VisionForPreTraining
 from .objective import Term
 from .slices import slice_options, take_slice
 from .specialisation import TrunkDifferences, specialised
 from .student_teacher import Data2Vec2StudentTeacher
 from .trunk import Data2Vec2Trunk, Weights
-
-# The single models, which are what a slice becomes and say what each modality's parts are made of.
-SINGLE_MODELS: dict[str, Any] = {
-    model.modality: model
-    for model in (Data2Vec2AudioModel, Data2Vec2SpectrogramModel, Data2Vec2TextModel, Data2Vec2VisionModel)
-}
-SINGLE_PRETRAINING_MODELS: dict[str, Any] = {
-    model.modality: model
-    for model in (
-        Data2Vec2AudioForPreTraining,
-        Data2Vec2SpectrogramForPreTraining,
-        Data2Vec2TextForPreTraining,
-        Data2Vec2VisionForPreTraining,
-    )
-}
-MODALITY_OF_INPUT = {model.main_input_name: name for name, model in SINGLE_MODELS.items()}
 
 
 def only_input(**inputs: Tensor | None) -> tuple[str, Tensor]:
@@ -53,9 +39,18 @@ def only_input(**inputs: Tensor | None) -> tuple[str, Tensor]:
             f"{' and '.join(given) or 'nothing'} is given, but one call takes one of {', '.join(inputs)}: call the "
             "model once for each modality"
         )
-    value = inputs[given[0]]
+    name, value = given[0], inputs[given[0]]
     assert value is not None
-    return MODALITY_OF_INPUT[given[0]], value
+    for modality, single in modality_models().items():
+        if single.main_input_name == name:
+            return modality, value
+    raise ValueError(f"{name} is given, but no kind of data is read from it: import the file with its model")
+
+
+def other_inputs(kwargs: dict[str, Any]) -> dict[str, Tensor]:
+    """Take the inputs of kinds of data from files of one's own out of further arguments."""
+    names = {single.main_input_name for single in modality_models().values()}
+    return {name: kwargs.pop(name) for name in [*kwargs] if name in names}
 
 
 def add_parts(module: Any, config: Data2Vec2Config, feature_encoders: dict[str, nn.Module]) -> None:
@@ -116,7 +111,10 @@ class Data2Vec2Model(Data2Vec2JointPreTrainedModel):
 
     def __init__(self, config: Data2Vec2Config):
         super().__init__(config)
-        encoders = {name: SINGLE_MODELS[name].feature_encoder_class(config.of(name)) for name in config.modalities}
+        singles = modality_models()
+        encoders: dict[str, nn.Module] = {
+            name: singles[name].feature_encoder_class(config.of(name)) for name in config.modalities
+        }
         add_parts(self, config, encoders)
         self.post_init()
 
@@ -130,9 +128,10 @@ class Data2Vec2Model(Data2Vec2JointPreTrainedModel):
         """
         if modality is None:
             return super().from_pretrained(*args, **kwargs)
-        if modality not in SINGLE_MODELS:
-            raise ValueError(f"modality is {modality!r}, but must be one of {', '.join(SINGLE_MODELS)}")
-        return SINGLE_MODELS[modality].from_pretrained(*args, **kwargs)
+        singles = modality_models()
+        if modality not in singles:
+            raise ValueError(f"modality is {modality!r}, but must be one of {', '.join(singles)}")
+        return singles[modality].encoder_class.from_pretrained(*args, **kwargs)
 
     @classmethod
     def part_options(cls, single: Any, name: str, **options: Any) -> dict[str, Any]:
@@ -146,7 +145,7 @@ class Data2Vec2Model(Data2Vec2JointPreTrainedModel):
             ValueError: the model does not have the modality.
         """
         config = deepcopy(self.config.of(modality))  # says which modalities there are
-        single = SINGLE_MODELS[modality](config)
+        single = modality_models()[modality].encoder_class(config)
         owner, base = self.base_model_prefix, single.base_model_prefix
         tensors = ((f"{owner}.{key}", value.detach().float().cpu) for key, value in self.state_dict().items())
         weights = take_slice(tensors, self.config, modality, base)
@@ -172,13 +171,18 @@ class Data2Vec2Model(Data2Vec2JointPreTrainedModel):
             input_features: [B, frames, mel bins], as `Data2Vec2SpectrogramModel`'s.
             attention_mask: [B, samples], [B, T] or [B, frames], 1 at real, 0 at padded input; None where nothing is
                 padded.
-            output_hidden_states, output_attentions: also return those of every layer, the prenet's first.
+            output_hidden_states, output_attentions: also return those of every layer, the prenet's first. The input of
+                a kind of data from a file of one's own is given by its name.
 
         Returns:
             `last_hidden_state` [B, E + T, D]; `pooler_output` [B, D], the mean of the real positions.
         """
         name, inputs = only_input(
-            input_values=input_values, input_ids=input_ids, pixel_values=pixel_values, input_features=input_features
+            input_values=input_values,
+            input_ids=input_ids,
+            pixel_values=pixel_values,
+            input_features=input_features,
+            **other_inputs(kwargs),
         )
         self.config.of(name)  # says which modalities there are
         weights = own_weights(self, name)
@@ -196,7 +200,7 @@ class JointTeacher(Teacher):
         super().__init__()
         encoders: dict[str, nn.Module] = {}
         for name in config.modalities:
-            own = teacher_encoder(config.of(name), SINGLE_MODELS[name].feature_encoder_class)
+            own = teacher_encoder(config.of(name), modality_models()[name].feature_encoder_class)
             if own is not None:
                 encoders[name] = own
         add_parts(self, config, encoders)
@@ -224,7 +228,7 @@ class Data2Vec2ForPreTraining(Data2VecCore, Data2Vec2JointPreTrainedModel):
     def __init__(self, config: Data2Vec2Config):
         super().__init__(config)
         self.data2vec2 = Data2Vec2Model(config)
-        singles = {name: SINGLE_PRETRAINING_MODELS[name] for name in config.modalities}
+        singles = {name: modality_models()[name] for name in config.modalities}
         self.head = nn.ModuleDict(
             {name: single.decoder_class(config.of(name), single.num_axes) for name, single in singles.items()}
         )
@@ -267,16 +271,22 @@ class Data2Vec2ForPreTraining(Data2VecCore, Data2Vec2JointPreTrainedModel):
         mask_noise: Tensor | None = None,
         pairs: Mapping[str, Mapping[str, Tensor | None]] | None = None,
         return_loss: bool = True,
+        **others: Tensor,
     ) -> Data2VecPreTrainingOutput:
         """Compute the loss of one batch of one kind of input; exactly one of the four is given, or `pairs`.
 
         The arguments are those of the modality's single model, e.g. `Data2Vec2AudioForPreTraining`; `mask` is required.
         Instead of all of them, `pairs` has samples of several modalities each (`cross_modal.pretrain_on_pairs`).
+        `others` is the input of a kind of data from a file of one's own, by its name.
         """
         if pairs is not None:
             return pretrain_on_pairs(self, pairs, return_loss)
         name, inputs = only_input(
-            input_values=input_values, input_ids=input_ids, pixel_values=pixel_values, input_features=input_features
+            input_values=input_values,
+            input_ids=input_ids,
+            pixel_values=pixel_values,
+            input_features=input_features,
+            **others,
         )
         view: dict[str, Any] = {"ids_keep": ids_keep, "noise_keys": noise_keys, "mask_noise": mask_noise}
         return self.pretrain(inputs, mask, attention_mask, return_loss, name, **view)

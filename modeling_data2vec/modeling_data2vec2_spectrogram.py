@@ -22,7 +22,7 @@ class SpectrogramFeatureEncoder(PatchFeatureEncoder):
     """Patches of a log-mel spectrogram of any length: rows of patches are time, columns are mel bands."""
 
     def __init__(self, config: Data2Vec2SpectrogramConfig, local_encoder: bool = True):
-        super().__init__(config, 1, local_encoder)
+        super().__init__(config, local_encoder)
         self.config: Data2Vec2SpectrogramConfig = config
 
     def embed(self, inputs: Tensor, attention_mask: Tensor | None = None) -> Embedding:

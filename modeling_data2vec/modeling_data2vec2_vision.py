@@ -1,7 +1,8 @@
 """Images: the feature encoder of data2vec 2.0, the model, and the one with a teacher for pretraining."""
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,96 +12,115 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_data2vec2_vision import Data2Vec2VisionConfig
 from .core import Data2VecPreTrainingOutput
-from .embedding import Embedding, check_images, real_positions
+from .embedding import Embedding, check_images, check_patches, real_positions
 from .feature_encoder import FeatureEncoder
 from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2EncoderForPreTraining, Data2Vec2PreTrainedModel, encode
 
+CONVOLUTIONS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}  # by the number of axes
 
-def sincos_positions_2d(
-    height: int, width: int, dim: int, *, device: torch.device | None = None, dtype: torch.dtype = torch.float32
+
+def sincos_positions(
+    grid: Sequence[int], dim: int, *, device: torch.device | None = None, dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """Sin-cos embedding of a grid of patches, for any height and width.
+    """Sin-cos embedding of a grid of patches, of any extent along any number of axes.
 
-    The first half of the channels encodes the column, the second half the row; each half is [sin | cos] at frequencies
-    10000^(-i / (dim / 4)).
+    Each axis has an equal part of the channels, the last axis (columns of an image) the first part; a part is
+    [sin | cos] at frequencies 10000^(-i / (part / 2)).
 
     Args:
-        height: rows of patches.
-        width: columns of patches.
-        dim: channels D, a multiple of 4.
+        grid: patches along each axis, e.g. rows and columns.
+        dim: channels D, a multiple of twice the number of axes.
 
     Returns:
-        [height * width, D], patches row by row. Computed in fp64.
+        [T, D], the patches of the last axis one after the other: those of an image row by row. Computed in fp64.
 
     Example:
-        >>> sincos_positions_2d(2, 3, 8).shape
+        >>> sincos_positions((2, 3), 8).shape
         torch.Size([6, 8])
     """
-    if dim % 4:
-        raise ValueError(f"dim is {dim}, but 2-D sin-cos positions need a multiple of 4")
-    exponents = torch.arange(dim // 4, dtype=torch.float64, device=device) / (dim / 4)
-    frequencies = 10000**-exponents  # [D/4]
-    rows = torch.arange(height, dtype=torch.float64, device=device)[:, None].expand(-1, width).flatten()  # [h*w]
-    columns = torch.arange(width, dtype=torch.float64, device=device)[None].expand(height, -1).flatten()  # [h*w]
-    angles = [coordinate[:, None] * frequencies for coordinate in (columns, rows)]  # 2 x [h*w, D/4]
+    if dim % (2 * len(grid)):
+        raise ValueError(f"dim is {dim}, but {len(grid)}-D sin-cos positions need a multiple of {2 * len(grid)}")
+    exponents = torch.arange(dim // (2 * len(grid)), dtype=torch.float64, device=device) / (dim / (2 * len(grid)))
+    frequencies = 10000**-exponents  # [D / 2 axes]
+    axes = [torch.arange(extent, dtype=torch.float64, device=device) for extent in grid]
+    coordinates = reversed(torch.meshgrid(*axes, indexing="ij"))  # columns first
+    angles = [coordinate.flatten()[:, None] * frequencies for coordinate in coordinates]  # axes x [T, D / 2 axes]
     return torch.cat([half for angle in angles for half in (angle.sin(), angle.cos())], dim=1).to(dtype)
 
 
 class PatchFeatureEncoder(FeatureEncoder):
-    """Non-overlapping patches of an input with two axes, with sin-cos positions: images and spectrograms.
+    """Non-overlapping patches of an input with one to three axes, with sin-cos positions: images, spectrograms, ...
 
     Args:
-        config: with `patch_shape`.
-        num_channels: channels of the input.
+        config: a `PatchShape`, with `num_channels` where there is more than one.
         local_encoder: whether to embed patches; False for a teacher that reads the student's.
     """
 
     config: Any
 
-    def __init__(self, config: Any, num_channels: int, local_encoder: bool = True):
+    def __init__(self, config: Any, local_encoder: bool = True):
         super().__init__(config)
-        patch = config.patch_shape
+        patch, channels = config.patch_shape, getattr(config, "num_channels", 1)
         # Drawn in any case: the initial weights that a seed gives must not depend on what the teacher reads.
-        patch_embed = nn.Conv2d(num_channels, config.hidden_size, kernel_size=patch, stride=patch)
-        self.patch_embed = patch_embed if local_encoder else None
+        patch_embed = CONVOLUTIONS[len(patch)](channels, config.hidden_size, kernel_size=patch, stride=patch)
+        self.patch_embed: nn.Module | None = patch_embed if local_encoder else None
         self._positions: dict[tuple, Tensor] = {}
+
+    def embed(self, inputs: Tensor, attention_mask: Tensor | None = None) -> Embedding:
+        """Cut inputs into patches.
+
+        Args:
+            inputs: [B, channels, ...], normalised; any extents from one patch on.
+            attention_mask: must be None: the inputs of a batch are of one size.
+
+        Raises:
+            ValueError: for another number of axes or channels, or less than one patch.
+        """
+        check_patches(inputs, self.config.num_channels, self.config.patch_shape)
+        return self.embed_patches(inputs)
 
     def init_weights(self) -> None:
         """The patch embedding is Xavier uniform of the flattened kernel, bias 0."""
         super().init_weights()
         if self.patch_embed is not None:
-            weight = self.patch_embed.weight
+            weight: Any = self.patch_embed.weight
             bound = math.sqrt(6 / (weight.shape[0] + weight[0].numel()))
             init.uniform_(weight, -bound, bound)
-            init.zeros_(self.patch_embed.bias)
+            init.zeros_(cast(Tensor, self.patch_embed.bias))
 
     def embed_patches(self, inputs: Tensor, num_rows: Tensor | None = None) -> Embedding:
-        """Cut [B, channels, height, width] into patches, T = h * w of them, row by row.
+        """Cut [B, channels, height, width] into patches, T = h * w of them, row by row; or an input of other axes.
 
         Args:
             inputs: what is cut; a remainder that does not fill a patch is left out.
             num_rows: int [B], rows of patches that are real; None where all are.
         """
         assert self.patch_embed is not None, "a teacher without its own patch embedding can't embed raw input"
-        features = self.patch_embed(inputs.to(self.patch_embed.weight.dtype))  # [B, D, h, w]
-        grid = (features.shape[2], features.shape[3])
+        weight = cast(Tensor, self.patch_embed.weight)
+        features = self.patch_embed(inputs.to(weight.dtype))  # [B, D, *grid]
+        grid = tuple(features.shape[2:])
         features = features.flatten(2).transpose(1, 2)  # [B, T, D]
-        valid = None if num_rows is None else real_positions(num_rows * grid[1], features.shape[1])  # [B, T]
+        in_a_row = math.prod(grid[1:])
+        valid = None if num_rows is None else real_positions(num_rows * in_a_row, features.shape[1])  # [B, T]
         return Embedding(features, features + self.positions(grid, features), grid, valid)
 
     def coordinates(self, ids: Tensor, grid: tuple[int, ...]) -> Tensor:
         """Cells of the grid, or with `alibi_dims` 1 places in the sequence of patches."""
-        if self.config.alibi_dims == 1:
+        if getattr(self.config, "alibi_dims", len(grid)) == 1:
             return super().coordinates(ids, grid)
-        return torch.stack([ids % grid[1], ids // grid[1]], dim=-1)
+        coordinates = []
+        for extent in reversed(grid):  # columns first
+            coordinates.append(ids % extent)
+            ids = ids // extent
+        return torch.stack(coordinates, dim=-1)
 
-    def positions(self, grid: tuple[int, int], like: Tensor) -> Tensor:
+    def positions(self, grid: tuple[int, ...], like: Tensor) -> Tensor:
         """Sin-cos positions [T, D] of a grid, computed once for each grid, device and dtype."""
         if torch.compiler.is_compiling():  # exporting is compiling, too
-            return sincos_positions_2d(*grid, like.shape[-1], device=like.device, dtype=like.dtype)
+            return sincos_positions(grid, like.shape[-1], device=like.device, dtype=like.dtype)
         key = (grid, like.device, like.dtype)
         if key not in self._positions:
-            self._positions[key] = sincos_positions_2d(*grid, like.shape[-1], device=like.device, dtype=like.dtype)
+            self._positions[key] = sincos_positions(grid, like.shape[-1], device=like.device, dtype=like.dtype)
         return self._positions[key]
 
 
@@ -108,7 +128,7 @@ class ImageFeatureEncoder(PatchFeatureEncoder):
     """Patches of an image, for any size that the patch size divides."""
 
     def __init__(self, config: Data2Vec2VisionConfig, local_encoder: bool = True):
-        super().__init__(config, config.num_channels, local_encoder)
+        super().__init__(config, local_encoder)
         self.config: Data2Vec2VisionConfig = config
 
     def embed(self, inputs: Tensor, attention_mask: Tensor | None = None) -> Embedding:

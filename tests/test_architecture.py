@@ -14,6 +14,7 @@ import pytest
 
 import modeling_data2vec
 from modeling_data2vec import trainers
+from modeling_data2vec.trainers.modalities.names import modalities
 
 ROOT = Path(__file__).parent.parent
 # Pure functions of tensors, which a reader can take one by one.
@@ -147,6 +148,66 @@ def test_shared_code_names_no_modality(path):
         assert not found, f"{word}: {found}"
 
 
+KINDS = modalities()
+KIND_NAMES = {*KINDS, *(kind.input_name for kind in KINDS.values())}
+
+
+def names_of_modalities(node: ast.expr) -> set[str]:
+    """Names of modalities, or of their inputs, that an expression holds as constants."""
+    found = {one.value for one in ast.walk(node) if isinstance(one, ast.Constant) and isinstance(one.value, str)}
+    return found & KIND_NAMES
+
+
+def tables_of_modalities(tree: ast.Module) -> list[int]:
+    """Lines with a dict, set, tuple or list of names of modalities, or a comparison with one."""
+    lines = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Dict):
+            held = {key.value for key in node.keys if isinstance(key, ast.Constant)} & KIND_NAMES
+            held |= {value.value for value in node.values if isinstance(value, ast.Constant)} & KIND_NAMES
+            held = held if len(held) > 1 else set()  # a batch has an input
+        elif isinstance(node, ast.Tuple | ast.List | ast.Set):
+            held = {one.value for one in node.elts if isinstance(one, ast.Constant)} & KIND_NAMES
+            held = held if len(held) > 1 else set()  # a column may be called "text"
+        elif isinstance(node, ast.Compare):
+            held = names_of_modalities(node)
+        elif isinstance(node, ast.MatchValue):
+            held = names_of_modalities(node.value)
+        else:
+            continue
+        if held:
+            lines.append(node.lineno if hasattr(node, "lineno") else 0)
+    return lines
+
+
+# What knows some kinds of data alone, and why.
+OF_SOME_KINDS = {
+    "conversion/processors.py": "the authors published models of these kinds",
+    "conversion/run.py": "the authors published models of these kinds",
+    "export/exportable.py": "a graph has one forward with named inputs for each kind",
+    "transcription/run.py": "transcripts are of speech",
+}
+
+
+@pytest.mark.parametrize("path", TRAINER_FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_only_modalities_tell_kinds_of_data_apart(path):
+    """A table by modality, or a branch on one, outside of its own class would have to be known to who adds another."""
+    inside = path.relative_to(ROOT / "trainers")
+    if inside.parts[0] != "modalities" and str(inside) not in OF_SOME_KINDS:
+        assert not tables_of_modalities(ast.parse(path.read_text()))
+
+
+def test_tables_of_modalities_are_found():
+    for code in (
+        "X = {'audio': 1, 'text': 2}",
+        "if name == 'pixel_values': pass",
+        "X = ['audio', 'vision']",
+        "a in ('text',)",
+    ):
+        assert tables_of_modalities(ast.parse(code)) == [1]
+    assert not tables_of_modalities(ast.parse("column = 'text'; X = ('text', 'sentence')"))
+
+
 @pytest.mark.parametrize(
     ("package", "name"),
     [(package, name) for package in (modeling_data2vec, trainers) for name in package.__all__],
@@ -170,6 +231,7 @@ def test_importing_the_package_imports_no_training_library():
 assert not {"datasets", "sklearn", "peft", "matplotlib"} & set(sys.modules)
 from modeling_data2vec import Data2VecTrainer, load_recipe
 from modeling_data2vec import trainers
+from modeling_data2vec.trainers.modalities.names import modalities
 assert Data2VecTrainer is trainers.Data2VecTrainer and "load_recipe" in dir(modeling_data2vec)
 """
     subprocess.run([sys.executable, "-c", code], check=True)

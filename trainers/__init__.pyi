@@ -1,6 +1,7 @@
 from .data.packing import pack_documents as pack_documents
 from .data.samples import IterableSampleDataset as IterableSampleDataset
 from .data.samples import SampleDataset as SampleDataset
+from .data.samples import UnreadableError as UnreadableError
 from .embedding.embed import Embeddings as Embeddings
 from .embedding.embed import embed as embed
 from .evaluation.comparison.compare import Subject as Subject
@@ -51,5 +52,6 @@ from .pretraining.trainer import Data2VecTrainer as Data2VecTrainer
 from .recipes.recipe import load_recipe as load_recipe
 from .runs.arguments import Data2VecTrainingArguments as Data2VecTrainingArguments
 from .runs.stopping import StoppedError as StoppedError
+from .sources.source_files import Medium as Medium
 from .transcription.lm_decoding import BeamDecoder as BeamDecoder
 from .transcription.run import SpeechRecognizer as SpeechRecognizer

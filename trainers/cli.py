@@ -34,6 +34,7 @@ from .monitoring.health import CollapseError
 from .named_values import assignments, named_value
 from .option_checks import require_choice, require_range
 from .option_parser import OptionParser
+from .plugins import import_plugin, split_plugins
 from .pretraining.options import PretrainingOptions
 from .pretraining.run import pretrain
 from .recipes.published import check_recipe, listing
@@ -57,6 +58,8 @@ def run(command: str, argv: list[str]) -> int:
     transformers_logging.disable_progress_bar()  # of loading and saving weights; training has its own
     try:
         with signals_call(stop_at_once), information_shown():
+            for file in split_plugins(argv)[0]:
+                import_plugin(file)
             COMMANDS[command](argv)
     except StoppedError as error:
         print(f"data2vec {command}: {error}{_how_to_go_on(command, argv)}", file=sys.stderr)

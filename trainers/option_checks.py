@@ -145,3 +145,12 @@ def require_plain_name(name: Any, where: str) -> None:
             f"{where}: name is {name!r}, but must be of letters, digits, '.', '-' and '_', and not begin with the last "
             "three: the default output folder is named so"
         )
+
+
+def check_keys(given: Iterable[Any], allowed: Collection[str], where: str) -> None:
+    """Raise a ValueError for the first key that is not allowed, with its nearest relatives and all that are."""
+    for key in given:
+        if key not in allowed:
+            close = difflib.get_close_matches(str(key), allowed)
+            hint = f"; did you mean {' or '.join(close)}?" if close else "."
+            raise ValueError(f"{where}: unknown key {key!r}{hint} Allowed are {', '.join(sorted(allowed))}")

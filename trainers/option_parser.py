@@ -1,12 +1,14 @@
 """The parser of all commands: an error is one line, and names the option that was probably meant."""
 
 import re
+from argparse import SUPPRESS
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from transformers import HfArgumentParser
 
 from .option_checks import did_you_mean, wrong_choice
+from .plugins import PLUGIN_HELP, split_plugins
 
 # argparse takes "-1" for a value, but "-1e-3" and "-inf" for options.
 NEGATIVE_NUMBER = re.compile(r"-((\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|inf|nan)$")
@@ -25,6 +27,7 @@ class OptionParser(HfArgumentParser):
     def __init__(self, command: str, *kinds: Any, description: str | None = None) -> None:
         super().__init__(kinds, prog=f"data2vec {command}", allow_abbrev=False, description=description)
         self._negative_number_matcher = NEGATIVE_NUMBER
+        self.add_argument("--plugin", action="append", metavar="FILE.py", default=SUPPRESS, help=PLUGIN_HELP)
 
     def error(self, message: str) -> NoReturn:
         message = re.sub(r"(--\w+)/--[\w-]+", r"\1", message)  # of two spellings, the first
@@ -42,7 +45,7 @@ class OptionParser(HfArgumentParser):
         """
         self._check_names(argv)
         *values, rest = self.parse_args_into_dataclasses(
-            list(argv), return_remaining_strings=True, look_for_args_file=False
+            split_plugins(argv)[1], return_remaining_strings=True, look_for_args_file=False
         )
         if rest:
             raise ValueError(f"{rest[0]!r} belongs to no option: {self._where_listed}")

@@ -13,7 +13,7 @@ from ..configuration_data2vec2_audio import Data2Vec2AudioConfig
 from ..configuration_data2vec2_spectrogram import Data2Vec2SpectrogramConfig
 from ..configuration_data2vec2_text import Data2Vec2TextConfig
 from ..configuration_data2vec2_vision import Data2Vec2VisionConfig
-from ..modeling_data2vec2_vision import sincos_positions_2d
+from ..modeling_data2vec2_vision import sincos_positions
 from .renaming import Renaming
 
 NAME = "data2vec_multi"  # the reference's, of all its 2.0 models
@@ -580,7 +580,7 @@ def state_to_fairseq(
         rows, columns = config.grid
         if isinstance(config, Data2Vec2SpectrogramConfig):
             rows = max(EAT_TIME_PATCHES, rows)
-        positions = sincos_positions_2d(rows, columns, config.hidden_size)[None]  # [1, T, D]
+        positions = sincos_positions((rows, columns), config.hidden_size)[None]  # [1, T, D]
         student[name] = positions
         if teacher and config.teacher_scope != "trunk":
             teacher[name] = positions.clone()  # a file counts what its tensors share only once

@@ -5,13 +5,13 @@ from transformers import AutoModelForPreTraining, ViTImageProcessorPil
 
 from modeling_data2vec import Data2Vec2AudioModel, Data2Vec2TextConfig
 from modeling_data2vec.merging import merge_models
-from modeling_data2vec.modeling_data2vec2_joint import SINGLE_PRETRAINING_MODELS
+from modeling_data2vec.modeling_data2vec2 import modality_models
 from modeling_data2vec.trainers.cli import run
 
 
 def singles():
     torch.manual_seed(0)
-    return {name: SINGLE_PRETRAINING_MODELS[name](config) for name, config in CONFIGS.items()}
+    return {name: modality_models()[name](config) for name, config in CONFIGS.items()}
 
 
 @pytest.mark.parametrize("trunk", CONFIGS)
@@ -42,11 +42,11 @@ def test_the_average_is_the_mean_of_the_trunks_and_parts_stay():
 def test_settings_of_training_may_differ_and_shapes_may_not():
     models = singles()
     text = CONFIGS["text"].to_dict() | {"hidden_dropout": 0.1, "ema_decay": 0.5}
-    models["text"] = SINGLE_PRETRAINING_MODELS["text"](Data2Vec2TextConfig(**text))
+    models["text"] = modality_models()["text"](Data2Vec2TextConfig(**text))
     assert merge_models(models, "text").config.hidden_dropout == 0.1
     assert merge_models(models, "audio").config.ema_decay == 0.9
     narrow = CONFIGS["text"].to_dict() | {"hidden_size": 16, "decoder_groups": 4}
-    models["text"] = SINGLE_PRETRAINING_MODELS["text"](Data2Vec2TextConfig(**narrow))
+    models["text"] = modality_models()["text"](Data2Vec2TextConfig(**narrow))
     with pytest.raises(
         ValueError, match="hidden_size differs \\(32 of audio, 32 of spectrogram, 16 of text, 32 of vision\\)"
     ):

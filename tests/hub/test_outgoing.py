@@ -53,6 +53,8 @@ def test_a_part_that_is_a_link_is_refused(hub, folder, tmp_path):
     (tmp_path / "private").mkdir()
     (tmp_path / "private" / "vocab.txt").write_text("secret")
     (folder / "audio").symlink_to(tmp_path / "private")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"audio_config": {"hidden_size": 8}}))
     with pytest.raises(FolderError, match="audio is a link to"):
         publish(folder, NAME, token=TOKEN)
 

@@ -81,7 +81,7 @@ CONFIGS = [
 
 
 def shape_of(config, batch_size=BATCH):
-    return step_shape(config, batch_size, seconds=SECONDS, tokens=TOKENS)
+    return step_shape(config, batch_size, {"data2vec2-audio": SECONDS, "data2vec2-text": TOKENS}.get(config.model_type))
 
 
 def draw_inputs(config):
@@ -169,7 +169,7 @@ def test_figures_of_data2vec_1(kind, num_masks):
     batch = mask_collator(config)([samples[i] for i in range(3)])
     seconds = batch[name].shape[1] / 16_000 if name == "input_values" else None
     tokens = batch[name].shape[1] if name == "input_ids" else None
-    shape = step_shape(config, 3, seconds=seconds, tokens=tokens)
+    shape = step_shape(config, 3, seconds or tokens)
     assert shape.num_positions == batch["mask"].shape[2] and shape.rows == 3 * num_masks
     with torch.no_grad():
         embedding = model.side().embed(batch[name], None)
@@ -258,6 +258,6 @@ def test_everything_grows_with_the_batch(run):
 
 def test_lengths_that_do_not_suit_the_model():
     with pytest.raises(ValueError, match=r"seconds is 0\.02, which makes 0 frame"):
-        step_shape(Data2Vec2AudioConfig(**AUDIO), 1, seconds=0.02)
+        step_shape(Data2Vec2AudioConfig(**AUDIO), 1, 0.02)
     with pytest.raises(ValueError, match="tokens is 600.*takes 512"):
-        step_shape(Data2Vec2TextConfig(**TEXT), 1, tokens=600)
+        step_shape(Data2Vec2TextConfig(**TEXT), 1, 600)

@@ -16,7 +16,7 @@ from modeling_data2vec import (
 )
 from modeling_data2vec.auto import TASKS, pretraining_class
 from modeling_data2vec.merging import merge_models
-from modeling_data2vec.modeling_data2vec2_joint import SINGLE_PRETRAINING_MODELS
+from modeling_data2vec.modeling_data2vec2 import modality_models
 
 
 def raw(modality):
@@ -35,7 +35,7 @@ def saved(request, tmp_path_factory):
 @pytest.mark.parametrize("modality", CONFIGS)
 def test_with_one_modality_it_is_the_single_model(modality):
     """Loss, targets, gradients and the moved teacher are equal bit for bit."""
-    single_class = SINGLE_PRETRAINING_MODELS[modality]
+    single_class = modality_models()[modality]
     torch.manual_seed(0)
     single = single_class(CONFIGS[modality])
     joint = merge_models({modality: single})
@@ -76,7 +76,7 @@ def test_a_slice_computes_what_the_joint_model_does(saved, modality):
 @pytest.mark.parametrize("modality", CONFIGS)
 def test_a_slice_of_the_pretraining_model_goes_on_where_it_was(saved, modality):
     model, folder = saved
-    single = SINGLE_PRETRAINING_MODELS[modality].from_pretrained(folder).eval()
+    single = modality_models()[modality].from_pretrained(folder).eval()
     with torch.no_grad():
         expected, found = model(**inputs_of(modality)), single(**inputs_of(modality))
     assert torch.equal(expected.loss, found.loss)

@@ -8,7 +8,7 @@ import reference_cases
 import torch
 
 from modeling_data2vec.feature_encoder import alibi_bias, alibi_slopes
-from modeling_data2vec.modeling_data2vec2_vision import sincos_positions_2d
+from modeling_data2vec.modeling_data2vec2_vision import sincos_positions
 
 
 @pytest.mark.parametrize("name", reference_cases.others("v2_alibi*"))
@@ -35,25 +35,25 @@ def test_reference_sincos(name):
         match = re.fullmatch(r"pos\.dim(\d+)\.grid(\d+)(?:x(\d+))?", key)
         assert match, f"a tensor whose name this test can't read: {key}"
         dim, rows = int(match[1]), int(match[2])
-        actual = sincos_positions_2d(rows, int(match[3] or rows), dim)
+        actual = sincos_positions((rows, int(match[3] or rows)), dim)
         torch.testing.assert_close(actual, expected, rtol=0, atol=1e-6, msg=lambda m, k=key: f"{k}: {m}")
 
 
 def test_sincos_of_a_non_square_grid_is_a_window_of_a_square_one():
-    square = sincos_positions_2d(7, 7, 24).view(7, 7, 24)
-    torch.testing.assert_close(sincos_positions_2d(3, 7, 24).view(3, 7, 24), square[:3], rtol=0, atol=0)
-    torch.testing.assert_close(sincos_positions_2d(7, 2, 24).view(7, 2, 24), square[:, :2], rtol=0, atol=0)
+    square = sincos_positions((7, 7), 24).view(7, 7, 24)
+    torch.testing.assert_close(sincos_positions((3, 7), 24).view(3, 7, 24), square[:3], rtol=0, atol=0)
+    torch.testing.assert_close(sincos_positions((7, 2), 24).view(7, 2, 24), square[:, :2], rtol=0, atol=0)
 
 
 def test_sincos_positions_are_distinct():
-    positions = sincos_positions_2d(5, 11, 8)
+    positions = sincos_positions((5, 11), 8)
     assert len(torch.unique(positions, dim=0)) == 55
 
 
 @pytest.mark.parametrize("dim", [2, 6, 25])
 def test_sincos_needs_a_multiple_of_four(dim):
     with pytest.raises(ValueError, match=rf"dim is {dim}\b.*multiple of 4"):
-        sincos_positions_2d(2, 2, dim)
+        sincos_positions((2, 2), dim)
 
 
 def test_alibi_of_a_non_square_grid():

@@ -8,8 +8,8 @@ import yaml
 from modeling_data2vec import Data2Vec2AudioConfig, Data2Vec2TextConfig
 from modeling_data2vec.hub_configs import recipe_folder, recipe_names
 from modeling_data2vec.trainers.media.image_transform import ImageTransform
+from modeling_data2vec.trainers.modalities.image import AUGMENTATION_KEYS
 from modeling_data2vec.trainers.modalities.names import config_of
-from modeling_data2vec.trainers.recipes.parts import AUGMENTATION_KEYS
 from modeling_data2vec.trainers.recipes.recipe import load_recipe
 from modeling_data2vec.trainers.runs.arguments import Data2VecTrainingArguments
 

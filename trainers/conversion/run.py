@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from transformers import PreTrainedConfig
 from transformers.utils import logging
 
-from modeling_data2vec.auto import PRETRAINING_MODELS
+from modeling_data2vec.auto import pretraining_models
 from modeling_data2vec.fairseq.checkpoints import Source, from_fairseq, to_fairseq, with_weights
 from modeling_data2vec.fairseq.files import read_checkpoint, write_checkpoint
 from modeling_data2vec.fairseq.tasks import FINE_TUNED_MODELS
@@ -218,7 +218,7 @@ def _model_class(folder: Path) -> Any:
     except OSError as error:
         raise ValueError(f"{folder} holds no model: {str(error).splitlines()[0]}") from error
     architecture = next(iter(values.get("architectures") or ["none"]))
-    classes = {one.__name__: one for one in (*PRETRAINING_MODELS.values(), *FINE_TUNED_MODELS)}
+    classes = {one.__name__: one for one in (*pretraining_models().values(), *FINE_TUNED_MODELS)}
     if architecture not in classes:
         raise ValueError(
             f"{folder} holds a model of the class {architecture}, but for fairseq there are only "

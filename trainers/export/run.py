@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 import modeling_data2vec
 from modeling_data2vec import Data2Vec2Config, Data2Vec2Model
-from modeling_data2vec.auto import PRETRAINING_MODELS
+from modeling_data2vec.auto import pretraining_models
 from modeling_data2vec.weight_files import check_finite
 
 from ..files.model_folders import loading
@@ -128,9 +128,9 @@ def _load(source: str, modality: str | None) -> Any:
     if not values:
         raise ValueError(f"{source} holds no model: there is no config.json in it")
     kind = values.get("model_type")
-    if kind not in PRETRAINING_MODELS:
+    if kind not in pretraining_models():
         raise ValueError(
-            f"{source} holds a model of type {kind!r}, but only {', '.join(PRETRAINING_MODELS)} can be exported here"
+            f"{source} holds a model of type {kind!r}, but only {', '.join(pretraining_models())} can be exported here"
         )
     joint = kind == Data2Vec2Config.model_type
     if joint != (modality is not None):

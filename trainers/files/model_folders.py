@@ -1,6 +1,6 @@
 """Whether a model folder can be read, before anything of it is: damage is named by file, not met somewhere inside."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -8,9 +8,11 @@ from typing import Any
 from huggingface_hub.errors import HFValidationError, StrictDataclassError
 from huggingface_hub.utils import validate_repo_id
 from tokenizers import Tokenizer
+from transformers import CONFIG_MAPPING
 from transformers.utils import CONFIG_NAME
 
-from modeling_data2vec.model_files import read_json
+from modeling_data2vec.configuration_data2vec2_joint import PREFIX
+from modeling_data2vec.model_files import is_file_name, read_json
 from modeling_data2vec.weight_files import count_weights
 
 from ..errors import first_line
@@ -22,8 +24,6 @@ OBJECTS = (
     *("provenance.json", "probe.json", "fairseq.json"),
 )
 TOKENIZER = "tokenizer.json"
-# A joint model has each modality's processor in a folder of its own.
-PARTS = ("", "audio", "spectrogram", "text", "vision")
 
 
 @contextmanager
@@ -83,15 +83,42 @@ def check_model_folder(source: str | Path) -> None:
     folder = Path(source)
     if not folder.is_dir():
         return
+    config = read_json(folder / CONFIG_NAME) if (folder / CONFIG_NAME).is_file() else {}
     found: dict[str, Any] = {}
-    for part in PARTS:
+    for part in ("", *part_names(config)):
         for name in OBJECTS:
             path = folder / part / name
             if path.is_file():
                 found[f"{part}/{name}"] = read_json(path)
         if (path := folder / part / TOKENIZER).is_file():
             _check_tokenizer(path)
-    _check_layers(found.get(f"/{CONFIG_NAME}", {}), folder / CONFIG_NAME, count_weights(folder))
+    _check_type(config, folder)
+    _check_layers(config, folder / CONFIG_NAME, count_weights(folder))
+
+
+def _check_type(config: dict[str, Any], folder: Path) -> None:
+    """A model of a kind of data that no imported file knows is not loaded: transformers would advise to update it."""
+    types = [config.get("model_type"), *(config[f"{name}_config"].get("model_type") for name in part_names(config))]
+    for model_type in types:
+        if str(model_type).startswith(PREFIX) and model_type not in CONFIG_MAPPING:
+            raise ValueError(
+                f"{folder} is of type {model_type!r}, which stands in a file of its own: name that file by --plugin, "
+                "or import it"
+            )
+
+
+def part_names(config: Mapping[str, Any]) -> list[str]:
+    """Names of the modalities of a joint model, by its `config.json`; each has a folder with its processor.
+
+    Example:
+        >>> part_names({"model_type": "data2vec2", "audio_config": {}, "text_config": {}, "vision_config": None})
+        ['audio', 'text']
+    """
+    return [
+        key.removesuffix("_config")
+        for key, value in config.items()
+        if key.endswith("_config") and isinstance(value, dict) and is_file_name(key)
+    ]
 
 
 def _check_layers(config: dict[str, Any], path: Path, num_weights: int) -> None:

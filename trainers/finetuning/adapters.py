@@ -13,8 +13,7 @@ import modeling_data2vec
 
 from ..files.model_folders import loading
 from ..logging import errors_only
-from ..option_checks import wrong_choice
-from ..recipes.parts import check_keys
+from ..option_checks import check_keys, wrong_choice
 from .freezing import in_encoder
 from .layer_decay import LAYER, POSITIONS
 

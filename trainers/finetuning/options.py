@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from ..option_checks import require_choice, require_license, require_range
+from .tasks.any_classification import AnyClassification
 from .tasks.classification import AudioClassification, ImageClassification, TextClassification
 from .tasks.ctc import CTC
 from .tasks.segmentation import SemanticSegmentation
@@ -13,6 +14,7 @@ TASKS: dict[str, type[Task]] = {
     task.name: task
     for task in (
         CTC,
+        AnyClassification,
         AudioClassification,
         ImageClassification,
         SemanticSegmentation,

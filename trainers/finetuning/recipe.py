@@ -7,8 +7,9 @@ from typing import Any
 from modeling_data2vec.hub_configs import ROOT
 from modeling_data2vec.model_files import interpreting
 
-from ..option_checks import require_plain_name
-from ..recipes.parts import SAMPLING_RATE, RecipePart, check_figures, check_keys
+from ..modalities.names import modality_of_input
+from ..option_checks import check_keys, require_plain_name
+from ..recipes.parts import SAMPLING_RATE, RecipePart, check_figures
 from ..recipes.recipe import no_such_recipe, read_sections, require, required_fields
 from .arguments import FinetuningArguments
 from .options import TASKS, FinetuningOptions
@@ -22,7 +23,6 @@ OPTION_KEYS = {entry.name for entry in fields(FinetuningOptions)} - {
     "config",
     "peft_config",
 }
-MODALITIES = {"ctc": "audio", "image-classification": "vision"}  # of tasks that have recipes; others read text
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ class FinetuningRecipe:
     def part(self) -> RecipePart:
         """Data and batches, in the unit that they are counted in."""
         size = self.training.get("per_device_train_batch_size")
-        return RecipePart(MODALITIES.get(self.task, "text"), self.data, self.global_batch, size)
+        kind = modality_of_input(TASKS[self.task].main_input)
+        return RecipePart(kind.name, self.data, self.global_batch, size)
 
     @property
     def epochs(self) -> float | None:

@@ -17,9 +17,10 @@ from ..files.output_checks import check_output
 from ..files.writing import new_files
 from ..hub.provenance import Provenance
 from ..logging import errors_only
+from ..modalities.names import modality_of_input
 from ..monitoring.health import CollapseError
+from ..option_checks import check_keys
 from ..pretraining.run_data import say_other_batch
-from ..recipes.parts import check_keys
 from ..runs.run_lock import only_run_in
 from ..sources.holding_out import hold_out
 from ..sources.splits import require_other_data
@@ -27,6 +28,7 @@ from .arguments import FinetuningArguments
 from .freezing import freeze, in_encoder
 from .options import TASKS, FinetuningOptions
 from .recipe import FinetuningRecipe
+from .tasks.any_classification import AnyClassification
 from .tasks.task import Task
 from .trainer import FinetuningTrainer
 
@@ -163,7 +165,6 @@ def _check_options(options: FinetuningOptions, args: FinetuningArguments) -> Non
 
 def _task(options: FinetuningOptions, args: FinetuningArguments, changes: dict[str, Any]) -> Task:
     """The task, with config and processor of the model."""
-    kind = TASKS[options.task]
     try:
         with loading(options.model):
             config = AutoConfig.from_pretrained(options.model)
@@ -171,8 +172,9 @@ def _task(options: FinetuningOptions, args: FinetuningArguments, changes: dict[s
             config = AutoConfig.from_pretrained(options.model, **changes)
     except OSError as error:
         raise ValueError(f"--model {options.model!r} can't be loaded: {str(error).splitlines()[0]}") from error
-    if type(config) not in kind.auto_class._model_mapping:
-        able = [name for name, other in TASKS.items() if type(config) in other.auto_class._model_mapping]
+    kind = TASKS[options.task].for_model(config)
+    if kind is None:
+        able = [name for name, other in TASKS.items() if other.for_model(config) is not None]
         raise ValueError(
             f"--model {options.model!r} is of type {config.model_type}, which can't do {options.task}, but only "
             f"{', '.join(able) or 'none of the tasks here'}"
@@ -183,7 +185,8 @@ def _task(options: FinetuningOptions, args: FinetuningArguments, changes: dict[s
             f"--model {options.model!r} takes {takes}, but the data of {options.task} are read as {kind.main_input}: "
             "train it with transformers' Trainer and the model's own feature extractor"
         )
-    name = options.tokenizer if options.tokenizer and kind.main_input == "input_ids" else options.model
+    takes_tokenizer = modality_of_input(kind.main_input).takes_tokenizer
+    name = options.tokenizer if options.tokenizer and takes_tokenizer else options.model
     try:
         with loading(name):
             processor = kind.load_processor(name)
@@ -274,7 +277,8 @@ def _finish(trainer: FinetuningTrainer, options: FinetuningOptions, samples: dic
         else:
             _check_reload(model, task, folder, samples["train"], logits)
             how = f'pipeline("{PIPELINES.get(task.name, task.name)}", model="{folder}") runs it.'
-            if getattr(model.config, "num_channels", 3) != 3:  # pipelines turn every image into colour
+            # Pipelines turn every image into colour, and know no kinds of data of one's own.
+            if getattr(model.config, "num_channels", 3) != 3 or isinstance(task, AnyClassification):
                 how = f'{task.auto_class.__name__}.from_pretrained("{folder}") loads it.'
             logger.info(f"Saved to {folder}: {how}")
         trainer.create_model_card()

@@ -3,47 +3,32 @@
 from pathlib import Path
 from typing import Any
 
+import transformers
+
 from modeling_data2vec.model_files import interpreting, read_json
 
 from ..evaluation.probe_table import ProbeRow, ProbeTable
+from ..files.model_folders import part_names
+from ..modalities.base import Modality
+from ..modalities.names import modalities, modality
 from .provenance import SHOWN_HEALTH, Provenance
 from .public_names import public_name
 
 PROBE_FILE = "probe.json"
 ADAPTER_FILE = "adapter_config.json"
-# Of models of other families, which were fine-tuned here; all other tasks read text.
-TASK_KINDS = {
-    "ctc": "audio",
-    "audio-classification": "audio",
-    "image-classification": "vision",
-    "semantic-segmentation": "vision",
+PIPELINES = {  # the Hub's names of tasks, by the Auto class that leads to their models
+    "AutoModelForCTC": "automatic-speech-recognition",
+    "AutoModelForAudioClassification": "audio-classification",
+    "AutoModelForAudioFrameClassification": "voice-activity-detection",
+    "AutoModelForAudioXVector": "audio-classification",
+    "AutoModelForImageClassification": "image-classification",
+    "AutoModelForSemanticSegmentation": "image-segmentation",
+    "AutoModelForSequenceClassification": "text-classification",
+    "AutoModelForTokenClassification": "token-classification",
+    "AutoModelForQuestionAnswering": "question-answering",
+    "AutoModelForMaskedLM": "fill-mask",
 }
-KINDS = {"audio": "speech", "spectrogram": "spectrograms of sound", "vision": "images", "text": "text"}
-FEATURES = {
-    "audio": "feature-extraction",
-    "spectrogram": "feature-extraction",
-    "vision": "image-feature-extraction",
-    "text": "feature-extraction",
-}
-PIPELINES = {  # by the end of the class's name: the Hub's name of the task, the Auto class
-    "ForCTC": ("automatic-speech-recognition", "AutoModelForCTC"),
-    "AudioForSequenceClassification": ("audio-classification", "AutoModelForAudioClassification"),
-    "SpectrogramForAudioClassification": ("audio-classification", "AutoModelForAudioClassification"),
-    "ForAudioFrameClassification": ("voice-activity-detection", "AutoModelForAudioFrameClassification"),
-    "ForXVector": ("audio-classification", "AutoModelForAudioXVector"),
-    "ForImageClassification": ("image-classification", "AutoModelForImageClassification"),
-    "ForSemanticSegmentation": ("image-segmentation", "AutoModelForSemanticSegmentation"),
-    "TextForSequenceClassification": ("text-classification", "AutoModelForSequenceClassification"),
-    "ForTokenClassification": ("token-classification", "AutoModelForTokenClassification"),
-    "ForQuestionAnswering": ("question-answering", "AutoModelForQuestionAnswering"),
-    "ForMaskedLM": ("fill-mask", "AutoModelForMaskedLM"),
-}
-PROCESSORS = {
-    "audio": "AutoFeatureExtractor",
-    "spectrogram": "AutoFeatureExtractor",
-    "vision": "AutoImageProcessor",
-    "text": "AutoTokenizer",
-}
+TEXT_TASKS = {"AutoModelForSequenceClassification", "AutoModelForTokenClassification"}  # by their names, of anything
 PAPERS = {
     "1.0": ("2202.03555", "data2vec: A General Framework for Self-supervised Learning in Speech, Vision and Language"),
     "2.0": (
@@ -79,33 +64,47 @@ def card_facts(folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise ValueError(f"{folder} has no config.json: it is no model folder") from error
     provenance = Provenance.load(folder)
-    family, _, modality = str(config.get("model_type")).partition("-")
-    joint = config.get("model_type") == "data2vec2"
-    modalities = [name for name in KINDS if config.get(f"{name}_config")] if joint else [modality]
-    version = {"data2vec": "1.0", "data2vec2": "2.0"}.get(family) if set(modalities) <= KINDS.keys() else None
-    if version is None:
-        if provenance.task is None:
-            raise ValueError(f"{folder} holds a model of type {config.get('model_type')!r}, not one of data2vec")
-        modalities = [TASK_KINDS.get(provenance.task, "text")]
     architecture = (config.get("architectures") or [""])[0]
-    task = next((value for ending, value in PIPELINES.items() if architecture.endswith(ending)), None)
+    family, _, own_name = str(config.get("model_type")).partition("-")
+    joint = config.get("model_type") == "data2vec2"
+    names = part_names(config) if joint else [own_name]
+    version = {"data2vec": "1.0", "data2vec2": "2.0"}.get(family) if set(names) <= modalities().keys() else None
+    if version is None:
+        model_class = getattr(transformers, architecture, None)  # of another family, fine-tuned here
+        if provenance.task is None or model_class is None:
+            raise ValueError(
+                f"{folder} holds a model of type {config.get('model_type')!r}, not one of data2vec, or for data whose "
+                "file is not imported (--plugin)"
+            )
+        names = [modality(model_class).name]
     return {
         "config": config,
         "version": version,
-        "modalities": modalities,
+        "modalities": [modalities()[name] for name in names],
         "joint": joint,
-        "trunk": config[f"{modalities[0]}_config"] if joint else config,
+        "trunk": config[f"{names[0]}_config"] if joint else config,
         "architecture": architecture,
-        "task": task,
+        "task": _task(architecture, modalities()[names[0]]),
         "adapter": read_json(folder / ADAPTER_FILE) if (folder / ADAPTER_FILE).is_file() else None,
         "provenance": provenance,
-        "probes": _probes(folder, modalities),
+        "probes": _probes(folder, names),
     }
 
 
-def _probes(folder: Path, modalities: list[str]) -> dict[str, dict[str, Any]]:
+def _task(architecture: str, kind: type[Modality]) -> tuple[str, str] | None:
+    """The Hub's name of what a model class is for, and the Auto class that leads to it; None for a bare encoder."""
+    for auto_name, task in PIPELINES.items():
+        mapping = getattr(transformers, auto_name)._model_mapping
+        known = [*mapping._model_mapping.values(), *(one.__name__ for one in mapping._extra_content.values())]
+        if architecture in known:
+            of_text = auto_name in TEXT_TASKS and not kind.takes_tokenizer
+            return (kind.pipeline_tag if of_text else task), auto_name
+    return None
+
+
+def _probes(folder: Path, names: list[str]) -> dict[str, dict[str, Any]]:
     """The tables of probes by what they are called in the card, which is nothing for the only one."""
-    files = {"": folder / PROBE_FILE} | {name: folder / f"probe_{name}.json" for name in modalities}
+    files = {"": folder / PROBE_FILE} | {name: folder / f"probe_{name}.json" for name in names}
     found = {}
     for name, file in files.items():
         if file.is_file():
@@ -136,7 +135,7 @@ def card_text(folder: Path, facts: dict[str, Any]) -> str:
 
 def _introduction(folder: Path, facts: dict[str, Any]) -> str:
     config, version, provenance = facts["trunk"], facts["version"], facts["provenance"]
-    kinds = [KINDS[name] for name in facts["modalities"]]
+    kinds = [kind.title for kind in facts["modalities"]]
     if version is None:
         return f"A model for {kinds[0]} (`{facts['architecture']}`), fine-tuned for {provenance.task}."
     paper, title = PAPERS[version]
@@ -169,19 +168,24 @@ def _usage(folder: Path, facts: dict[str, Any]) -> str:
         )
     auto_class = facts["task"][1] if facts["task"] else "AutoModel"
     with_code = "auto_map" in facts["config"]
-    package = "" if facts["version"] != "2.0" or with_code else "import modeling_data2vec  # pip install data2vec\n"
+    needed = "" if facts["version"] != "2.0" or with_code else "import modeling_data2vec  # pip install data2vec\n"
     trust = ", trust_remote_code=True" if with_code else ""
-    processors = [PROCESSORS[name] for name in facts["modalities"]]
-    loaded = [f'processor = {processors[0]}.from_pretrained("REPOSITORY")']
-    if facts["joint"]:
-        loaded = [
-            f'{name} = {PROCESSORS[name]}.from_pretrained("REPOSITORY", subfolder="{name}")'
-            for name in facts["modalities"]
-        ]
+    loaded, auto_classes = [], {auto_class}
+    for kind in facts["modalities"]:
+        variable, where = (kind.name, f', subfolder="{kind.name}"') if facts["joint"] else ("processor", "")
+        loader = kind.processor_class.__name__
+        if hasattr(transformers, loader):
+            auto_classes.add(loader)
+        elif with_code:
+            loader, where = "AutoFeatureExtractor", where + trust
+            auto_classes.add(loader)
+        else:
+            needed += f"from {kind.__module__} import {loader}  # the file that the model was trained with\n"
+        loaded.append(f'{variable} = {loader}.from_pretrained("REPOSITORY"{where})')
     lines = "\n".join(loaded)
     return (
         "## Use\n\n```python\n"
-        f"{package}from transformers import {', '.join(sorted((auto_class, *processors)))}\n\n"
+        f"{needed}from transformers import {', '.join(sorted(auto_classes))}\n\n"
         f'model = {auto_class}.from_pretrained("REPOSITORY"{trust})\n'
         f"{lines}\n```\n\n"
         "`REPOSITORY` is this repository's id, or the folder it was downloaded to."
@@ -225,7 +229,7 @@ def _health(folder: Path, facts: dict[str, Any]) -> str:
     health = facts["provenance"].health
     rows = [
         f"| {f'{part}: ' if part else ''}{label} | {form.format(health[key])} |"
-        for part in ("", *facts["modalities"])
+        for part in ("", *(kind.name for kind in facts["modalities"]))
         for name, label, form in SHOWN_HEALTH
         if (key := f"{part}/{name}" if part else name) in health
     ]
@@ -249,7 +253,7 @@ def _evaluation(facts: dict[str, Any]) -> str:
         return "## Evaluation\n\nNot evaluated: `data2vec probe` measures a model beside its baselines."
     parts = ["## Evaluation"]
     for name, probe in facts["probes"].items():
-        parts += [*([f"### {KINDS[name].capitalize()}"] if name else []), _table(probe).to_markdown()]
+        parts += [*([f"### {modalities()[name].title.capitalize()}"] if name else []), _table(probe).to_markdown()]
     return "\n\n".join(parts)
 
 
@@ -257,8 +261,7 @@ def _limits(facts: dict[str, Any]) -> str:
     lines = ["The model knows what its data show, with their gaps and biases."]
     if facts["task"] is None:
         lines.append("It gives features and no answers: a task needs a head that is fine-tuned for it.")
-    if "audio" in facts["modalities"]:
-        lines.append("It takes sound at 16 kHz, each clip normalised to mean 0 and variance 1.")
+    lines += [kind.limits for kind in facts["modalities"] if kind.limits]
     if facts["config"].get("padding") == "reference":
         lines.append(
             "Padding enters its computations as in the authors' code, so that features depend a little on the batch."

@@ -3,21 +3,23 @@
 import fnmatch
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import save_torch_state_dict
 from safetensors import safe_open
-from transformers.dynamic_module_utils import get_relative_import_files
 
 import modeling_data2vec
-from modeling_data2vec.auto import MODELS, TASKS
+from modeling_data2vec.auto import auto_classes
 from modeling_data2vec.model_files import is_file_name, read_json
 from modeling_data2vec.weight_files import check_finite, read_model_weights, read_weights, weight_paths
 
-from ..files.model_folders import check_model_folder
+from ..files.model_folders import check_model_folder, part_names
+from ..modalities.names import modalities
 from .model_card import card_of, check_card
+from .model_code import auto_name, copy_code
 from .preflight import PublishError
 from .public_names import make_public, without_places
 
@@ -27,7 +29,6 @@ PUBLISHED = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json"),
     *("vocab.txt", "merges.txt", "README.md", "LICENSE*", "provenance.json", "probe*.json", "*.png"),
 )
-PARTS = ("audio", "spectrogram", "text", "vision")  # sub-folders of a joint model, with the processor of each modality
 WEIGHTS = ("model*.safetensors", "model.safetensors.index.json")
 WITH_TEACHER = ("fairseq.json", "fairseq.safetensors")  # what makes a converted file whole again
 
@@ -47,7 +48,7 @@ def check_outgoing(folder: Path, *, with_teacher: bool = False) -> None:
     for file in _outgoing(folder, with_teacher):
         if not is_file_name(file.name):
             raise FolderError(f"{str(file)!r} has a name that leads elsewhere on some systems: rename or remove it")
-    for path in (*(folder / part for part in PARTS), *_outgoing(folder, with_teacher)):
+    for path in (*_part_folders(folder), *_outgoing(folder, with_teacher)):
         if path.is_symlink():
             raise FolderError(
                 f"{path} is a link to {path.readlink()}: only files of the folder itself are published. Replace "
@@ -103,12 +104,17 @@ def model_config(folder: Path) -> dict[str, Any]:
 def _outgoing(folder: Path, with_teacher: bool) -> Iterator[Path]:
     """The files to publish, and links by such names, whether they lead anywhere or not."""
     patterns = PUBLISHED + WEIGHTS + (WITH_TEACHER if with_teacher else ())
-    for place in (folder, *(folder / part for part in PARTS)):
+    for place in (folder, *_part_folders(folder)):
         for file in sorted(place.iterdir()) if place.is_dir() else ():
             if _is_one_of(file.name, patterns if place == folder else PUBLISHED) and (
                 file.is_file() or file.is_symlink()
             ):
                 yield file
+
+
+def _part_folders(folder: Path) -> list[Path]:
+    """Sub-folders of a joint model with the processor of each modality, whether they are there or not."""
+    return [folder / name for name in part_names(model_config(folder))]
 
 
 def _is_one_of(name: str, patterns: tuple[str, ...]) -> bool:
@@ -123,21 +129,32 @@ def _check_metadata(file: Path) -> None:
 
 
 def _add_code(folder: Path, staging: Path) -> None:
-    """The package's flat modules, as far as the model needs them, and their names in the config."""
+    """The modules of the model and its processor, as far as they need them, and their names in the configs."""
     config = model_config(staging)
-    package = Path(str(modeling_data2vec.__file__)).parent
-    found = next((three for three in MODELS if three[0].model_type == config.get("model_type")), None)
-    if found is None:
+    classes = auto_classes(str(config.get("model_type")))
+    if not classes:
         raise FolderError(
             f"{folder} holds a model of type {config.get('model_type')}, which plain transformers loads: leave out "
             "--with_code"
         )
-    config_class, model, pretraining_model = found
-    classes = {"AutoConfig": config_class, "AutoModel": model, "AutoModelForPreTraining": pretraining_model}
-    classes |= {auto.__name__: task for auto, task in TASKS if task.config_class is config_class}
-    config["auto_map"] = {auto: f"{one.__module__.rpartition('.')[2]}.{one.__name__}" for auto, one in classes.items()}
+    config["auto_map"] = {auto: auto_name(one) for auto, one in classes.items()}
     (staging / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    entries = {package / f"{one.__module__.rpartition('.')[2]}.py" for one in classes.values()}
-    needed = {Path(file) for entry in entries for file in get_relative_import_files(entry)}
-    for file in entries | needed:
-        shutil.copy(file, staging / file.name)
+    processors = [one for place in (staging, *_part_folders(staging)) if (one := _add_processor(place, classes))]
+    try:
+        copy_code([*classes.values(), *processors], staging)
+    except ValueError as error:
+        raise FolderError(f"the code of {folder} can't be published: {error}") from error
+
+
+def _add_processor(place: Path, classes: dict[str, Any]) -> type | None:
+    """Name the class of a feature extractor in its config, if it stands beside the model's and not in transformers."""
+    file = place / "preprocessor_config.json"
+    values = read_json(file) if file.is_file() else {}
+    name = values.get("feature_extractor_type")
+    home = modeling_data2vec if place.name in modalities() else sys.modules[classes["AutoModel"].__module__]
+    one = getattr(home, str(name), None) or getattr(modeling_data2vec, str(name), None)
+    if one is None or one.__module__.startswith("transformers."):
+        return None
+    values["auto_map"] = {"AutoFeatureExtractor": auto_name(one)}
+    file.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+    return one

@@ -13,12 +13,11 @@ import torch
 
 from modeling_data2vec import Data2Vec2PreTrainingConfig, Data2VecPreTrainingConfig
 from modeling_data2vec.auto import pretraining_class
-from modeling_data2vec.configuration_pretraining import ImageShape, PatchShape, WaveformShape
+from modeling_data2vec.configuration_pretraining import ImageShape, WaveformShape
 from modeling_data2vec.drawn_masks import draw_masks
 
-from ..recipes.parts import SAMPLING_RATE
-
-MOST_POSITIONS = 1_000_000  # of a sample, 5 hours of sound: a mask for it is drawn
+from ..modalities.base import check_number
+from ..modalities.names import modality
 
 
 @dataclass(frozen=True)
@@ -125,54 +124,26 @@ def count_parameters(config: Any) -> Parameters:
     return Parameters(encoder, decoder, teacher, trainable)
 
 
-def step_shape(config: Any, batch_size: int, *, seconds: float | None = None, tokens: int | None = None) -> StepShape:
+def step_shape(config: Any, batch_size: int, length: float | None = None) -> StepShape:
     """Sizes of a micro-batch of equally large samples.
 
     Args:
-        config: of images, spectrograms, speech or text.
+        config: of a pretraining model.
         batch_size: samples B.
-        seconds: length of the clips, for speech.
-        tokens: length of the sequences, for text.
+        length: of the samples where they differ: seconds of speech, tokens of text.
 
     Raises:
         ValueError: if the samples are too short to be masked, or too long for the model.
 
     Example:
         >>> from modeling_data2vec import Data2Vec2AudioConfig
-        >>> step_shape(Data2Vec2AudioConfig(), 4, seconds=10).grid
+        >>> step_shape(Data2Vec2AudioConfig(), 4, 10).grid
         (499,)
     """
-    width = config.hidden_size
-    grid: tuple[int, ...]
-    if isinstance(config, PatchShape):
-        grid = config.grid
-        channels = config.num_channels if isinstance(config, ImageShape) else 1
-        products = [(prod(grid), channels * prod(config.patch_shape), width)]
-    elif isinstance(config, WaveformShape):
-        assert seconds is not None
-        length = int(seconds * SAMPLING_RATE)
-        if config.num_frames(length) < 2:
-            raise ValueError(
-                f"seconds is {seconds}, which makes {config.num_frames(length)} frame(s), but at least one must be "
-                "hidden and one visible: give longer clips"
-            )
-        products, inputs = [], 1
-        for outputs, kernel, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True):
-            length = (length - kernel) // stride + 1
-            products.append((length, inputs * kernel, outputs))
-            inputs = outputs
-        grid = (length,)
-        products.append((length, inputs, width))
-    else:
-        assert tokens is not None
-        if tokens > config.max_tokens:
-            raise ValueError(f"tokens is {tokens}, but the model takes {config.max_tokens}: give shorter sequences")
-        grid, products = (tokens,), []
-    if prod(grid) > MOST_POSITIONS:
-        raise ValueError(
-            f"a sample would have {prod(grid):,} positions, but at most {MOST_POSITIONS:,} are looked at: give shorter "
-            "samples, or a model for smaller ones"
-        )
+    kind = modality(pretraining_class(config.model_type))(config)
+    example = kind.example(length)
+    grid, products = kind.grid(example), kind.local_products(example)
+    check_number(prod(grid))
     num_visible = count_visible(config, grid)
     if isinstance(config, Data2Vec2PreTrainingConfig):
         num_read, num_extra = num_visible, config.num_extra_tokens

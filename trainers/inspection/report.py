@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from modeling_data2vec.auto import pretraining_class, pretraining_class_of
-from modeling_data2vec.configuration_pretraining import WaveformShape
 from modeling_data2vec.hub_configs import recipe_names
 
 from ..files.model_folders import loading
-from ..modalities.names import config_of, modalities_of, modality_of_input
-from ..recipes.parts import SAMPLES
-from ..recipes.recipe import Recipe, load_recipe
+from ..modalities.base import Modality
+from ..modalities.names import config_of, modalities, modalities_of, modality
+from ..recipes.recipe import Recipe, load_recipe, own_recipes
+from ..sources.source_files import plural
 from .costs import (
     Parameters,
     StepFlops,
@@ -23,9 +23,6 @@ from .costs import (
     step_shape,
 )
 
-DEFAULT_SECONDS = 10.0  # of a clip
-# By the main input.
-POSITIONS = {"pixel_values": "patches", "input_values": "frames", "input_features": "patches", "input_ids": "tokens"}
 MEMORY_NOTE = "The memory leaves out the framework itself, temporary buffers, DDP's buckets and fragmentation."
 
 
@@ -75,14 +72,9 @@ class Inspection(Report):
     recipe: Recipe | None = None
 
     @property
-    def main_input(self) -> str:
-        """The name of the model's main input, e.g. "pixel_values"."""
-        return pretraining_class(self.model_type).main_input_name
-
-    @property
-    def modality(self) -> str:
-        """What the model, or this part of it, is for: "audio", "text" or "vision"."""
-        return modality_of_input(self.main_input).name
+    def modality(self) -> type[Modality]:
+        """The kind of data that the model, or this part of it, is for."""
+        return modality(pretraining_class(self.model_type))
 
     @property
     def precision(self) -> str:
@@ -102,11 +94,11 @@ class Inspection(Report):
             ("decoder", f"{_count(counts.decoder)} parameters"),
             ("teacher", f"{_count(counts.teacher)} parameters, not trained"),
             ("in all", f"{_count(counts.total)} parameters, {_count(counts.trainable)} trained"),
-            (POSITIONS[self.main_input], positions),
+            (plural(self.modality.position), positions),
             ("a mask leaves", f"{shape.num_visible} visible, {shape.num_hidden} hidden"),
             (
                 "student's batch",
-                f"{shape.batch_size} {SAMPLES[self.modality]} x {shape.num_masks} masks = {shape.rows} rows of "
+                f"{shape.batch_size} {plural(self.modality.sample)} x {shape.num_masks} masks = {shape.rows} rows of "
                 f"{shape.tokens} tokens",
             ),
             ("one forward and backward", _flops(flops.total)),
@@ -125,7 +117,7 @@ class Inspection(Report):
 
     def _run(self, recipe: Recipe) -> list[tuple[str, str]]:
         """The rows about the whole run."""
-        part = recipe.modalities[self.modality]
+        part = recipe.modalities[self.modality.name]
         updates, unit = recipe.training["max_steps"], part.unit
         rows = [("updates", f"{updates:,}"), (f"  {unit} an update", f"{part.global_batch:,.10g}")]
         epochs = part.epochs(updates)
@@ -209,11 +201,16 @@ def inspect_target(
     sizes: dict[str, Any] = {"batch_size": batch_size, "dtype_bytes": dtype_bytes}
     if modality is not None or len(names) == 1:
         return _inspect_part(name, config, recipe, modality or names[0], seconds=seconds, tokens=tokens, **sizes)
-    for option, value, needed in (("seconds", seconds, "audio"), ("tokens", tokens, "text")):
-        if value is not None and needed not in names:
-            raise ValueError(f"{option} is {value}, but {name} has no {needed}: leave {option} out")
-    lengths: dict[str, dict[str, Any]] = {"audio": {"seconds": seconds}, "text": {"tokens": tokens}}
-    parts = {one: _inspect_part(name, config, recipe, one, **lengths.get(one, {}), **sizes) for one in names}
+    lengths: dict[str, Any] = {"seconds": seconds, "tokens": tokens}
+    counted_in = {one: modalities()[one].length_name for one in names}
+    for option, value in lengths.items():
+        if value is not None and option not in counted_in.values():
+            raise ValueError(
+                f"{option} is {value}, but {name} has {', '.join(names)}, none of them counted in {option}: leave "
+                f"{option} out"
+            )
+    own = {one: {option: lengths[option]} if option in lengths else {} for one, option in counted_in.items()}
+    parts = {one: _inspect_part(name, config, recipe, one, **own[one], **sizes) for one in names}
     parameters = count_parameters(config)
     memory = max(
         (step_memory(config_of(config, one), part.shape, parameters, dtype_bytes) for one, part in parts.items()),
@@ -225,7 +222,11 @@ def inspect_target(
 def _load(name: str) -> tuple[Any, Recipe | None]:
     """The config of a recipe or a model, and the recipe."""
     path = Path(name)
-    if name in recipe_names() or path.suffix in (".yaml", ".yml") or (path / "recipe.yaml").is_file():
+    if (
+        name in (*recipe_names(), *own_recipes())
+        or path.suffix in (".yaml", ".yml")
+        or (path / "recipe.yaml").is_file()
+    ):
         recipe = load_recipe(name)
         return recipe.model_config(), recipe
     try:
@@ -243,7 +244,7 @@ def _inspect_part(
     name: str,
     whole: Any,
     recipe: Recipe | None,
-    modality: str,
+    part_name: str,
     *,
     batch_size: int | None,
     dtype_bytes: int,
@@ -251,20 +252,21 @@ def _inspect_part(
     tokens: int | None = None,
 ) -> Inspection:
     """One modality of a model; what isn't given is the recipe's."""
-    config = config_of(whole, modality)
+    config = config_of(whole, part_name)
+    lengths: dict[str, Any] = {"seconds": seconds, "tokens": tokens}
     if recipe is not None:
-        part = recipe.modalities[modality]
-        if isinstance(config, WaveformShape):
-            seconds = seconds or min(DEFAULT_SECONDS, part.data.get("max_seconds", DEFAULT_SECONDS))
+        part = recipe.modalities[part_name]
+        kind = modalities()[part_name](config, data=part.data)
+        if kind.length_name in lengths:
+            lengths[kind.length_name] = lengths[kind.length_name] or kind.default_length()
         if batch_size is None:
-            batch_size = max(1, int(part.micro_batch / (seconds if seconds and part.unit == "seconds" else 1)))
-        tokens = tokens or part.data.get("block_length")
+            in_seconds = lengths["seconds"] if part.unit == "seconds" else None
+            batch_size = max(1, int(part.micro_batch / (in_seconds or 1)))
     return inspect(
         config,
         batch_size=batch_size or 16,
         dtype_bytes=dtype_bytes,
-        seconds=seconds,
-        tokens=tokens,
+        **lengths,
         name=recipe.name if recipe else name,
         recipe=recipe,
     )
@@ -300,22 +302,20 @@ def inspect(
         >>> shape.num_positions, shape.num_visible, shape.num_hidden
         (499, 250, 249)
     """
-    main_input = pretraining_class(config.model_type).main_input_name
-    for option, value, kind in (("seconds", seconds, "input_values"), ("tokens", tokens, "input_ids")):
-        if value is not None and main_input != kind:
+    kind = modality(pretraining_class(config.model_type))(config)
+    lengths: dict[str, Any] = {"seconds": seconds, "tokens": tokens}
+    for option, value in lengths.items():
+        if value is not None and option != kind.length_name:
             raise ValueError(f"{option} is {value}, but {name} is a {config.model_type} model: leave {option} out")
-    if main_input == "input_values":
-        seconds = seconds or DEFAULT_SECONDS
-    if main_input == "input_ids":
-        tokens = tokens or int(min(config.max_tokens, config.max_position_embeddings))
-    shape = step_shape(config, batch_size, seconds=seconds, tokens=tokens)
+    length = lengths.get(kind.length_name or "") or kind.default_length()
+    shape = step_shape(config, batch_size, length)
     parameters = count_parameters(config)
     return Inspection(
         name=name,
         model_type=config.model_type,
         shape=shape,
         dtype_bytes=dtype_bytes,
-        seconds=seconds,
+        seconds=length if kind.length_name == "seconds" else None,
         parameters=parameters,
         flops=step_flops(config, shape),
         memory=step_memory(config, shape, parameters, dtype_bytes),

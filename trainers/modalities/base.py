@@ -3,20 +3,26 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
+from random import Random
 from typing import Any, ClassVar, NamedTuple
 
 import datasets
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoFeatureExtractor, PreTrainedModel
+
+from modeling_data2vec.auto import pretraining_class
 
 from ..data.collators import Examples, MaskCollator, pad_inputs
 from ..data.samples import IterableSampleDataset, LabelledSet, SampleDataset, SampleReader, read_labelled
+from ..media.encoded_files import encoded_file
 from ..sources.loading import load_source, prepare_column
 from ..sources.source_files import Medium
 from .drawing import PictureCanvas, heat_map
 
+MOST_POSITIONS = 1_000_000
 SHUFFLE_BUFFER = 1_000  # samples of a stream that are held to be shuffled
 
 Samples = SampleDataset | IterableSampleDataset
@@ -39,8 +45,8 @@ class Modality:
     """One kind of data, for one model: names, reading, batches with masks, baseline features, pictures.
 
     A subclass is all that a new kind of data needs beside its model: trainers, commands and cards find it once its
-    module is imported (`--plugin` of the commands). It gives the attributes and `reader`; the other methods have
-    defaults for samples of one size, whose positions have the shape `config.grid`.
+    module is imported (`--plugin` of the commands). It gives the attributes and `read`; the other methods have defaults
+    for samples [channels, ...] of one size that are cut into patches (`PatchShape`). docs/own_data.md shows one.
 
     Args:
         config: the model's.
@@ -60,6 +66,10 @@ class Modality:
         color: of its curves; None for the next free one.
         max_masks: masks of a sample that are drawn side by side.
         picture_title: of the column of samples in a drawing.
+        takes_tokenizer: whether the processor is a tokenizer, which may come from elsewhere than the model.
+        recipe: what a `recipe.yaml` holds, for a recipe of this kind of data that stands in its file; its `config`
+            holds the model's fields instead of naming a folder.
+        length_name: what the length of samples is counted in where they differ: an option of `data2vec inspect`.
     """
 
     name: ClassVar[str]
@@ -75,6 +85,9 @@ class Modality:
     color: ClassVar[str | None] = None
     max_masks: ClassVar[int] = 3
     picture_title: ClassVar[str] = "sample"
+    takes_tokenizer: ClassVar[bool] = False
+    recipe: ClassVar[dict[str, Any] | None] = None
+    length_name: ClassVar[str | None] = None
 
     def __init__(self, config: Any, processor: Any = None, data: Mapping[str, Any] | None = None) -> None:
         self.config, self.processor, self.data = config, processor, data or {}
@@ -93,7 +106,9 @@ class Modality:
         Raises:
             ValueError: there is none that would do.
         """
-        raise ValueError("processing_class is missing: pass the processor that makes the model's inputs")
+        if cls.processor_class.__name__.startswith("Auto"):
+            raise ValueError("processing_class is missing: pass the processor that makes the model's inputs")
+        return cls.processor_class()
 
     def align(self, *, new_model: bool) -> None:
         """Let processor and config agree, before a model is built of the config; `new_model` may change either.
@@ -126,7 +141,19 @@ class Modality:
         return prepare_column(dataset, source, cls.medium, split=split, column=column)
 
     def reader(self, column: str) -> SampleReader:
-        """Reads an example's `column` as a sample of its own."""
+        """Reads an example's `column` as a sample of its own; here by `read`."""
+        return CellReader(self, column)
+
+    def read(self, value: Any, rng: Random | None) -> Tensor:
+        """The model's input, unbatched, of one cell of a data set: what `reader` does unless it is overridden.
+
+        Args:
+            value: a path or an opened file, where the data set holds files, or what else stands there.
+            rng: decides what is random, such as a crop; None for no augmentation.
+
+        Raises:
+            UnreadableError: the sample must be passed over.
+        """
         raise NotImplementedError
 
     def cell(self, value: Any) -> Any:
@@ -164,7 +191,8 @@ class Modality:
 
     def grid(self, sample: Tensor) -> tuple[int, ...]:
         """Shape of the positions of one unbatched input, e.g. (rows, columns) of patches."""
-        return tuple(self.config.grid)
+        patch = self.config.patch_shape
+        return tuple(size // edge for size, edge in zip(sample.shape[-len(patch) :], patch, strict=True))
 
     def pad(self, samples: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
         """Samples as one tensor, padded at the end of their first axis; which of it is real, None for all of it."""
@@ -200,6 +228,31 @@ class Modality:
     any_extra_tokens: ClassVar[bool] = False
     starts_with_cls: ClassVar[bool] = False
 
+    # ---- what a step costs ----
+
+    def default_length(self) -> float | None:
+        """Length of a sample, in what `length_name` says, where none is asked for."""
+        return None
+
+    def example(self, length: float | None = None) -> Tensor:
+        """An unbatched input of the size that is trained on, without memory; `length` where samples differ in it.
+
+        Raises:
+            ValueError: the model can't take, or not mask, a sample of that length.
+        """
+        return torch.empty(self.config.num_channels, *self.config.input_shape, device="meta")
+
+    def local_products(self, example: Tensor) -> list[tuple[int, int, int]]:
+        """The local encoder as matrix products: for each of them its positions, inputs and outputs.
+
+        Here one product from raw input to positions, as large as what the feature encoder computes.
+        """
+        encoder_class = pretraining_class(self.config.model_type).feature_encoder_class
+        with torch.device("meta"), FlopCounterMode(display=False) as counter:
+            encoder_class(self.config).embed(example[None])
+        positions, width = prod(self.grid(example)), self.config.hidden_size
+        return [(positions, counter.get_total_flops() // (2 * positions * width), width)]
+
     # ---- what is shown ----
 
     def raw_features(self) -> RawFeatures:
@@ -231,6 +284,28 @@ class Modality:
         return PictureCanvas(self, inputs)
 
 
+class CellReader:
+    """Reads one column of an example by a modality's `read`.
+
+    Args:
+        modality: has `read`, and the name of the input.
+        column: that holds the data.
+    """
+
+    def __init__(self, modality: Modality, column: str) -> None:
+        self.modality, self.column, self.noun = modality, column, modality.sample
+
+    def __call__(self, example: dict[str, Any], rng: Random | None = None) -> dict[str, Tensor]:
+        value = example[self.column]
+        if isinstance(value, dict) and value.keys() == {"bytes", "path"}:
+            value = encoded_file(value, self.noun, "what else can be read").source
+        return {self.modality.input_name: self.modality.read(value, rng)}
+
+    def name(self, example: dict[str, Any]) -> str | None:
+        value = example[self.column]
+        return value.get("path") if isinstance(value, dict) else value if isinstance(value, str) else None
+
+
 class SampleCollator(MaskCollator):
     """Pads or stacks the samples of a modality as it says, and draws masks over its grid.
 
@@ -251,6 +326,15 @@ class SampleCollator(MaskCollator):
             return {name: values}, grid, None
         lengths = torch.tensor([prod(modality.grid(sample)) for sample in samples])
         return {name: values, "attention_mask": attention_mask}, grid, lengths
+
+
+def check_number(positions: int) -> None:
+    """Raise a ValueError for more positions of a sample than a mask can be drawn for, 5 hours of sound."""
+    if positions > MOST_POSITIONS:
+        raise ValueError(
+            f"a sample would have {positions:,} positions, but at most {MOST_POSITIONS:,} are looked at: give shorter "
+            "samples, or a model for smaller ones"
+        )
 
 
 def require_sequences(name: str, values: Tensor) -> None:

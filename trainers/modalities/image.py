@@ -15,10 +15,12 @@ from transformers import AutoImageProcessor, PreTrainedConfig, PreTrainedModel, 
 from ..data.collators import Examples, MaskCollator
 from ..data.samples import LabelledSet, SampleReader, read_labelled
 from ..media.image_transform import IMAGENET_MEAN, IMAGENET_STD, ImageTransform, decode_image
+from ..option_checks import check_keys
 from ..sources.loading import load_source, prepare_column
 from ..sources.source_files import IMAGE_SUFFIXES, Medium
 from .base import Inputs, Modality, RawFeatures, flattened
 
+AUGMENTATION_KEYS = {"crop_scale", "crop_ratio", "horizontal_flip", "color_jitter", "mean", "std"}  # in recipes
 IMAGES = Medium(noun="image", suffixes=IMAGE_SUFFIXES, columns=("image", "img", "pixel_values"), feature=datasets.Image)
 
 
@@ -177,6 +179,9 @@ class ImageModality(Modality):
         processor.image_mean = list(mean)
         processor.image_std = list(augmentation.get("std", processor.image_std))
 
+    def check_data(self, where: str) -> None:
+        check_keys(self.data.get("augmentation", {}), AUGMENTATION_KEYS, f"{where}, augmentation")
+
     def transform(self) -> ImageTransform:
         given = self.data.get("augmentation", {})
         crop_and_flip = {name: value for name, value in given.items() if name not in ("mean", "std")}
@@ -214,6 +219,13 @@ class ImageModality(Modality):
                 "width], as a split of all of them, e.g. inputs.split(32), gives them"
             )
         return torch.ones(len(values), prod(patch_grid(encoder.config, *values.shape[2:])), dtype=torch.bool)
+
+    def example(self, length: float | None = None) -> Tensor:
+        return torch.empty(self.config.num_channels, *self.config.image_shape, device="meta")
+
+    def local_products(self, example: Tensor) -> list[tuple[int, int, int]]:
+        inputs = self.config.num_channels * prod(self.config.patch_shape)
+        return [(prod(self.grid(example)), inputs, self.config.hidden_size)]
 
     def raw_features(self) -> RawFeatures:
         return RawFeatures("raw pixels", lambda train, test: (flattened(train), flattened(test)))

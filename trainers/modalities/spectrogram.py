@@ -132,6 +132,9 @@ class SpectrogramModality(Modality):
     def grid(self, sample: Tensor) -> tuple[int, ...]:
         return self.config.num_time_patches(len(sample)), self.config.num_bands
 
+    def example(self, length: float | None = None) -> Tensor:
+        return torch.empty(self.config.input_shape, device="meta")
+
     def collator(self) -> MaskCollator:
         return SpectrogramMaskCollator(self.config)
 

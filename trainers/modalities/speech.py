@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from random import Random
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ from ..sources.label_checks import in_rows
 from ..sources.loading import column_types, load_source
 from ..sources.opening import name_of
 from ..sources.source_files import AUDIO_SUFFIXES, Medium
-from .base import Inputs, Modality, RawFeatures, Samples, as_samples, require_sequences, shuffled
+from .base import Inputs, Modality, RawFeatures, Samples, as_samples, check_number, require_sequences, shuffled
 from .drawing import heat_map
 
 AUDIO = Medium(
@@ -38,6 +39,7 @@ TRANSCRIBED = replace(AUDIO, transcribed=True)
 # The least that a clip must move by: a step of 16 bits. Below that there is nothing but rounding, which normalisation
 # would make loud.
 SILENCE = 2**-15
+DEFAULT_SECONDS = 10.0  # of a clip, in reports on costs
 PROBE_SECONDS = 20.0  # of a clip; longer ones are cut
 CROP_STREAM = 4  # of `counter_rng`; masks and noise have 1 to 3
 CROPS = ("shortest", "none")
@@ -313,6 +315,7 @@ class AudioModality(Modality):
     limits = "It takes sound at 16 kHz, each clip normalised to mean 0 and variance 1."
     color = "#0072B2"
     picture_title = "log-mel spectrogram"
+    length_name = "seconds"
 
     @classmethod
     def default_processor(cls, config: Any) -> Any:
@@ -322,6 +325,13 @@ class AudioModality(Modality):
     def check_data(self, where: str) -> None:
         if self.data.get("crop", "none") not in CROPS:
             raise ValueError(f"{where}: data.crop is {self.data['crop']!r}, but must be one of {', '.join(CROPS)}")
+        limits = [name for name in ("min_seconds", "max_seconds", "max_batch_seconds") if name in self.data]
+        for low, high in pairwise(limits):
+            if not 0 <= self.data[low] <= self.data[high]:
+                raise ValueError(
+                    f"{where}: data.{low} is {self.data[low]} and {high} {self.data[high]}, but neither may be "
+                    "negative, and the first not larger than the second"
+                )
 
     def samples(self, source: str, *, split: str, column: str | None, streaming: bool, seed: int) -> Samples:
         dataset, column = self.load(source, split=split, column=column, streaming=streaming)
@@ -362,6 +372,29 @@ class AudioModality(Modality):
         mask = (torch.ones(values.shape) if mask is None else mask).bool().cpu()
         frames = num_frames(encoder, mask.sum(1))  # padding is on the right
         return torch.arange(int(num_frames(encoder, torch.tensor(mask.shape[1])))) < frames[:, None]
+
+    def default_length(self) -> float | None:
+        return min(DEFAULT_SECONDS, self.data.get("max_seconds", DEFAULT_SECONDS))
+
+    def example(self, length: float | None = None) -> Tensor:
+        seconds = length or DEFAULT_SECONDS
+        samples = int(seconds * self.sampling_rate)
+        if self.config.num_frames(samples) < 2:
+            raise ValueError(
+                f"seconds is {seconds}, which makes {self.config.num_frames(samples)} frame(s), but at least one must "
+                "be hidden and one visible: give longer clips"
+            )
+        check_number(self.config.num_frames(samples))
+        return torch.empty(samples, device="meta")
+
+    def local_products(self, example: Tensor) -> list[tuple[int, int, int]]:
+        config, length = self.config, len(example)
+        products, inputs = [], 1
+        for outputs, kernel, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True):
+            length = (length - kernel) // stride + 1
+            products.append((length, inputs * kernel, outputs))
+            inputs = outputs
+        return [*products, (length, inputs, config.hidden_size)]
 
     def raw_features(self) -> RawFeatures:
         return RawFeatures("MFCC", lambda train, test: (mfcc_statistics(train), mfcc_statistics(test)))

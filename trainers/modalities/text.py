@@ -1,5 +1,6 @@
 """Text: sources, what makes a tensor of tokens, batches with masks, baseline and pictures."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from random import Random
@@ -269,7 +270,16 @@ class TextModality(Modality):
     processor_class = AutoTokenizer
     data_keys = frozenset({"block_length", "tokenizer"})
     color = "#D55E00"
-    starts_with_cls = True
+    takes_tokenizer = starts_with_cls = True
+    length_name = "tokens"
+
+    def check_data(self, where: str) -> None:
+        positions = getattr(self.config, "max_tokens", math.inf)
+        if self.data.get("block_length", 0) > positions:
+            raise ValueError(
+                f"{where}: data.block_length is {self.data['block_length']}, but the model takes {positions} tokens: "
+                "lower it, or raise max_position_embeddings in config_overrides"
+            )
 
     @classmethod
     def default_processor(cls, config: Any) -> Any:
@@ -348,6 +358,20 @@ class TextModality(Modality):
         values, mask = inputs[self.input_name], inputs.get("attention_mask")
         require_sequences(self.input_name, values)
         return torch.ones(values.shape, dtype=torch.bool) if mask is None else mask.bool().cpu()
+
+    def default_length(self) -> float | None:
+        return self.data.get("block_length") or min(self.config.max_tokens, self.config.max_position_embeddings)
+
+    def example(self, length: float | None = None) -> Tensor:
+        tokens = int(length or self.default_length() or 0)
+        if tokens > self.config.max_tokens:
+            raise ValueError(
+                f"tokens is {tokens}, but the model takes {self.config.max_tokens}: give shorter sequences"
+            )
+        return torch.empty(tokens, dtype=torch.int64, device="meta")
+
+    def local_products(self, example: Tensor) -> list[tuple[int, int, int]]:
+        return []  # tokens are looked up
 
     def raw_features(self) -> RawFeatures:
         return RawFeatures("TF-IDF", tfidf)

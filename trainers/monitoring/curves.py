@@ -1,5 +1,6 @@
 """The curves of a run as a picture."""
 
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
@@ -11,15 +12,17 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
+from modeling_data2vec.cross_modal import PAIRS
+
 from ..files.writing import new_file
 from ..modalities.drawing import INK
+from ..modalities.names import modalities
 from .gradient_cosine import COSINE, NORM
 from .modality_logs import by_modality
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 BLUE, ORANGE, GREEN, PINK, YELLOW = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"
 SKY, GREY = "#56B4E9", "#7F7F7F"
-OF_MODALITIES = {"audio": BLUE, "text": ORANGE, "vision": GREEN, "pairs": PINK}
 
 History = Sequence[Mapping[str, float]]
 
@@ -140,8 +143,22 @@ def dress(axis: Axes, title: str, ylabel: str, columns: int = 1, pad: float = 32
         )
 
 
+def modality_colors(history: History, key: str) -> dict[str, str]:
+    """Colors of the modalities that a log has `key` of; those without one of their own get a free one.
+
+    Example:
+        >>> modality_colors([{"step": 1, "pairs/loss": 2.0, "audio/loss": 1.0}], "{}/loss")
+        {'audio': '#0072B2', 'pairs': '#CC79A7'}
+    """
+    pattern = re.compile(re.escape(key).replace(re.escape("{}"), "([^/]+)"))
+    found = {match[1] for entry in history for name in entry if (match := pattern.fullmatch(name))}
+    own = {name: kind.color for name, kind in modalities().items()} | {PAIRS: PINK}
+    free = iter([color for color in (YELLOW, GREY, INK, SKY, BLUE) if color not in own.values()] * len(found))
+    return {name: own.get(name) or next(free) for name in sorted(found, key=lambda name: (name == PAIRS, name))}
+
+
 def _draw_loss(axis: Axes, history: History) -> None:
-    for name, color in OF_MODALITIES.items():
+    for name, color in modality_colors(history, "{}/loss").items():
         _line(axis, history, f"{name}/loss", name, color)
     joint = bool(axis.lines)
     _line(axis, history, "loss", "weighted mean" if joint else "training", INK if joint else BLUE)
@@ -208,7 +225,7 @@ def _draw_gradient_cosines(axis: Axes, history: History) -> None:
 
 
 def _draw_gradient_norms(axis: Axes, history: History) -> None:
-    for name, color in sorted(OF_MODALITIES.items()):
+    for name, color in sorted(modality_colors(history, NORM + "{}").items()):
         _line(axis, history, f"{NORM}{name}", name, color)
     axis.set_ylim(bottom=0)
     dress(axis, "Norm of gradients (largest leads)", "norm", columns=3)

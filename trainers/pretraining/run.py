@@ -13,7 +13,7 @@ from ..files.output_checks import check_output
 from ..hub.provenance import Provenance
 from ..logging import errors_only
 from ..modalities.base import Modality
-from ..modalities.names import modalities_of
+from ..modalities.names import modalities, modalities_of
 from ..monitoring.curves import plot_curves
 from ..monitoring.modality_logs import summary_table
 from ..recipes.building import Source, build_model, build_samples, run_config
@@ -146,21 +146,21 @@ def _model_and_parts(
     given = by_modality_name(options.dataset, names, "--dataset")
     if len(given) > 1 and len(options.dataset) == 1:
         raise ValueError(f"--dataset has only {options.dataset[0]!r}: say what each modality has, {names[0]}=... ...")
-    if options.tokenizer and "text" not in given:
+    if options.tokenizer and not any(modalities()[name].takes_tokenizer for name in given):
         raise ValueError(f"--tokenizer is for text, but the run has only {', '.join(given)}: leave it out")
     splits = by_modality_name(options.split, names, "--split")
     columns = by_modality_name(options.column or [], names, "--column")
     sources = {
         name: Source(given[name], splits.get(name, "train"), columns.get(name)) for name in names if name in given
     }
-    model, modalities = build_model(
+    model, readers = build_model(
         recipe, config, sources, seed=args.seed, checkpoint=options.model, tokenizer=options.tokenizer
     )
-    samples = build_samples(modalities, sources, streaming=options.streaming, seed=args.seed)
+    samples = build_samples(readers, sources, streaming=options.streaming, seed=args.seed)
     parts = {}
     for name, source in sources.items():
-        parts[name] = RunPart(name, modalities[name], samples[name], source.data, name if len(names) > 1 else "")
-        parts[name].probe_sets = _probe_sets(options, modalities[name], source, name, names)
+        parts[name] = RunPart(name, readers[name], samples[name], source.data, name if len(names) > 1 else "")
+        parts[name].probe_sets = _probe_sets(options, readers[name], source, name, names)
     return model, parts
 
 

@@ -184,8 +184,11 @@ def say_lengths_are_unknown(batch_size: int) -> None:
 
 def _modality(recipe: "Recipe", config: Any, name: str, checkpoint: str | None, tokenizer: str | None) -> Modality:
     kind, settings = modalities()[name], recipe.modalities[name].data
-    if name == "text" and (given := tokenizer or (None if checkpoint else settings.get("tokenizer"))):
+    given = tokenizer or (None if checkpoint else settings.get("tokenizer"))
+    if kind.takes_tokenizer and given:
         place, subfolder = given, ""
+    elif checkpoint is None and isinstance(recipe.config, dict):
+        return kind(config_of(config, name), kind.default_processor(config_of(config, name)), settings)
     else:
         place = checkpoint or str(recipe.config)
         subfolder = name if isinstance(config, Data2Vec2Config) else ""

@@ -9,7 +9,7 @@ from transformers import PreTrainedConfig
 
 from modeling_data2vec import Data2Vec2Config
 
-from .parts import check_keys
+from ..option_checks import check_keys
 
 Values = Mapping[str, Any]
 

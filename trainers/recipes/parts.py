@@ -1,30 +1,14 @@
 """What a recipe says about one modality: its data, the micro-batches made of them, and figures that must agree."""
 
-import difflib
 import math
-from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
-# What a sample is called, and what `data` may hold beside `dataset` and `num_examples`, by the modality.
-SAMPLES = {"vision": "images", "audio": "clips", "spectrogram": "clips", "text": "sequences"}
-DATA_KEYS: dict[str, set[str]] = {
-    "vision": {"augmentation"},
-    "spectrogram": set(),
-    "audio": {"num_seconds", "max_batch_seconds", "min_seconds", "max_seconds", "crop"},
-    "text": {"block_length", "tokenizer"},
-}
-CROPS = ("shortest", "none")
+from ..modalities.names import modalities
+from ..option_checks import check_keys
+from ..sources.source_files import plural
+
 SAMPLING_RATE = 16_000  # of all speech models
-AUGMENTATION_KEYS = {
-    "crop_scale",
-    "crop_ratio",
-    "horizontal_flip",
-    "color_jitter",
-    "mean",
-    "std",
-}  # of `images.ImageTransform`
 
 
 @dataclass(frozen=True)
@@ -35,7 +19,7 @@ class RecipePart:
     bounds them; the size of the data and the global batch are in the same unit.
 
     Attributes:
-        modality: "audio", "spectrogram", "text" or "vision".
+        modality: its name, e.g. "audio".
         data: `dataset` and its size, `num_examples` or `num_seconds`, if that is known; for images `augmentation`;
             for speech `min_seconds` and `max_seconds` of a clip, `crop` ("shortest": all clips of a micro-batch to its
             shortest, "none": they are padded) and `max_batch_seconds` (padded seconds in a device's micro-batch, which
@@ -54,7 +38,7 @@ class RecipePart:
     @property
     def unit(self) -> str:
         """What batches are counted in: "images", "clips", "sequences" or "seconds" of audio."""
-        return "seconds" if "max_batch_seconds" in self.data else SAMPLES[self.modality]
+        return "seconds" if "max_batch_seconds" in self.data else plural(modalities()[self.modality].sample)
 
     @property
     def micro_batch(self) -> float:
@@ -79,35 +63,11 @@ class RecipePart:
         return max_steps * self.global_batch / self.data_size if self.data_size else None
 
 
-def check_keys(given: Iterable[Any], allowed: Collection[str], where: str) -> None:
-    """Raise a ValueError for the first key that is not allowed, with its nearest relatives and all that are."""
-    for key in given:
-        if key not in allowed:
-            close = difflib.get_close_matches(str(key), allowed)
-            hint = f"; did you mean {' or '.join(close)}?" if close else "."
-            raise ValueError(f"{where}: unknown key {key!r}{hint} Allowed are {', '.join(sorted(allowed))}")
-
-
 def check_data(part: RecipePart, config: Any, where: str) -> None:
     """Raise a ValueError for data that can't be meant so, or don't suit the modality's config."""
-    data = part.data
-    check_keys(data, {"dataset", "num_examples"} | DATA_KEYS[part.modality], f"{where}, data")
-    check_keys(data.get("augmentation", {}), AUGMENTATION_KEYS, f"{where}, augmentation")
-    if data.get("crop", "none") not in CROPS:
-        raise ValueError(f"{where}: data.crop is {data['crop']!r}, but must be one of {', '.join(CROPS)}")
-    limits = [name for name in ("min_seconds", "max_seconds", "max_batch_seconds") if name in data]
-    for low, high in pairwise(limits):
-        if not 0 <= data[low] <= data[high]:
-            raise ValueError(
-                f"{where}: data.{low} is {data[low]} and {high} {data[high]}, but neither may be negative, and the "
-                "first not larger than the second"
-            )
-    positions = getattr(config, "max_tokens", math.inf)
-    if data.get("block_length", 0) > positions:
-        raise ValueError(
-            f"{where}: data.block_length is {data['block_length']}, but the model takes {positions} tokens: lower it, "
-            "or raise max_position_embeddings in config_overrides"
-        )
+    kind = modalities()[part.modality]
+    check_keys(part.data, {"dataset", "num_examples"} | kind.data_keys, f"{where}, data")
+    kind(config, data=part.data).check_data(where)
 
 
 def check_figures(part: RecipePart, devices: int, micro_batches: float, epochs: float | None, updates: int, where: str):

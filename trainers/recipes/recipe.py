@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_origin
@@ -15,12 +16,12 @@ from modeling_data2vec.model_files import interpreting, read_json
 
 from ..files.yaml_files import read_yaml
 from ..modalities.mixture import MixtureDataset
-from ..modalities.names import config_of, modalities_of
-from ..option_checks import did_you_mean, require_plain_name
+from ..modalities.names import config_of, modalities, modalities_of
+from ..option_checks import check_keys, did_you_mean, require_plain_name
 from ..runs.arguments import Data2VecTrainingArguments
 from .building import build_model, build_samples, mixture_sources, run_config, sources_of
 from .model_config import build_config
-from .parts import SAMPLING_RATE, RecipePart, check_data, check_figures, check_keys
+from .parts import SAMPLING_RATE, RecipePart, check_data, check_figures
 
 TRAINING_KEYS = {entry.name for entry in fields(Data2VecTrainingArguments)}
 DEFAULT_SEED, DEFAULT_BATCH = 42, 8  # of TrainingArguments
@@ -37,7 +38,8 @@ class Recipe:
     Attributes:
         name: what the recipe is called.
         config: folder with `config.json` and, but for text, `preprocessor_config.json`; those of a joint model are in
-            sub-folders called like its modalities. In the file: a recipe's name, or a folder relative to the file.
+            sub-folders called like its modalities. In the file: a recipe's name, or a folder relative to the file. Or
+            the config's fields themselves.
         source: where the values come from.
         training: fields of `Data2VecTrainingArguments`.
         num_gpus: devices that the run was made for.
@@ -51,7 +53,7 @@ class Recipe:
     """
 
     name: str
-    config: Path
+    config: Path | dict[str, Any]
     source: str
     training: dict[str, Any]
     num_gpus: int
@@ -202,7 +204,7 @@ class Recipe:
         values = {name: value for name, value in self._config_values().items() if name != "model_type"}
         changes = numbers(self.config_overrides | (overrides or {}))
         try:
-            return build_config(self.model_class.config_class, values, changes, str(self.config / "config.json"))
+            return build_config(self.model_class.config_class, values, changes, self._config_name)
         except StrictDataclassError as error:  # what a config's own checks end in is no ValueError
             raise ValueError(f"{self.name}: {error}") from error
 
@@ -212,10 +214,15 @@ class Recipe:
         try:
             return pretraining_class(self._config_values().get("model_type"))
         except ValueError as error:
-            raise ValueError(f"{self.name}: {self.config / 'config.json'}: {error}") from error
+            raise ValueError(f"{self.name}: {self._config_name}: {error}") from error
+
+    @property
+    def _config_name(self) -> str:
+        """For messages."""
+        return "config" if isinstance(self.config, dict) else str(self.config / "config.json")
 
     def _config_values(self) -> dict[str, Any]:
-        return read_json(self.config / "config.json")
+        return self.config if isinstance(self.config, dict) else read_json(self.config / "config.json")
 
     def accumulation_steps(self, num_gpus: int, per_device_batch: float) -> int:
         """Micro-batches that make up the recipe's global batch on fewer or smaller devices.
@@ -257,12 +264,21 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         >>> recipe.global_batch, round(recipe.epochs, 1)
         (256, 75.0)
     """
+    own = own_recipes()
+    if str(name_or_path) in own:
+        with interpreting(Path(str(name_or_path))):
+            return _checked(deepcopy(own[str(name_or_path)]), Path(str(name_or_path)))
     path = recipe_folder(str(name_or_path)) if str(name_or_path) in recipe_names() else Path(name_or_path)
     path = path / "recipe.yaml" if path.is_dir() else path
     if not path.is_file():
-        raise no_such_recipe(name_or_path, recipe_names(), "a yaml file, or a folder with a recipe.yaml")
+        raise no_such_recipe(name_or_path, [*recipe_names(), *own], "a yaml file, or a folder with a recipe.yaml")
     with interpreting(path):
         return _checked(read_sections(path, Recipe), path)
+
+
+def own_recipes() -> dict[str, dict[str, Any]]:
+    """Recipes that kinds of data bring in their own files, by name."""
+    return {kind.recipe["name"]: kind.recipe for kind in modalities().values() if kind.recipe is not None}
 
 
 def no_such_recipe(name: str | Path, names: list[str], others: str) -> ValueError:
@@ -305,9 +321,11 @@ def _checked(values: dict[str, Any], path: Path) -> Recipe:
         )
 
     stated_epochs = values.pop("epochs", None)
-    config = str(values["config"])
-    values["config"] = recipe_folder(config) if config in recipe_names() else path.parent / config
-    if not (values["config"] / "config.json").is_file():
+    config = values["config"]
+    if not isinstance(config, dict):
+        config = str(config)
+        values["config"] = recipe_folder(config) if config in recipe_names() else path.parent / config
+    if not isinstance(config, dict) and not (values["config"] / "config.json").is_file():
         raise ValueError(
             f"{path}: config is {config!r}, but {values['config']} has no config.json: name a folder, relative to the "
             f"recipe, that has one, or one of {', '.join(recipe_names())}"

@@ -10,6 +10,7 @@ from transformers.trainer_utils import has_length
 
 from ..data.samples import IterableSampleDataset
 from ..modalities.mixture import MixtureDataset, MixtureSource
+from ..sources.source_files import counted
 from .loaders import share_of_process
 
 FILE = {"bytes", "path"}  # of a column with files, which are in the table or on the disk
@@ -67,17 +68,6 @@ def run_plan(trainer: Any) -> RunPlan:
             "raise one of them"
         )
     return RunPlan(samples, max_steps, None if num_batches is None else steps_per_epoch)
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun.
-
-    Example:
-        >>> counted(1, "step"), counted(1_200, "image"), counted(2, "batch")
-        ('1 step', '1,200 images', '2 batches')
-    """
-    plural = noun if number == 1 else noun + ("es" if noun.endswith("ch") else "s")
-    return f"{number:,} {plural}"
 
 
 def _samples(dataset: Any, args: Any, num_batches: int | None) -> str:

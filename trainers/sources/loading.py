@@ -77,7 +77,7 @@ def prepare_column(
     )
     if medium.feature and isinstance(types[column], medium.feature):
         dataset = dataset.cast_column(column, medium.feature(decode=False))
-    elif medium.feature and types[column] in STRINGS:
+    elif not medium.is_text and types[column] in STRINGS:
         dataset = _located(dataset, source, medium, column)
     if isinstance(dataset, datasets.Dataset) and not len(dataset):
         raise empty(source, split)

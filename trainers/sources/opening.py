@@ -168,7 +168,7 @@ def _read(chosen: list[Path], source: Path, medium: Medium, streaming: bool) -> 
         raise ValueError(f"{source} holds tables of several formats, {', '.join(formats)}: name one file")
     if is_fairseq_manifest(chosen[0]):
         return read_fairseq_manifests(chosen)
-    given = {"with_folder": medium.feature is not None or not medium.suffixes, "streaming": streaming}
+    given = {"with_folder": not medium.is_text, "streaming": streaming}
     if TABLES[formats[0]] == "parquet":
         return read_parquet(chosen, **given)
     read: Callable[..., Any] = read_csv if TABLES[formats[0]] == "csv" else read_json
@@ -180,9 +180,9 @@ def _files(files: list[Path], source: Path, medium: Medium, split: str, streamin
 
     What lies beside the folders of classes has none.
     """
-    splits = split_files(files, source, hold_many=medium.feature is None)
+    splits = split_files(files, source, hold_many=medium.is_text)
     chosen = choose_split(splits, split, source)
-    if medium.feature is None:
+    if medium.is_text:
         return read_paragraphs(chosen, streaming=streaming)
     return datasets.Dataset.from_dict(
         {
@@ -228,7 +228,7 @@ def _holds(parquet: Path, medium: Medium) -> bool:
 
 def _lists_files(table: Path, medium: Medium) -> bool:
     """Whether a table says which files of its folder are data: by its name, and by a column of paths."""
-    if medium.feature is None:
+    if medium.is_text:
         return False
     is_metadata = table.name.lower().startswith("metadata.")
     if not (is_metadata or names_split(table.name) or medium.transcribed):

@@ -44,7 +44,7 @@ class Medium:
         noun: what one of it is called in messages, e.g. "image".
         suffixes: of its files, in small letters; none if it comes in tables alone.
         columns: names of a column that holds it; with a first name of "image", `image_column` chooses one.
-        feature: the type of such a column, where `datasets` has one; its columns are read undecoded. None for text.
+        feature: the type of such a column, where `datasets` has one; its columns are read undecoded.
         numbers: columns that hold numbers, in CSV and TSV, too; all others of these hold strings.
         transcribed: whether what is said is needed, which only tables and transcripts have, not the files alone.
     """
@@ -55,6 +55,11 @@ class Medium:
     feature: type | None = None
     numbers: tuple[str, ...] = ()
     transcribed: bool = False
+
+    @property
+    def is_text(self) -> bool:
+        """Whether a file holds many samples, in lines; of other media, a file is one sample."""
+        return bool(self.suffixes) and self.suffixes <= TEXT_SUFFIXES
 
 
 # ---- files ----
@@ -93,8 +98,18 @@ def _say_unreadable(error: OSError) -> None:
 
 
 def counted(number: int, noun: str) -> str:
-    """A number with its noun, e.g. "1 image", "2 images"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    """A number with its noun.
+
+    Example:
+        >>> counted(1, "step"), counted(1_200, "image"), counted(2, "batch")
+        ('1 step', '1,200 images', '2 batches')
+    """
+    return f"{number:,} {noun if number == 1 else plural(noun)}"
+
+
+def plural(noun: str) -> str:
+    """Several of a noun, e.g. "images", "patches"."""
+    return noun + ("es" if noun.endswith("ch") else "s")
 
 
 # ---- what else is there ----
@@ -102,7 +117,7 @@ def counted(number: int, noun: str) -> str:
 
 def are_about_data(files: list[Path], medium: Medium) -> bool:
     """Whether all of them are texts such as README.txt, which are no corpus."""
-    return medium.suffixes <= TEXT_SUFFIXES and all(ABOUT.match(file.name) for file in files)
+    return medium.is_text and all(ABOUT.match(file.name) for file in files)
 
 
 def without_companions(files: list[Path], found: list[Path], medium: Medium, source: Path) -> list[Path]:
@@ -117,7 +132,7 @@ def without_companions(files: list[Path], found: list[Path], medium: Medium, sou
             f"Leaving out {counted(len(tables), 'table')} ({names}) beside the {medium.noun}s of {source}. To read "
             "one, name it as the source."
         )
-    if medium.suffixes <= TEXT_SUFFIXES:
+    if medium.is_text:
         about = [file for file in files if ABOUT.match(file.name)]
         if about and len(about) < len(files):
             logger.warning(
@@ -132,7 +147,7 @@ def without_companions(files: list[Path], found: list[Path], medium: Medium, sou
         if suffix_of(file) in suffixes
     )
     text = " and ".join(counted(number, kind) for kind, number in others.items())
-    if medium.suffixes <= TEXT_SUFFIXES and len(files) < others.total():
+    if medium.is_text and len(files) < others.total():
         raise ValueError(
             f"{source} holds {text}, but only {counted(len(files), 'text')} ({files[0].name}): it is no text corpus. "
             "Name the file or folder with the texts alone"

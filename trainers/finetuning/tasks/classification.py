@@ -8,12 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import (
-    AutoFeatureExtractor,
-    AutoImageProcessor,
     AutoModelForAudioClassification,
     AutoModelForImageClassification,
     AutoModelForSequenceClassification,
-    AutoTokenizer,
 )
 
 from ...data.mixup import MixupCollator
@@ -100,10 +97,6 @@ class ImageClassification(ClassificationTask):
     name, auto_class, main_input = "image-classification", AutoModelForImageClassification, "pixel_values"
     label_smoothing = "batch"
 
-    @classmethod
-    def load_processor(cls, name: str) -> Any:
-        return AutoImageProcessor.from_pretrained(name)
-
     def open(self, source: str, split: str) -> datasets.Dataset:
         dataset, column = load_images(source, split=split, image_column=self.options.column)
         return self.opened(dataset, column, source)
@@ -150,10 +143,6 @@ class AudioClassification(ClassificationTask):
 
     name, auto_class, main_input = "audio-classification", AutoModelForAudioClassification, "input_values"
 
-    @classmethod
-    def load_processor(cls, name: str) -> Any:
-        return AutoFeatureExtractor.from_pretrained(name)
-
     def open(self, source: str, split: str) -> datasets.Dataset:
         dataset, column = load_audio(source, split=split, audio_column=self.options.column)
         return self.opened(dataset, column, source)
@@ -171,10 +160,6 @@ class TextClassification(ClassificationTask):
     """One class, or one number, for each text or pair of texts."""
 
     name, auto_class, main_input = "text-classification", AutoModelForSequenceClassification, "input_ids"
-
-    @classmethod
-    def load_processor(cls, name: str) -> Any:
-        return AutoTokenizer.from_pretrained(name)
 
     def open(self, source: str, split: str) -> datasets.Dataset:
         options = self.options

@@ -12,7 +12,6 @@ import datasets
 import numpy as np
 from torch import Tensor
 from transformers import (
-    AutoFeatureExtractor,
     AutoModelForCTC,
     AutoTokenizer,
     Wav2Vec2CTCTokenizer,
@@ -125,10 +124,6 @@ class CTC(Task):
     metric, label_smoothing = "wer", None
     column: str
     text_column: str
-
-    @classmethod
-    def load_processor(cls, name: str) -> Any:
-        return AutoFeatureExtractor.from_pretrained(name)
 
     def open(self, source: str, split: str) -> datasets.Dataset:
         options = self.options

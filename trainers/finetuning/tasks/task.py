@@ -12,6 +12,7 @@ from transformers import EvalPrediction
 from transformers.utils import logging
 
 from ...data.samples import SampleDataset, SampleReader, UnreadableError
+from ...modalities.names import modality_of_input
 from ..arguments import FinetuningArguments
 from ..metrics import IGNORED
 
@@ -41,9 +42,14 @@ class Task:
     # ---- what a task adds ----
 
     @classmethod
+    def for_model(cls, config: Any) -> "type[Task] | None":
+        """The task as it is for models of a config; None where they can't do it."""
+        return cls if type(config) in cls.auto_class._model_mapping else None
+
+    @classmethod
     def load_processor(cls, name: str) -> Any:
         """The processor of a model folder or Hub id."""
-        raise NotImplementedError
+        return modality_of_input(cls.main_input).load_processor(name)
 
     def open(self, source: str, split: str) -> datasets.Dataset:
         """A split with the columns that the task needs; remembers their names.
