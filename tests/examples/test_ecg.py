@@ -27,11 +27,11 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("elsewhere")
     shutil.copy(EXAMPLES / "ecg.py", folder)
     leads = pydicom.dcmread(get_testdata_file("waveform_ecg.dcm")).waveform_array(0).T[:, ::4]  # [12, 2500] at 250 Hz
-    for start in range(0, 2200, 100):
-        half = folder / "records" / ("first" if start < 1100 else "second")
+    for number, start in enumerate(range(0, 2200, 50)):
+        half = folder / "records" / ("test" if number % 4 == 3 else "train") / ("first" if start < 1100 else "second")
         half.mkdir(parents=True, exist_ok=True)
         np.save(half / f"{start:04d}.npy", leads[:, start : start + 300].astype(np.float32))
-    np.save(folder / "records" / "first" / "short.npy", leads[:, :100])
+    np.save(folder / "records" / "train" / "first" / "short.npy", leads[:, :100])
     return folder
 
 
@@ -48,13 +48,12 @@ for words in json.load(sys.stdin):
 json.dump(results, open("results.json", "w"))
 """
 SHORT = ["--max_steps", "2", "--per_device_train_batch_size", "8", "--use_cpu", "--disable_tqdm", "true"]
-LABELLED = ["--dataset", "records", "--train_split", "train", "--test_split", "train"]
 TRAIN = ["--recipe", "ecg", "--dataset", "records", "--output_dir", "run", "--logging_steps", "1", "--config", *TINY]
 TUNE = ["--task", "classification", "--dataset", "records", "--output_dir", "classifier", "--eval_fraction", "0.3"]
 WORDS = {
-    "pretrain": ["pretrain", *TRAIN, *SHORT, "--probe_split", "train"],
-    "probe": ["probe", "--model", "run", *LABELLED, "--labels", "all"],
-    "evaluate": ["evaluate", "--model", "run", *LABELLED, "--output_dir", "report", "--seeds", "0"],
+    "pretrain": ["pretrain", *TRAIN, *SHORT, "--probe_split", "test"],
+    "probe": ["probe", "--model", "run", "--dataset", "records", "--labels", "all"],
+    "evaluate": ["evaluate", "--model", "run", "--dataset", "records", "--output_dir", "report", "--seeds", "0"],
     "inspect a model": ["inspect", "run", "--batch_size", "4"],
     "inspect a recipe": ["inspect", "ecg", "--batch_size", "4"],
     "embed": ["embed", "run", "records", "--output", "features.npy"],
@@ -74,7 +73,7 @@ def said(place):
 
 
 def test_a_run_with_pictures_probe_and_card(said, place):
-    assert "Training on 23 recordings in 2 folders" in said["pretrain"]
+    assert "Training on 34 recordings in 2 folders" in said["pretrain"]
     assert {"masks.png", "pca.png", "curves.png", "probe.json"} <= {path.name for path in (place / "run").iterdir()}
     assert "| spectrum |" in said["pretrain"]
     card = (place / "run" / "README.md").read_text()
@@ -86,7 +85,7 @@ def test_it_is_probed_evaluated_embedded_and_inspected(said, place):
     assert "| spectrum |" in said["probe"] and "spectrum" in (place / "report" / "report.md").read_text()
     assert "patches" in said["inspect a model"] and "4 recordings x 2 masks" in said["inspect a model"]
     assert "4 recordings x 8 masks" in said["inspect a recipe"]
-    assert np.load(place / "features.npy").shape == (22, 32)  # the short recording is left out
+    assert np.load(place / "features.npy").shape == (33, 32)  # the short recording is left out
 
 
 def test_classes_are_fine_tuned(said, place):
@@ -125,7 +124,7 @@ def test_its_code_goes_along_and_needs_no_package(said, place):
 
     prepare(place / "run", place / "published", with_code=True)
     assert "Modality" not in (place / "published" / "ecg.py").read_text()
-    leads = torch.from_numpy(np.load(place / "records" / "first" / "0000.npy"))[:, :200].contiguous()
+    leads = torch.from_numpy(np.load(place / "records" / "train" / "first" / "0000.npy"))[:, :200].contiguous()
     save_file({"leads": leads}, place / "leads.safetensors")
     environment = os.environ | {"HF_HOME": str(place / "home")}
     done = subprocess.run([sys.executable, "-c", LOADED], cwd=place, capture_output=True, text=True, env=environment)

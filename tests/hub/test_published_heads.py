@@ -57,11 +57,11 @@ def test_every_head_with_its_code_needs_no_package(tmp_path):
 
 # Python files, and their lines, that a push with code copies at most. Less is better; more needs a reason.
 MOST = {
-    "images 2.0": (16, 3_090),
-    "speech 2.0": (19, 3_870),
-    "spectrograms 2.0": (19, 3_510),
-    "text 2.0": (17, 3_260),
-    "joint": (29, 5_210),
+    "images 2.0": (16, 3_210),
+    "speech 2.0": (19, 3_945),
+    "spectrograms 2.0": (19, 3_640),
+    "text 2.0": (17, 3_390),
+    "joint": (29, 5_290),
 }
 
 
