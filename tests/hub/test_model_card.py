@@ -1,11 +1,15 @@
 """model_card.py: what a card says, and what it leaves alone."""
 
+import configparser
 import json
+from fnmatch import fnmatch
+from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
 from tiny_runs import KINDS, tiny_model
 
+from modeling_data2vec.trainers.hub.card_text import TEMPLATE
 from modeling_data2vec.trainers.hub.model_card import BEGIN, END, write_card
 from modeling_data2vec.trainers.hub.provenance import Provenance
 
@@ -130,3 +134,9 @@ def test_another_folder_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(ValueError, match="'bert', not one of data2vec"):
         write_card(tmp_path)
+
+
+def test_the_template_is_installed_with_the_package():
+    config = configparser.ConfigParser()
+    config.read(Path(__file__).parents[2] / "setup.cfg")
+    assert fnmatch(TEMPLATE.name, config["options.package_data"]["modeling_data2vec.trainers.hub"])

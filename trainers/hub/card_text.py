@@ -1,9 +1,11 @@
 """What a model card says, from what its folder holds."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import transformers
+from jinja2 import Environment, StrictUndefined, UndefinedError
 
 from modeling_data2vec.model_files import interpreting, read_json
 
@@ -37,20 +39,7 @@ PAPERS = {
     ),
 }
 
-
-CITATIONS = """@inproceedings{baevski2022data2vec,
-  title     = {data2vec: A General Framework for Self-supervised Learning in Speech, Vision and Language},
-  author    = {Baevski, Alexei and Hsu, Wei-Ning and Xu, Qiantong and Babu, Arun and Gu, Jiatao and Auli, Michael},
-  booktitle = {International Conference on Machine Learning},
-  year      = {2022},
-}
-@inproceedings{baevski2023efficient,
-  title     = {Efficient Self-supervised Learning with Contextualized Target Representations for Vision, Speech and
-               Language},
-  author    = {Baevski, Alexei and Babu, Arun and Hsu, Wei-Ning and Auli, Michael},
-  booktitle = {International Conference on Machine Learning},
-  year      = {2023},
-}"""
+TEMPLATE = Path(__file__).with_name("model_card.md")
 
 
 def card_facts(folder: Path) -> dict[str, Any]:
@@ -119,103 +108,78 @@ def _table(probe: dict[str, Any]) -> ProbeTable:
 
 
 def card_text(folder: Path, facts: dict[str, Any]) -> str:
-    """The part of a card that is generated."""
-    sections = (
-        _introduction(folder, facts),
-        _usage(folder, facts),
-        _training(facts),
-        _health(folder, facts),
-        _evaluation(facts),
-        _limits(facts),
-        _licence(facts),
-        f"## Citation\n\n```bibtex\n{CITATIONS}\n```" if facts["version"] else "",
-    )
-    return "\n\n".join(section for section in sections if section)
+    """The part of a card that is generated: `model_card.md`, filled in.
+
+    Raises:
+        LookupError: the folder's files lack a value.
+    """
+    environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    try:
+        text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(_shown(folder, facts))
+    except UndefinedError as error:
+        raise LookupError(str(error)) from error
+    return text.rstrip("\n")
 
 
-def _introduction(folder: Path, facts: dict[str, Any]) -> str:
-    config, version, provenance = facts["trunk"], facts["version"], facts["provenance"]
-    kinds = [kind.title for kind in facts["modalities"]]
-    if version is None:
-        return f"A model for {kinds[0]} (`{facts['architecture']}`), fine-tuned for {provenance.task}."
-    paper, title = PAPERS[version]
-    layers = config["num_hidden_layers"] + config.get("num_prenet_layers", 0)
-    lines = [
-        f"A data2vec {version} model for {' and '.join(kinds)} (`{facts['architecture']}`): {layers} layers, "
-        f"width {config['hidden_size']}, {config['num_attention_heads']} heads"
-        f"{', shared by the modalities' if facts['joint'] else ''}. "
-        f"Method: [{title}](https://arxiv.org/abs/{paper})."
-    ]
-    if provenance.task:
-        lines.append(f"Fine-tuned for {provenance.task}.")
-    converted = provenance.converted_from
-    if converted:
-        lines.append(
-            f"Converted with `data2vec convert` from `{converted['file']}` (SHA-256 `{converted['sha256'][:16]}…`), "
-            "weights unchanged."
-        )
-    return "\n\n".join(lines)
+def _shown(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """The names of the template."""
+    trunk, version, adapter, task = facts["trunk"], facts["version"], facts["adapter"], facts["task"]
+    auto_class, with_code = task[1] if task else "AutoModel", "auto_map" in facts["config"]
+    return facts | {
+        "layers": trunk["num_hidden_layers"] + trunk.get("num_prenet_layers", 0) if version else None,
+        "paper": PAPERS.get(version),
+        "base_model": public_name(adapter["base_model_name_or_path"]) if adapter else None,
+        "auto_class": auto_class,
+        "with_code": with_code,
+        **_loading(facts, auto_class, with_code),
+        "training": list(_training(facts["provenance"])),
+        "health": _health(facts),
+        "pictures": [
+            (label, file.name)
+            for name, label in (("curves*.png", "Loss and health over the run"), ("pca*.png", "Features, as colours"))
+            for file in sorted(folder.glob(name))
+        ],
+        "probes": [
+            (modalities()[name].title.capitalize() if name else "", _table(probe).to_markdown())
+            for name, probe in facts["probes"].items()
+        ],
+    }
 
 
-def _usage(folder: Path, facts: dict[str, Any]) -> str:
-    if facts["adapter"]:
-        return (
-            f"## Use\n\nThese are an adapter ({facts['adapter']['peft_type']}) and a head for "
-            f"`{public_name(facts['adapter']['base_model_name_or_path'])}`, which they are loaded with:\n\n```python\n"
-            "from modeling_data2vec import load_adapter  # pip install data2vec\n\n"
-            'model = load_adapter("REPOSITORY")\n```\n\n'
-            "`REPOSITORY` is this repository's id, or the folder it was downloaded to."
-        )
-    auto_class = facts["task"][1] if facts["task"] else "AutoModel"
-    with_code = "auto_map" in facts["config"]
-    needed = "" if facts["version"] != "2.0" or with_code else "import modeling_data2vec  # pip install data2vec\n"
-    trust = ", trust_remote_code=True" if with_code else ""
-    loaded, auto_classes = [], {auto_class}
+def _loading(facts: dict[str, Any], auto_class: str, with_code: bool) -> dict[str, list[str]]:
+    """Lines of Python that import what a model needs and load its processors."""
+    needed = ["import modeling_data2vec  # pip install data2vec"] if facts["version"] == "2.0" and not with_code else []
+    processors, auto_classes = [], {auto_class}
     for kind in facts["modalities"]:
         variable, where = (kind.name, f', subfolder="{kind.name}"') if facts["joint"] else ("processor", "")
         loader = kind.processor_class.__name__
         if hasattr(transformers, loader):
             auto_classes.add(loader)
         elif with_code:
-            loader, where = "AutoFeatureExtractor", where + trust
+            loader, where = "AutoFeatureExtractor", where + ", trust_remote_code=True"
             auto_classes.add(loader)
         else:
-            needed += f"from {kind.__module__} import {loader}  # the file that the model was trained with\n"
-        loaded.append(f'{variable} = {loader}.from_pretrained("REPOSITORY"{where})')
-    lines = "\n".join(loaded)
-    return (
-        "## Use\n\n```python\n"
-        f"{needed}from transformers import {', '.join(sorted(auto_classes))}\n\n"
-        f'model = {auto_class}.from_pretrained("REPOSITORY"{trust})\n'
-        f"{lines}\n```\n\n"
-        "`REPOSITORY` is this repository's id, or the folder it was downloaded to."
-    )
+            needed.append(f"from {kind.__module__} import {loader}  # the file that the model was trained with")
+        processors.append(f'{variable} = {loader}.from_pretrained("REPOSITORY"{where})')
+    return {"needed": needed, "auto_classes": sorted(auto_classes), "processors": processors}
 
 
-def _training(facts: dict[str, Any]) -> str:
-    provenance: Provenance = facts["provenance"]
-    lines = []
+def _training(provenance: Provenance) -> Iterator[str]:
+    """What is known of the run, a line for each."""
     if provenance.dataset:
-        lines.append(f"- Data: {provenance.dataset}")
+        yield f"Data: {provenance.dataset}"
     if provenance.base_model:
-        lines.append(f"- Started from: {provenance.base_model}")
+        yield f"Started from: {provenance.base_model}"
     if provenance.recipe:
-        lines.append(f"- Recipe: {provenance.recipe['name']} ({provenance.recipe['source']})")
+        yield f"Recipe: {provenance.recipe['name']} ({provenance.recipe['source']})"
     if provenance.steps is not None:
-        lines.append(f"- Optimizer steps: {provenance.steps:,}")
+        yield f"Optimizer steps: {provenance.steps:,}"
     if provenance.hardware:
-        lines.append(f"- Hardware: {provenance.hardware}")
+        yield f"Hardware: {provenance.hardware}"
     if provenance.seconds is not None:
-        lines.append(f"- Time: {_duration(provenance.seconds)}")
+        yield f"Time: {_duration(provenance.seconds)}"
     if provenance.versions:
-        lines.append("- " + ", ".join(f"{name} {version}" for name, version in provenance.versions.items()))
-    if not lines:
-        return ""
-    text = "## Training\n\n" + "\n".join(lines)
-    if provenance.hyperparameters:
-        rows = "\n".join(f"| {name} | {value} |" for name, value in provenance.hyperparameters.items())
-        text += f"\n\n| hyperparameter | value |\n|---|---|\n{rows}"
-    return text
+        yield ", ".join(f"{name} {version}" for name, version in provenance.versions.items())
 
 
 def _duration(seconds: float) -> str:
@@ -225,50 +189,12 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} seconds"
 
 
-def _health(folder: Path, facts: dict[str, Any]) -> str:
+def _health(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    """Labels and figures at the end of the run; those of a joint model's modalities have their name before them."""
     health = facts["provenance"].health
-    rows = [
-        f"| {f'{part}: ' if part else ''}{label} | {form.format(health[key])} |"
+    return [
+        (f"{part}: {label}" if part else label, form.format(health[key]))
         for part in ("", *(kind.name for kind in facts["modalities"]))
         for name, label, form in SHOWN_HEALTH
         if (key := f"{part}/{name}" if part else name) in health
     ]
-    pictures = [
-        f"![{label}]({file.name})"
-        for name, label in (("curves*.png", "Loss and health over the run"), ("pca*.png", "Features, as colours"))
-        for file in sorted(folder.glob(name))
-    ]
-    if not rows and not pictures:
-        return ""
-    table = "| at the end of the run | |\n|---|---:|\n" + "\n".join(rows) if rows else ""
-    return "\n\n".join(part for part in ("## Health of the run", table, *pictures) if part)
-
-
-def _evaluation(facts: dict[str, Any]) -> str:
-    if measured := facts["provenance"].metrics:
-        figures = [(role, name, value) for role in measured for name, value in measured[role].items()]
-        rows = [f"| {role} | {name} | {value:.4g} |" for role, name, value in figures]
-        return "## Evaluation\n\n| split | figure | |\n|---|---|---:|\n" + "\n".join(rows)
-    if not facts["probes"]:
-        return "## Evaluation\n\nNot evaluated: `data2vec probe` measures a model beside its baselines."
-    parts = ["## Evaluation"]
-    for name, probe in facts["probes"].items():
-        parts += [*([f"### {modalities()[name].title.capitalize()}"] if name else []), _table(probe).to_markdown()]
-    return "\n\n".join(parts)
-
-
-def _limits(facts: dict[str, Any]) -> str:
-    lines = ["The model knows what its data show, with their gaps and biases."]
-    if facts["task"] is None:
-        lines.append("It gives features and no answers: a task needs a head that is fine-tuned for it.")
-    lines += [kind.limits for kind in facts["modalities"] if kind.limits]
-    if facts["config"].get("padding") == "reference":
-        lines.append(
-            "Padding enters its computations as in the authors' code, so that features depend a little on the batch."
-        )
-    return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
-
-
-def _licence(facts: dict[str, Any]) -> str:
-    licence = facts["provenance"].license
-    return f"## Licence\n\n{licence}" if licence else "## Licence\n\nNot stated by whoever trained it."
