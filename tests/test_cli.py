@@ -1,16 +1,19 @@
 """The `data2vec` command as a user types it: what it prints, what it leaves behind and how it ends."""
 
+import gc
 import json
 import subprocess
 import sys
 
 import pytest
+from tqdm.auto import tqdm
 from transformers import AutoModel
 from transformers.utils import logging
 
 import data2vec_cli
 from modeling_data2vec import __version__
 from modeling_data2vec.hub_configs import recipe_names
+from modeling_data2vec.trainers import cli
 from modeling_data2vec.trainers.recipes.recipe import load_recipe
 
 TINY = [
@@ -224,3 +227,19 @@ def test_probe_the_model(pretrained, tmp_path, capsys):
     assert code == 0, err
     assert out.count("| model") and out.count("random weights") and out.count("raw pixels")
     assert {row["labels"] for row in json.loads(output.read_text())["rows"]} == {30, 120}
+
+
+def test_an_error_is_the_last_line_after_a_progress_bar(monkeypatch, capsys):
+    bars = []
+
+    def fail(argv):
+        bars.append(tqdm(total=2))
+        bars[0].update()
+        raise ValueError("what is wrong")
+
+    monkeypatch.setitem(cli.COMMANDS, "recipes", fail)
+    assert data2vec_cli.main(["recipes"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "data2vec recipes: what is wrong"
+    del bars[0]
+    gc.collect()
+    assert not capsys.readouterr().err

@@ -27,7 +27,7 @@ from .finetuning.run import finetune
 from .hub.preflight import PublishError
 from .hub.publishing import PushOptions, publish
 from .inspection.report import inspect_target
-from .logging import errors_only, errors_only_at_root, information_shown
+from .logging import bars_closed, errors_only, errors_only_at_root, information_shown
 from .modalities.names import modalities
 from .modalities.tokenizer_training import TokenizerOptions, build_tokenizer
 from .monitoring.health import CollapseError
@@ -57,7 +57,7 @@ def run(command: str, argv: list[str]) -> int:
     """
     transformers_logging.disable_progress_bar()  # of loading and saving weights; training has its own
     try:
-        with signals_call(stop_at_once), information_shown():
+        with signals_call(stop_at_once), information_shown(), bars_closed():
             for file in split_plugins(argv)[0]:
                 import_plugin(file)
             COMMANDS[command](argv)

@@ -1,9 +1,11 @@
-"""What is shown of the log for a while: nothing but errors of some packages, or what a command has to say."""
+"""What is shown for a while: nothing but errors of some packages, or what a command has to say; no bar after it."""
 
 import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from tqdm import tqdm
 
 
 @contextmanager
@@ -65,3 +67,13 @@ def information_shown() -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
+
+
+@contextmanager
+def bars_closed() -> Iterator[None]:
+    """End all progress bars, so that nothing of them follows on what is said of an error."""
+    try:
+        yield
+    finally:
+        for bar in list(getattr(tqdm, "_instances", ())):
+            bar.close()

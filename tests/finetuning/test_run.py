@@ -188,6 +188,16 @@ def test_a_resumed_run_ends_equal(bodies, digits, tmp_path):
         assert torch.equal(weight, resumed.model.state_dict()[name]), name
 
 
+def test_mixed_precision_is_no_reason_to_doubt_what_was_saved(bodies, digits, tmp_path):
+    """bf16 rounds logits by more than a reloaded model may be off; the run ended with "please report this"."""
+    result = digits(bodies("images 2.0"), tmp_path / "run", bf16=True, learning_rate=1e-2, max_steps=30)
+    assert (tmp_path / "run" / "README.md").is_file()
+    again = AutoModelForImageClassification.from_pretrained(tmp_path / "run").eval()
+    pixels = torch.rand(4, 3, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(again(pixels).logits, result.model.eval()(pixels).logits, rtol=1e-3, atol=1e-4)
+
+
 def test_only_the_head_moves_in_the_first_steps(bodies, digits, tmp_path):
     model = bodies("images 2.0")
     before = load_file(model / "model.safetensors")

@@ -262,7 +262,8 @@ def _finish(trainer: FinetuningTrainer, options: FinetuningOptions, samples: dic
     trainer.provenance.metrics = metrics
     if options.merge:
         trainer.model = trainer.model_wrapped = trainer.model.merge_and_unload()
-    model: Any = trainer.accelerator.unwrap_model(trainer.model)
+    # Without mixed precision, whose rounding is beyond what a reloaded model may be off.
+    model: Any = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     logits = _logits(model, task, samples["train"])
     if not logits.isfinite().all():
         raise CollapseError(f"The run diverged: the model's outputs are NaN or infinite. {REMEDIES}")
