@@ -1,4 +1,4 @@
-"""Whether a model folder can be read, before anything of it is: damage is named by file, not met somewhere inside."""
+"""Checks that the files of a model folder can be read, before the model is loaded; damage is named by file."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,7 +28,7 @@ TOKENIZER = "tokenizer.json"
 
 @contextmanager
 def loading(source: str | Path) -> Iterator[None]:
-    """For calls that load a model's config, weights or processor: damage and contradictions are named.
+    """Name the file when a model's config, weights or processor is damaged or contradicts itself.
 
     Args:
         source: folder or Hub id.
@@ -62,7 +62,7 @@ def loading(source: str | Path) -> Iterator[None]:
 
 
 def _require_hub_id(source: str | Path) -> None:
-    """Require that what is no folder can be a name on the Hub, for transformers speaks of names alone."""
+    """Require that a name which is no folder can be a Hub id: transformers' error says nothing of folders."""
     if Path(source).exists():
         raise NotADirectoryError(f"{source} is a file, not a folder with a model")
     try:
@@ -72,7 +72,7 @@ def _require_hub_id(source: str | Path) -> None:
 
 
 def check_model_folder(source: str | Path) -> None:
-    """Require that what a folder holds of a model can be read, as far as that is quickly seen.
+    """Require that the files of a model in a folder can be read, as far as that is quickly seen.
 
     Args:
         source: a folder. What is none, such as a Hub id, is left to whoever loads it.
@@ -97,7 +97,7 @@ def check_model_folder(source: str | Path) -> None:
 
 
 def _check_type(config: dict[str, Any], folder: Path) -> None:
-    """A model of a kind of data that no imported file knows is not loaded: transformers would advise to update it."""
+    """Refuse a model for a kind of data that no imported file knows: transformers would advise an update."""
     types = [config.get("model_type"), *(config[f"{name}_config"].get("model_type") for name in part_names(config))]
     for model_type in types:
         if str(model_type).startswith(PREFIX) and model_type not in CONFIG_MAPPING:
@@ -122,7 +122,7 @@ def part_names(config: Mapping[str, Any]) -> list[str]:
 
 
 def _check_layers(config: dict[str, Any], path: Path, num_weights: int) -> None:
-    """Each layer has weights; what claims to have a billion of them is not built first to find out."""
+    """Refuse a config with more layers than there are weights, before a model of a billion layers is built."""
     for key, value in config.items():
         if isinstance(value, dict):
             _check_layers(value, path, num_weights)

@@ -1,4 +1,4 @@
-"""Whether results may go into a folder."""
+"""Checks that results may be written to a folder."""
 
 import json
 import os
@@ -81,7 +81,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def check_tokenizer_folder(folder: Path) -> None:
-    """As `check_output_folder`, but for a text model that has no tokenizer yet, which may be there."""
+    """Check a tokenizer's output folder; a text model without a tokenizer may be in it."""
     check_output_folder(folder, own=OF_A_MODEL if "vocab_size" in _config(folder) else ())
 
 

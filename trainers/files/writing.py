@@ -120,7 +120,7 @@ def _move_in(unfinished: Path, folder: Path, last: str = "") -> None:
 
 @contextmanager
 def _parents_of(path: Path) -> Iterator[None]:
-    """Make the folders above a path; those that are new and empty go again after an error."""
+    """Make the folders above a path; after an error, those that are new and empty are removed."""
     missing = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -133,7 +133,7 @@ def _parents_of(path: Path) -> Iterator[None]:
 
 
 def _flush(path: Path) -> None:
-    """Have a file, or all in a folder, on the disk before its name is: a power cut may otherwise leave it empty."""
+    """Write a file, or all in a folder, through to the disk before it is renamed: a power cut may leave it empty."""
     for file in [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]:
         with file.open("rb") as content:
             try:
@@ -154,7 +154,7 @@ def _remove(path: Path) -> None:
 
 
 def publish_checkpoint(staged: Path, final: Path) -> None:
-    """Give a complete checkpoint its name. One of the same step, saved twice, is never away meanwhile."""
+    """Give a complete checkpoint its name; an earlier one of the same step is replaced file by file, never removed first."""
     _flush(staged)
     if final.exists():
         _move_in(staged, final, last="trainer_state.json")
@@ -181,7 +181,7 @@ def rotate_checkpoints(run_dir: Path, limit: int | None, *, keep: set[str]) -> N
 
 
 def disk_is_full(error: BaseException | None, folder: Path) -> bool:
-    """Whether something could not be written for lack of room, whoever says so in whatever way."""
+    """Whether an error means that the disk is full, whichever library raised it."""
     while error is not None:
         text = str(error)
         if getattr(error, "errno", None) in FULL or any(f"os error {number}" in text for number in FULL):
@@ -204,7 +204,7 @@ def _has_room(folder: Path) -> bool:
 
 
 def save_error(what: str, folder: Path, error: BaseException, remains: str = "") -> SaveError:
-    """The error to raise for what could not be saved: why, what remains and, if the disk is full, what to do."""
+    """Make the error for something that could not be saved: why, what remains and, for a full disk, what to do."""
     cause = str(error).strip() or type(error).__name__
     lines = [f"{what} could not be saved to {folder}: {cause.rstrip('.')}.", remains]
     if disk_is_full(error, folder):

@@ -1,4 +1,4 @@
-"""YAML, read without what makes small files endless: aliases, and deep nesting."""
+"""YAML without aliases and deep nesting, which make small files endless."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ class _PlainLoader(yaml.SafeLoader):
 
 
 def parse_yaml(text: str, where: str | Path) -> Any:
-    """What a text says in YAML.
+    """Parse YAML.
 
     Args:
         text: YAML.
@@ -41,7 +41,7 @@ def parse_yaml(text: str, where: str | Path) -> Any:
 
 
 def read_yaml(path: Path) -> Any:
-    """What a YAML file says.
+    """Read a YAML file.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -1,1 +1,1 @@
-"""Publishing on the Hub: what goes there, what is checked before, and the model card."""
+"""Publishing on the Hub: choice of files, checks before a push, and the model card."""

@@ -1,4 +1,4 @@
-"""What a model card says, from what its folder holds."""
+"""The generated part of a model card, from the files of the model's folder."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,7 +43,7 @@ TEMPLATE = Path(__file__).with_name("model_card.md")
 
 
 def card_facts(folder: Path) -> dict[str, Any]:
-    """What a model folder says of itself.
+    """Collect the facts of a card: config, task, provenance and probes of a model folder.
 
     Raises:
         ValueError: it is no folder of a data2vec model.
@@ -92,7 +92,7 @@ def _task(architecture: str, kind: type[Modality]) -> tuple[str, str] | None:
 
 
 def _probes(folder: Path, names: list[str]) -> dict[str, dict[str, Any]]:
-    """The tables of probes by what they are called in the card, which is nothing for the only one."""
+    """Tables of probes by modality; the table of a model with one modality has the empty name."""
     files = {"": folder / PROBE_FILE} | {name: folder / f"probe_{name}.json" for name in names}
     found = {}
     for name, file in files.items():
@@ -122,7 +122,7 @@ def card_text(folder: Path, facts: dict[str, Any]) -> str:
 
 
 def _shown(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
-    """The names of the template."""
+    """Values of the names in the template."""
     trunk, version, adapter, task = facts["trunk"], facts["version"], facts["adapter"], facts["task"]
     auto_class, with_code = task[1] if task else "AutoModel", "auto_map" in facts["config"]
     return facts | {
@@ -165,7 +165,7 @@ def _loading(facts: dict[str, Any], auto_class: str, with_code: bool) -> dict[st
 
 
 def _training(provenance: Provenance) -> Iterator[str]:
-    """What is known of the run, a line for each."""
+    """Facts of the run, one line each."""
     if provenance.dataset:
         yield f"Data: {provenance.dataset}"
     if provenance.base_model:

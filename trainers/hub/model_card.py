@@ -93,7 +93,7 @@ def check_card(path: Path) -> None:
 
 
 def card_of(folder: Path) -> tuple[dict[str, Any], str]:
-    """What a model folder says of itself, and the generated part of its card.
+    """Facts of a model folder, and the generated part of its card.
 
     Raises:
         ValueError: it has no config, or says what can't be meant.
@@ -104,7 +104,7 @@ def card_of(folder: Path) -> tuple[dict[str, Any], str]:
 
 
 def outside_of_marks(text: str) -> str:
-    """What people write into a card: its text without metadata, generated part and title.
+    """Text that people wrote into a card: without metadata, generated part and title.
 
     Example:
         >>> outside_of_marks(f"---\\nlicense: mit\\n---\\n# Name\\n\\n{BEGIN} generated {END}\\n\\nMine.")
@@ -206,5 +206,5 @@ def _merge(data: Any, ours: ModelCardData) -> None:
 
 
 def _measured(result: EvalResult) -> tuple[Any, ...]:
-    """What a result is of."""
+    """Key of a result: two results with the same key are of the same measurement."""
     return result.dataset_type, result.dataset_config, result.dataset_split, result.metric_type, result.metric_name

@@ -1,4 +1,4 @@
-"""What is published of a model folder: which files, and that nothing else goes with them."""
+"""Choice of the files of a model folder that are published, so that nothing else goes with them."""
 
 import fnmatch
 import json
@@ -90,7 +90,7 @@ def prepare(folder: Path, staging: Path, *, with_teacher: bool = False, with_cod
 
 
 def model_config(folder: Path) -> dict[str, Any]:
-    """What a folder's config.json says.
+    """Read a folder's config.json.
 
     Raises:
         FolderError: there is none.

@@ -1,4 +1,4 @@
-"""Before publishing: what is checked, and how calls of the Hub are tried again."""
+"""Checks before publishing, and calls of the Hub that are tried again."""
 
 import shutil
 import tempfile
@@ -127,7 +127,7 @@ def check_disk(folder: str | Path, needed: int) -> None:
 
 
 def retried(call: Callable[[], Result], what: str) -> Result:
-    """Call until it works, a few times, where the fault can pass: a busy or broken server, a cut line, a timeout.
+    """Call a function up to a few times while the fault can pass: a busy or broken server, a cut line, a timeout.
 
     Raises:
         PublishError: it never worked.
@@ -166,7 +166,7 @@ def asked_to_wait(error: Exception) -> float:
 
 
 def explained(error: Exception) -> str:
-    """What an error says first and, of a status that says little to people, what it means and what to do."""
+    """First line of an error; for a bare HTTP status also what it means and what to do."""
     meaning = MEANINGS.get(getattr(getattr(error, "response", None), "status_code", 0))
     return f"{first_line(error)}: {meaning}" if meaning else first_line(error)
 

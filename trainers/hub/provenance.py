@@ -74,13 +74,13 @@ class Provenance:
     metrics: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Where things lie on this machine is nobody else's business, and no part of what they are."""
+        """Remove local paths: they are private, and say nothing about the model."""
         self.base_model = public_name(self.base_model) if self.base_model else None
         self.dataset = public_data(self.dataset) if self.dataset else None
 
     @classmethod
     def load(cls, folder: str | Path) -> "Provenance":
-        """What a folder says, or nothing."""
+        """Read a folder's provenance.json; an empty one if there is none."""
         path = Path(folder) / PROVENANCE_FILE
         if not path.is_file():
             return cls()

@@ -1,4 +1,4 @@
-"""What models and data are called in public: no path, user or host name of the machine that they were made on."""
+"""Public names of models and data, without paths, user and host names of the machine that they were made on."""
 
 import getpass
 import json
@@ -23,7 +23,7 @@ ALL_PATHS = ("fairseq.json",)  # files with the options of a run, which name man
 
 
 def public_name(name: str) -> str:
-    """A model or data set without where it lies: a Hub id stays, of a path the last name is kept.
+    """The public name of a model or data set: a Hub id stays, of a path only the last part is kept.
 
     Example:
         >>> public_name("/home/ann/speech/clips"), public_name("facebook/data2vec-audio-base"), public_name("digits")
@@ -44,7 +44,7 @@ def public_name(name: str) -> str:
 
 
 def public_data(text: str) -> str:
-    """As `public_name`, also for several data sets, each with its modality.
+    """The public names of one data set, or of several, each with its modality.
 
     Example:
         >>> public_data("audio=/home/ann/my clips text=corpora/english/all.txt")

@@ -1,1 +1,1 @@
-"""What pretraining and fine-tuning share: arguments, checkpoints, resuming, signals, pushes."""
+"""Shared by pretraining and fine-tuning: arguments, checkpoints, resuming, signals, pushes."""

@@ -1,4 +1,4 @@
-"""TrainingArguments with what every run wants, and with the defaults of pretraining."""
+"""Training arguments that all runs share, and those of pretraining."""
 
 import json
 from dataclasses import dataclass, field, fields
@@ -26,7 +26,7 @@ WORDS = {  # of transformers, whose own message names the class instead of the o
 
 @dataclass
 class BaseTrainingArguments(TrainingArguments):
-    """What the arguments of pretraining and of fine-tuning add to transformers' own.
+    """`TrainingArguments` with the options that pretraining and fine-tuning share.
 
     A loss of NaN is shown rather than filtered out, and columns are kept, since samples carry the `key` that is drawn
     from.
@@ -52,7 +52,7 @@ class BaseTrainingArguments(TrainingArguments):
     tri_stage_end: float = field(default=0.01, metadata={"help": "Share of the learning rate at the end of tri_stage."})
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the token: a run's arguments are saved beside each checkpoint, as `training_args.bin`."""
+        """State without the token, since a run's arguments are saved beside each checkpoint as `training_args.bin`."""
         return self.__dict__ | {"hub_token": None}
 
     def __post_init__(self) -> None:
@@ -98,7 +98,7 @@ class BaseTrainingArguments(TrainingArguments):
                 raise ValueError(f"--optim_args is {self.optim_args!r}, but must be NAME=VALUE,NAME=VALUE,...")
 
     def _check_schedule(self) -> None:
-        """Make the schedule once: transformers does so late, and does not say which option is wrong."""
+        """Build the schedule once now: transformers builds it late, and does not say which option is wrong."""
         optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)])
         settings: Any = self.lr_scheduler_kwargs or {}
         try:
@@ -115,7 +115,7 @@ class BaseTrainingArguments(TrainingArguments):
                 raise ValueError(f"--report_to is {name}, which is not installed: install it, or leave --report_to out")
 
     def _check_json(self, name: str) -> None:
-        """transformers reads some options as JSON, and does not say which one it can't read."""
+        """Check an option that is read as JSON: transformers' own error does not say which option is wrong."""
         value = getattr(self, name)
         if isinstance(value, str) and value.startswith("{"):
             try:

@@ -94,7 +94,7 @@ class BaseTrainer(Trainer):
     # ---- a run ----
 
     def plan(self) -> RunPlan:
-        """How much there is to train.
+        """Count samples, batches, steps and epochs of the run.
 
         Raises:
             ValueError: nothing.
@@ -175,7 +175,7 @@ class BaseTrainer(Trainer):
         return False
 
     def _check_health(self) -> None:
-        """Raise `CollapseError` for what the log says, or what happened after it."""
+        """Raise `CollapseError` if the log or, since the last log, loss or weights show that the run failed."""
         steps = self._globalstep_last_logged, self.state.global_step
         if reason := self.health_callback.diagnosis or what_diverged(float(self._tr_loss), *steps, self.model):
             raise CollapseError(reason)
@@ -219,7 +219,7 @@ class BaseTrainer(Trainer):
         return self.lr_scheduler
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
-        """Only matrices and kernels decay: biases, norms, tokens and scales, whatever their shape, do not.
+        """Names of parameters that decay: matrices and kernels, but no biases, norms, tokens and scales of any shape.
 
         The authors meant the same, but their override had no effect (docs/differences.md).
         """
@@ -342,7 +342,7 @@ class BaseTrainer(Trainer):
     # ---- the Hub ----
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Make the repository, with patience."""
+        """Make the repository; calls that fail for a while are tried again."""
         if not self.is_world_process_zero():
             return
         if not self.args.push_to_hub:  # else it was checked before anything else

@@ -1,4 +1,4 @@
-"""The best checkpoint of a run: which of equal ones, and where it lies after the run's folder has moved."""
+"""The best checkpoint of a run: how ties are broken, and how it is found after the run's folder has moved."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What happens beside the training loop: the teacher's average, health, probes and the progress bar."""
+"""Callbacks of the training loop: the teacher's average, health, probes and the progress bar."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a run goes on from: its last checkpoint, whether that is whole, and whether it belongs to the same run."""
+"""Checks of the checkpoint that a run resumes from: is it whole, and does it belong to the same run?"""
 
 import json
 import zipfile
@@ -54,7 +54,7 @@ def check_files(checkpoint: Path) -> None:
 
 
 def _read(file: Path) -> None:
-    """Read a file as far as it shows whether it is whole; pickles are not unpickled."""
+    """Read a file just far enough to see that it is whole; pickles are not unpickled."""
     if file.suffix == ".safetensors":
         with safe_open(file, "pt"):
             pass
@@ -74,7 +74,7 @@ def _read(file: Path) -> None:
 
 @contextmanager
 def loading(checkpoint: Path, names: str) -> Iterator[None]:
-    """For calls that load files of a checkpoint: what does not fit is said in one line.
+    """Turn errors while files of a checkpoint are loaded into one line that names them.
 
     Args:
         checkpoint: the folder.
@@ -99,7 +99,7 @@ def _advice(checkpoint: Path) -> str:
 
 
 def read_state(checkpoint: Path) -> dict[str, Any]:
-    """What `trainer_state.json` holds."""
+    """Read a checkpoint's `trainer_state.json`."""
     return json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
 
 

@@ -1,4 +1,4 @@
-"""Whether data are the same as before, by two of their samples."""
+"""A fingerprint of training data from two samples, to see whether a resumed run has the same data."""
 
 import hashlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""How much a run trains: its samples, batches, steps and epochs. A run without a batch is refused."""
+"""Samples, batches, steps and epochs of a run, counted before it begins. A run without a batch is refused."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ FILE = {"bytes", "path"}  # of a column with files, which are in the table or on
 
 @dataclass
 class RunPlan:
-    """What a run is going to train on.
+    """Size of a run.
 
     Attributes:
         samples: how many samples there are, and in which batches; of a mix, for each modality.
@@ -44,7 +44,7 @@ class RunPlan:
 
 
 def run_plan(trainer: Any) -> RunPlan:
-    """What a trainer is going to train on; nothing is drawn or written.
+    """Count what a trainer is going to train on; no sample is read and nothing is written.
 
     Args:
         trainer: a `BaseTrainer`.
@@ -114,7 +114,7 @@ def _accumulated(args: Any) -> str:
 
 
 def _folders(samples: Any) -> str:
-    """In how many folders files lie, where the data are files."""
+    """Number of folders that the files lie in, where the data are files."""
     dataset = getattr(samples, "dataset", None)
     if not isinstance(dataset, datasets.Dataset):
         return ""

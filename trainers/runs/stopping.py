@@ -39,7 +39,7 @@ class StoppedError(SystemExit):
 
 @contextmanager
 def signals_call(handler: Callable[[signal.Signals], None]) -> Iterator[None]:
-    """Call a function for each of the signals, and give back what was there before at the end.
+    """Call a function for each of the signals in the block; earlier handlers are restored at its end.
 
     Only Python's main thread can do this; in any other, nothing is changed. A signal that the process was started to
     ignore (as `nohup` does) is still ignored.
@@ -79,7 +79,7 @@ class StopCallback(TrainerCallback):
         self._group: Any = None
 
     def request(self, number: signal.Signals) -> None:
-        """What the handler of a signal does."""
+        """Handle a signal: ask for a stop after this step, or stop at once."""
         if not self._steps or (number == self.requested == signal.SIGINT):
             stop_at_once(number)
         if self.requested is None:
@@ -136,7 +136,7 @@ class StopCallback(TrainerCallback):
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """An epoch that is cut short is none: what is done at the end of each is not done now."""
+        """Skip log, evaluation and save at the end of an epoch that was cut short."""
         if self.stopping is None:
             return
         if (state.epoch or 0) % 1:

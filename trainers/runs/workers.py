@@ -26,7 +26,7 @@ if hasattr(os, "register_at_fork"):  # before torch starts threads in a worker, 
 
 
 class WorkerInit:
-    """What a worker process does first; then what the loader had there before.
+    """First call in a worker process: block signals, then run the loader's own `worker_init_fn`.
 
     A signal that reaches all processes of a run (Ctrl-C, a scheduler's SIGTERM) must not take away the workers before
     the run has its checkpoint. When the run's process dies, in whatever way, they go with it at once.
