@@ -154,7 +154,7 @@ def _remove(path: Path) -> None:
 
 
 def publish_checkpoint(staged: Path, final: Path) -> None:
-    """Give a complete checkpoint its name; an earlier one of the same step is replaced file by file, never removed first."""
+    """Give a complete checkpoint its name; an earlier one of the same step is replaced file by file."""
     _flush(staged)
     if final.exists():
         _move_in(staged, final, last="trainer_state.json")
