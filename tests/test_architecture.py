@@ -239,6 +239,17 @@ assert Data2VecTrainer is trainers.Data2VecTrainer and "load_recipe" in dir(mode
         _ = modeling_data2vec.Data2VecTrainr
 
 
+def test_links_to_lines_name_what_is_there(monkeypatch):
+    """The numbers themselves are renewed by the script, now and then."""
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    import line_links
+
+    links = [link for page in (ROOT / "docs").glob("*.md") for link in line_links.LINK.finditer(page.read_text())]
+    assert len(links) >= 15
+    for link in links:
+        assert link["name"] in line_links.lines_of(ROOT / "docs" / link["path"]), link[0]
+
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
