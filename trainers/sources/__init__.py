@@ -1,1 +1,1 @@
-"""Where data comes from: folders, tables, saved datasets and the Hub, as one `datasets` dataset; their labels."""
+"""Sources of data: folders, tables, saved datasets and the Hub as one `datasets` dataset, and their labels."""

@@ -1,4 +1,4 @@
-"""Which rows are held out of a table to evaluate on."""
+"""Rows of a table that are held out to evaluate on."""
 
 import math
 from collections.abc import Hashable, Sequence

@@ -1,4 +1,4 @@
-"""Classes of labelled data: from what a column holds to numbers and names, the same in all splits."""
+"""Classes of labelled data: numbers and names from a column, the same in all splits."""
 
 import math
 import re
@@ -61,7 +61,7 @@ class LabelMap:
 
     @staticmethod
     def values(dataset: datasets.Dataset, column: str) -> list[Any]:
-        """What a column holds, row by row; of rows that hold lists, their members one after another."""
+        """Values of a column, row by row; lists are flattened."""
         rows = label_values(dataset, column)
         return [value for row in rows for value in (row if isinstance(row, list) else [row])]
 
@@ -129,7 +129,7 @@ def label_values(dataset: datasets.Dataset, column: str) -> list[Any]:
 
 
 def _plain(kind: Any) -> Callable[[Any], Any]:
-    """Makes a label of what a column of this type holds."""
+    """A function that turns a value of a column of this type into a label."""
     feature = _class_label(kind)
 
     def plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Where data comes from: folders of files, tables, saved datasets and the Hub, and the column that holds it."""
+"""Load a source (folder of files, table, saved dataset, the Hub) as a dataset, and find its data column."""
 
 import os
 from pathlib import Path
@@ -66,7 +66,7 @@ def load_source(
 def prepare_column(
     dataset: Any, source: str, medium: Medium, *, split: str = "train", column: str | None = None
 ) -> tuple[Any, str]:
-    """Find the medium's column in a dataset and leave what it holds undecoded; see `load_source`."""
+    """Find the medium's column in a dataset, and leave its values undecoded; see `load_source`."""
     advice = f"name one with {medium.columns[0]}_column (--column of the commands)"
     if suffix_of(Path(source)) in (".csv", ".tsv"):
         advice += "; the first line of a CSV or TSV file names its columns"
@@ -158,7 +158,7 @@ def _shown(types: dict[str, Any]) -> list[str]:
 
 
 def shown_type(kind: Any) -> str:
-    """What a column of a type holds, for messages.
+    """A column's type in words, for messages.
 
     Example:
         >>> shown_type(datasets.Value("string")), shown_type(datasets.List(datasets.Value("int64"))), shown_type({})

@@ -1,4 +1,4 @@
-"""From paths in a table to files: beside the table, or in a folder there; and what is said of those that lack."""
+"""Find the files that paths in a table mean, beside the table or in a folder there, and report missing ones."""
 
 import os
 import re
@@ -136,7 +136,7 @@ def locate(
 
 
 def refuse_other_times(row: Mapping[str, Any], known: Collection[str], what: str) -> None:
-    """Refuse a table of recordings whose columns say by names of their own where a clip starts or ends.
+    """Refuse a table of recordings whose columns give a clip's start or end under other names.
 
     Each of its rows would be the whole recording.
 
@@ -157,7 +157,7 @@ def refuse_other_times(row: Mapping[str, Any], known: Collection[str], what: str
 
 
 def missing_files(missing: Sequence[tuple[str, str]], total: int, what: str) -> str:
-    """How many files lack, where the first of them was looked for, and where one of its name lies.
+    """Describe missing files: their number, where the first one was expected, and where a file of its name lies.
 
     Args:
         missing: (folder of the table, file) of each.
@@ -180,7 +180,7 @@ def missing_files(missing: Sequence[tuple[str, str]], total: int, what: str) -> 
 
 
 def is_base64(path: str) -> bool:
-    """Whether what should be a path, and isn't there, looks like an encoded picture or recording.
+    """Whether a value that should be a path looks like an encoded picture or recording instead.
 
     Example:
         >>> is_base64("photos/iVBORw0KGgoAAAANSUhEUgAA"), is_base64("photos/cat.png")

@@ -19,7 +19,7 @@ LABELS = ("ltr", "wrd", "phn")  # suffixes of fairseq's labels: letters, words, 
 
 
 def is_fairseq_manifest(path: Path) -> bool:
-    """The first line is a folder, so it has no tab; others are "path<TAB>samples"."""
+    """Whether a table is a fairseq manifest: a folder in the first line, then "path<TAB>samples"."""
     if path.suffix.lower() != ".tsv":
         return False
     with path.open(encoding="utf-8", errors="replace") as file:
@@ -106,7 +106,7 @@ def _labels(file: Path, kind: str, number: int) -> list[str | None]:
 
 
 def read_transcripts(files: Iterable[Path]) -> dict[Path, str]:
-    """What is said in each recording by LibriSpeech's `*.trans.txt`: lines of a file's name without suffix, and words.
+    """Read transcripts from LibriSpeech's `*.trans.txt`: each line is a file's name without suffix, then words.
 
     Args:
         files: of the folder; others are passed over.

@@ -43,7 +43,7 @@ OPEN_DATASET = "the dataset"  # in messages; paths in it are relative to the wor
 
 
 def name_of(source: Any) -> str:
-    """What a source is called in messages."""
+    """A source's name in messages."""
     return str(source) if isinstance(source, str | os.PathLike) else OPEN_DATASET
 
 
@@ -134,7 +134,7 @@ def _saved_dataset(path: Path, split: str) -> Any:
 
 
 def _folder(path: Path, medium: Medium, split: str, streaming: bool) -> Any:
-    """Tables that list the files go first, then parquet, then files, then other tables, which may be about them."""
+    """Open a folder: tables that list its files, else parquet, else files, else other tables."""
     found = list_files(path)
     files = [file for file in found if suffix_of(file) in medium.suffixes]
     tables = [file for file in found if table_format(file)]

@@ -1,4 +1,4 @@
-"""Files of a source: which of them are data, by their suffixes, and what is said of the others."""
+"""Choice of a source's data files, by their suffixes, and a report of what is left out."""
 
 import os
 import re
@@ -38,7 +38,7 @@ ABOUT = re.compile(r"(readme|licen[cs]e|copying|notice|authors|changelog|citatio
 
 @dataclass(frozen=True)
 class Medium:
-    """How one kind of data looks in a folder and in a table.
+    """One kind of data as it appears in folders and tables.
 
     Args:
         noun: what one of it is called in messages, e.g. "image".

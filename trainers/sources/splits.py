@@ -73,7 +73,7 @@ def split_tables(files: list[Path], source: Path) -> dict[str, list[Path]]:
 
 
 def data_folder(files: Iterable[Path], source: Path) -> Path:
-    """Where files are divided: `source`, or the single folder in it, e.g. `data`, unless that is a split itself."""
+    """The folder with the splits: `source`, or the single folder in it, e.g. `data`, unless that is a split itself."""
     tops = _tops(files, source) if files != [source] else []
     if len(tops) != 1 or SPLIT_NAME.match(tops[0]) or source / tops[0] in files:
         return source
@@ -90,7 +90,7 @@ def _say_left_out(files: list[Path], source: Path, noun: str) -> None:
 
 
 def _say_mixed(named: dict[str, list[str]], rest: list[str], source: Path, hold_many: bool) -> None:
-    """Say that names of splits stand among others, so that what they name is training data."""
+    """Warn that names of splits stand among others, so that all of it is training data."""
     names = [top for tops in named.values() for top in tops]
     if not names or set(named) == {"train"}:
         return

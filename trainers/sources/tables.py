@@ -45,7 +45,7 @@ def read_rows(
 
 @contextmanager
 def _plain_errors(files: Sequence[Path]) -> Iterator[None]:
-    """Let `datasets` say what was wrong with a file; that there are no rows at all is nothing wrong here."""
+    """Show the error in a file that `datasets` hides behind its own; a file without rows is no error here."""
     try:
         yield
     except datasets.exceptions.DatasetGenerationError as error:
