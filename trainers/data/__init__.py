@@ -1,1 +1,1 @@
-"""Samples, and batches of them: what every modality's data go through."""
+"""Samples and batches, the same for all modalities."""

@@ -1,4 +1,4 @@
-"""NaN and infinity are named where they come in, and known before a run says that it went well."""
+"""Checks for NaN and infinity in samples and weights, so that no diverged run ends as if all were well."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -57,7 +57,7 @@ def weights_are_finite(model: nn.Module) -> bool:
 
 
 def what_diverged(loss: float, last_log: int, step: int, model: nn.Module) -> str | None:
-    """What a run's logs don't show: a loss that stopped being a number after the last of them, or such weights.
+    """Find a loss or weights that stopped being numbers after the last log.
 
     Args:
         loss: the sum since the last log.

@@ -35,5 +35,5 @@ class ProcessedReader:
         return inputs
 
     def name(self, example: dict[str, Any]) -> str | None:
-        """Nothing is known of where it comes from."""
+        """None: the origin of a processed sample is not known."""
         return None

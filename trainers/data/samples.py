@@ -1,4 +1,4 @@
-"""Training samples from any dataset: what is drawn for one depends on its place alone, and bad ones are passed over."""
+"""Training samples from any dataset: random choices depend on a sample's place alone; unreadable ones are skipped."""
 
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
@@ -30,7 +30,7 @@ class UnreadableError(ValueError):
 
 
 class SampleReader(Protocol):
-    """What makes model inputs of one example; all that a modality has to bring.
+    """Interface of readers: makes the model's inputs from one example.
 
     Attributes:
         noun: what a sample is called in messages, e.g. "image".
@@ -63,7 +63,7 @@ def readable_inputs(reader: SampleReader, example: dict[str, Any], rng: Random |
 
 
 class _Samples:
-    """What both kinds share: augmentation and masks are a function of (seed, epoch, place of the sample)."""
+    """Base of both data sets: augmentation and masks are a function of (seed, epoch, place of the sample)."""
 
     modality: Any = None  # the `Modality` that reads them, if one does: it brings collator and processor
 
@@ -161,7 +161,7 @@ class IterableSampleDataset(_Samples, IterableDataset):
         return self._read(self.dataset, int(self._epoch))
 
     def endless(self) -> Iterator[dict[str, Any]]:
-        """The stream again and again, each time in a new epoch, from 0; whichever is set.
+        """Repeat the stream without end, as epochs 0, 1, ..., whichever epoch is set.
 
         Raises:
             ValueError: nothing in it can be read.
