@@ -1,4 +1,4 @@
-"""From what a data set holds to a waveform: a recording, whole, in part or as a stream; one channel, one rate."""
+"""Decode a recording to a waveform: whole, in part or as a stream; one channel, one rate."""
 
 import math
 from collections.abc import Iterator
@@ -169,7 +169,7 @@ class Mixer:
         return waveform
 
     def check_phase(self) -> None:
-        """At the end of a recording.
+        """Refuse a recording whose channels cancel each other; called at its end.
 
         Raises:
             UnreadableError: the channels are in opposite phase, so that their mean is what differs in them: noise.

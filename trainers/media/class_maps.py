@@ -16,7 +16,7 @@ OPAQUE = 255
 
 
 def class_map(value: Any) -> np.ndarray:
-    """Classes [H, W], int64, of what a data set holds; 255 does not count.
+    """Decode a map to classes [H, W], int64; 255 does not count.
 
     The index of a palette is the class, and so is a grey value of any depth: nothing is scaled. Colours and
     transparency must say the same in all channels.

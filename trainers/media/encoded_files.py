@@ -1,4 +1,4 @@
-"""What a data set holds of a file: its path, or its bytes in one of the forms that tables have for them."""
+"""A file in a cell of a data set: its path, or its bytes in any of the forms that tables use."""
 
 import errno
 import io
@@ -23,7 +23,7 @@ class EncodedFile(NamedTuple):
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """The file's name in messages."""
         return self.path or "a file without a name"
 
 

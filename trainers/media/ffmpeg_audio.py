@@ -92,7 +92,7 @@ class FfmpegReader:
             yield np.concatenate(held, axis=1).T
 
     def damage(self) -> float:
-        """Seconds that a damaged file lacks by its whole duration, where that is known at least about."""
+        """Seconds that are missing from a damaged file, where its whole duration is known at least roughly."""
         if not self.fault or self.start or self.end is not None or not self.container.duration:
             return 0.0
         return self.container.duration / av.time_base - self.read

@@ -69,7 +69,7 @@ def _decoded(image: Image.Image, file: EncodedFile) -> Image.Image:
 
 
 def _upright(image: Image.Image, kind: str | None) -> Image.Image:
-    """As transformers' `load_image` and every viewer show it; changed in place."""
+    """Turn an image upright by its EXIF tag, in place, as transformers' `load_image` and all viewers do."""
     with suppress(Exception):  # a damaged tag
         ImageOps.exif_transpose(image, in_place=True)
     image.format = kind

@@ -1,4 +1,4 @@
-"""From what a data set holds to a normalised tensor: decoding, and the recipe's augmentation without torchvision."""
+"""Turn a picture of any form into a normalised tensor: decoding, and the recipe's augmentation without torchvision."""
 
 import math
 from collections.abc import Sequence

@@ -161,7 +161,7 @@ def erase(pixels: Tensor, rng: Random) -> Tensor:
 
 @dataclass
 class FinetuningTransform(ImageTransform):
-    """What makes a tensor of a training image: crop, RandAugment, flip, normalisation, erasing.
+    """Turns a training image into a tensor: crop, RandAugment, flip, normalisation, erasing.
 
     Args:
         rand_augment: for images of 1 or 3 channels.
@@ -174,7 +174,7 @@ class FinetuningTransform(ImageTransform):
     erasing: float = 0.0
 
     def __call__(self, image: Image.Image | Tensor, rng: Random | None = None) -> Tensor:
-        """As `ImageTransform`."""
+        """Transform an image; arguments and result as in `ImageTransform`."""
         if rng is None:
             return super().__call__(image)
         if self.rand_augment is None or not isinstance(image, Image.Image):
