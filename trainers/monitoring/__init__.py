@@ -1,1 +1,1 @@
-"""What is watched while a model trains: health, figures by modality, curves."""
+"""Figures to watch while a model trains: health, figures by modality, curves."""

@@ -87,7 +87,7 @@ def plot_curves(log_history: History, path: str | PathLike[str]) -> Path:
 
 
 def _panels(title: str, history: History) -> list[tuple[str, History, Callable[[Axes, History], None]]]:
-    """What there is to draw of a log, in order: (title of the log, log, how to draw)."""
+    """Panels to draw of a log, in order: (title of the log, log, how to draw)."""
     found = {key for entry in history if "step" in entry for key in entry}
     cosines, norms = (any(key.startswith(kind) for key in found) for kind in (COSINE, NORM))
     choices: tuple[tuple[bool, Callable[[Axes, History], None]], ...] = (

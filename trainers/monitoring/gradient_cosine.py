@@ -1,4 +1,4 @@
-"""Do modalities help or fight each other, and does one lead? Their gradients on the shared weights, compared."""
+"""Comparison of the modalities' gradients on the shared weights: do they agree, and does one dominate?"""
 
 from collections.abc import Callable, Iterable
 from itertools import combinations

@@ -1,4 +1,4 @@
-"""Is the run healthy? Figures that show a collapse, and the judgement over a run's history.
+"""Health of a run: figures that show a collapse, and the diagnosis of a run's log.
 
 The loss alone does not tell: in a collapse it falls beautifully. Neither does the targets' variance, since
 normalisation blows up whatever variation is left. What does tell is the feature encoder's spread, the targets' spread
@@ -186,7 +186,7 @@ def diagnose(
 
 
 def _findings(entries: Sequence[Mapping[str, float]], recent: Sequence[Mapping[str, float]]) -> list[str]:
-    """What all recent entries show to be wrong, in words; figures that a log does not have are not judged."""
+    """Faults that all recent entries show, in words; figures that a log does not have are not judged."""
     first, last = entries[0], recent[-1]
     findings = []
     for name in ("regression_loss", "cross_modal_loss"):

@@ -43,7 +43,7 @@ class ModalityFigures:
             self._health[name] = measure_health(outputs, config_of(self.config, name))
 
     def state(self) -> dict[str, Any]:
-        """What has been gathered since the last log, as plain numbers; `load` takes it."""
+        """Figures gathered since the last log, as plain numbers; `load` takes them."""
         health = {name: {key: float(value) for key, value in parts.items()} for name, parts in self._health.items()}
         losses = {name: float(loss) for name, loss in self._losses.items()}
         return {"health": health, "losses": losses, "steps": dict(self._steps)}
@@ -99,7 +99,7 @@ SUMMARY = {
 
 
 def summary_table(history: Sequence[Mapping[str, float]]) -> str:
-    """What a run has come to, as Markdown: a row for each modality, figures at its first and last log.
+    """Summary of a run as Markdown: a row for each modality, figures at its first and last log.
 
     Args:
         history: `trainer.state.log_history`.

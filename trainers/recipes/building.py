@@ -1,4 +1,4 @@
-"""From a recipe and data to a model and its samples: one path for `data2vec pretrain` and `recipe.build`."""
+"""Build a model and its samples from a recipe and data, for `data2vec pretrain` and `recipe.build` alike."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -27,7 +27,7 @@ logger = logging.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Source:
-    """Where a modality's data come from.
+    """Source of a modality's data.
 
     Attributes:
         data: a path, a Hub id or a dataset.
@@ -41,7 +41,7 @@ class Source:
 
 
 def sources_of(data: Any, split: Any, column: Any, names: Sequence[str]) -> dict[str, Source]:
-    """What is said of the data, for each modality: dicts by modality, or one value for the only one.
+    """Sources by modality, from a dict by modality or one value for the only modality.
 
     Raises:
         ValueError: data of a modality that the model does not have, or not said of which.

@@ -1,4 +1,4 @@
-"""What a recipe says about one modality: its data, the micro-batches made of them, and figures that must agree."""
+"""A recipe's section of one modality: its data, micro-batches, and figures that must agree."""
 
 import math
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class RecipePart:
 
     @property
     def unit(self) -> str:
-        """What batches are counted in: "images", "clips", "sequences" or "seconds" of audio."""
+        """Unit that batches are counted in: "images", "clips", "sequences" or "seconds" of audio."""
         return "seconds" if "max_batch_seconds" in self.data else plural(modalities()[self.modality].sample)
 
     @property

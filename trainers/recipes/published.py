@@ -1,4 +1,4 @@
-"""The models that the authors published, and whether what is said of them and of the recipes holds."""
+"""The models that the authors published, and checks of their figures and of the recipes."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -62,12 +62,12 @@ class PublishedModel:
 
 
 def published_models() -> list[PublishedModel]:
-    """All of them, in the file's order."""
+    """All published models, in the file's order."""
     return [PublishedModel(**entry) for entry in read_yaml(ROOT / "published.yaml")]
 
 
 def published_model(name: str) -> PublishedModel:
-    """One of them.
+    """The published model of a name.
 
     Raises:
         ValueError: there is none of that name.
@@ -94,7 +94,7 @@ def listing() -> str:
 
 
 def check_recipe(recipe: Recipe) -> list[str]:
-    """What a recipe says, computed again, and where the paper says something else: a line each."""
+    """Compute a recipe's figures again, and list where the paper says something else: one line each."""
     lines = []
     updates = recipe.training["max_steps"]
     for part in recipe.modalities.values():

@@ -66,7 +66,7 @@ class Recipe:
 
     @property
     def only(self) -> RecipePart:
-        """What the recipe says about its modality, if it has only one.
+        """The section of the only modality.
 
         Raises:
             ValueError: it has several.
@@ -218,7 +218,7 @@ class Recipe:
 
     @property
     def _config_name(self) -> str:
-        """For messages."""
+        """The config's name in messages."""
         return "config" if isinstance(self.config, dict) else str(self.config / "config.json")
 
     def _config_values(self) -> dict[str, Any]:
@@ -288,7 +288,7 @@ def no_such_recipe(name: str | Path, names: list[str], others: str) -> ValueErro
 
 
 def read_sections(path: Path, kind: type) -> dict[str, Any]:
-    """What a recipe's file holds; what is a dict in the dataclass `kind` must hold keys and values.
+    """Read the sections of a recipe's file; fields that are dicts in the dataclass `kind` must hold keys and values.
 
     Raises:
         ValueError: it is not yaml, or a section is none.
@@ -352,7 +352,7 @@ def _checked(values: dict[str, Any], path: Path) -> Recipe:
 
 
 def _part(name: str, values: Any, where: str | Path) -> RecipePart:
-    """What a file says about a modality."""
+    """Read a recipe's section of one modality."""
     if not isinstance(values, dict):
         raise ValueError(f"{where} must hold keys and values, but is {values!r}")
     check_keys(values, {entry.name for entry in fields(RecipePart)} - {"modality"}, str(where))
@@ -391,7 +391,7 @@ def require(given: dict[str, Any], names: list[str], where: str) -> None:
 
 
 def numbers(values: dict[str, Any]) -> dict[str, Any]:
-    """`values`, in which `1e-3` and the like are numbers: yaml reads them as text without a point and a sign."""
+    """Convert texts such as `1e-3` in `values` to numbers: yaml reads them as text without a point and a sign."""
 
     def convert(value: Any) -> Any:
         if not isinstance(value, str) or not EXPONENT.fullmatch(value):
