@@ -1,1 +1,1 @@
-"""`data2vec finetune`: the trainer, what may be trained, and one run."""
+"""`data2vec finetune`: trainer, freezing, adapters and one run."""

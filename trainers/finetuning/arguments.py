@@ -1,4 +1,4 @@
-"""TrainingArguments with the defaults of fine-tuning, and with what makes it good."""
+"""TrainingArguments with the defaults of fine-tuning, and with its regularisation."""
 
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is not trained: parts of an encoder for good, or all but the head for the first steps."""
+"""Freezing: parts of an encoder for good, or all but the head for the first steps."""
 
 from collections.abc import Callable
 from typing import Any, cast

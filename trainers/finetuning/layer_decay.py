@@ -1,4 +1,4 @@
-"""Layer-wise decay of the learning rate: how deep a weight lies, as a function of its name, and groups for it."""
+"""Layer-wise decay of the learning rate: depth of a weight by its name, and groups for the optimizer."""
 
 import re
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ POSITIONS = "pos_conv_embed"  # has "layers" of its own, which are no transforme
 
 
 def layer_depths(names: Iterable[str], encoder: str) -> dict[str, int]:
-    """How deep each weight lies: 0 before the first layer, 1 in it, L in the last, and L + 1 behind it.
+    """Depth of each weight: 0 before the first layer, 1 in it, L in the last, and L + 1 behind it.
 
     Args:
         names: of all weights of a model.

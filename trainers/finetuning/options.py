@@ -1,4 +1,4 @@
-"""Options of `data2vec finetune`, and the tasks that there are."""
+"""Options of `data2vec finetune`, and its tasks."""
 
 from dataclasses import dataclass, field
 

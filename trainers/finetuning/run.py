@@ -297,7 +297,7 @@ def _check_reload(model: Any, task: Task, folder: Path, samples: SampleDataset, 
 
 
 def _logits(model: Any, task: Task, samples: SampleDataset) -> Tensor:
-    """What a model makes of the first sample, without augmentation."""
+    """A model's logits for the first sample, without augmentation."""
     batch = task.collate([SampleDataset(samples.dataset, samples.reader, augment=False)[0]])
     with torch.no_grad():
         logits: Tensor = model.eval()(

@@ -68,13 +68,13 @@ class FinetuningTrainer(BaseTrainer):
         return (model.get_base_model() if hasattr(model, "get_base_model") else model).base_model_prefix
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
-        """As `BaseTrainer`'s; what is evaluated afterwards stops nothing."""
+        """Train; evaluations after training can't stop a run, so patience is removed at the end."""
         result = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
         self.remove_callback(EarlyStoppingCallback)
         return result
 
     def create_optimizer(self, model: nn.Module | None = None) -> Any:
-        """As `Trainer`'s, with a group of weights for each depth if `layer_decay` asks for it."""
+        """Create the optimizer, with one group of weights for each depth if `layer_decay` is not 1."""
         args = self.args
         if args.layer_decay == 1 or self.optimizer is not None:
             return super().create_optimizer(model)
@@ -118,7 +118,7 @@ class FinetuningTrainer(BaseTrainer):
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: Any = None
     ) -> tuple[Any, Any, Any]:
-        """As `Trainer`'s; of the logits what the task needs for its figures is kept."""
+        """Evaluate a batch, and keep only what the task needs of its logits."""
         loss, logits, labels = super().prediction_step(model, dict(inputs), prediction_loss_only, ignore_keys)
         if logits is not None:
             logits = self.task.predictions(logits[0] if isinstance(logits, tuple) else logits, inputs)

@@ -1,1 +1,1 @@
-"""What a task adds to fine-tuning: its model, labels, samples, batches and figures."""
+"""Tasks of fine-tuning: model, labels, samples, batches and figures of each."""

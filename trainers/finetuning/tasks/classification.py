@@ -37,7 +37,7 @@ FLOATS = {"float16", "float32", "float64"}
 
 
 class ClassificationTask(Task):
-    """What the classifications share: one label for each sample."""
+    """Base of the classification tasks: one label for each sample."""
 
     metric = "accuracy"
     labels: LabelMap | None = None  # None for numbers to predict

@@ -1,4 +1,4 @@
-"""Transcripts of speech by CTC: letters, their vocabulary, and what is recognised."""
+"""Transcripts of speech by CTC: letters, their vocabulary, and recognition."""
 
 import json
 import tempfile
@@ -90,7 +90,7 @@ def load_letters(name: str) -> Wav2Vec2CTCTokenizer:
 
 
 def unknown_symbols(said: list[str], tokenizer: Any) -> Counter[str]:
-    """How often the tokenizer finds symbols that it has no number for, by its own output, which may change the case
+    """Count symbols that the tokenizer has no number for, by its own output, which may change the case
     and take several letters as one symbol.
     """
     unknown, letters = tokenizer.unk_token_id, tokenizer.get_vocab()
@@ -118,7 +118,7 @@ def _counted(symbols: Counter[str]) -> str:
 
 
 class CTC(Task):
-    """The letters that are spoken."""
+    """Speech recognition by CTC: the letters of each clip."""
 
     name, auto_class, main_input = "ctc", AutoModelForCTC, "input_values"
     metric, label_smoothing = "wer", None
@@ -139,7 +139,7 @@ class CTC(Task):
         return dataset
 
     def transcript(self, example: dict[str, Any]) -> str:
-        """What is said, in the vocabulary's spelling: words with single spaces between them."""
+        """A transcript in the vocabulary's spelling: words with single spaces between them."""
         said = example[self.text_column]
         text = "" if said is None else " ".join(str(said).split())
         text = "".join(letter for letter in text if letter not in self.options.drop_letters)
@@ -218,7 +218,7 @@ class CTC(Task):
         return TranscriptReader(clips, self)
 
     def training_samples(self, dataset: datasets.Dataset) -> SampleDataset:
-        """As elsewhere, without clips that are too long to train on, and with lengths for batches of similar ones."""
+        """Training samples without clips that are too long, and with lengths for batches of similar ones."""
         reader = self.reader(dataset, training=True)
         clips = AudioReader(self.processor.feature_extractor, self.column)
         lengths = clip_lengths(dataset, clips)

@@ -1,4 +1,4 @@
-"""What a task adds to fine-tuning: its model, labels, samples, batches and figures. One subclass for each task."""
+"""Base class of the tasks of fine-tuning: model, labels, samples, batches and figures."""
 
 from collections.abc import Callable
 from random import Random
@@ -74,7 +74,7 @@ class Task:
         return None
 
     def check(self, dataset: datasets.Dataset, split: str) -> None:
-        """Require that what another split holds is known.
+        """Require that another split fits the classes or letters of the training split.
 
         Raises:
             ValueError: says what isn't.
@@ -89,11 +89,11 @@ class Task:
         raise NotImplementedError
 
     def train_collator(self) -> Callable[[list[dict[str, Any]]], dict[str, Any]]:
-        """What makes batches in training."""
+        """The collator of training batches."""
         return self.collate
 
     def predictions(self, logits: Any, inputs: dict[str, Any]) -> Any:
-        """What is kept of the model's output [B, ...] for figures."""
+        """The part of the model's output [B, ...] that figures are computed from."""
         return logits.argmax(-1)
 
     def figures(self, predictions: Any, labels: np.ndarray) -> dict[str, float]:
