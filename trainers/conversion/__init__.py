@@ -1,1 +1,1 @@
-"""Models from other forms and to them: the authors' checkpoints, and one joint model of single ones."""
+"""Conversion of the authors' checkpoints to models and back, and one joint model of single ones."""

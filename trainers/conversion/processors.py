@@ -1,4 +1,4 @@
-"""What a converted model needs beside its weights: image processor, feature extractor, tokenizer."""
+"""Processors of converted models: image processor, feature extractor, tokenizer."""
 
 import json
 import tempfile

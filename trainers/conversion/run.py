@@ -115,7 +115,7 @@ def convert(source: str | Path, destination: str | Path, options: ConvertOptions
 
 @contextmanager
 def _written(destination: Path) -> Iterator[None]:
-    """Say what can't be written, and what to do."""
+    """Turn errors while a file is written into one line with advice."""
     try:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -142,7 +142,7 @@ def save_converted(model: Any, source: Source, folder: Path) -> None:
 
 
 def load_converted(folder: str | Path) -> tuple[Any, Source | None]:
-    """A saved model in the precision that it has there and, if it was converted, where it came from.
+    """Load a saved model in its stored precision and, if it was converted, its origin.
 
     Raises:
         ValueError: the folder holds no model that fairseq has.

@@ -78,7 +78,7 @@ class ExportableImages(Exportable):
         return {"pixel_values": torch.randn(batch, config.num_channels, height, width, generator=_generator(size))}
 
     def forward(self, pixel_values: Tensor) -> dict[str, Tensor]:
-        """Whatever the model makes of images."""
+        """Run the model on images."""
         return self.run(pixel_values=pixel_values)
 
 
@@ -97,7 +97,7 @@ class ExportableClips(Exportable):
         return {"input_values": clips, "attention_mask": mask}
 
     def forward(self, input_values: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
-        """Whatever the model makes of clips."""
+        """Run the model on clips."""
         return self.run(input_values=input_values, attention_mask=attention_mask)
 
 
@@ -114,7 +114,7 @@ class ExportableSpectrograms(Exportable):
         return {"input_features": values * mask[..., None], "attention_mask": mask}
 
     def forward(self, input_features: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
-        """Whatever the model makes of spectrograms."""
+        """Run the model on spectrograms."""
         return self.run(input_features=input_features, attention_mask=attention_mask)
 
 
@@ -133,7 +133,7 @@ class ExportableTokens(Exportable):
         return {"input_ids": ids.masked_fill(mask == 0, config.pad_token_id), "attention_mask": mask}
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
-        """Whatever the model makes of tokens."""
+        """Run the model on tokens."""
         return self.run(input_ids=input_ids, attention_mask=attention_mask)
 
 

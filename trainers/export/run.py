@@ -190,7 +190,7 @@ def _write_onnx(one: Exportable, path: Path) -> None:
 
 
 def onnx_run(path: str | Path, num_threads: int | None = None) -> Run:
-    """What runs an ONNX file by onnxruntime on the CPU, tensors in and out.
+    """A function that runs an ONNX file with onnxruntime on the CPU, tensors in and out.
 
     Args:
         path: of the file.
@@ -234,7 +234,7 @@ def quantize(path: Path, destination: Path) -> None:
 
 @torch.no_grad()
 def largest_difference(one: Exportable, run: Run, shapes: tuple[tuple[int, int], ...] = CHECKED_SHAPES) -> float:
-    """How far a file is from its model.
+    """Largest difference between the outputs of a file and of its model.
 
     Args:
         one: the model.

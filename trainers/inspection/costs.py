@@ -215,7 +215,7 @@ def _conv_widths(config: Data2VecPreTrainingConfig) -> list[int]:
 
 
 def _linear_widths(config: Data2VecPreTrainingConfig) -> list[int]:
-    """The same of the head's linear layers."""
+    """Widths before, between and after the head's linear layers; empty without any."""
     width = config.hidden_size
     if isinstance(config, Data2Vec2PreTrainingConfig):
         middle = int(config.decoder_dim * config.decoder_projection_ratio)

@@ -32,7 +32,7 @@ class Report:
     name: str
 
     def rows(self) -> list[tuple[str, str]]:
-        """What is shown: (quantity, value)."""
+        """Rows to show: (quantity, value)."""
         raise NotImplementedError
 
     def to_text(self) -> str:
@@ -50,7 +50,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Inspection(Report):
-    """What `inspect` found; `to_text()` and `to_markdown()` show it.
+    """Result of `inspect`; `to_text()` and `to_markdown()` show it.
 
     Attributes:
         name: recipe, folder or Hub id.
@@ -78,11 +78,11 @@ class Inspection(Report):
 
     @property
     def precision(self) -> str:
-        """In words."""
+        """The precision in words."""
         return "fp32" if self.dtype_bytes == 4 else "mixed precision"
 
     def rows(self) -> list[tuple[str, str]]:
-        """What is shown: (quantity, value)."""
+        """Rows to show: (quantity, value)."""
         shape, counts, flops, memory = self.shape, self.parameters, self.flops, self.memory
         positions = f"{shape.num_positions}"
         if len(shape.grid) > 1:
@@ -131,7 +131,7 @@ class Inspection(Report):
 
 @dataclass(frozen=True)
 class JointInspection(Report):
-    """What `inspect_target` found of a model with several modalities; shown as an `Inspection` is.
+    """Result of `inspect_target` for a model of several modalities; shown like an `Inspection`.
 
     Attributes:
         name: recipe, folder or Hub id.
@@ -146,7 +146,7 @@ class JointInspection(Report):
     memory: StepMemory
 
     def rows(self) -> list[tuple[str, str]]:
-        """What is shown: (quantity, value)."""
+        """Rows to show: (quantity, value)."""
         counts, parts = self.parameters, self.parts
         separate = sum(part.parameters.encoder for part in parts.values())
         flops = sum(part.flops.total for part in parts.values())

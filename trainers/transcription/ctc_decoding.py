@@ -17,7 +17,7 @@ class Timed:
 
     @classmethod
     def of(cls, text: str, first: int, last: int, frame_seconds: float) -> "Timed":
-        """From its first frame and the one after its last.
+        """Seconds from the first frame and the one after the last.
 
         Example:
             >>> Timed.of("hi", 1, 5, 0.02)
@@ -28,7 +28,7 @@ class Timed:
 
 @dataclass(frozen=True)
 class Transcript:
-    """What was heard, and when."""
+    """A transcript: text, and words with their times."""
 
     text: str
     words: list[Timed] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Transcript:
 
 
 class Letters:
-    """Which outputs of a model stand for a letter, for the end of a word and for nothing (CTC's blank).
+    """Meaning of a model's outputs: letters, the end of a word, and CTC's blank.
 
     What the tokenizer has beside them, such as <s> and <unk>, is no sound and is never heard.
 

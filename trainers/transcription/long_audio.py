@@ -17,7 +17,7 @@ EPSILON = 1e-7
 
 
 class FrameGrid(NamedTuple):
-    """Where the frames of a model's convolutions lie, in samples: frame t sees [t * hop, t * hop + field)."""
+    """Places of the frames of a model's convolutions, in samples: frame t sees [t * hop, t * hop + field)."""
 
     hop: int
     field: int
@@ -90,7 +90,7 @@ def plan_windows(num_frames: int, length: int, overlap: int) -> list[Window]:
 
 
 def cut(blocks: Iterable[np.ndarray], spans: Iterable[tuple[int, int]]) -> Iterator[np.ndarray]:
-    """Parts of a stream, which holds no more of it than one of them and a block.
+    """Cut parts out of a stream, with at most one part and one block in memory.
 
     Args:
         blocks: the stream, fp32 [samples] each.
@@ -119,7 +119,7 @@ def cut(blocks: Iterable[np.ndarray], spans: Iterable[tuple[int, int]]) -> Itera
 
 @dataclass(frozen=True)
 class Loudness:
-    """Samples of a recording, their mean and standard deviation: what normalises any part of it as the whole."""
+    """Number, mean and standard deviation of a recording's samples, to normalise each part like the whole."""
 
     num_samples: int
     mean: float
@@ -127,7 +127,7 @@ class Loudness:
 
     @classmethod
     def of(cls, blocks: Iterable[np.ndarray]) -> "Loudness":
-        """Of a stream, in one pass.
+        """Measure a stream in one pass.
 
         Example:
             >>> loudness = Loudness.of([np.array([1.0, 2.0]), np.array([3.0])])
@@ -200,7 +200,7 @@ class LongAudio:
         return round(self.overlap_seconds * self.sampling_rate / self.grid.hop)
 
     def logits(self, recordings: Iterable[Any]) -> Iterator[Tensor | UnreadableError]:
-        """Logits [T, V] of each recording, in order; or why there are none.
+        """Logits [T, V] of each recording, in order, or the error of one that can't be read.
 
         Args:
             recordings: files, or whatever `stream_audio` takes.

@@ -49,7 +49,7 @@ class TranscribeOptions:
 
 
 class SpeechRecognizer:
-    """A model with a CTC head, and what turns sound into its input and its output into text.
+    """A model with a CTC head, and the processors of its input and output.
 
     Args:
         model: `Data2Vec2AudioForCTC`, or transformers' `Data2VecAudioForCTC`, `Wav2Vec2ForCTC` and their like.
@@ -114,7 +114,7 @@ class SpeechRecognizer:
         return self.grid.hop / self.sampling_rate
 
     def logits(self, recordings: Iterable[Any], **windows: Any) -> Iterator[Tensor | UnreadableError]:
-        """Logits [T, V] of each recording, or why there are none; `windows` as in `LongAudio`."""
+        """Logits [T, V] of each recording, or its error; `windows` as in `LongAudio`."""
         # Padding changes the results of transformers' encoders, and of ours where the config asks for that.
         pads = getattr(self.model.config, "padding", None) == "exact"
         audio = LongAudio(
@@ -125,7 +125,7 @@ class SpeechRecognizer:
     def transcribe(
         self, recordings: Iterable[Any], beam: BeamDecoder | None = None, **windows: Any
     ) -> Iterator[Transcript | UnreadableError]:
-        """What each recording says, in order, as soon as it is known; or why it can't be told.
+        """Transcribe recordings in order; each result is given as soon as it is there.
 
         Args:
             recordings: files, their bytes, or {"array", "sampling_rate"}.
