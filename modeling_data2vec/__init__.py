@@ -23,18 +23,9 @@ from .configuration_pretraining import Data2VecPreTrainingConfig, PatchShape
 from .core import Data2VecCore, Data2VecPreTrainingOutput
 from .feature_encoder import FeatureEncoder
 from .feature_extraction_data2vec2_spectrogram import Data2Vec2SpectrogramFeatureExtractor
-from .modeling_data2vec2 import (
-    Data2Vec2Encoder,
-    Data2Vec2EncoderForPreTraining,
-    Data2Vec2ForPooledClasses,
-    Data2Vec2ForTask,
-    Data2Vec2PreTrainedModel,
-)
-from .modeling_data2vec2_audio import (
-    Data2Vec2AudioForPreTraining,
-    Data2Vec2AudioModel,
-    Data2Vec2AudioPreTrainedModel,
-)
+from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2PreTrainedModel
+from .modeling_data2vec2_audio import Data2Vec2AudioModel, Data2Vec2AudioPreTrainedModel
+from .modeling_data2vec2_audio_pretraining import Data2Vec2AudioForPreTraining
 from .modeling_data2vec2_audio_tasks import (
     Data2Vec2AudioForAudioFrameClassification,
     Data2Vec2AudioForCTC,
@@ -42,33 +33,25 @@ from .modeling_data2vec2_audio_tasks import (
     Data2Vec2AudioForXVector,
 )
 from .modeling_data2vec2_joint import Data2Vec2ForPreTraining, Data2Vec2Model
-from .modeling_data2vec2_spectrogram import (
-    Data2Vec2SpectrogramForPreTraining,
-    Data2Vec2SpectrogramModel,
-    Data2Vec2SpectrogramPreTrainedModel,
-)
+from .modeling_data2vec2_pretraining import Data2Vec2EncoderForPreTraining
+from .modeling_data2vec2_spectrogram import Data2Vec2SpectrogramModel, Data2Vec2SpectrogramPreTrainedModel
+from .modeling_data2vec2_spectrogram_pretraining import Data2Vec2SpectrogramForPreTraining
 from .modeling_data2vec2_spectrogram_tasks import (
     Data2Vec2SpectrogramForAudioClassification,
     Data2Vec2SpectrogramForAudioFrameClassification,
     Data2Vec2SpectrogramForCTC,
 )
-from .modeling_data2vec2_text import (
-    Data2Vec2TextForPreTraining,
-    Data2Vec2TextModel,
-    Data2Vec2TextPreTrainedModel,
-)
+from .modeling_data2vec2_tasks import Data2Vec2ForPooledClasses, Data2Vec2ForTask
+from .modeling_data2vec2_text import Data2Vec2TextModel, Data2Vec2TextPreTrainedModel
+from .modeling_data2vec2_text_pretraining import Data2Vec2TextForPreTraining
 from .modeling_data2vec2_text_tasks import (
     Data2Vec2TextForMaskedLM,
     Data2Vec2TextForQuestionAnswering,
     Data2Vec2TextForSequenceClassification,
     Data2Vec2TextForTokenClassification,
 )
-from .modeling_data2vec2_vision import (
-    Data2Vec2VisionForPreTraining,
-    Data2Vec2VisionModel,
-    Data2Vec2VisionPreTrainedModel,
-    PatchFeatureEncoder,
-)
+from .modeling_data2vec2_vision import Data2Vec2VisionModel, Data2Vec2VisionPreTrainedModel, PatchFeatureEncoder
+from .modeling_data2vec2_vision_pretraining import Data2Vec2VisionForPreTraining
 from .modeling_data2vec2_vision_tasks import (
     Data2Vec2VisionForImageClassification,
     Data2Vec2VisionForSemanticSegmentation,

@@ -30,11 +30,8 @@ from .configuration_data2vec2_spectrogram import Data2Vec2SpectrogramConfig
 from .configuration_data2vec2_text import Data2Vec2TextConfig
 from .configuration_data2vec2_vision import Data2Vec2VisionConfig
 from .feature_extraction_data2vec2_spectrogram import Data2Vec2SpectrogramFeatureExtractor
-from .modeling_data2vec2 import Data2Vec2ForTask, modality_models
-from .modeling_data2vec2_audio import (
-    Data2Vec2AudioForPreTraining,
-    Data2Vec2AudioModel,
-)
+from .modeling_data2vec2_audio import Data2Vec2AudioModel
+from .modeling_data2vec2_audio_pretraining import Data2Vec2AudioForPreTraining
 from .modeling_data2vec2_audio_tasks import (
     Data2Vec2AudioForAudioFrameClassification,
     Data2Vec2AudioForCTC,
@@ -42,26 +39,25 @@ from .modeling_data2vec2_audio_tasks import (
     Data2Vec2AudioForXVector,
 )
 from .modeling_data2vec2_joint import Data2Vec2ForPreTraining, Data2Vec2Model
-from .modeling_data2vec2_spectrogram import Data2Vec2SpectrogramForPreTraining, Data2Vec2SpectrogramModel
+from .modeling_data2vec2_pretraining import modality_models
+from .modeling_data2vec2_spectrogram import Data2Vec2SpectrogramModel
+from .modeling_data2vec2_spectrogram_pretraining import Data2Vec2SpectrogramForPreTraining
 from .modeling_data2vec2_spectrogram_tasks import (
     Data2Vec2SpectrogramForAudioClassification,
     Data2Vec2SpectrogramForAudioFrameClassification,
     Data2Vec2SpectrogramForCTC,
 )
-from .modeling_data2vec2_text import (
-    Data2Vec2TextForPreTraining,
-    Data2Vec2TextModel,
-)
+from .modeling_data2vec2_tasks import Data2Vec2ForTask
+from .modeling_data2vec2_text import Data2Vec2TextModel
+from .modeling_data2vec2_text_pretraining import Data2Vec2TextForPreTraining
 from .modeling_data2vec2_text_tasks import (
     Data2Vec2TextForMaskedLM,
     Data2Vec2TextForQuestionAnswering,
     Data2Vec2TextForSequenceClassification,
     Data2Vec2TextForTokenClassification,
 )
-from .modeling_data2vec2_vision import (
-    Data2Vec2VisionForPreTraining,
-    Data2Vec2VisionModel,
-)
+from .modeling_data2vec2_vision import Data2Vec2VisionModel
+from .modeling_data2vec2_vision_pretraining import Data2Vec2VisionForPreTraining
 from .modeling_data2vec2_vision_tasks import (
     Data2Vec2VisionForImageClassification,
     Data2Vec2VisionForSemanticSegmentation,

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import Data2VecAudioConfig, Data2VecTextConfig, Data2VecVisionConfig
 
+from .configuration_data2vec2_audio import WaveformShape
 from .configuration_pretraining import (
     MAX_LAYERS,
     MAX_TABLE,
@@ -17,7 +18,6 @@ from .configuration_pretraining import (
     Number,
     Published,
     PublishedDecay,
-    WaveformShape,
 )
 
 TeacherScope = Literal["layers", "encoder", "model"]

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import fields
-from math import gcd, inf, isfinite, prod
+from math import gcd, inf, isfinite
 from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -280,50 +280,3 @@ class ImageShape(PatchShape):
             raise ValueError(f"image_size is {self.image_size}, but must be at most {MAX_SIZE:,}")
         if any(size < self.patch_size or size % self.patch_size for size in self.image_shape):
             raise ValueError(f"image_size is {self.image_size}, but must be a multiple of patch_size {self.patch_size}")
-
-
-class WaveformShape:
-    """Frames of a clip, for configs with convolutions over the waveform and over frames, as below."""
-
-    conv_dim: list[int] | tuple[int, ...]
-    conv_kernel: list[int] | tuple[int, ...]
-    conv_stride: list[int] | tuple[int, ...]
-    num_conv_pos_embeddings: int
-    conv_pos_kernel_size: int
-    num_conv_pos_embedding_groups: int
-
-    def validate_convolutions(self) -> None:
-        config: Any = self
-        lengths = {len(self.conv_dim), len(self.conv_kernel), len(self.conv_stride)}
-        if len(lengths) != 1 or not 1 <= len(self.conv_dim) <= MAX_LAYERS:
-            raise ValueError(
-                f"conv_dim has {len(self.conv_dim)} values, conv_kernel {len(self.conv_kernel)} and conv_stride "
-                f"{len(self.conv_stride)}, but each needs one for each convolution"
-            )
-        config.at_least(1, "conv_dim conv_kernel conv_stride conv_pos_kernel_size")
-        config.at_least(0, "num_conv_pos_embeddings", MAX_LAYERS)
-        groups = self.num_conv_pos_embedding_groups
-        if groups < 1 or config.hidden_size % groups:
-            raise ValueError(
-                f"num_conv_pos_embedding_groups is {groups}, which does not divide hidden_size {config.hidden_size}: "
-                "choose a divisor"
-            )
-
-    def num_frames(self, num_samples: Any) -> Any:
-        """Frames that the convolutions make of so many samples (an int or an integer tensor); 0 of too few."""
-        for kernel, stride in zip(self.conv_kernel, self.conv_stride, strict=True):
-            num_samples = (num_samples - kernel) // stride + 1
-        return num_samples * (num_samples > 0)
-
-    @property
-    def receptive_field(self) -> int:
-        """Samples that one frame sees: the shortest clip that gives a frame."""
-        samples = 1
-        for kernel, stride in zip(reversed(self.conv_kernel), reversed(self.conv_stride), strict=True):
-            samples = (samples - 1) * stride + kernel
-        return samples
-
-    @property
-    def inputs_to_logits_ratio(self) -> int:
-        """Samples from one frame to the next; transformers' speech pipeline cuts long recordings by this name."""
-        return prod(self.conv_stride)

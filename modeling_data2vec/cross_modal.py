@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from .configuration_data2vec2_joint import Data2Vec2Config
 from .core import Data2VecPreTrainingOutput, total_loss
-from .embedding import Embedding
+from .embedding import Embedding, mean_over_positions
 from .heads import RegressionHead
-from .objective import Term, mean_over_positions, regression_loss, weighted_losses
+from .objective import Term, regression_loss, weighted_losses
 from .student_teacher import Data2Vec2StudentTeacher
 
 PAIRS = "pairs"  # what a batch of paired samples is called, beside the modalities

@@ -1,4 +1,4 @@
-"""Speech: the feature encoder of data2vec 2.0, the model, and the one with a teacher for pretraining."""
+"""Speech: the feature encoder of data2vec 2.0, and the model."""
 
 from dataclasses import replace
 from typing import Any
@@ -11,12 +11,11 @@ from transformers.utils import is_torchdynamo_exporting
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_data2vec2_audio import Data2Vec2AudioConfig
-from .core import Data2VecPreTrainingOutput
-from .embedding import Embedding, check_waveforms, real_positions
+from .convolutions import channels_last_conv, init_as_pytorch
+from .embedding import Embedding, check_tensor, real_positions
 from .feature_encoder import FeatureEncoder
-from .heads import channels_last_conv, init_as_pytorch
 from .length_groups import encode_by_length
-from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2EncoderForPreTraining, Data2Vec2PreTrainedModel
+from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2PreTrainedModel
 from .spec_augment import random_keys, spec_augment
 
 
@@ -46,6 +45,16 @@ def strided_conv(conv: nn.Conv1d, x: Tensor) -> Tensor:
     for i in range(1, kernel):
         y += F.linear(x[:, i : i + last : stride], conv.weight[:, :, i])
     return y
+
+
+def check_waveforms(input_values: Tensor, receptive_field: int) -> None:
+    """Raise a ValueError for another shape than [batch, samples], or fewer samples than one frame needs."""
+    check_tensor("input_values", input_values)
+    if input_values.ndim != 2 or input_values.shape[1] < receptive_field:
+        raise ValueError(
+            f"input_values has shape {tuple(input_values.shape)}, but this model takes [batch, samples] of mono sound "
+            f"with at least {receptive_field} samples: leave out shorter clips, and mix channels to one"
+        )
 
 
 class WaveformConv(nn.Module):
@@ -212,39 +221,3 @@ class Data2Vec2AudioModel(Data2Vec2AudioPreTrainedModel, Data2Vec2Encoder):
             the real frames.
         """
         return encode_by_length(self.feature_encoder, self.trunk, input_values, attention_mask, **kwargs)
-
-
-class Data2Vec2AudioForPreTraining(Data2Vec2AudioPreTrainedModel, Data2Vec2EncoderForPreTraining):
-    """data2vec 2.0 pretraining on speech: student, teacher and convolutional decoder (arXiv 2212.07525).
-
-    Example:
-        >>> import torch
-        >>> from modeling_data2vec.masking import block_mask_1d
-        >>> config = Data2Vec2AudioConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
-        ...     intermediate_size=128, average_top_k_layers=2, decoder_dim=64, conv_dim=[32] * 7)
-        >>> masks = block_mask_1d(2 * 4, 49, 0.5, 5, generator=torch.Generator().manual_seed(0))
-        >>> Data2Vec2AudioForPreTraining(config)(torch.randn(2, 16_000), mask=masks.view(2, 4, -1)).loss.shape
-        torch.Size([])
-    """
-
-    encoder_class = Data2Vec2AudioModel
-
-    def forward(
-        self,
-        input_values: Tensor | None = None,
-        mask: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        ids_keep: Tensor | None = None,
-        noise_keys: Tensor | None = None,
-        mask_noise: Tensor | None = None,
-        return_loss: bool = True,
-    ) -> Data2VecPreTrainingOutput:
-        """Compute the loss of one batch; see `student` and `pretrain` for the other arguments.
-
-        Args:
-            input_values: [B, samples] at 16 kHz, normalised, padded on the right.
-            mask: bool [B, M, T], True at the frames to predict (None: drawn as the config says).
-            attention_mask: [B, samples], 1 at real samples; None where nothing is padded.
-        """
-        view: dict[str, Any] = {"ids_keep": ids_keep, "noise_keys": noise_keys, "mask_noise": mask_noise}
-        return self.pretrain(input_values, mask, attention_mask, return_loss, **view)

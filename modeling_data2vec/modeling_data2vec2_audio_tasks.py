@@ -17,10 +17,10 @@ from transformers.utils import is_torchdynamo_exporting
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_data2vec2_audio import Data2Vec2AudioConfig
-from .embedding import real_positions
-from .modeling_data2vec2 import IGNORED, Data2Vec2ForTask, check_no_layer_is_skipped, ctc_loss, label_loss, real_lengths
+from .ctc import ctc_loss, real_lengths
+from .embedding import mean_over_positions, real_positions
 from .modeling_data2vec2_audio import Data2Vec2AudioModel, Data2Vec2AudioPreTrainedModel
-from .objective import mean_over_positions
+from .modeling_data2vec2_tasks import IGNORED, Data2Vec2ForTask, check_no_layer_is_skipped, label_loss
 
 
 class Data2Vec2AudioForTask(Data2Vec2AudioPreTrainedModel, Data2Vec2ForTask):

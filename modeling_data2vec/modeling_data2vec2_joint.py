@@ -13,13 +13,16 @@ from .core import Data2VecCore, Data2VecPreTrainingOutput, StudentTeacher
 from .cross_modal import CrossModalHeads, pair_terms, pretrain_on_pairs
 from .ema import Teacher
 from .length_groups import RECORDS, encode_by_length
-from .modeling_data2vec2 import Data2Vec2PreTrainedModel, modality_models, teacher_encoder
+from .modeling_data2vec2 import Data2Vec2PreTrainedModel
 
 # Imported to be known: `modality_models` finds them.
-from .modeling_data2vec2_audio import Data2Vec2AudioForPreTraining as Data2Vec2AudioForPreTraining
-from .modeling_data2vec2_spectrogram import Data2Vec2SpectrogramForPreTraining as Data2Vec2SpectrogramForPreTraining
-from .modeling_data2vec2_text import Data2Vec2TextForPreTraining as Data2Vec2TextForPreTraining
-from .modeling_data2vec2_vision import Data2Vec2VisionForPreTraining as Data2Vec2VisionForPreTraining
+from .modeling_data2vec2_audio_pretraining import Data2Vec2AudioForPreTraining as Data2Vec2AudioForPreTraining
+from .modeling_data2vec2_pretraining import modality_models, teacher_encoder
+from .modeling_data2vec2_spectrogram_pretraining import (
+    Data2Vec2SpectrogramForPreTraining as Data2Vec2SpectrogramForPreTraining,
+)
+from .modeling_data2vec2_text_pretraining import Data2Vec2TextForPreTraining as Data2Vec2TextForPreTraining
+from .modeling_data2vec2_vision_pretraining import Data2Vec2VisionForPreTraining as Data2Vec2VisionForPreTraining
 from .objective import Term
 from .slices import slice_options, take_slice
 from .specialisation import TrunkDifferences, specialised

@@ -1,4 +1,4 @@
-"""Log-mel spectrograms of speech and sound: the model of data2vec 2.0, and with a teacher for pretraining.
+"""Log-mel spectrograms of speech and sound: the feature encoder of data2vec 2.0, and the model.
 
 EAT (arXiv 2401.03497) is data2vec 2.0's image model on spectrograms: one channel, time along the rows, mel bands along
 the columns. Here it also takes padded batches.
@@ -11,11 +11,27 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_data2vec2_spectrogram import Data2Vec2SpectrogramConfig
-from .core import Data2VecPreTrainingOutput
-from .embedding import Embedding, check_spectrograms
+from .embedding import Embedding, check_tensor
 from .length_groups import encode_by_length
-from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2EncoderForPreTraining, Data2Vec2PreTrainedModel
+from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2PreTrainedModel
 from .modeling_data2vec2_vision import PatchFeatureEncoder
+
+
+def check_spectrograms(input_features: Tensor, num_mel_bins: int, patch_frames: int) -> None:
+    """Raise a ValueError for another shape than [batch, frames, mel bins], or fewer frames than one patch has."""
+    check_tensor("input_features", input_features)
+    shape = tuple(input_features.shape)
+    if input_features.ndim != 3 or shape[2] != num_mel_bins:
+        raise ValueError(
+            f"input_features has shape {shape}, but this model takes log-mel spectrograms [batch, frames, "
+            f"{num_mel_bins} mel bins]: compute them with the model's own feature extractor, or build the model with "
+            "another num_mel_bins"
+        )
+    if shape[1] < patch_frames:
+        raise ValueError(
+            f"spectrograms of {shape[1]} frames are shorter than one patch of {patch_frames} frames: leave out shorter "
+            "clips, or build the model with a smaller patch_size"
+        )
 
 
 class SpectrogramFeatureEncoder(PatchFeatureEncoder):
@@ -93,44 +109,3 @@ class Data2Vec2SpectrogramModel(Data2Vec2SpectrogramPreTrainedModel, Data2Vec2En
             then those of the next; `pooler_output` [B, D], the mean of the real patches.
         """
         return encode_by_length(self.feature_encoder, self.trunk, input_features, attention_mask, **kwargs)
-
-
-class Data2Vec2SpectrogramForPreTraining(Data2Vec2SpectrogramPreTrainedModel, Data2Vec2EncoderForPreTraining):
-    """data2vec 2.0 pretraining on spectrograms: student, teacher and convolutional decoder (EAT, arXiv 2401.03497).
-
-    EAT's two objectives are data2vec 2.0's: the loss at hidden patches, and that of the CLS token, which predicts the
-    mean target of all patches (its "utterance-frame objective").
-
-    Example:
-        >>> import torch
-        >>> from modeling_data2vec.masking import block_mask_2d
-        >>> config = Data2Vec2SpectrogramConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
-        ...     intermediate_size=128, average_top_k_layers=2, decoder_dim=64, spectrogram_length=128)
-        >>> masks = block_mask_2d(2 * 4, config.grid, 0.8, 5, inverse=True, generator=torch.Generator().manual_seed(0))
-        >>> model = Data2Vec2SpectrogramForPreTraining(config)
-        >>> model(torch.randn(2, 128, 128), mask=masks.view(2, 4, -1)).loss.shape
-        torch.Size([])
-    """
-
-    encoder_class = Data2Vec2SpectrogramModel
-
-    def forward(
-        self,
-        input_features: Tensor | None = None,
-        mask: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        ids_keep: Tensor | None = None,
-        noise_keys: Tensor | None = None,
-        mask_noise: Tensor | None = None,
-        return_loss: bool = True,
-    ) -> Data2VecPreTrainingOutput:
-        """Compute the loss of one batch; see `student` and `pretrain` for the other arguments.
-
-        Args:
-            input_features: [B, frames, mel bins], log-mel, normalised, padded on the right.
-            mask: bool [B, M, T], True at the patches to predict; T is time patches x bands, time first;
-                None to draw them as the config says.
-            attention_mask: [B, frames], 1 at real frames; None where nothing is padded.
-        """
-        view: dict[str, Any] = {"ids_keep": ids_keep, "noise_keys": noise_keys, "mask_noise": mask_noise}
-        return self.pretrain(input_features, mask, attention_mask, return_loss, **view)

@@ -11,9 +11,10 @@ from transformers.modeling_outputs import CausalLMOutput, SequenceClassifierOutp
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_data2vec2_spectrogram import Data2Vec2SpectrogramConfig
+from .ctc import ctc_loss, real_lengths
 from .embedding import real_positions
-from .modeling_data2vec2 import Data2Vec2ForPooledClasses, Data2Vec2ForTask, ctc_loss, label_loss, real_lengths
 from .modeling_data2vec2_spectrogram import Data2Vec2SpectrogramModel, Data2Vec2SpectrogramPreTrainedModel
+from .modeling_data2vec2_tasks import Data2Vec2ForPooledClasses, Data2Vec2ForTask, label_loss
 
 
 class Data2Vec2SpectrogramForTask(Data2Vec2SpectrogramPreTrainedModel, Data2Vec2ForTask):

@@ -1,20 +1,39 @@
-"""Text: the feature encoder of data2vec 2.0, the model, and the one with a teacher for pretraining."""
+"""Text: the feature encoder of data2vec 2.0, and the model."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_data2vec2_text import Data2Vec2TextConfig
-from .core import Data2VecPreTrainingOutput
-from .embedding import Embedding, check_tokens
+from .embedding import Embedding, check_tensor
 from .feature_encoder import FeatureEncoder
-from .heads import ConvDecoder
 from .length_groups import encode_by_length
-from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2EncoderForPreTraining, Data2Vec2PreTrainedModel
+from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2PreTrainedModel
+
+
+def check_tokens(input_ids: Tensor, vocab_size: int, max_tokens: float) -> None:
+    """Raise a ValueError for another shape or dtype, too long a sequence, or (on a CPU) unknown ids."""
+    check_tensor("input_ids", input_ids)
+    if input_ids.ndim != 2 or input_ids.is_floating_point():
+        raise ValueError(
+            f"input_ids has shape {tuple(input_ids.shape)} and dtype {input_ids.dtype}, but must hold token ids "
+            "[batch, tokens]"
+        )
+    if input_ids.shape[1] > max_tokens:
+        raise ValueError(
+            f"input_ids holds {input_ids.shape[1]} tokens, but max_position_embeddings leaves room for {max_tokens}: "
+            "truncate the sequences, or build the model with a longer table"
+        )
+    if torch.compiler.is_compiling():  # what ids there are is unknown then
+        return
+    if input_ids.device.type == "cpu" and not 0 <= int(input_ids.min()) <= int(input_ids.max()) < vocab_size:
+        raise ValueError(
+            f"input_ids holds ids from {int(input_ids.min())} to {int(input_ids.max())}, but the vocabulary has ids 0 "
+            f"to {vocab_size - 1}: use the tokenizer that belongs to the model"
+        )
 
 
 class TextFeatureEncoder(FeatureEncoder):
@@ -64,17 +83,6 @@ class TextFeatureEncoder(FeatureEncoder):
         return Embedding(x, x, (length,), valid)
 
 
-class TextDecoder(ConvDecoder):
-    """The decoder of text, whose projection is initialised as the trunk's linear layers."""
-
-    def init_weights(self) -> None:
-        super().init_weights()
-        for layer in self.proj.modules():
-            if isinstance(layer, nn.Linear):
-                init.normal_(layer.weight, std=self.config.initializer_range)
-                init.zeros_(layer.bias)
-
-
 class Data2Vec2TextPreTrainedModel(Data2Vec2PreTrainedModel):
     """Loading, saving and initial weights of all data2vec 2.0 text models."""
 
@@ -85,7 +93,6 @@ class Data2Vec2TextPreTrainedModel(Data2Vec2PreTrainedModel):
     main_input_name = "input_ids"
     input_modalities = ("text",)
     feature_encoder_class = TextFeatureEncoder
-    decoder_class = TextDecoder
     num_axes = 1
 
 
@@ -122,41 +129,3 @@ class Data2Vec2TextModel(Data2Vec2TextPreTrainedModel, Data2Vec2Encoder):
             `last_hidden_state` [B, E + T, D]; `pooler_output` [B, D], the mean of the real tokens.
         """
         return encode_by_length(self.feature_encoder, self.trunk, input_ids, attention_mask, **kwargs)
-
-
-class Data2Vec2TextForPreTraining(Data2Vec2TextPreTrainedModel, Data2Vec2EncoderForPreTraining):
-    """data2vec 2.0 pretraining on text: student, teacher and convolutional decoder (arXiv 2212.07525).
-
-    There is no mask token: the student never sees a place where a token is hidden.
-
-    Example:
-        >>> from modeling_data2vec.masking import random_mask
-        >>> config = Data2Vec2TextConfig(vocab_size=100, hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
-        ...     intermediate_size=128, average_top_k_layers=2, decoder_dim=64)
-        >>> masks = random_mask(2 * 4, 32, 0.48, generator=torch.Generator().manual_seed(0))
-        >>> tokens = torch.randint(4, 100, (2, 32))
-        >>> Data2Vec2TextForPreTraining(config)(tokens, mask=masks.view(2, 4, -1)).loss.shape
-        torch.Size([])
-    """
-
-    encoder_class = Data2Vec2TextModel
-
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        mask: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        ids_keep: Tensor | None = None,
-        noise_keys: Tensor | None = None,
-        mask_noise: Tensor | None = None,
-        return_loss: bool = True,
-    ) -> Data2VecPreTrainingOutput:
-        """Compute the loss of one batch; see `student` and `pretrain` for the other arguments.
-
-        Args:
-            input_ids: int64 [B, T].
-            mask: bool [B, M, T], True at the tokens to predict (None: drawn as the config says).
-            attention_mask: [B, T], 1 at real tokens; None where nothing is padded.
-        """
-        view: dict[str, Any] = {"ids_keep": ids_keep, "noise_keys": noise_keys, "mask_noise": mask_noise}
-        return self.pretrain(input_ids, mask, attention_mask, return_loss, **view)

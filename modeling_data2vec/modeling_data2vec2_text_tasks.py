@@ -16,7 +16,7 @@ from transformers.models.data2vec.modeling_data2vec_text import Data2VecTextClas
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_data2vec2_text import Data2Vec2TextConfig
-from .modeling_data2vec2 import IGNORED, Data2Vec2ForTask, label_loss
+from .modeling_data2vec2_tasks import IGNORED, Data2Vec2ForTask, label_loss
 from .modeling_data2vec2_text import Data2Vec2TextModel, Data2Vec2TextPreTrainedModel
 
 

@@ -1,4 +1,4 @@
-"""Images: the feature encoder of data2vec 2.0, the model, and the one with a teacher for pretraining."""
+"""Images: the feature encoder of data2vec 2.0, and the model."""
 
 import math
 from collections.abc import Sequence
@@ -11,10 +11,9 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_data2vec2_vision import Data2Vec2VisionConfig
-from .core import Data2VecPreTrainingOutput
-from .embedding import Embedding, check_images, check_patches, real_positions
+from .embedding import Embedding, check_patches, check_tensor, real_positions
 from .feature_encoder import FeatureEncoder
-from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2EncoderForPreTraining, Data2Vec2PreTrainedModel, encode
+from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2PreTrainedModel, encode
 
 CONVOLUTIONS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}  # by the number of axes
 
@@ -124,6 +123,28 @@ class PatchFeatureEncoder(FeatureEncoder):
         return self._positions[key]
 
 
+def check_images(pixel_values: Tensor, num_channels: int, patch_size: int) -> None:
+    """Raise a ValueError for a wrong number of channels, or a size that the patch size does not divide."""
+    check_tensor("pixel_values", pixel_values)
+    if pixel_values.ndim != 4 or pixel_values.shape[1] != num_channels:
+        raise ValueError(
+            f"pixel_values has shape {tuple(pixel_values.shape)}, but this model takes "
+            f"[batch, {num_channels}, height, width]: convert the images to {num_channels} channel(s), "
+            "or build the model with another num_channels"
+        )
+    height, width = pixel_values.shape[2:]
+    if height < patch_size or width < patch_size:
+        raise ValueError(
+            f"images of {height} x {width} pixels are smaller than one patch of {patch_size} x {patch_size}: resize "
+            "them, or build the model with a smaller patch_size"
+        )
+    if height % patch_size or width % patch_size:
+        raise ValueError(
+            f"images of {height} x {width} pixels can't be cut into patches of {patch_size} x {patch_size}: resize or "
+            f"crop them to multiples of {patch_size}"
+        )
+
+
 class ImageFeatureEncoder(PatchFeatureEncoder):
     """Patches of an image, for any size that the patch size divides."""
 
@@ -186,40 +207,3 @@ class Data2Vec2VisionModel(Data2Vec2VisionPreTrainedModel, Data2Vec2Encoder):
             mean of the patch tokens, as the authors' fine-tuning uses it.
         """
         return encode(self.feature_encoder, self.trunk, pixel_values, **kwargs)
-
-
-class Data2Vec2VisionForPreTraining(Data2Vec2VisionPreTrainedModel, Data2Vec2EncoderForPreTraining):
-    """data2vec 2.0 pretraining on images: student, teacher and convolutional decoder (arXiv 2212.07525).
-
-    The teacher moves when `update_teacher(step)` is called after an optimizer step; `Data2VecTrainer` does that.
-
-    Example:
-        >>> from modeling_data2vec.masking import block_mask_2d
-        >>> config = Data2Vec2VisionConfig(hidden_size=64, num_hidden_layers=2, num_prenet_layers=1,
-        ...     num_attention_heads=4, intermediate_size=128, average_top_k_layers=2, decoder_dim=64, image_size=64)
-        >>> masks = block_mask_2d(2 * 4, config.grid, 0.8, 3, inverse=True, generator=torch.Generator().manual_seed(0))
-        >>> model = Data2Vec2VisionForPreTraining(config)
-        >>> model(torch.randn(2, 3, 64, 64), mask=masks.view(2, 4, -1)).loss.shape
-        torch.Size([])
-    """
-
-    encoder_class = Data2Vec2VisionModel
-
-    def forward(
-        self,
-        pixel_values: Tensor | None = None,
-        mask: Tensor | None = None,
-        ids_keep: Tensor | None = None,
-        noise_keys: Tensor | None = None,
-        mask_noise: Tensor | None = None,
-        return_loss: bool = True,
-    ) -> Data2VecPreTrainingOutput:
-        """Compute the loss of one batch; see `Data2VecCore.pretrain` for the arguments.
-
-        Args:
-            pixel_values: [B, channels, height, width], normalised.
-            mask: bool [B, M, T], True at the patches to predict; the same number in each row;
-                None to draw them as the config says.
-        """
-        view: dict[str, Any] = {"ids_keep": ids_keep, "noise_keys": noise_keys, "mask_noise": mask_noise}
-        return self.pretrain(pixel_values, mask, None, return_loss, **view)

@@ -11,7 +11,7 @@ from transformers.models.data2vec.modeling_data2vec_vision import Data2VecVision
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_data2vec2_vision import Data2Vec2VisionConfig
-from .modeling_data2vec2 import Data2Vec2ForPooledClasses, Data2Vec2ForTask, check_no_layer_is_skipped
+from .modeling_data2vec2_tasks import Data2Vec2ForPooledClasses, Data2Vec2ForTask, check_no_layer_is_skipped
 from .modeling_data2vec2_vision import Data2Vec2VisionModel, Data2Vec2VisionPreTrainedModel
 
 

@@ -9,10 +9,12 @@ from torch import Tensor, nn
 from transformers import Data2VecAudioModel, Data2VecAudioPreTrainedModel
 
 from .configuration_data2vec import Data2VecAudioPreTrainingConfig
+from .convolutions import init_as_pytorch
 from .core import Data2VecPreTrainingOutput
-from .embedding import Embedding, check_waveforms, real_positions
-from .heads import RegressionHead, init_as_pytorch
+from .embedding import Embedding, real_positions
+from .heads import RegressionHead
 from .modeling_data2vec import Data2VecEncoderForPreTraining
+from .modeling_data2vec2_audio import check_waveforms
 
 
 @contextmanager

@@ -11,9 +11,10 @@ from transformers.models.data2vec.modeling_data2vec_text import Data2VecTextEmbe
 
 from .configuration_data2vec import Data2VecTextPreTrainingConfig
 from .core import Data2VecPreTrainingOutput
-from .embedding import Embedding, check_tokens
+from .embedding import Embedding
 from .heads import RegressionHead
 from .modeling_data2vec import Data2VecEncoderForPreTraining, in_eval_mode
+from .modeling_data2vec2_text import check_tokens
 
 
 class Data2VecTextForPreTraining(Data2VecEncoderForPreTraining, Data2VecTextPreTrainedModel):

@@ -10,8 +10,9 @@ from transformers import Data2VecVisionModel, Data2VecVisionPreTrainedModel
 
 from .configuration_data2vec import Data2VecVisionPreTrainingConfig
 from .core import Data2VecPreTrainingOutput
-from .embedding import Embedding, check_images
+from .embedding import Embedding
 from .modeling_data2vec import Data2VecEncoderForPreTraining, in_eval_mode
+from .modeling_data2vec2_vision import check_images
 
 
 def reentrant(layer: Any) -> bool:

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .embedding import mean_over_positions
+
 
 def instance_norm(x: Tensor, valid: Tensor | None = None, eps: float = 1e-5) -> Tensor:
     """Standardise each channel of each sample over its positions; [B, T, D] to [B, T, D], biased variance.
@@ -189,13 +191,6 @@ def regression_loss(
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean of `values` over the positions where `mask` is True; both of the same shape, a scalar."""
     return (values * mask).sum() / mask.sum()
-
-
-def mean_over_positions(x: Tensor, valid: Tensor | None) -> Tensor:
-    """Mean of each sample over its real positions; x [B, T, D], valid bool [B, T] or None for all, to [B, D]."""
-    if valid is None:
-        return x.mean(1)
-    return x.masked_fill(~valid[..., None], 0).sum(1) / valid.sum(1, keepdim=True).clamp_min(1)
 
 
 # ---- the terms of a loss ----

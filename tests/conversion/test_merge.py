@@ -5,7 +5,7 @@ from transformers import AutoModelForPreTraining, ViTImageProcessorPil
 
 from modeling_data2vec import Data2Vec2AudioModel, Data2Vec2TextConfig
 from modeling_data2vec.merging import merge_models
-from modeling_data2vec.modeling_data2vec2 import modality_models
+from modeling_data2vec.modeling_data2vec2_pretraining import modality_models
 from modeling_data2vec.trainers.cli import run
 
 

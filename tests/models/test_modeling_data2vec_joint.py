@@ -16,7 +16,7 @@ from modeling_data2vec import (
 )
 from modeling_data2vec.auto import TASKS, pretraining_class
 from modeling_data2vec.merging import merge_models
-from modeling_data2vec.modeling_data2vec2 import modality_models
+from modeling_data2vec.modeling_data2vec2_pretraining import modality_models
 
 
 def raw(modality):

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from modeling_data2vec import Data2Vec2PreTrainingConfig
-from modeling_data2vec.objective import mean_over_positions
+from modeling_data2vec.embedding import mean_over_positions
 
 from ..modalities.base import Inputs as Inputs
 from ..modalities.names import modality

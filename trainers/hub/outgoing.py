@@ -85,7 +85,7 @@ def prepare(folder: Path, staging: Path, *, with_teacher: bool = False, with_cod
         kept = {name: value for name, value in read_model_weights(folder).items() if not name.startswith("teacher.")}
         save_torch_state_dict(kept, staging, max_shard_size="5GB", metadata={"format": "pt"})
     if with_code:
-        _add_code(folder, staging)
+        _add_code(folder, staging, with_teacher)
     make_public(staging)
 
 
@@ -128,7 +128,7 @@ def _check_metadata(file: Path) -> None:
         raise FolderError(f"{file} names a local path in its metadata: save the model again with save_pretrained")
 
 
-def _add_code(folder: Path, staging: Path) -> None:
+def _add_code(folder: Path, staging: Path, with_teacher: bool) -> None:
     """The modules of the model and its processor, as far as they need them, and their names in the configs."""
     config = model_config(staging)
     classes = auto_classes(str(config.get("model_type")))
@@ -137,6 +137,8 @@ def _add_code(folder: Path, staging: Path) -> None:
             f"{folder} holds a model of type {config.get('model_type')}, which plain transformers loads: leave out "
             "--with_code"
         )
+    if not with_teacher:  # then there is nothing to continue, and what pretrains stays at home
+        del classes["AutoModelForPreTraining"]
     config["auto_map"] = {auto: auto_name(one) for auto, one in classes.items()}
     (staging / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     processors = [one for place in (staging, *_part_folders(staging)) if (one := _add_processor(place, classes))]

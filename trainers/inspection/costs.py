@@ -13,7 +13,8 @@ import torch
 
 from modeling_data2vec import Data2Vec2PreTrainingConfig, Data2VecPreTrainingConfig
 from modeling_data2vec.auto import pretraining_class
-from modeling_data2vec.configuration_pretraining import ImageShape, WaveformShape
+from modeling_data2vec.configuration_data2vec2_audio import WaveformShape
+from modeling_data2vec.configuration_pretraining import ImageShape
 from modeling_data2vec.drawn_masks import draw_masks
 
 from ..modalities.base import check_number

@@ -20,7 +20,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from modeling_data2vec.configuration_pretraining import WaveformShape
+from modeling_data2vec.configuration_data2vec2_audio import WaveformShape
 
 from ...data.samples import SampleDataset, SampleReader, UnreadableError
 from ...modalities.speech import TRANSCRIBED, AudioReader, clip_lengths, require_one_transcript
