@@ -89,7 +89,7 @@ def test_each_command_has_help(capsys, command):
         (["--config", "hiden_size=16"], ["unknown key 'hiden_size'", "did you mean hidden_size"]),
         (["--config", "hidden_size"], ["--config takes NAME=VALUE, not 'hidden_size'"]),
         (["--config", "num_attention_heads=5"], ["num_attention_heads is 5", "does not divide hidden_size 64"]),
-        (["--config", "num_channels=3"], ["normalises 1 channel(s), but the model takes 3", "mean and std"]),
+        (["--config", "num_channels=3"], ["mean and std are of 1 channel(s), but the model takes 3", "in the recipe"]),
         (["--dataset", "/missing/folder"], ["/missing/folder is not a folder of images", "does not exist"]),
         (["--dataset", "."], ["holds no images"]),
         (["--split", "validation"], ["'train' and 'test', not 'validation'"]),

@@ -10,6 +10,7 @@ from tiny_runs import SIZES
 
 import data2vec_cli
 from modeling_data2vec import Data2VecTrainer, load_recipe
+from modeling_data2vec.model_files import read_json
 from modeling_data2vec.trainers.modalities.image import digits
 from modeling_data2vec.trainers.modalities.text import python_docs
 
@@ -42,9 +43,12 @@ def test_a_run_of_the_snippet_equals_that_of_the_command(name, recordings, token
     trainer = Data2VecTrainer(model, recipe.arguments(tmp_path / "snippet", **SHORT), train_dataset=samples)
     trainer.train(resume_from_checkpoint=True)
     trainer.save_model()
+    trainer.create_model_card()
     of_command, of_snippet = (load_file(tmp_path / run / "model.safetensors") for run in ("command", "snippet"))
     assert of_command.keys() == of_snippet.keys()
     assert all(torch.equal(value, of_snippet[key]) for key, value in of_command.items())
+    cards = [read_json(tmp_path / run / "provenance.json") for run in ("command", "snippet")]
+    assert [cards[1][name] for name in ("dataset", "recipe")] == [cards[0][name] for name in ("dataset", "recipe")]
     kept = {path.name for path in (tmp_path / "snippet").iterdir()}
     assert any("processor" in file or "tokenizer" in file for file in kept)
 

@@ -66,6 +66,7 @@ class _Samples:
     """Base of both data sets: augmentation and masks are a function of (seed, epoch, place of the sample)."""
 
     modality: Any = None  # the `Modality` that reads them, if one does: it brings collator and processor
+    provenance: Any = None  # what a model card says of them, if it is known
 
     def __init__(self, dataset: Any, reader: SampleReader, *, seed: int = 0, augment: bool = True) -> None:
         self.dataset, self.reader, self.seed, self.augment = dataset, reader, seed, augment

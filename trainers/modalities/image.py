@@ -170,14 +170,16 @@ class ImageModality(Modality):
         height, width = config.image_shape
         processor.size = {"height": height, "width": width}
         augmentation = self.data.get("augmentation", {})
-        mean = augmentation.get("mean", processor.image_mean)
+        plain = {"mean": processor.image_mean or [0.0] * config.num_channels}  # of one that does not normalise
+        plain["std"] = processor.image_std or [1.0] * config.num_channels
+        mean = augmentation.get("mean", plain["mean"])
         if len(mean) != config.num_channels:
             raise ValueError(
-                f"the recipe normalises {len(mean)} channel(s), but the model takes {config.num_channels}: give a "
-                "recipe with as many values of mean and std as channels"
+                f"mean and std are of {len(mean)} channel(s), but the model takes {config.num_channels}: give as many "
+                "values as channels, in the recipe or in the image processor"
             )
         processor.image_mean = list(mean)
-        processor.image_std = list(augmentation.get("std", processor.image_std))
+        processor.image_std = list(augmentation.get("std", plain["std"]))
 
     def check_data(self, where: str) -> None:
         check_keys(self.data.get("augmentation", {}), AUGMENTATION_KEYS, f"{where}, augmentation")

@@ -81,6 +81,8 @@ class MixtureDataset(Dataset):
         >>> trainer = Data2VecTrainer(joint_model, args, train_dataset=mix)  # doctest: +SKIP
     """
 
+    provenance: Any = None  # what a model card says of the data, if it is known
+
     def __init__(
         self, sources: Mapping[str, MixtureSource], shares: Mapping[str, float] | None = None, *, exact: bool = True
     ) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import datasets
 from torch.utils.data import IterableDataset
+from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoTokenizer
 from transformers.trainer_utils import has_length
 
 from modeling_data2vec import Data2Vec2Config
@@ -19,6 +20,12 @@ from ..modalities.names import modalities_of, modality_of_input
 from ..recipes.parts import SAMPLING_RATE
 from ..sources.loading import column_types
 
+# By the class that loads a modality's processor: its name in a processor of several, and what only such a one has.
+PARTS: dict[Any, tuple[str, str]] = {
+    AutoImageProcessor: ("image_processor", "image_mean"),
+    AutoFeatureExtractor: ("feature_extractor", "sampling_rate"),
+    AutoTokenizer: ("tokenizer", "pad_token_id"),
+}
 SPLITS = datasets.DatasetDict | datasets.IterableDatasetDict
 
 
@@ -97,7 +104,14 @@ class GivenData:
 
     def _processor(self, kind: type[Modality], config: Any) -> Any:
         if self.processor is not None:
-            return deepcopy(self.processor)  # it is aligned with the model
+            part, attribute = PARTS.get(kind.processor_class, ("", ""))
+            found = getattr(self.processor, part, None) or self.processor
+            if not hasattr(found, attribute or "__class__"):
+                raise ValueError(
+                    f"processing_class is a {type(found).__name__}, but the model reads raw {kind.title} by its "
+                    f"{part.replace('_', ' ')}: pass that"
+                )
+            return deepcopy(found)  # it is aligned with the model
         if self.model.name_or_path:
             try:
                 return kind.load_processor(self.model.name_or_path)
@@ -162,11 +176,13 @@ def _is_indexed(dataset: Any) -> bool:
 
 
 def _as_tensors(dataset: Any, name: str) -> Any:
-    """Columns of lists as tensors, of a dataset whose format nobody has chosen."""
-    if not isinstance(dataset, datasets.Dataset) or dataset.format["type"] is not None:
+    """What a model takes of a dataset; columns of lists as tensors, where nobody has chosen a format."""
+    if not isinstance(dataset, datasets.Dataset | datasets.IterableDataset) or _is_transformed(dataset):
         return dataset
-    columns = [column for column in (name, "attention_mask", "key") if column in dataset.column_names]
-    return dataset.with_format("torch", columns=columns)
+    columns = [column for column in (name, "attention_mask", "key") if column in column_types(dataset)]
+    dataset = dataset.select_columns(columns)  # others may not decode
+    plain = isinstance(dataset, datasets.Dataset) and dataset.format["type"] is None
+    return dataset.with_format("torch") if plain else dataset
 
 
 def _wrapped(dataset: Any, reader: SampleReader, seed: int, augment: bool) -> Any:

@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerControl, Trai
 from modeling_data2vec.auto import pretraining_class_of
 
 from ..data.samples import IterableSampleDataset
+from ..hub.provenance import Provenance
 from ..modalities.mixture import JointCollator, MixtureDataset, MixtureSource
 from ..modalities.mixture_order import MixtureOrder
 from ..modalities.names import config_of, loss_weight_of, modality_of
@@ -45,6 +47,7 @@ class Data2VecTrainer(BaseTrainer):
             `recipe.build` makes. `MixtureDataset` for several modalities: it brings its own sizes of micro-batches.
         processing_class: what makes inputs of raw columns: image processor, feature extractor or tokenizer. Default:
             that of the model's folder or Hub id, else a plain one; text needs a tokenizer.
+        provenance: what the model card says beside what the run knows; default: what `recipe.build` knows of the data.
 
     The other arguments are `Trainer`'s.
 
@@ -66,9 +69,12 @@ class Data2VecTrainer(BaseTrainer):
         train_dataset: Any = None,
         eval_dataset: Any = None,
         processing_class: Any = None,
+        provenance: Provenance | None = None,
         **kwargs: Any,
     ) -> None:
+        provenance = provenance or getattr(train_dataset, "provenance", None) or Provenance()
         if isinstance(model, str | os.PathLike):
+            provenance = replace(provenance, base_model=str(model))
             model = pretraining_class_of(str(model)).from_pretrained(model)
         args = pretraining_arguments(args)
         self._given = None if data_collator else GivenData(model, processing_class, args)
@@ -95,6 +101,7 @@ class Data2VecTrainer(BaseTrainer):
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             processing_class=processing_class,
+            provenance=provenance,
             health_callback=HealthCallback(),
             **kwargs,
         )

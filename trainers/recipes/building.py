@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import datasets
@@ -63,6 +64,19 @@ def sources_of(data: Any, split: Any, column: Any, names: Sequence[str]) -> dict
     return {
         name: Source(given[name], of(split, name, "train"), of(column, name, None)) for name in names if name in given
     }
+
+
+def named(sources: Mapping[str, Source]) -> str | None:
+    """What model cards call the data: as on the command line; None for datasets that were open already.
+
+    Example:
+        >>> named({"audio": Source("clips"), "text": Source("corpus.txt")})
+        'audio=clips text=corpus.txt'
+    """
+    known = {name: str(one.data) for name, one in sources.items() if isinstance(one.data, str | PathLike)}
+    if len(sources) == 1:
+        return next(iter(known.values()), None)
+    return " ".join(f"{name}={data}" for name, data in known.items()) or None
 
 
 def run_config(recipe: "Recipe", changes: Mapping[str, Any], checkpoint: str | None = None) -> Any:

@@ -15,11 +15,12 @@ from modeling_data2vec.hub_configs import recipe_folder, recipe_names
 from modeling_data2vec.model_files import interpreting, read_json
 
 from ..files.yaml_files import read_yaml
+from ..hub.provenance import Provenance
 from ..modalities.mixture import MixtureDataset
 from ..modalities.names import config_of, modalities, modalities_of
 from ..option_checks import check_keys, did_you_mean, require_plain_name
 from ..runs.arguments import Data2VecTrainingArguments
-from .building import build_model, build_samples, mixture_sources, run_config, sources_of
+from .building import build_model, build_samples, mixture_sources, named, run_config, sources_of
 from .model_config import build_config
 from .parts import SAMPLING_RATE, RecipePart, check_data, check_figures
 
@@ -148,10 +149,17 @@ class Recipe:
         seed = self.training.get("seed", DEFAULT_SEED) if seed is None else seed
         built, modalities = build_model(self, config, sources, seed=seed, checkpoint=model, tokenizer=tokenizer)
         samples = build_samples(modalities, sources, streaming=streaming, seed=seed)
+        provenance = Provenance(
+            base_model=model, dataset=named(sources), recipe={"name": self.name, "source": self.source}
+        )
         if len(modalities_of(config)) == 1:
-            return built, next(iter(samples.values()))
+            (only,) = samples.values()
+            only.provenance = provenance
+            return built, only
         parts = mixture_sources(self, samples, {}, self.training.get("per_device_train_batch_size", DEFAULT_BATCH))
-        return built, MixtureDataset(parts, {name: self.modalities[name].ratio for name in parts})
+        mixture = MixtureDataset(parts, {name: self.modalities[name].ratio for name in parts})
+        mixture.provenance = provenance
+        return built, mixture
 
     def arguments(self, output_dir: str | Path | None = None, **changes: Any) -> Data2VecTrainingArguments:
         """The recipe's training arguments, with changes.

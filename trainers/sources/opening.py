@@ -88,6 +88,9 @@ def _open_already(dataset: Any, split: str, streaming: bool) -> Any:
     if isinstance(dataset, datasets.Dataset) and not len(dataset):
         raise empty(OPEN_DATASET, split)
     dataset = dataset.with_format(None)
+    for name, kind in (dataset.features or {}).items():
+        if isinstance(kind, datasets.Image | datasets.Audio):  # also those that are not trained on: they may not decode
+            dataset = dataset.cast_column(name, type(kind)(decode=False))
     return streamed(dataset) if streaming else dataset
 
 
