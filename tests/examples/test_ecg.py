@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+import torch
 from pydicom.data import get_testdata_file
 from safetensors.torch import load_file, save_file
 
@@ -19,6 +20,9 @@ from modeling_data2vec.trainers.files.model_folders import check_model_folder
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TINY = ["num_samples=200", "hidden_size=32", "num_hidden_layers=2", "num_attention_heads=2", "intermediate_size=64"]
 TINY += ["average_top_k_layers=2", "decoder_dim=32", "decoder_layers=1", "num_masks=2", "mask_length=1"]
+# What a joint model's parts must agree in.
+TRUNK = {"layer_norm_eps": 1e-5, "ema_decay": 0.9, "ema_end_decay": 0.99, "ema_anneal_end_step": 10}
+IMAGE = {"image_size": 8, "patch_size": 2, "num_channels": 1, "num_prenet_layers": 0}
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +36,18 @@ def place(tmp_path_factory):
         half.mkdir(parents=True, exist_ok=True)
         np.save(half / f"{start:04d}.npy", leads[:, start : start + 300].astype(np.float32))
     np.save(folder / "records" / "train" / "first" / "short.npy", leads[:, :100])
+    trunk = {name: value for name, value in map(assignment, TINY) if name != "num_samples"} | TRUNK
+    parts = {"ecg_config": trunk | {"num_samples": 200}, "vision_config": trunk | IMAGE}
+    modalities = {key: {"data": {}, "global_batch": 4, "per_device_train_batch_size": 4} for key in ("ecg", "vision")}
+    recipe = {"name": "joint", "source": "a test", "config": {"model_type": "data2vec2"} | parts, "num_gpus": 1}
+    recipe |= {"modalities": modalities, "training": {"max_steps": 2, "gradient_accumulation_steps": 2}}
+    (folder / "joint.yaml").write_text(json.dumps(recipe))  # which is yaml, too
     return folder
+
+
+def assignment(text: str) -> tuple[str, int]:
+    name, _, value = text.partition("=")
+    return name, int(value)
 
 
 # Runs commands in a process of their own, where no other test has imported the file.
@@ -50,6 +65,7 @@ json.dump(results, open("results.json", "w"))
 SHORT = ["--max_steps", "2", "--per_device_train_batch_size", "8", "--use_cpu", "--disable_tqdm", "true"]
 TRAIN = ["--recipe", "ecg", "--dataset", "records", "--output_dir", "run", "--logging_steps", "1", "--config", *TINY]
 TUNE = ["--task", "classification", "--dataset", "records", "--output_dir", "classifier", "--eval_fraction", "0.3"]
+JOINT = ["--recipe", "joint.yaml", "--dataset", "ecg=records", "vision=digits", "--output_dir", "joint"]
 WORDS = {
     "pretrain": ["pretrain", *TRAIN, *SHORT, "--probe_split", "test"],
     "probe": ["probe", "--model", "run", "--dataset", "records", "--labels", "all"],
@@ -57,18 +73,22 @@ WORDS = {
     "inspect a model": ["inspect", "run", "--batch_size", "4"],
     "inspect a recipe": ["inspect", "ecg", "--batch_size", "4"],
     "embed": ["embed", "run", "records", "--output", "features.npy"],
+    "push": ["push", "run", "ecg", "--with_code"],
+    "pretrain a joint model": ["pretrain", *JOINT, *SHORT[4:]],
+    "probe a part": ["probe", "--model", "joint", "--modality", "ecg", "--dataset", "records", "--labels", "all"],
     "finetune": ["finetune", "--model", "run", *TUNE, *SHORT],
 }
 
 
 @pytest.fixture(scope="module")
-def said(place):
+def said(place, _local_hub):
     """What each command prints."""
-    environment = os.environ | {"PYTHONPATH": str(EXAMPLES.parent), "OMP_NUM_THREADS": "1"}
+    _local_hub.reset()
+    environment = os.environ | {"PYTHONPATH": str(EXAMPLES.parent), "OMP_NUM_THREADS": "1", "HF_TOKEN": "hf_anna"}
     words = json.dumps([[*words, "--plugin", "ecg.py"] for words in WORDS.values()])
     subprocess.run([sys.executable, "-c", COMMANDS], cwd=place, input=words, text=True, env=environment, check=True)
     results = dict(zip(WORDS, json.loads((place / "results.json").read_text()), strict=True))
-    assert [code for code, _ in results.values()] == [0] * len(WORDS), results
+    assert not {name: text for name, (code, text) in results.items() if code}
     return {name: text for name, (_, text) in results.items()}
 
 
@@ -98,41 +118,41 @@ def test_without_the_file_one_line_says_what_to_do(said, place):
         check_model_folder(place / "run")
 
 
+def test_it_shares_a_trunk_with_images(said, place):
+    config = json.loads((place / "joint" / "config.json").read_text())
+    assert config["ecg_config"]["model_type"] == "data2vec2-ecg" and config["vision_config"]["image_size"] == 8
+    assert (place / "joint" / "ecg" / "preprocessor_config.json").is_file()
+    assert {"masks_ecg.png", "masks_vision.png"} <= {path.name for path in (place / "joint").iterdir()}
+    assert "| spectrum |" in said["probe a part"]
+
+
+# Loads what was pushed without this package and without the file.
 LOADED = """
 import sys
 sys.modules["modeling_data2vec"] = None
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoFeatureExtractor, AutoModel
-model = AutoModel.from_pretrained("published", trust_remote_code=True).eval()
-extractor = AutoFeatureExtractor.from_pretrained("published", trust_remote_code=True)
-leads = extractor(load_file("leads.safetensors")["leads"])["leads"][None]
+model = AutoModel.from_pretrained("anna/ecg", trust_remote_code=True).eval()
+extractor = AutoFeatureExtractor.from_pretrained("anna/ecg", trust_remote_code=True)
+leads = extractor(load_file("leads.safetensors")["leads"])["leads"][None, :, :200]
 with torch.no_grad():
-    save_file({"states": model(leads).last_hidden_state}, "states.safetensors")
+    save_file({"features": model(leads).pooler_output}, "features.safetensors")
 """
 
 
-def test_its_code_goes_along_and_needs_no_package(said, place):
+def test_its_code_goes_along_and_needs_no_package(said, place, _local_hub):
     """Of the file only what the model needs is sent; plain transformers gives the same features with it."""
-    import torch
-    from transformers import AutoModel
-
-    sys.path.insert(0, str(place))
-    import ecg
-
-    from modeling_data2vec.trainers.hub.publishing import prepare
-
-    prepare(place / "run", place / "published", with_code=True)
-    assert "Modality" not in (place / "published" / "ecg.py").read_text()
-    leads = torch.from_numpy(np.load(place / "records" / "train" / "first" / "0000.npy"))[:, :200].contiguous()
+    code = _local_hub.files("anna/ecg")["ecg.py"].decode()
+    assert "class EcgModel" in code and "Modality" not in code and "from modeling_data2vec" not in code
+    recordings = sorted((place / "records" / "train").rglob("0*.npy"))
+    leads = torch.from_numpy(np.ascontiguousarray(np.load(recordings[0])))
     save_file({"leads": leads}, place / "leads.safetensors")
     environment = os.environ | {"HF_HOME": str(place / "home")}
     done = subprocess.run([sys.executable, "-c", LOADED], cwd=place, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    with torch.no_grad():
-        inputs = ecg.EcgFeatureExtractor.from_pretrained(place / "run")(leads)
-        expected = AutoModel.from_pretrained(place / "run").eval()(inputs["leads"][None]).last_hidden_state
-    assert torch.equal(load_file(place / "states.safetensors")["states"], expected)
+    expected = np.load(place / "features.npy")[0]
+    np.testing.assert_allclose(load_file(place / "features.safetensors")["features"][0], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))

@@ -14,6 +14,7 @@ from safetensors import safe_open
 import modeling_data2vec
 from modeling_data2vec.auto import auto_classes
 from modeling_data2vec.model_files import is_file_name, read_json
+from modeling_data2vec.modeling_data2vec2 import is_foreign, modality_models
 from modeling_data2vec.weight_files import check_finite, read_model_weights, read_weights, weight_paths
 
 from ..files.model_folders import check_model_folder, part_names
@@ -136,6 +137,11 @@ def _add_code(folder: Path, staging: Path, with_teacher: bool) -> None:
         raise FolderError(
             f"{folder} holds a model of type {config.get('model_type')}, which plain transformers loads: leave out "
             "--with_code"
+        )
+    if own := [name for name in part_names(config) if is_foreign(modality_models()[name])]:
+        raise FolderError(
+            f"{folder} reads {own[0]}, which stands in a file of its own: of several modalities the code can't be sent "
+            f"along. Publish its part: Data2Vec2Model.from_pretrained(folder, modality={own[0]!r}).save_pretrained(...)"
         )
     if not with_teacher:  # then there is nothing to continue, and what pretrains stays at home
         del classes["AutoModelForPreTraining"]

@@ -230,7 +230,7 @@ class Recipe:
         return "config" if isinstance(self.config, dict) else str(self.config / "config.json")
 
     def _config_values(self) -> dict[str, Any]:
-        return self.config if isinstance(self.config, dict) else read_json(self.config / "config.json")
+        return numbers(self.config) if isinstance(self.config, dict) else read_json(self.config / "config.json")
 
     def accumulation_steps(self, num_gpus: int, per_device_batch: float) -> int:
         """Micro-batches that make up the recipe's global batch on fewer or smaller devices.
@@ -402,6 +402,8 @@ def numbers(values: dict[str, Any]) -> dict[str, Any]:
     """Convert texts such as `1e-3` in `values` to numbers: yaml reads them as text without a point and a sign."""
 
     def convert(value: Any) -> Any:
+        if isinstance(value, dict):
+            return numbers(value)
         if not isinstance(value, str) or not EXPONENT.fullmatch(value):
             return value
         number = float(value)
