@@ -14,7 +14,8 @@ from safetensors import safe_open
 import modeling_data2vec
 from modeling_data2vec.auto import auto_classes
 from modeling_data2vec.model_files import is_file_name, read_json
-from modeling_data2vec.modeling_data2vec2 import is_foreign, modality_models
+from modeling_data2vec.modeling_data2vec2 import is_foreign
+from modeling_data2vec.modeling_data2vec2_pretraining import modality_models
 from modeling_data2vec.weight_files import check_finite, read_model_weights, read_weights, weight_paths
 
 from ..files.model_folders import check_model_folder, part_names
