@@ -208,7 +208,7 @@ def test_recipe_says_where_it_comes_from(name):
     recipe = load_recipe(name)
     stated = (recipe_folder(name) / "recipe.yaml").read_text()
     assert recipe.name == name and recipe.config == recipe_folder(name)
-    assert recipe.source and recipe.notes and "\nlicence_of_published_weights: " in stated
+    assert recipe.source and recipe.notes and "\nlicense_of_published_weights: " in stated
     assert ("\nepochs: " in stated) == (recipe.epochs is not None), "stated where they can be known, hence checked"
 
 
@@ -224,7 +224,7 @@ def test_published_figures(name):
     else:
         assert recipe.epochs == pytest.approx(epochs, abs=0.05)
         assert any(f"{epochs} epochs" in note or f"trains for {epochs}" in note for note in recipe.notes)
-    assert recipe.licence_of_published_weights == {
+    assert recipe.license_of_published_weights == {
         "vision": "CC-BY-NC", "audio": "MIT", "spectrogram": "MIT", "text": None if "large" in name else "MIT"
     }[name.split("-")[1]]  # fmt: skip
     names = "max_steps warmup_steps learning_rate adam_beta2 adam_epsilon weight_decay max_grad_norm"
@@ -280,7 +280,7 @@ def test_published_figures_of_data2vec_1(name):
     assert fields_of(config, "hidden_size intermediate_size") == (width, 4 * width)
     others = "batch_norm_target_layer group_norm_target_layer instance_norm_targets num_masks layer_norm_eps"
     assert fields_of(config, others) == (False, False, False, 1, 1e-5)
-    assert (recipe.published, recipe.licence_of_published_weights) == CLAIMS_V1[name]
+    assert (recipe.published, recipe.license_of_published_weights) == CLAIMS_V1[name]
     assert recipe.training["adam_beta1"] == 0.9
     assert recipe.training.get("lr_scheduler_type") == (None if three_stages else "cosine")
 

@@ -16,7 +16,7 @@ from modeling_data2vec.trainers.recipes.recipe import load_recipe
 
 MODELS = published_models()
 NAMES = [model.name for model in MODELS]
-HUB_LICENCES = {"MIT": "mit", "CC-BY-NC": "cc-by-nc-4.0"}
+HUB_LICENSES = {"MIT": "mit", "CC-BY-NC": "cc-by-nc-4.0"}
 
 
 def test_all_that_the_authors_published_are_there():
@@ -33,9 +33,9 @@ def test_all_that_the_authors_published_are_there():
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.name)
 def test_figures_and_licences_hold(model):
     assert model.count_parameters() == model.parameters
-    assert model.licence == HUB_LICENCES[load_recipe(model.recipe).licence_of_published_weights]
+    assert model.license == HUB_LICENSES[load_recipe(model.recipe).license_of_published_weights]
     if "data2vec2-vision" in model.name:
-        assert model.licence == "cc-by-nc-4.0"
+        assert model.license == "cc-by-nc-4.0"
     places = r"https://\S+\.pt|https://drive\.google\.com/file/d/[\w-]+/view|facebook/data2vec-[a-z0-9-]+"
     assert all(re.fullmatch(places, one) for one in model.addresses())
 

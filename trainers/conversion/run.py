@@ -91,7 +91,7 @@ def convert(source: str | Path, destination: str | Path, options: ConvertOptions
         with _written(destination):
             write_checkpoint(destination, content)
         return None
-    licence = _licence(options)
+    chosen_license = _license(options)
     content = read_checkpoint(source)
     with interpreting(source):
         model, origin = from_fairseq(content)
@@ -108,7 +108,7 @@ def convert(source: str | Path, destination: str | Path, options: ConvertOptions
                 difference = check(unfinished, options.check)
             logger.info(f"Largest difference to {options.check}: {difference:.1e}.")
         origin_of = {"file": source.name, "sha256": _sha256(source)}
-        Provenance(license=licence, converted_from=origin_of).save(unfinished)
+        Provenance(license=chosen_license, converted_from=origin_of).save(unfinished)
         write_card(unfinished, destination.name)
     return model
 
@@ -227,7 +227,7 @@ def _model_class(folder: Path) -> Any:
     return classes[architecture]
 
 
-def _licence(options: ConvertOptions) -> str:
+def _license(options: ConvertOptions) -> str:
     if options.license is None and options.published is None:
         raise ValueError(
             "whose weights are these? --license says under which licence they may be used (mit, cc-by-nc-4.0, ...); "
@@ -235,7 +235,7 @@ def _licence(options: ConvertOptions) -> str:
         )
     if options.license is not None:
         return options.license
-    return published_model(str(options.published)).licence
+    return published_model(str(options.published)).license
 
 
 def _sha256(path: Path) -> str:

@@ -11,7 +11,7 @@ from .image_transform import is_array
 
 IGNORED_CLASS = 255
 # Pillow brings grey values of few bits to 8, by these factors.
-GREY_FACTORS = {"L;2": 85, "L;4": 17}
+GRAY_FACTORS = {"L;2": 85, "L;4": 17}
 OPAQUE = 255
 
 
@@ -54,7 +54,7 @@ def _numbers(image: Image.Image) -> np.ndarray:
         raise UnreadableError("its map counts from white to black: write it with 0 for black, as PNG")
     numbers = np.asarray(image)
     if image.mode == "L":
-        return numbers // GREY_FACTORS.get(raw_mode, 1)
+        return numbers // GRAY_FACTORS.get(raw_mode, 1)
     if numbers.ndim == 2:
         return numbers
     if image.mode in ("LA", "PA", "RGBA"):

@@ -22,7 +22,7 @@ from .modality_logs import by_modality
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 BLUE, ORANGE, GREEN, PINK, YELLOW = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00"
-SKY, GREY = "#56B4E9", "#7F7F7F"
+SKY, GRAY = "#56B4E9", "#7F7F7F"
 
 History = Sequence[Mapping[str, float]]
 
@@ -153,7 +153,7 @@ def modality_colors(history: History, key: str) -> dict[str, str]:
     pattern = re.compile(re.escape(key).replace(re.escape("{}"), "([^/]+)"))
     found = {match[1] for entry in history for name in entry if (match := pattern.fullmatch(name))}
     own = {name: kind.color for name, kind in modalities().items()} | {PAIRS: PINK}
-    free = iter([color for color in (YELLOW, GREY, INK, SKY, BLUE) if color not in own.values()] * len(found))
+    free = iter([color for color in (YELLOW, GRAY, INK, SKY, BLUE) if color not in own.values()] * len(found))
     return {name: own.get(name) or next(free) for name in sorted(found, key=lambda name: (name == PAIRS, name))}
 
 
@@ -165,7 +165,7 @@ def _draw_loss(axis: Axes, history: History) -> None:
     _line(axis, history, "eval_loss", "validation", ORANGE)
     if any("cls_loss" in entry for entry in history):
         _line(axis, history, "regression_loss", "training, regression only", GREEN)
-    _line(axis, history, "constant_loss", "constant predictor", GREY, "--")
+    _line(axis, history, "constant_loss", "constant predictor", GRAY, "--")
     axis.set_ylim(bottom=0)
     dress(axis, "Loss", "loss", columns=2)
 
@@ -220,7 +220,7 @@ def _draw_gradient_cosines(axis: Axes, history: History) -> None:
     pairs = sorted({key for entry in history for key in entry if key.startswith(COSINE)})
     for pair, color in zip(pairs, (BLUE, ORANGE, GREEN, PINK, YELLOW, SKY), strict=False):  # 6 pairs are the most
         _line(axis, history, pair, pair.removeprefix(COSINE).replace("_", " and "), color)
-    axis.axhline(0.0, color=GREY, linewidth=1.0, linestyle="--")
+    axis.axhline(0.0, color=GRAY, linewidth=1.0, linestyle="--")
     dress(axis, "Gradients on the trunk (below 0: they fight)", "cosine", columns=3)
 
 

@@ -23,14 +23,14 @@ class PublishedModel:
 
     Example:
         >>> model = published_model("data2vec2-audio-base-960h")
-        >>> model.addresses()[0].rpartition("/")[2], model.licence
+        >>> model.addresses()[0].rpartition("/")[2], model.license
         ('base_libri_960h.pt', 'mit')
     """
 
     name: str
     recipe: str
     weights: list[str]
-    licence: str
+    license: str
     parameters: int
     result: str | None = None
     task: str | None = None
@@ -85,7 +85,7 @@ def listing() -> str:
     lines = ["| name | task | parameters | licence | result | weights |", "|---|---|---:|---|---|---|"]
     for model in published_models():
         lines.append(
-            f"| {model.name} | {model.task or 'pretraining'} | {model.parameters:,} | {model.licence} | "
+            f"| {model.name} | {model.task or 'pretraining'} | {model.parameters:,} | {model.license} | "
             f"{model.result or ''} | {', '.join(model.addresses())} |"
         )
     named = {model.recipe for model in published_models()}

@@ -46,7 +46,7 @@ class Recipe:
         num_gpus: devices that the run was made for.
         modalities: by name, what the recipe says about each modality.
         config_overrides: fields of the model's config that this recipe changes.
-        licence_of_published_weights: licence of the weights that the authors released, if they did.
+        license_of_published_weights: licence of the weights that the authors released, if they did.
         published: what the authors claim (`epochs`, `imagenet_top1`), None where unknown.
         paper: what the paper says instead, by the name of the value here: of the config, of `training`, `epochs` or
             `global_batch`.
@@ -60,7 +60,7 @@ class Recipe:
     num_gpus: int
     modalities: dict[str, RecipePart]
     config_overrides: dict[str, Any] = field(default_factory=dict)
-    licence_of_published_weights: str | None = None
+    license_of_published_weights: str | None = None
     published: dict[str, Any] = field(default_factory=dict)
     paper: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

@@ -60,8 +60,8 @@ class SpeechRecognizer:
         ValueError: a model, feature extractor or tokenizer of another kind.
 
     Example:
-        >>> recogniser = SpeechRecognizer.from_pretrained("runs/recogniser")  # doctest: +SKIP
-        >>> for transcript in recogniser.transcribe(["call.mp3"]):  # doctest: +SKIP
+        >>> recognizer = SpeechRecognizer.from_pretrained("runs/recogniser")  # doctest: +SKIP
+        >>> for transcript in recognizer.transcribe(["call.mp3"]):  # doctest: +SKIP
         ...     print(transcript.text, transcript.words)
     """
 
@@ -174,17 +174,17 @@ def transcribe(name: str, files: list[str], options: TranscribeOptions) -> Itera
         raise FileNotFoundError(
             f"there is no language model {options.lm!r}: name an ARPA file or a binary one of KenLM"
         )
-    recogniser = SpeechRecognizer.from_pretrained(name)
+    recognizer = SpeechRecognizer.from_pretrained(name)
     beam = None
     if options.lm is not None:
         settings = {name: getattr(options, name) for name in ("lm_weight", "word_bonus", "beam_width")}
         try:
-            beam = BeamDecoder(recogniser.letters, options.lm, **settings)
+            beam = BeamDecoder(recognizer.letters, options.lm, **settings)
         except ImportError as error:
             raise ValueError(f"--lm: {error}") from error
     windows = {name: getattr(options, name) for name in ("chunk_seconds", "overlap_seconds", "batch_size")}
     unread = []
-    for file, result in zip(files, recogniser.transcribe(files, beam, **windows), strict=True):
+    for file, result in zip(files, recognizer.transcribe(files, beam, **windows), strict=True):
         if isinstance(result, UnreadableError):
             unread.append(f"{file}: {result}")
         else:

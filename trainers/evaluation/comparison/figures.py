@@ -12,7 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFormatter
 
-from ...monitoring.curves import BLUE, GREEN, GREY, INK, ORANGE, PINK, dress, save_figure
+from ...monitoring.curves import BLUE, GREEN, GRAY, INK, ORANGE, PINK, dress, save_figure
 from .results import Comparison, FeatureSet, LayerScore, Score, Similarity
 
 COLOURS = (BLUE, ORANGE, GREEN, PINK, "#56B4E9", "#E69F00")  # Okabe and Ito's; a seventh model begins anew
@@ -110,7 +110,7 @@ def _few_labels(comparison: Comparison) -> Figure:
             scores = [one for one in comparison.scores if (one.features, one.probe) == (line.name, probe)]
             scores.sort(key=lambda one: one.labels)
             _band(axis, comparison, line, [one.labels for one in scores], scores, marker="o")
-        axis.axhline(comparison.chance, color=GREY, linewidth=0.8)
+        axis.axhline(comparison.chance, color=GRAY, linewidth=0.8)
         axis.annotate(
             "most frequent class",
             (0.99, comparison.chance),
@@ -119,7 +119,7 @@ def _few_labels(comparison: Comparison) -> Figure:
             textcoords="offset points",
             ha="right",
             fontsize=7.5,
-            color=GREY,
+            color=GRAY,
         )
         _label_axis(axis, comparison)
         dress(axis, "Linear probe" if probe == "linear" else "Nearest neighbours", "", columns=0, pad=8)
