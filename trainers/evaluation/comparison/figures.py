@@ -12,7 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFormatter
 
-from ...monitoring.curves import BLUE, GREEN, GRAY, INK, ORANGE, PINK, dress, save_figure
+from ...monitoring.curves import BLUE, GRAY, GREEN, INK, ORANGE, PINK, dress, save_figure
 from .results import Comparison, FeatureSet, LayerScore, Score, Similarity
 
 COLOURS = (BLUE, ORANGE, GREEN, PINK, "#56B4E9", "#E69F00")  # Okabe and Ito's; a seventh model begins anew
