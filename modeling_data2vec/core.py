@@ -309,12 +309,12 @@ class Data2VecCore(SafeLoading):
                 "mask is missing, and masks are drawn by the package data2vec, not by a model's copied code: install "
                 "it, or give a bool tensor [batch, masks, positions], True at what is to be predicted"
             ) from error
-        tokens = embedding.tokens
-        numbers = range(len(tokens)) if not self.training else torch.randint(-(2**31), 2**31, (len(tokens),)).tolist()
-        lengths = None if embedding.valid is None else embedding.valid.sum(1)
-        keys = torch.tensor(numbers, dtype=torch.int32, device=tokens.device)
-        mask, keys, _ = drawn_masks.draw_views(config, keys, embedding.grid, lengths)
-        return mask, keys
+        batch, device = len(embedding.tokens), embedding.tokens.device
+        # As a collator does it: on the CPU, whatever the model runs on.
+        keys = torch.randint(-(2**31), 2**31, (batch,)) if self.training else torch.arange(batch)
+        lengths = None if embedding.valid is None else embedding.valid.sum(1).cpu()
+        mask, keys, _ = drawn_masks.draw_views(config, keys.to(torch.int32), embedding.grid, lengths)
+        return mask.to(device), keys.to(device)
 
 
 def total_loss(losses: dict[str, Tensor]) -> dict[str, Any]:
