@@ -302,7 +302,7 @@ class Data2VecCore(SafeLoading):
     def _drawn_masks(self, config: Any, embedding: Embedding) -> tuple[Tensor, Tensor]:
         """Masks [B, M, T] by the config, and the keys [B, M] of the noise behind them."""
         try:
-            # Not by `from`, by which it would be copied along with a model that is shared with its code.
+            # Not by `from`, by which it, and data2vec 1.0 with it, would be copied along with a model's shared code.
             drawn_masks = import_module(".drawn_masks", __package__)
         except ModuleNotFoundError as error:
             raise ValueError(
