@@ -26,6 +26,8 @@ def channels_last_conv(conv: nn.Module, x: Tensor) -> Tensor:
         >>> channels_last_conv(nn.Conv1d(8, 4, 3, padding=1), torch.randn(2, 10, 8)).shape
         torch.Size([2, 10, 4])
     """
+    # To torch, [R, C, h, w] with channels last in memory is the usual shape with unusual strides: `permute` makes it
+    # without a copy, and its kernels for that layout give the result in the same.
     if isinstance(conv, nn.Conv2d):
         return conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
     if isinstance(conv, nn.Conv3d):

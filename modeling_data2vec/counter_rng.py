@@ -61,6 +61,7 @@ def uniform(keys: Tensor, count: int, stream: int = 0) -> Tensor:
 
 def normal(keys: Tensor, count: int, stream: int = 0) -> Tensor:
     """Standard normal numbers, [N, count] fp32, for [N] int32 keys (Box-Muller transform)."""
+    # Two uniform numbers make two normal ones: a radius from one half of them, an angle from the other.
     half = (count + 1) // 2
     both = uniform(keys, 2 * half, stream)  # [N, 2 * half]
     radius = torch.sqrt_(torch.log1p(both[:, :half].neg()).mul_(-2.0))

@@ -82,6 +82,7 @@ def pooled_targets(pooled: Tensor, eps: float = 1e-5) -> Tensor:
         >>> pooled_targets(torch.randn(8, 2, 16)).mean(0).abs().max() < 1e-5
         tensor(True)
     """
+    # Over the batch, per layer and channel: B samples of [K, D].
     variance, mean = torch.var_mean(pooled, dim=0, correction=0)  # [K, D]
     return ((pooled - mean) * torch.rsqrt(variance + eps)).mean(1)
 

@@ -27,6 +27,7 @@ class Embedding:
         """`valid` at the positions [B, M, V] that masks leave visible: [B * M, V], or None where nothing is padded."""
         if self.valid is None:
             return None
+        # [B, 1, T] is seen as [B, M, T] without a copy, then [B, M, V].
         return self.valid[:, None].expand(-1, ids_keep.shape[1], -1).gather(2, ids_keep).flatten(0, 1)
 
 
@@ -41,6 +42,7 @@ def gather_rows(x: Tensor, ids: Tensor) -> Tensor:
     The samples are never repeated M times: one flat index reads straight from x.
     """
     batch, length, dim = x.shape
+    # Where a sample begins in [B * T, D], added to the positions of each of its masks: [B, 1, 1] + [B, M, V].
     offsets = torch.arange(batch, device=ids.device).view(batch, 1, 1) * length
     return x.reshape(batch * length, dim).index_select(0, (ids + offsets).flatten()).view(-1, ids.shape[-1], dim)
 

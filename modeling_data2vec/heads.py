@@ -52,6 +52,7 @@ class MaskNoise(nn.Module):
 
     def forward(self, keys: Tensor, length: int, dtype: torch.dtype) -> Tensor:
         """Noise for [R] int32 keys: [R * length, D]."""
+        # A row's picks depend on its key alone, so its noise is the same in any batch, process or resumed run.
         picks = uniform(keys, length, NOISE_STREAM).mul_(NOISE_VECTORS).long()  # [R, T]
         return self.vectors(keys.device, dtype).index_select(0, picks.flatten())
 
@@ -60,7 +61,7 @@ class MaskNoise(nn.Module):
         if (device, dtype) not in self._vectors or torch.compiler.is_compiling():
             keys = torch.arange(NOISE_VECTORS, dtype=torch.int32, device=device)
             vectors = normal(keys, self.dim, NOISE_STREAM).mul_(self.std).to(dtype)
-            if torch.compiler.is_compiling():
+            if torch.compiler.is_compiling():  # what a traced program keeps would be a constant of its own
                 return vectors
             self._vectors[device, dtype] = vectors
         return self._vectors[device, dtype]
@@ -121,14 +122,16 @@ class ConvDecoder(nn.Module):
         Returns:
             [R, T, D].
         """
+        # Back to the grid, so that convolutions see a position's neighbors along every axis.
         x = tokens.unflatten(1, grid)  # [R, *grid, D]
         keep = None if valid is None else valid.unflatten(1, grid).unsqueeze(-1).to(x.dtype)  # [R, *grid, 1]
         for conv in self.convs:
-            if keep is not None:
+            if keep is not None:  # before each layer: norms and biases of the last one have filled padding again
                 x = x * keep
             y = channels_last_conv(conv, x)  # [R, *grid, D']
             for axis, size in enumerate(grid, start=1):
                 y = y.narrow(axis, 0, size)  # an even kernel gives one position too many
             y = F.gelu(F.layer_norm(y, y.shape[-1:]))
+            # There is no residual where the first layer changes the width from D to `decoder_dim`.
             x = x + y if self.residual and x.shape == y.shape else y
         return self.proj(x.flatten(1, -2))  # [R, T, D]

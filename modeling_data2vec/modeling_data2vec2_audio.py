@@ -37,9 +37,12 @@ def strided_conv(conv: nn.Conv1d, x: Tensor) -> Tensor:
         torch.Size([2, 79, 4])
     """
     (kernel,), (stride,) = conv.kernel_size, conv.stride
+    # One input channel: the windows are a view of the waveform, and one product does all.
     if x.shape[2] == 1:
         windows = x.squeeze(2).unfold(1, kernel, stride)  # [B, T', kernel]
         return F.linear(windows, conv.weight.squeeze(1), conv.bias)
+    # Otherwise output t is the sum over k of x[t * stride + k] W_k: one product [B, T', C] x [C, C'] for each k, which
+    # reads x with a step and copies no windows.
     last = (x.shape[1] - kernel) // stride * stride + 1  # where the last window begins, plus one
     y = F.linear(x[:, 0:last:stride], conv.weight[:, :, 0], conv.bias)
     for i in range(1, kernel):
@@ -166,6 +169,7 @@ class AudioFeatureEncoder(FeatureEncoder):
         x, valid, num_masks = embedding.tokens, embedding.valid, 1
         length = x.shape[1]
         if mask is not None:
+            # Each mask hides other frames, so each has positions of its own, computed from what it leaves.
             num_masks = mask.shape[1]
             x = (x[:, None] * (~mask)[..., None].to(x.dtype)).flatten(0, 1)  # [B, M, T, D] to [R, T, D]
         keep = None

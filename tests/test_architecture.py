@@ -271,3 +271,16 @@ def test_modules_are_described_and_their_examples_run(module):
 def test_no_example_is_lost():
     """So that examples of files that moved elsewhere still run; raise the number when there are more."""
     assert sum(bool(test.examples) for module in MODULES for test in doctest.DocTestFinder().find(module)) >= 155
+
+
+def test_no_file_imports_itself_through_others(capsys, monkeypatch):
+    """benchmarks/structure.py, which also counts files, lines and comments."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import structure
+
+    level, circles = structure.levels((ROOT / "modeling_data2vec").rglob("*.py"))
+    assert not circles and max(level.values()) > 1
+    monkeypatch.setattr(sys, "argv", ["structure.py", str(ROOT)])
+    structure.main()
+    printed = capsys.readouterr().out
+    assert all(f"| {name} |" in printed for name in ("modeling_data2vec", "trainers", "all of them", "images"))
