@@ -15,14 +15,22 @@ import torch
 from huggingface_hub import HfApi, ModelCard, hf_hub_download
 from safetensors.torch import load_file, save_file
 from tiny_runs import KINDS, arguments, tiny_model, tiny_samples
+from tiny_tasks import body, few_digits
 from transformers import AutoModel, AutoModelForPreTraining
 from xet_files import VERSION
 
 from modeling_data2vec import Data2Vec2VisionForPreTraining, Data2Vec2VisionModel
-from modeling_data2vec.trainers import Data2VecTrainer
+from modeling_data2vec.trainers import (
+    Data2VecTrainer,
+    FinetuningArguments,
+    FinetuningOptions,
+    FinetuningTrainer,
+    finetune,
+)
 from modeling_data2vec.trainers.cli import run
 from modeling_data2vec.trainers.hub import preflight as preflight_module
 from modeling_data2vec.trainers.hub.preflight import PublishError, preflight
+from modeling_data2vec.trainers.hub.provenance import Provenance
 from modeling_data2vec.trainers.hub.publishing import PushOptions, publish
 from modeling_data2vec.trainers.monitoring.health import CollapseError
 
@@ -439,6 +447,20 @@ def test_training_publishes_in_all_strategies(hub, tmp_path, strategy):
     assert all(torch.equal(value, trained[name]) for name, value in loaded.items())
     text = files["README.md"].decode()
     assert "Optimizer steps: 5" in text and "effective rank" in text
+
+
+def test_fine_tuning_publishes_at_its_end_too(hub, tmp_path):
+    settings = {"max_steps": 1, "per_device_train_batch_size": 8, "use_cpu": True, "disable_tqdm": True}
+    model, digits = body("images 2.0", tmp_path / "body"), few_digits(tmp_path / "digits")
+    options = FinetuningOptions(task="image-classification", model=str(model), dataset=str(digits))
+    done = finetune(options, FinetuningArguments(str(tmp_path / "first"), **settings))
+    assert not hub.repositories
+    data, facts = done.trainer.train_dataset, Provenance(license="mit", task="image-classification")
+    unevaluated = {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
+    args = FinetuningArguments(str(tmp_path / "run"), **settings | WRITER | unevaluated)
+    FinetuningTrainer(done.model, args, done.task, train_dataset=data, provenance=facts).train()
+    card = hub.files(NAME)["README.md"].decode()
+    assert "model.safetensors" in hub.files(NAME) and "license: mit" in card and "Fine-tuned for image-class" in card
 
 
 def test_a_run_that_can_not_publish_does_not_start(hub, tmp_path, monkeypatch):
