@@ -23,11 +23,10 @@ from .arguments import BaseTrainingArguments
 from .best_checkpoint import breaks_tie, find_best_checkpoint
 from .callbacks import DivergenceCallback, EpochCallback, HealthCallback
 from .checkpoints import check_files, check_same_model, check_same_run, last_checkpoint, loading
-from .fingerprint import fingerprint
 from .loaders import length_loader
 from .run_lock import only_run_in
 from .run_plan import RunPlan, run_plan
-from .run_settings import RunSettings, settings_of
+from .run_settings import RunSettings, settings_of, settings_of_run
 from .saving import new_checkpoint, new_model
 from .schedules import tri_stage
 from .stopping import StopCallback, StoppedError, signals_call
@@ -120,7 +119,7 @@ class BaseTrainer(Trainer):
         if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):  # which save in ways of their own
             check_files(checkpoint)
         check_same_model(checkpoint, self.accelerator.unwrap_model(self.model))
-        check_same_run(checkpoint, settings_of(checkpoint), self._settings().settings)
+        check_same_run(checkpoint, settings_of(checkpoint), self._settings)
         return str(checkpoint)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
@@ -154,7 +153,7 @@ class BaseTrainer(Trainer):
         checkpoint = self.checkpoint_of(resume)
         self._resumed = Path(checkpoint) if checkpoint else None
         self.remove_callback(RunSettings)  # of an earlier call
-        self._kept = self._settings()
+        self._kept = RunSettings(self._settings)
         self.add_callback(self._kept)
         result = super().train(resume_from_checkpoint=checkpoint, **kwargs)
         made, wanted = self.state.global_step, self.state.max_steps
@@ -180,12 +179,9 @@ class BaseTrainer(Trainer):
         if reason := self.health_callback.diagnosis or what_diverged(float(self._tr_loss), *steps, self.model):
             raise CollapseError(reason)
 
-    def _settings(self) -> RunSettings:
-        return RunSettings.from_run(self.args, self.train_dataset, self._fingerprint)
-
     @cached_property
-    def _fingerprint(self) -> str | None:
-        return fingerprint(self.train_dataset)
+    def _settings(self) -> dict[str, Any]:
+        return settings_of_run(self.args, self.train_dataset)
 
     def _say(self, message: str) -> None:
         if self.is_world_process_zero():

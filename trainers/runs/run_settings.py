@@ -8,6 +8,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from .checkpoints import read_state
+from .fingerprint import fingerprint
 
 # Arguments that decide about the order of the data, or about what the optimizer's state holds.
 COMPARED_ARGUMENTS = (
@@ -27,31 +28,30 @@ class RunSettings(TrainerCallback, ExportableState):
     def __init__(self, settings: dict[str, Any]) -> None:
         self.settings, self.seconds, self._began = settings, 0.0, time.perf_counter()
 
-    @classmethod
-    def from_run(cls, args: Any, dataset: Any, fingerprint: str | None) -> "RunSettings":
-        """The settings of a run that begins now.
-
-        Args:
-            args: of the run.
-            dataset: that it trains on.
-            fingerprint: of the data; None of streams.
-        """
-        settings = {name: getattr(args, name, None) for name in COMPARED_ARGUMENTS}
-        settings["optim"] = getattr(args.optim, "value", args.optim)
-        settings["global_batch"] = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        try:
-            settings["samples"] = len(dataset)
-        except TypeError:  # a stream
-            settings["samples"] = None
-        settings["data_fingerprint"] = fingerprint
-        return cls(settings)
-
     def state(self) -> dict[str, Any]:
         return {"args": self.settings, "attributes": {"seconds": self.seconds + time.perf_counter() - self._began}}
 
     def go_on_from(self, kept: dict[str, Any]) -> None:
         """Add the time of an earlier part of the run, from its entry."""
         self.seconds = kept.get("attributes", {}).get("seconds", 0.0)
+
+
+def settings_of_run(args: Any, dataset: Any) -> dict[str, Any]:
+    """Settings of a run that begins now, by name.
+
+    Args:
+        args: of the run.
+        dataset: that it trains on.
+    """
+    settings = {name: getattr(args, name, None) for name in COMPARED_ARGUMENTS}
+    settings["optim"] = getattr(args.optim, "value", args.optim)
+    settings["global_batch"] = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    try:
+        settings["samples"] = len(dataset)
+    except TypeError:  # a stream
+        settings["samples"] = None
+    settings["data_fingerprint"] = fingerprint(dataset)
+    return settings
 
 
 def settings_of(checkpoint: Path) -> dict[str, Any]:
