@@ -3,55 +3,52 @@
 import os
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib.metadata import version
+from importlib.util import find_spec, module_from_spec
 
-COMMANDS = {
-    "pretrain": "pretrain on images, speech or text: a folder, a table, a saved dataset or a Hub id",
-    "finetune": "train a recogniser, classifier or tagger on labelled data, whole or by an adapter (LoRA)",
-    "embed": "feature vectors of any data by any encoder, in a .parquet or .npy file",
-    "probe": "linear probe and kNN on a model's frozen features, beside random weights and raw features",
-    "evaluate": "a report on one or more encoders: probes, few labels, layers, similarity, with intervals and figures",
-    "transcribe": "what recordings of any length say, by a fine-tuned speech model, with times",
-    "tokenizer": "train a byte-level BPE tokenizer on one's own text",
-    "recipes": "what the authors published: weights, licences, results",
-    "recipe-check": "epochs and parameters of recipes, computed again, and where paper and file disagree",
-    "merge": "one model for several modalities of models for one",
-    "convert": "a checkpoint file of the authors' code (fairseq) to a model folder, or back",
-    "export": "a model as one file for onnxruntime or torch.export, checked, on request in int8",
-    "push": "publish a model folder on the Hub, with a card",
-    "inspect": "parameters, FLOPs, memory and epochs of a recipe or model",
-}
-USAGE = "\n".join(
-    [
-        "usage: data2vec COMMAND [options]",
-        "",
-        "Self-supervised learning with data2vec 1.0 and 2.0 in Hugging Face form.",
-        "",
-        "commands:",
-        *(f"  {name:<12} {text}" for name, text in COMMANDS.items()),
-        "",
-        "`data2vec COMMAND --help` lists a command's options. `data2vec --version` prints the version.",
-        "exit codes: 0 done, 1 failed, 2 wrong use or wrong data, 3 the run collapsed and was stopped;",
-        "stopped by a signal, a run with a checkpoint to go on from: 143 SIGTERM, 138 SIGUSR1, 130 Ctrl-C",
-    ]
-)
+USAGE = """usage: data2vec COMMAND [options]
+
+Self-supervised learning with data2vec 1.0 and 2.0 in Hugging Face form.
+
+commands:
+{commands}
+
+`data2vec COMMAND --help` lists a command's options. `data2vec --version` prints the version.
+exit codes: 0 done, 1 failed, 2 wrong use or wrong data, 3 the run collapsed and was stopped;
+stopped by a signal, a run with a checkpoint to go on from: 143 SIGTERM, 138 SIGUSR1, 130 Ctrl-C"""
+
+
+@contextmanager
+def without_models() -> Iterator[None]:
+    """Let the package's light modules be imported without its `__init__`, which imports torch and all models.
+
+    What is imported meanwhile is forgotten afterwards, so that the package can be imported as a whole.
+    """
+    package = "modeling_data2vec"
+    spec = find_spec(package) if package not in sys.modules else None
+    if spec is None:  # there as a whole, or not at all
+        yield
+        return
+    sys.modules[package] = module_from_spec(spec)
+    try:
+        yield
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+            del sys.modules[name]
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = sys.argv[1:] if argv is None else argv
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE)
-        return 0
-    if arguments[0] == "--version":
-        print(version("data2vec"))
-        return 0
-    if arguments[0] not in COMMANDS:
-        close = get_close_matches(arguments[0], COMMANDS, n=1)
-        hint = f"did you mean {close[0]}? Choose" if close else "choose"
-        print(f"data2vec: unknown command {arguments[0]!r}: {hint} one of {', '.join(COMMANDS)}", file=sys.stderr)
-        return 2
+    with without_models():
+        answer = _answer(arguments)
+    if answer is not None:
+        code, text = answer
+        print(text, file=sys.stderr if code else sys.stdout)
+        return code
     from modeling_data2vec.trainers.cli import run
 
     code = run(arguments[0], arguments[1:])
@@ -60,6 +57,26 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.flush()
         os._exit(code)  # a push that is under way would hold up the process that a signal is to end
     return code
+
+
+def _answer(arguments: list[str]) -> tuple[int, str] | None:
+    """Exit code and text of what needs no model: help, the version, an unknown command; None for all else."""
+    from modeling_data2vec.trainers.commands import COMMANDS
+
+    if not arguments or arguments[0] in ("-h", "--help"):
+        return 0, USAGE.format(commands="\n".join(f"  {name:<12} {one.about}" for name, one in COMMANDS.items()))
+    name, rest = arguments[0], arguments[1:]
+    if name == "--version":
+        return 0, version("data2vec")
+    if name not in COMMANDS:
+        close = get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean {close[0]}? Choose" if close else "choose"
+        return 2, f"data2vec: unknown command {name!r}: {hint} one of {', '.join(COMMANDS)}"
+    if {"-h", "--help"} & set(rest):
+        from modeling_data2vec.trainers.option_help import option_help
+
+        return 0, option_help(name, rest)
+    return None
 
 
 if __name__ == "__main__":

@@ -302,19 +302,19 @@ class Data2VecCore(SafeLoading):
     def _drawn_masks(self, config: Any, embedding: Embedding) -> tuple[Tensor, Tensor]:
         """Masks [B, M, T] by the config, and the keys [B, M] of the noise behind them."""
         try:
-            # Not by `from`, by which it, and data2vec 1.0 with it, would be copied along with a model's shared code.
+            # Not by `from`, by which it would be copied along with a model that is shared with its code.
             drawn_masks = import_module(".drawn_masks", __package__)
         except ModuleNotFoundError as error:
             raise ValueError(
                 "mask is missing, and masks are drawn by the package data2vec, not by a model's copied code: install "
                 "it, or give a bool tensor [batch, masks, positions], True at what is to be predicted"
             ) from error
-        batch, device = len(embedding.tokens), embedding.tokens.device
-        # As a collator does it: on the CPU, whatever the model runs on.
-        keys = torch.randint(-(2**31), 2**31, (batch,)) if self.training else torch.arange(batch)
-        lengths = None if embedding.valid is None else embedding.valid.sum(1).cpu()
-        mask, keys, _ = drawn_masks.draw_views(config, keys.to(torch.int32), embedding.grid, lengths)
-        return mask.to(device), keys.to(device)
+        tokens = embedding.tokens
+        numbers = range(len(tokens)) if not self.training else torch.randint(-(2**31), 2**31, (len(tokens),)).tolist()
+        lengths = None if embedding.valid is None else embedding.valid.sum(1)
+        keys = torch.tensor(numbers, dtype=torch.int32, device=tokens.device)
+        mask, keys, _ = drawn_masks.draw_views(config, keys, embedding.grid, lengths)
+        return mask, keys
 
 
 def total_loss(losses: dict[str, Tensor]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import data2vec_cli
 from modeling_data2vec import __version__
 from modeling_data2vec.hub_configs import recipe_names
 from modeling_data2vec.trainers import cli
+from modeling_data2vec.trainers.commands import COMMANDS
 from modeling_data2vec.trainers.recipes.recipe import load_recipe
 
 TINY = [
@@ -62,21 +63,7 @@ def test_unknown_command(capsys):
     for word, hint in (("train", "did you mean pretrain? Choose"), ("xyz", "choose")):
         code, out, err = run(capsys, word)
         assert code == 2 and not out
-        assert err == f"data2vec: unknown command {word!r}: {hint} one of {', '.join(data2vec_cli.COMMANDS)}\n"
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        *("pretrain", "finetune", "probe", "evaluate", "tokenizer"),
-        *("recipes", "recipe-check", "convert", "push", "inspect"),
-    ],
-)
-def test_each_command_has_help(capsys, command):
-    with pytest.raises(SystemExit) as end:
-        data2vec_cli.main([command, "--help"])
-    assert end.value.code == 0
-    assert f"data2vec {command}" in capsys.readouterr().out
+        assert err == f"data2vec: unknown command {word!r}: {hint} one of {', '.join(COMMANDS)}\n"
 
 
 # ---- wrong use: exit code 2 and one line ----
@@ -237,7 +224,7 @@ def test_an_error_is_the_last_line_after_a_progress_bar(monkeypatch, capsys):
         bars[0].update()
         raise ValueError("what is wrong")
 
-    monkeypatch.setitem(cli.COMMANDS, "recipes", fail)
+    monkeypatch.setattr(cli, "run_recipes", fail)
     assert data2vec_cli.main(["recipes"]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == "data2vec recipes: what is wrong"
     del bars[0]

@@ -20,7 +20,7 @@ def ended(monkeypatch, capsys, error: BaseException) -> tuple[int, str]:
     def fails(argv):
         raise error
 
-    monkeypatch.setitem(cli.COMMANDS, "recipes", fails)
+    monkeypatch.setattr(cli, "run_recipes", fails)
     code = cli.run("recipes", [])
     return code, capsys.readouterr().err
 

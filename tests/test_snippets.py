@@ -17,7 +17,10 @@ BY_RECIPE = {"data2vec2-vision-base": "data2vec2-vision-tiny"}
 SNIPPETS = {
     "a recipe": (
         ("README.md", 'recipe.build("photos")'),
-        BY_RECIPE | {"per_device_train_batch_size=32, gradient_accumulation_steps=8, bf16=True": SHORT},
+        {
+            "data2vec2-vision-small": "data2vec2-vision-tiny",
+            'arguments("runs/photos")': f'arguments("runs/photos", {SHORT})',
+        },
     ),
     "any Trainer": (
         ("README.md", "load_dataset("),
@@ -26,6 +29,10 @@ SNIPPETS = {
     "a size": (
         ("README.md", "Data2Vec2VisionConfig(hidden_size"),
         {"hidden_size=384, num_hidden_layers=8, image_size=96": "hidden_size=32, num_hidden_layers=2, image_size=16"},
+    ),
+    "vectors": (
+        ("README.md", "import embed"),
+        {'"runs/photos"': '"facebook/data2vec-vision-base"'},
     ),
     "training": (
         ("docs/training.md", 'recipe.build("photos", num_masks=8)'),

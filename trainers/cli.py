@@ -1,4 +1,7 @@
-"""The commands behind `data2vec`: options, and what they print. The work is done elsewhere."""
+"""The commands behind `data2vec`, a function each: options in, and what they print. The work is done elsewhere.
+
+`commands.py` has their table. Each function imports what it needs: a command does not wait for the others' libraries.
+"""
 
 import argparse
 import json
@@ -6,42 +9,18 @@ import os
 import shlex
 import sys
 import traceback
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from transformers.utils import logging as transformers_logging
 
-from modeling_data2vec.hub_configs import recipe_names
-
-from .conversion.merge import MergeOptions, merge
-from .conversion.run import ConvertOptions, convert
-from .embedding.options import EmbedOptions
-from .embedding.run import embed_to_file
 from .errors import FAILED, in_one_line
-from .evaluation.run import EvaluateOptions, ProbeOptions, evaluate, probe
-from .export.run import ExportOptions, export
-from .finetuning.arguments import FinetuningArguments
-from .finetuning.options import FinetuningOptions
-from .finetuning.recipe import load_finetune_recipe
-from .finetuning.run import finetune
 from .hub.preflight import PublishError
-from .hub.publishing import PushOptions, publish
-from .inspection.report import inspect_target
 from .logging import bars_closed, errors_only, errors_only_at_root, information_shown
-from .modalities.names import modalities
-from .modalities.tokenizer_training import TokenizerOptions, build_tokenizer
 from .monitoring.health import CollapseError
 from .named_values import assignments, named_value
-from .option_checks import require_choice, require_range
 from .option_parser import OptionParser
 from .plugins import import_plugin, split_plugins
-from .pretraining.options import PretrainingOptions
-from .pretraining.run import pretrain
-from .recipes.published import check_recipe, listing
-from .recipes.recipe import load_recipe
-from .runs.arguments import Data2VecTrainingArguments
 from .runs.stopping import StoppedError, signals_call, stop_at_once
-from .transcription.run import TranscribeOptions, transcribe
 
 BUG = (
     "this is a mistake in data2vec or in a package that it uses: please report it, with the lines above and what "
@@ -60,7 +39,8 @@ def run(command: str, argv: list[str]) -> int:
         with signals_call(stop_at_once), information_shown(), bars_closed():
             for file in split_plugins(argv)[0]:
                 import_plugin(file)
-            COMMANDS[command](argv)
+            words = ["--help" if word == "--help-all" else word for word in argv]
+            globals()[f"run_{command.replace('-', '_')}"](words)
     except StoppedError as error:
         print(f"data2vec {command}: {error}{_how_to_go_on(command, argv)}", file=sys.stderr)
         return error.number + 128
@@ -79,6 +59,8 @@ def run(command: str, argv: list[str]) -> int:
 
 def _how_to_go_on(command: str, argv: list[str]) -> str:
     """The command line that goes on with a run, without what it would not need or nobody should read."""
+    if command == "embed":
+        return ". The same command goes on behind the parts that are finished"
     if command not in ("pretrain", "finetune") or int(os.environ.get("RANK", "0")):
         return ""
     words: list[str] = []
@@ -102,7 +84,11 @@ def _chosen_recipe(argv: list[str]) -> str | None:
 
 
 def run_pretrain(argv: list[str]) -> None:
-    parser = OptionParser("pretrain", PretrainingOptions, Data2VecTrainingArguments)
+    from .pretraining.run import pretrain
+    from .recipes.recipe import load_recipe
+    from .runs.arguments import Data2VecTrainingArguments
+
+    parser = OptionParser("pretrain", Data2VecTrainingArguments)
     chosen = _chosen_recipe(argv)
     if chosen is None:
         parser.parse(argv)  # shows the help, or says that a recipe is required
@@ -117,9 +103,13 @@ def run_pretrain(argv: list[str]) -> None:
 
 
 def run_finetune(argv: list[str]) -> None:
+    from .finetuning.arguments import FinetuningArguments
+    from .finetuning.recipe import load_finetune_recipe
+    from .finetuning.run import finetune
+
     chosen = _chosen_recipe(argv)
     recipe = load_finetune_recipe(chosen) if chosen else None
-    parser = OptionParser("finetune", FinetuningOptions, FinetuningArguments)
+    parser = OptionParser("finetune", FinetuningArguments)
     parser.set_defaults(output_dir="runs/finetuned", **(recipe.defaults() if recipe else {}))
     options, args = parser.parse(argv)
     finetune(
@@ -135,7 +125,9 @@ def run_finetune(argv: list[str]) -> None:
 
 
 def run_probe(argv: list[str]) -> None:
-    parser = OptionParser("probe", ProbeOptions)
+    from .evaluation.run import probe
+
+    parser = OptionParser("probe")
     (options,) = parser.parse(argv)
     print(probe(options).to_markdown())
 
@@ -144,7 +136,9 @@ def run_probe(argv: list[str]) -> None:
 
 
 def run_evaluate(argv: list[str]) -> None:
-    parser = OptionParser("evaluate", EvaluateOptions)
+    from .evaluation.run import evaluate
+
+    parser = OptionParser("evaluate")
     (options,) = parser.parse(argv)
     evaluate(options)
     print(f"Wrote {Path(options.output_dir) / 'report.md'}, its figures and report.json.")
@@ -154,9 +148,9 @@ def run_evaluate(argv: list[str]) -> None:
 
 
 def run_embed(argv: list[str]) -> None:
-    parser = OptionParser("embed", EmbedOptions)
-    parser.add_argument("model", help="model folder or Hub id: any Hugging Face encoder of images, speech or text")
-    parser.add_argument("data", help="folder of images, audio or text, table, saved dataset or Hub id")
+    from .embedding.run import embed_to_file
+
+    parser = OptionParser("embed")
     options, rest = parser.parse(argv)
     print(embed_to_file(rest.model, rest.data, options))
 
@@ -165,7 +159,9 @@ def run_embed(argv: list[str]) -> None:
 
 
 def run_tokenizer(argv: list[str]) -> None:
-    parser = OptionParser("tokenizer", TokenizerOptions)
+    from .modalities.tokenizer_training import build_tokenizer
+
+    parser = OptionParser("tokenizer")
     (options,) = parser.parse(argv)
     tokenizer = build_tokenizer(options)
     print(f"Saved a tokenizer of {len(tokenizer):,} tokens to {options.output_dir}.")
@@ -174,31 +170,12 @@ def run_tokenizer(argv: list[str]) -> None:
 # ---- inspect ----
 
 
-@dataclass
-class InspectOptions:
-    """Options of `data2vec inspect`."""
-
-    batch_size: int | None = field(default=None, metadata={"help": "Samples on a device; default: the recipe's."})
-    dtype_bytes: int = field(default=2, metadata={"help": "2 for half precision, 4 for fp32."})
-    seconds: float | None = field(default=None, metadata={"help": "Length of a clip; default: 10, or the recipe's."})
-    tokens: int | None = field(default=None, metadata={"help": "Length of a sequence; default: the recipe's."})
-    modality: str | None = field(
-        default=None, metadata={"help": "Part of a joint model: audio, text or vision; default: the whole."}
-    )
-
-    def __post_init__(self) -> None:
-        require_range(self, "batch_size", "tokens", low=1)
-        require_range(self, "seconds", above=0)
-        require_choice(self, "modality", list(modalities()))
-        if self.dtype_bytes not in (2, 4):
-            raise ValueError(f"--dtype_bytes is {self.dtype_bytes}, but must be 2 (half precision) or 4 (fp32)")
-
-
 def run_inspect(argv: list[str]) -> None:
-    parser = OptionParser("inspect", InspectOptions)
-    parser.add_argument(
-        "target", nargs="?", help="a recipe's name or file, a model folder, or a Hub id; none: list recipes"
-    )
+    from modeling_data2vec.hub_configs import recipe_names
+
+    from .inspection.report import inspect_target
+
+    parser = OptionParser("inspect")
     options, rest = parser.parse(argv)
     if rest.target is None:
         return print("\n".join(recipe_names()))
@@ -209,8 +186,9 @@ def run_inspect(argv: list[str]) -> None:
 
 
 def run_merge(argv: list[str]) -> None:
-    parser = OptionParser("merge", MergeOptions)
-    parser.add_argument("sources", nargs="+", metavar="MODALITY=MODEL", help="audio=..., text=..., vision=...")
+    from .conversion.merge import merge
+
+    parser = OptionParser("merge")
     options, rest = parser.parse(argv)
     sources = {}
     for text in rest.sources:
@@ -226,15 +204,19 @@ def run_merge(argv: list[str]) -> None:
 
 
 def run_recipes(argv: list[str]) -> None:
-    OptionParser("recipes", description="Published models, and recipes.").parse(argv)
+    from .recipes.published import listing
+
+    OptionParser("recipes").parse(argv)
     print(listing())
 
 
 def run_recipe_check(argv: list[str]) -> None:
-    parser = OptionParser(
-        "recipe-check", description="Compute epochs and parameters again, and show where paper and recipe disagree."
-    )
-    parser.add_argument("recipe", nargs="*", help="names or files; default: all of hub_configs")
+    from modeling_data2vec.hub_configs import recipe_names
+
+    from .recipes.published import check_recipe
+    from .recipes.recipe import load_recipe
+
+    parser = OptionParser("recipe-check")
     (options,) = parser.parse(argv)
     for name in options.recipe or recipe_names():
         recipe = load_recipe(name)
@@ -245,9 +227,9 @@ def run_recipe_check(argv: list[str]) -> None:
 
 
 def run_convert(argv: list[str]) -> None:
-    parser = OptionParser("convert", ConvertOptions)
-    parser.add_argument("source", help="a .pt file of the authors' code, or with --to fairseq a model folder")
-    parser.add_argument("destination", help="a folder that does not exist yet, or with --to fairseq a file")
+    from .conversion.run import convert
+
+    parser = OptionParser("convert")
     options, rest = parser.parse(argv)
     model = convert(rest.source, rest.destination, options)
     what = "a checkpoint for fairseq" if model is None else f"a {type(model).__name__}"
@@ -258,9 +240,9 @@ def run_convert(argv: list[str]) -> None:
 
 
 def run_export(argv: list[str]) -> None:
-    parser = OptionParser("export", ExportOptions)
-    parser.add_argument("model", help="model folder or Hub id")
-    parser.add_argument("destination", help="a folder that does not exist yet")
+    from .export.run import export
+
+    parser = OptionParser("export")
     options, rest = parser.parse(argv)
     # What they say is for those who work on them.
     with errors_only("torch.onnx", "onnx_ir", "onnxscript"), errors_only_at_root():
@@ -273,9 +255,9 @@ def run_export(argv: list[str]) -> None:
 
 
 def run_push(argv: list[str]) -> None:
-    parser = OptionParser("push", PushOptions)
-    parser.add_argument("folder", help="a saved model")
-    parser.add_argument("repository", help="NAMESPACE/NAME on the Hub, or NAME for one's own namespace")
+    from .hub.publishing import publish
+
+    parser = OptionParser("push")
     options, rest = parser.parse(argv)
     print(f"Published: {publish(rest.folder, rest.repository, options)}")
 
@@ -284,9 +266,9 @@ def run_push(argv: list[str]) -> None:
 
 
 def run_transcribe(argv: list[str]) -> None:
-    parser = OptionParser("transcribe", TranscribeOptions)
-    parser.add_argument("model", help="a folder or Hub id of a recogniser: a fine-tuned model with a CTC head")
-    parser.add_argument("files", nargs="+", help="recordings of any format and length")
+    from .transcription.run import transcribe
+
+    parser = OptionParser("transcribe")
     options, rest = parser.parse(argv)
     for file, transcript in transcribe(rest.model, rest.files, options):
         if options.json:
@@ -296,21 +278,3 @@ def run_transcribe(argv: list[str]) -> None:
         name = f"{file}\t" if len(rest.files) > 1 else ""
         times = [f"{word.start:9.2f} {word.end:9.2f}  {word.text}" for word in transcript.words * options.timestamps]
         print("\n".join([name + transcript.text, *times]), flush=True)
-
-
-COMMANDS = {
-    "pretrain": run_pretrain,
-    "finetune": run_finetune,
-    "embed": run_embed,
-    "probe": run_probe,
-    "evaluate": run_evaluate,
-    "tokenizer": run_tokenizer,
-    "inspect": run_inspect,
-    "recipes": run_recipes,
-    "recipe-check": run_recipe_check,
-    "merge": run_merge,
-    "convert": run_convert,
-    "export": run_export,
-    "push": run_push,
-    "transcribe": run_transcribe,
-}

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from transformers import HfArgumentParser
+from transformers.hf_argparser import string_to_bool
 
+from .commands import COMMANDS
 from .option_checks import did_you_mean, wrong_choice
 from .plugins import PLUGIN_HELP, split_plugins
 
@@ -15,19 +17,30 @@ NEGATIVE_NUMBER = re.compile(r"-((\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|inf|nan)$")
 WRONG_CHOICE = re.compile(r"argument (?P<option>--\w+): invalid choice: (?P<value>.*?) \(choose from (?P<words>.*)\)")
 
 
+def _bool_or_auto(text: str) -> str | bool:
+    return text if text == "auto" else string_to_bool(text)
+
+
 class OptionParser(HfArgumentParser):
     """transformers' parser of dataclasses, whose errors are ValueErrors instead of a page of usage.
 
     Args:
-        command: of `data2vec`, e.g. "pretrain".
-        kinds: dataclasses with the options.
-        description: for `--help`.
+        name: of a command, e.g. "pretrain"; its options and arguments are those of the table.
+        kinds: more dataclasses with options.
     """
 
-    def __init__(self, command: str, *kinds: Any, description: str | None = None) -> None:
-        super().__init__(kinds, prog=f"data2vec {command}", allow_abbrev=False, description=description)
+    def __init__(self, name: str, *kinds: Any) -> None:
+        command = COMMANDS[name]
+        super().__init__(
+            (*command.kinds(), *kinds), prog=f"data2vec {name}", allow_abbrev=False, description=command.about
+        )
+        for argument in command.arguments:
+            self.add_argument(argument.name, **argument.keywords())
         self._negative_number_matcher = NEGATIVE_NUMBER
         self.add_argument("--plugin", action="append", metavar="FILE.py", default=SUPPRESS, help=PLUGIN_HELP)
+        for action in self._actions:
+            if action.dest == "bf16":  # transformers' parser makes plain booleans of what may be a word, too
+                action.type = _bool_or_auto
 
     def error(self, message: str) -> NoReturn:
         message = re.sub(r"(--\w+)/--[\w-]+", r"\1", message)  # of two spellings, the first

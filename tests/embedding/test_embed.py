@@ -158,6 +158,17 @@ def test_memory_holds_one_window(image_processor):
         assert len(window) == 20 and len(read) == 20 * number
 
 
+def test_a_stream_is_read_on_from_any_row(photos, image_processor):
+    files = [str(file) for file in sorted(photos.glob("*/[0-9].png"))]
+    table = datasets.Dataset.from_dict({"image": files}).cast_column("image", datasets.Image())
+    _, kind = load_encoder(encoder("our images"), image_processor)
+    whole = list(open_data(kind, table).read())
+    for data in (table, table.to_iterable_dataset()):
+        rest = list(open_data(kind, data).read(first=4))
+        assert [sample.row for sample in rest] == [4, 5, 6, 7, 8]
+        assert all(torch.equal(one.inputs, other.inputs) for one, other in zip(rest, whole[4:], strict=True))
+
+
 @pytest.mark.parametrize(
     ("data", "options", "said"),
     [

@@ -13,7 +13,7 @@ from tiny_tasks import FAST, body, few_digits
 from modeling_data2vec.trainers.cli import run
 from modeling_data2vec.trainers.finetuning.arguments import FinetuningArguments
 from modeling_data2vec.trainers.finetuning.metrics import segmentation_metrics, token_metrics, transcript_metrics
-from modeling_data2vec.trainers.finetuning.options import TASKS
+from modeling_data2vec.trainers.finetuning.tasks.all_tasks import TASKS
 
 STEPS = ("--save_strategy", "steps", "--eval_strategy", "steps")
 

@@ -4,8 +4,8 @@ import pytest
 import yaml
 
 from modeling_data2vec.trainers.finetuning.arguments import FinetuningArguments
-from modeling_data2vec.trainers.finetuning.options import TASKS
 from modeling_data2vec.trainers.finetuning.recipe import FOLDER, finetune_recipe_names, load_finetune_recipe
+from modeling_data2vec.trainers.finetuning.tasks.all_tasks import TASKS
 
 PUBLISHED = {  # batch, updates, learning rate: as the authors' files have them
     "data2vec2-vision-base-imagenet": (512, 250_200, 1e-3),

@@ -15,8 +15,9 @@ from transformers import AutoConfig, AutoModelForImageClassification, pipeline
 import data2vec_cli
 from modeling_data2vec.trainers.finetuning.adapters import load_adapter
 from modeling_data2vec.trainers.finetuning.arguments import FinetuningArguments
-from modeling_data2vec.trainers.finetuning.options import TASKS, FinetuningOptions
+from modeling_data2vec.trainers.finetuning.options import FinetuningOptions
 from modeling_data2vec.trainers.finetuning.run import finetune
+from modeling_data2vec.trainers.finetuning.tasks.all_tasks import TASKS
 
 PIPELINES = {"ctc": "automatic-speech-recognition", "semantic-segmentation": "image-segmentation"}
 KIND = {"pixel_values": "images", "input_values": "speech", "input_ids": "text"}

@@ -54,6 +54,8 @@ def test_every_kind_of_model_has_a_valid_card(kind, tmp_path):
     assert card.data.library_name == "transformers" and f"data2vec-{version}" in card.data.tags
     assert card.data.pipeline_tag in ("feature-extraction", "image-feature-extraction")
     assert ("import modeling_data2vec" in card.text) == (version == "2.0")
+    said = f"does not recognize `{json.loads((tmp_path / 'config.json').read_text())['model_type']}`"
+    assert (said in card.text) == (version == "2.0")
     for arxiv in ("2202.03555", "2212.07525"):
         assert (arxiv in card.text) == (arxiv == {"1.0": "2202.03555", "2.0": "2212.07525"}[version])
     assert card.text.count("@inproceedings") == 2

@@ -8,7 +8,7 @@ import datasets
 import pytest
 from PIL import Image
 
-from modeling_data2vec.trainers.finetuning.options import TASKS
+from modeling_data2vec.trainers.finetuning.tasks.all_tasks import TASKS
 from modeling_data2vec.trainers.modalities.image import load_images
 from modeling_data2vec.trainers.sources.label_checks import say_alike
 from modeling_data2vec.trainers.sources.labels import LabelMap

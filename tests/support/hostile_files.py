@@ -17,6 +17,7 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
+from importlib import import_module
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -27,6 +28,9 @@ CHECKPOINT = Path(__file__).parents[1] / "reference" / "checkpoints" / "v2_image
 SMALL = {"cfg": {"model": {"_name": "data2vec_audio"}}, "model": OrderedDict(weight=torch.arange(6.0).view(2, 3))}
 ADDRESS_SPACE = 12 * 2**30  # a bomb ends here instead of taking the machine down
 # What Python tells before it runs another program or code that came as text.
+# What the commands import when they are called.
+COMMAND_MODULES = ("cli", "conversion.run", "conversion.merge", "evaluation.run", "export.run", "finetuning.run")
+COMMAND_MODULES += ("hub.publishing", "inspection.report", "pretraining.run", "recipes.published", "transcription.run")
 CALLS = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.fork", "pty.spawn", "ctypes.dlopen")
 
 Maker = Callable[[Path], list[str]]
@@ -454,7 +458,8 @@ def main() -> None:
     called: list[str] = []
     names = sys.argv[2:]
     root = Path(sys.argv[1])
-    import modeling_data2vec.trainers.cli  # noqa: F401  before anything is watched
+    for module in COMMAND_MODULES:  # before anything is watched
+        import_module(f"modeling_data2vec.trainers.{module}")
 
     model(root / "warm")
     sys.addaudithook(lambda event, arguments: called.append(event) if event in CALLS else None)

@@ -1,6 +1,5 @@
 """A joint model of single ones, from folder to folder: what `data2vec merge` does."""
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +15,12 @@ from ..files.writing import new_folder
 from ..modalities.names import modalities, modality
 from ..option_checks import require_choice
 from ..recipes.parts import check_keys
+from .options import MergeOptions
 
 # Of `Data2Vec2Config`, besides the modalities' configs, which are the models'.
 OWN_FIELDS = ("loss_weights", "modality_norms", "modality_lora_rank", "modality_ffn_layers", "cross_modal_layers")
 
 logger = logging.get_logger(__name__)
-
-
-@dataclass
-class MergeOptions:
-    """Options of `data2vec merge`."""
-
-    output_dir: str = field(metadata={"help": "A folder that does not exist yet, for the joint model."})
-    trunk: str = field(
-        default=AVERAGE, metadata={"help": "Whose trunk to take: audio, text or vision; 'average' for the mean of all."}
-    )
-    config: list[str] = field(
-        default_factory=list, metadata={"help": "Fields of the joint config, e.g. modality_norms=true: NAME=VALUE ..."}
-    )
-
-    def __post_init__(self) -> None:
-        require_choice(self, "trunk", [AVERAGE, *modalities()])
 
 
 def merge(sources: dict[str, str], options: MergeOptions, config: dict[str, Any]) -> Any:
@@ -53,6 +37,7 @@ def merge(sources: dict[str, str], options: MergeOptions, config: dict[str, Any]
     Raises:
         ValueError: a source can't be loaded, the models don't go together, or the folder exists already.
     """
+    require_choice(options, "trunk", [AVERAGE, *modalities()])
     output = Path(options.output_dir)
     if output.exists():
         raise ValueError(f"--output_dir {output} exists already: choose another, or remove it")

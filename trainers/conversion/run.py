@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ from ..files.output_checks import check_output_file
 from ..files.writing import disk_is_full, new_folder
 from ..hub.model_card import write_card
 from ..hub.provenance import Provenance
-from ..option_checks import require_choice, require_license
 from ..recipes.published import published_model
+from .options import ConvertOptions
 from .processors import converted_processor
 
 logger = logging.get_logger(__name__)
@@ -42,34 +42,6 @@ CHECK_INPUTS = {
     "pixel_values": ("input.img", "input.source"),
     "input_ids": ("input.target_tokens_full", "input.source", "input.src_tokens"),
 }
-
-
-@dataclass
-class ConvertOptions:
-    """Options of `data2vec convert`, beside source and destination."""
-
-    to: str = field(default="hub", metadata={"help": "'hub': a .pt file to a model folder; 'fairseq': the reverse."})
-    license: str | None = field(
-        default=None, metadata={"help": "Licence of the weights, as the Hub spells it: mit, apache-2.0, cc-by-nc-4.0."}
-    )
-    published: str | None = field(
-        default=None,
-        metadata={"help": "Which published model this is (`data2vec recipes`): gives the licence."},
-    )
-    dictionary: str | None = field(
-        default=None, metadata={"help": "fairseq's dict.txt: letters of a recogniser, or tokens of a text model."}
-    )
-    bpe: list[str] = field(
-        default_factory=list, metadata={"help": "GPT-2's encoder.json and vocab.bpe, for a text model's tokenizer."}
-    )
-    labels: str | None = field(default=None, metadata={"help": "Names of classes: a text file, one a line, or JSON."})
-    check: str | None = field(
-        default=None, metadata={"help": "Stored activations (safetensors) that the converted model must give again."}
-    )
-
-    def __post_init__(self) -> None:
-        require_choice(self, "to", ["hub", "fairseq"])
-        require_license(self)
 
 
 def convert(source: str | Path, destination: str | Path, options: ConvertOptions) -> Any:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from ..evaluation.options import POOLINGS
 from ..option_checks import require_choice, require_range
 
-POOLINGS = ("mean", "cls", "max")
 FORMATS = (".parquet", ".npy")
 
 

@@ -13,8 +13,8 @@ from torch.nn.functional import adaptive_avg_pool1d
 from transformers import PreTrainedModel
 
 from .features import Inputs, in_order, padded_batches, pool_states, visit_states, without_extra_tokens
+from .options import POOLINGS
 
-POOLINGS = ("mean", "cls", "max")
 MAX_POSITIONS = 256
 
 

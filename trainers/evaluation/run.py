@@ -1,7 +1,6 @@
 """`data2vec evaluate` and what it shares with `data2vec probe`: labelled data for encoders."""
 
 import json
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,85 +10,29 @@ from ..files.output_checks import check_output_file, check_output_folder
 from ..files.writing import new_files, write_text
 from ..modalities.base import Modality
 from ..modalities.encoders import load_encoder
-from ..option_checks import LARGEST_SEED, require_choice, require_range
-from ..sources.splits import require_other_data
 from .comparison.compare import Subject, compare
 from .comparison.figures import FIGURES, save_figures
 from .comparison.report import report
 from .comparison.results import Comparison
-from .features import POOLINGS
-from .layer_features import POOLINGS as LAYER_POOLINGS
+from .options import EvaluateOptions, LabelledDataOptions, ProbeOptions, label_counts
 from .probe_table import ProbeTable, probe_table
 
 REPORT = ("report.md", "report.json")
 
 
-@dataclass(kw_only=True)
-class LabelledDataOptions:
-    """Where labelled samples come from, and which features of them are probed."""
-
-    dataset: str = field(
-        metadata={"help": "Labelled data: 'digits', a folder with a folder for each class, a table, or a Hub id."}
+def read_labelled_splits(
+    options: LabelledDataOptions, data: Modality, limit: int | None
+) -> tuple[LabelledSet, LabelledSet]:
+    """The training and the test split as a model takes them."""
+    columns = {"column": options.column, "label_column": options.label_column}
+    train, test = (
+        data.labelled(options.dataset, split=split, **columns, limit=limit)
+        for split in (options.train_split, options.test_split)
     )
-    train_split: str = field(default="train", metadata={"help": "Split with the probe's training labels."})
-    test_split: str = field(default="test", metadata={"help": "Split that accuracies are measured on."})
-    column: str | None = field(default=None, metadata={"help": "Column with images, audio or text, if it isn't found."})
-    label_column: str | None = field(default=None, metadata={"help": "Column with labels, if it isn't found."})
-    modality: str | None = field(
-        default=None, metadata={"help": "Of a model with several modalities: audio, text or vision."}
-    )
-    layers: list[int] = field(
-        default_factory=lambda: [-1],
-        metadata={"help": "Layer -1 is the encoder's output, 0 the first layer's input; several are concatenated."},
-    )
-
-    def __post_init__(self) -> None:
-        require_range(self, "layers", low=-1)
-        require_other_data("--test_split", (self.dataset, self.test_split), (self.dataset, self.train_split))
-
-    def layer(self) -> int | list[int]:
-        return self.layers[0] if len(self.layers) == 1 else self.layers
-
-    def read(self, data: Modality, limit: int | None) -> tuple[LabelledSet, LabelledSet]:
-        """The training and the test split as a model takes them."""
-        train, test = (
-            data.labelled(self.dataset, split=split, column=self.column, label_column=self.label_column, limit=limit)
-            for split in (self.train_split, self.test_split)
-        )
-        return train, test
-
-
-def label_counts(texts: list[str]) -> list[int | None]:
-    """`["100", "all"]` to numbers, None for all."""
-    wrong = [text for text in texts if text != "all" and not (text.isdigit() and int(text))]
-    if wrong:
-        raise ValueError(f"--labels takes whole numbers from 1 or 'all', not {wrong[0]!r}")
-    return [None if text == "all" else int(text) for text in texts]
+    return train, test
 
 
 # ---- probe ----
-
-
-@dataclass(kw_only=True)
-class ProbeOptions(LabelledDataOptions):
-    """Options of `data2vec probe`."""
-
-    model: str = field(metadata={"help": "Model folder or Hub id: any Hugging Face encoder of images, speech or text."})
-    labels: list[str] = field(
-        default_factory=lambda: ["100", "all"], metadata={"help": "Numbers of training labels; 'all' for all."}
-    )
-    tokenizer: str | None = field(default=None, metadata={"help": "Tokenizer, for text; default: the model's."})
-    pooling: str = field(default="mean", metadata={"help": "mean, cls, max or flatten."})
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Random label subsets."})
-    limit: int | None = field(default=None, metadata={"help": "Use at most so many samples of each split."})
-    output: str | None = field(default=None, metadata={"help": "Write the table as JSON to this file, too."})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        label_counts(self.labels)
-        require_choice(self, "pooling", POOLINGS)
-        require_range(self, "seeds", low=0, high=LARGEST_SEED)
-        require_range(self, "limit", low=1)
 
 
 def probe(options: ProbeOptions) -> ProbeTable:
@@ -98,7 +41,7 @@ def probe(options: ProbeOptions) -> ProbeTable:
     if options.output:
         check_output_file(Path(options.output), "--output")
     model, data = load_encoder(options.model, options.tokenizer, options.modality)
-    train, test = options.read(data, options.limit)
+    train, test = read_labelled_splits(options, data, options.limit)
     settings: dict[str, Any] = {"pooling": options.pooling, "layer": options.layer(), "seeds": options.seeds}
     table = probe_table(model, train, test, label_counts=counts, **settings)
     if options.output:
@@ -107,34 +50,6 @@ def probe(options: ProbeOptions) -> ProbeTable:
 
 
 # ---- evaluate ----
-
-
-@dataclass(kw_only=True)
-class EvaluateOptions(LabelledDataOptions):
-    """Options of `data2vec evaluate`."""
-
-    model: list[str] = field(
-        metadata={"help": "Model folders or Hub ids, side by side: any Hugging Face encoders of one kind of data."}
-    )
-    output_dir: str = field(metadata={"help": "Folder for report.md, report.json and the figures."})
-    names: list[str] = field(
-        default_factory=list, metadata={"help": "What the report calls the models; default: their folders' names."}
-    )
-    labels: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Numbers of training labels; 'all' for all. Default: 1, 3, 10, ... of each class, and all."},
-    )
-    pooling: str = field(default="mean", metadata={"help": "mean, cls or max."})
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4], metadata={"help": "Random label subsets."})
-    limit: int = field(default=2_000, metadata={"help": "Use at most so many samples of each split."})
-    batch_size: int = field(default=32, metadata={"help": "Samples in a forward pass."})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        label_counts(self.labels)
-        require_choice(self, "pooling", LAYER_POOLINGS)
-        require_range(self, "seeds", low=0, high=LARGEST_SEED)
-        require_range(self, "limit", "batch_size", low=1)
 
 
 def evaluate(options: EvaluateOptions) -> Comparison:
@@ -151,7 +66,7 @@ def evaluate(options: EvaluateOptions) -> Comparison:
     subjects = []
     for name, source in zip(names, options.model, strict=True):
         model, data = load_encoder(source, part=options.modality)
-        subjects.append(Subject(name, model, *options.read(data, options.limit)))
+        subjects.append(Subject(name, model, *read_labelled_splits(options, data, options.limit)))
     comparison = compare(
         subjects,
         label_counts=counts,

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,10 @@ from ..files.writing import new_folder
 from ..modalities.names import modalities
 from ..option_checks import require_choice
 from .exportable import TRACED, Exportable, exportable
+from .options import FILES, ExportOptions
 
 logger = logging.get_logger(__name__)
 
-FILES = {"onnx": "model.onnx", "torch": "model.pt2"}
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 OPSET = 20  # the first with a GELU of its own
 TOLERANCE = 1e-4  # of a file in fp32, as a share of the largest output, or absolute where that is below 1
@@ -38,27 +37,6 @@ UNSUPPORTED = {  # transformers' own classes that can't be traced, and why
 LARGEST_FILE = 2**31 - 2**24  # bytes of weights; a protocol buffer holds no more, the rest goes to a file beside it
 
 Run = Callable[[dict[str, Tensor]], dict[str, Tensor]]
-
-
-@dataclass
-class ExportOptions:
-    """Options of `data2vec export`, beside model and destination."""
-
-    format: str = field(
-        default="onnx", metadata={"help": "'onnx': model.onnx for onnxruntime; 'torch': model.pt2 for torch.export."}
-    )
-    quantize: str | None = field(
-        default=None,
-        metadata={"help": "'int8': also write model.int8.onnx, with weights of linear layers in 8 bits."},
-    )
-    modality: str | None = field(
-        default=None, metadata={"help": "Of a model of several modalities, the one to export: audio, text or vision."}
-    )
-
-    def __post_init__(self) -> None:
-        require_choice(self, "format", list(FILES))
-        require_choice(self, "quantize", ["int8"])
-        require_choice(self, "modality", list(modalities()))
 
 
 def export(source: str | Path, destination: str | Path, options: ExportOptions) -> dict[str, float]:
@@ -94,6 +72,7 @@ def export(source: str | Path, destination: str | Path, options: ExportOptions) 
 
 
 def _check_options(options: ExportOptions, destination: Path) -> None:
+    require_choice(options, "modality", list(modalities()))
     if options.quantize and options.format != "onnx":
         raise ValueError("--quantize int8 is done by onnxruntime: use it with --format onnx")
     missing = [name for name in NEEDED if find_spec(name) is None]

@@ -1,27 +1,18 @@
-"""Options of `data2vec finetune`, and its tasks."""
+"""Options of `data2vec finetune`."""
 
 from dataclasses import dataclass, field
 
 from ..option_checks import require_choice, require_license, require_range
-from .tasks.any_classification import AnyClassification
-from .tasks.classification import AudioClassification, ImageClassification, TextClassification
-from .tasks.ctc import CTC
-from .tasks.segmentation import SemanticSegmentation
-from .tasks.task import Task
-from .tasks.tokens import TokenClassification
 
-TASKS: dict[str, type[Task]] = {
-    task.name: task
-    for task in (
-        CTC,
-        AnyClassification,
-        AudioClassification,
-        ImageClassification,
-        SemanticSegmentation,
-        TextClassification,
-        TokenClassification,
-    )
-}
+TASKS = (
+    "ctc",
+    "classification",
+    "audio-classification",
+    "image-classification",
+    "semantic-segmentation",
+    "text-classification",
+    "token-classification",
+)
 # Options that only some tasks read; in others they would have no effect.
 OF_TASKS = {
     "pair_column": ["text-classification"],
@@ -33,6 +24,28 @@ OF_TASKS = {
     "lowercase": ["ctc"],
     "uppercase": ["ctc"],
     "drop_letters": ["ctc"],
+}
+
+# How `--help` puts them together; what is in no group comes first.
+FINETUNE_GROUPS = {
+    "data": ("split", "eval_split", "eval_fraction", "test_split", "eval_dataset", "test_dataset", "column", "limit"),
+    "labels": ("label_column", "pair_column", "regression", "num_labels", "lowercase", "uppercase", "drop_letters"),
+    "samples": ("min_seconds", "max_seconds", "max_length", "tokenizer"),
+    "model": ("config", "peft", "peft_config", "merge", "license"),
+}
+# The Trainer's options that it shows.
+FINETUNE_TRAINING = {
+    "output_dir": "Folder of checkpoints, figures and the model; default: runs/finetuned.",
+    "num_train_epochs": "Passes over the training data; default: 10.",
+    "max_steps": "Instead: optimizer steps.",
+    "per_device_train_batch_size": "Samples in a device's micro-batch; default: 8.",
+    "learning_rate": "Largest learning rate; default: 5e-5.",
+    "layer_decay": "Learning rate of a layer over that of the next; default: 1.",
+    "freeze": "Not trained: feature_encoder, encoder, or a number of layers from below.",
+    "patience": "Evaluations without a new best before the end.",
+    "bf16": "Compute in bfloat16; auto: where a GPU can.",
+    "use_cpu": "Use no GPU.",
+    "seed": "Of the head's weights, order and what is left out.",
 }
 
 
@@ -93,7 +106,7 @@ class FinetuningOptions:
     def __post_init__(self) -> None:
         if not self.task:
             raise ValueError(f"--task is missing: name one of {', '.join(TASKS)}, or a --recipe that has one")
-        require_choice(self, "task", list(TASKS))
+        require_choice(self, "task", TASKS)
         require_range(self, "eval_fraction", low=0, below=1)
         require_range(self, "limit", "max_length", low=1)
         require_range(self, "num_labels", low=2)

@@ -12,7 +12,8 @@ from ..option_checks import check_keys, require_plain_name
 from ..recipes.parts import SAMPLING_RATE, RecipePart, check_figures
 from ..recipes.recipe import no_such_recipe, read_sections, require, required_fields
 from .arguments import FinetuningArguments
-from .options import TASKS, FinetuningOptions
+from .options import FinetuningOptions
+from .tasks.all_tasks import TASKS
 
 FOLDER = ROOT / "finetuning"
 TRAINING_KEYS = {entry.name for entry in fields(FinetuningArguments)}

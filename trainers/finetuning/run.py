@@ -26,8 +26,9 @@ from ..sources.holding_out import hold_out
 from ..sources.splits import require_other_data
 from .arguments import FinetuningArguments
 from .freezing import freeze, in_encoder
-from .options import TASKS, FinetuningOptions
+from .options import FinetuningOptions
 from .recipe import FinetuningRecipe
+from .tasks.all_tasks import TASKS
 from .tasks.any_classification import AnyClassification
 from .tasks.task import Task
 from .trainer import FinetuningTrainer

@@ -3,7 +3,6 @@
 import hashlib
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ from huggingface_hub.errors import (
 from transformers.utils import logging
 
 from ..files.writing import write_text
-from ..option_checks import require_license
 from .model_card import check_card, outside_of_marks, write_card
+from .options import PushOptions
 from .outgoing import WEIGHTS, check_outgoing, model_config, prepare
 from .preflight import PublishError, check_disk, explained, preflight, retried
 from .provenance import Provenance
@@ -25,25 +24,6 @@ from .provenance import Provenance
 logger = logging.get_logger(__name__)
 
 CARD_STATE = ".card-pushed"  # a hash of what a person had written when the card was last pushed
-
-
-@dataclass
-class PushOptions:
-    """Options of `data2vec push`, beside folder and repository."""
-
-    private: bool = field(default=False, metadata={"help": "Make a new repository private."})
-    revision: str | None = field(default=None, metadata={"help": "Branch; made if there is none. Default: main."})
-    with_teacher: bool = field(
-        default=False, metadata={"help": "Also publish the teacher, with which pretraining goes on as it was."}
-    )
-    with_code: bool = field(
-        default=False, metadata={"help": "Also publish the modules, for trust_remote_code=True without this package."}
-    )
-    license: str | None = field(default=None, metadata={"help": "Licence of the weights, as the Hub spells it."})
-    message: str = field(default="Upload model", metadata={"help": "Commit message."})
-
-    def __post_init__(self) -> None:
-        require_license(self)
 
 
 # ---- publishing ----

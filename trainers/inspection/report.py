@@ -10,6 +10,7 @@ from modeling_data2vec.hub_configs import recipe_names
 from ..files.model_folders import loading
 from ..modalities.base import Modality
 from ..modalities.names import config_of, modalities, modalities_of, modality
+from ..option_checks import wrong_choice
 from ..recipes.recipe import Recipe, load_recipe, own_recipes
 from ..sources.source_files import plural
 from .costs import (
@@ -196,6 +197,8 @@ def inspect_target(
         >>> inspection.shape.num_visible, round(inspection.parameters.encoder / 1e6)
         (39, 86)
     """
+    if modality is not None and modality not in modalities():
+        raise ValueError(wrong_choice("--modality", modality, modalities()))
     config, recipe = _load(name)
     names = modalities_of(config)
     sizes: dict[str, Any] = {"batch_size": batch_size, "dtype_bytes": dtype_bytes}

@@ -1,7 +1,6 @@
 """A byte-level BPE tokenizer trained on one's own text: what `data2vec tokenizer` does."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from transformers.utils import logging
 
 from ..files.output_checks import check_tokenizer_folder
 from ..files.writing import new_files
-from ..option_checks import require_range
+from .options import SMALLEST_VOCABULARY, TokenizerOptions
 from .text import load_text
 
 logger = logging.get_logger(__name__)
@@ -19,29 +18,6 @@ logger = logging.get_logger(__name__)
 # RoBERTa's order; <mask> comes after everything learned, with the highest id.
 SPECIAL_TOKENS = ["<s>", "<pad>", "</s>", "<unk>"]
 MASK_TOKEN = "<mask>"
-SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS) + 1
-SHORTEST_TEXT = 3  # a token between <s> and </s>
-
-
-@dataclass
-class TokenizerOptions:
-    """Options of `data2vec tokenizer`."""
-
-    dataset: str = field(
-        metadata={"help": "Text, JSONL, CSV or parquet (file or folder), saved dataset, Hub id, or 'python-docs'."}
-    )
-    output_dir: str = field(metadata={"help": "Folder that the tokenizer is written to."})
-    vocab_size: int = field(default=8_000, metadata={"help": "Tokens to learn, with 256 bytes and 5 special tokens."})
-    max_length: int = field(default=512, metadata={"help": "Tokens that the model will take; longer text is cut."})
-    split: str = field(default="train", metadata={"help": "Split to learn from."})
-    column: str | None = field(default=None, metadata={"help": "Column with text, if it isn't found."})
-    streaming: bool = field(default=False, metadata={"help": "Read the data as it comes, without downloading it."})
-    limit: int | None = field(default=None, metadata={"help": "Learn from so many documents at most; default: all."})
-
-    def __post_init__(self) -> None:
-        require_range(self, "vocab_size", low=SMALLEST_VOCABULARY)
-        require_range(self, "max_length", low=SHORTEST_TEXT)
-        require_range(self, "limit", low=1)
 
 
 def build_tokenizer(options: TokenizerOptions) -> PreTrainedTokenizerFast:

@@ -4,6 +4,33 @@ from dataclasses import dataclass, field
 
 from ..option_checks import require_license, require_range, require_shares
 
+# How `--help` puts them together; what is in no group comes first.
+PRETRAIN_GROUPS = {
+    "data": ("split", "column", "streaming", "tokenizer"),
+    "model": ("model", "config", "license"),
+    "probes: is it learning anything?": ("probe_split", "probe_dataset", "probe_limit", "probe_steps"),
+    "several modalities (docs/one_network.md)": (
+        *("micro_batch", "mixing_ratio", "mixing_temperature", "pairs", "pairs_batch_size"),
+    ),
+}
+# The Trainer's options that it shows.
+PRETRAIN_TRAINING = {
+    "output_dir": "Folder of checkpoints, curves and the model; default: runs/RECIPE.",
+    "max_steps": "Optimizer steps of the run.",
+    "per_device_train_batch_size": "Samples in a device's micro-batch.",
+    "max_batch_length": "Instead: samples of sound or tokens in it, in batches of similar lengths.",
+    "gradient_accumulation_steps": "Micro-batches of a step.",
+    "learning_rate": "Largest learning rate.",
+    "warmup_steps": "Steps until it is reached.",
+    "bf16": "Compute in bfloat16; auto: where a GPU can.",
+    "use_cpu": "Use no GPU.",
+    "dataloader_num_workers": "Processes that read samples.",
+    "logging_steps": "Steps between two logs.",
+    "save_steps": "Steps between two checkpoints.",
+    "report_to": "tensorboard, wandb, trackio, ... or none.",
+    "seed": "Of weights, order, masks and noise.",
+}
+
 
 @dataclass
 class PretrainingOptions:

@@ -24,7 +24,7 @@ from ..runs.run_lock import only_run_in
 from ..sources.splits import require_other_data
 from .modality_run import RunPart, by_modality_name
 from .options import PretrainingOptions
-from .run_data import say_what_differs, train_dataset
+from .run_data import advice, say_what_differs, train_dataset
 from .trainer import Data2VecTrainer
 
 logger = logging.get_logger(__name__)
@@ -86,6 +86,8 @@ def _pretrain(
     plan = trainer.plan()
     if trainer.is_world_process_zero():
         logger.info(f"Training on {plan}.")
+        if said := advice(plan, recipe, args.max_steps):
+            logger.info(said)
     if options.probe_steps:
         _add_probes(trainer, parts, options.probe_steps)
     if trainer.is_world_process_zero():

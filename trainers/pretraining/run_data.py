@@ -15,6 +15,7 @@ from ..recipes.building import mixture_sources
 from ..recipes.parts import RecipePart
 from ..recipes.recipe import Recipe
 from ..runs.arguments import Data2VecTrainingArguments
+from ..runs.run_plan import RunPlan
 from .modality_run import RunPart, by_modality_name
 from .options import PretrainingOptions
 from .trainer import Data2VecTrainer
@@ -85,6 +86,44 @@ def say_other_batch(name: str, part: RecipePart, batch: float | None) -> None:
             f"{name} was made for {part.global_batch} {part.unit} in an optimizer step; this run has "
             f"{batch:g}. --gradient_accumulation_steps brings them together."
         )
+
+
+# A run of more passes than this many times the recipe's is said to be one; of a recipe of unknown length, than so many.
+MANY_TIMES, MANY_EPOCHS = 4, 400
+FEWEST_STEPS = 1_000  # that advice is given of: in less, little is learned
+
+
+def advice(plan: RunPlan, recipe: Recipe, max_steps: int) -> str | None:
+    """Flags with which a recipe for a large data set fits a small one; None where it fits, or was changed already.
+
+    Args:
+        plan: of the run.
+        recipe: for one modality or several.
+        max_steps: of the run's arguments.
+    """
+    meant = {part.epochs(recipe.training["max_steps"]) for part in recipe.modalities.values()}
+    known = min((epochs for epochs in meant if epochs), default=None)
+    if plan.epochs is None or max_steps != recipe.training["max_steps"]:
+        return None
+    if plan.epochs <= (MANY_EPOCHS if known is None else known * MANY_TIMES):
+        return None
+    made_for = "many more" if known is None else f"{known:.3g} epochs of more"
+    share = (known or MANY_EPOCHS / MANY_TIMES) / plan.epochs
+    steps = max(FEWEST_STEPS, round(share * max_steps, -2))
+    share = steps / max_steps
+    flags = [f"--max_steps {steps:g}"]
+    if warmup := recipe.training.get("warmup_steps"):
+        flags.append(f"--warmup_steps {_part_of(warmup, share)}")
+    if (anneal := recipe.model_config().ema_anneal_end_step) > 0:
+        flags.append(f"--config ema_anneal_end_step={_part_of(anneal, share)}")
+    return (
+        f"{recipe.name} was made for {made_for} samples: here it would make {plan.epochs:,.0f} epochs. What fits these "
+        f"data: {' '.join(flags)}. Recipes for small data and one GPU have names that end with -small."
+    )
+
+
+def _part_of(number: float, share: float) -> int:
+    return max(1, round(number * share))
 
 
 def say_what_differs(trainer: Data2VecTrainer, recipe: Recipe) -> None:

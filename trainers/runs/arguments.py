@@ -9,6 +9,7 @@ from transformers import TrainingArguments, get_scheduler
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 from transformers.trainer_utils import HubStrategy, IntervalStrategy, SaveStrategy, SchedulerType
 from transformers.training_args import OptimizerNames
+from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_available
 
 from ..modalities.mixture_order import MIXINGS
 from ..option_checks import LARGEST_SEED, require_choice, require_range, wrong_choice
@@ -32,6 +33,7 @@ class BaseTrainingArguments(TrainingArguments):
     from.
 
     Args:
+        bf16: True, False, or "auto": where a GPU computes in bfloat16.
         max_batch_length: bound on the padded input of a device's micro-batch, in samples of sound or in tokens: batches
             of similar lengths and of as many samples as fit, instead of `per_device_train_batch_size`. The data set
             must know its `lengths`.
@@ -40,6 +42,9 @@ class BaseTrainingArguments(TrainingArguments):
         tri_stage_end: what remains of the learning rate after these stages, as a share.
     """
 
+    bf16: bool | str = field(
+        default=False, metadata={"help": "Compute in bfloat16; auto: where a GPU can (Ampere or newer)."}
+    )
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Hide NaN losses from the log."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "Drop columns that forward doesn't name."})
     logging_steps: float = field(default=50, metadata={"help": "Optimizer steps between two logs."})
@@ -57,6 +62,7 @@ class BaseTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         self._check_values()
+        self._choose_precision()
         super().__post_init__()
         self._check_schedule()
         self._check_reports()
@@ -97,6 +103,15 @@ class BaseTrainingArguments(TrainingArguments):
             if pair and "=" not in pair:
                 raise ValueError(f"--optim_args is {self.optim_args!r}, but must be NAME=VALUE,NAME=VALUE,...")
 
+    def _choose_precision(self) -> None:
+        if self.bf16 == "auto":
+            self.bf16 = not self.use_cpu and not self.fp16 and gpu_computes_in_bf16()
+        elif self.bf16 and not (self.use_cpu or is_torch_bf16_gpu_available() or is_torch_xla_available()):
+            raise ValueError(
+                "--bf16 is given, but no GPU here computes in bfloat16: leave it out, or give --bf16 auto, which uses "
+                "it only where a GPU can"
+            )
+
     def _check_schedule(self) -> None:
         """Build the schedule once now: transformers builds it late, and does not say which option is wrong."""
         optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)])
@@ -122,6 +137,13 @@ class BaseTrainingArguments(TrainingArguments):
                 json.loads(value)
             except json.JSONDecodeError as error:
                 raise ValueError(f"--{name} is {value!r}, which is no JSON: {error}") from error
+
+
+def gpu_computes_in_bf16() -> bool:
+    """Whether there is a GPU that has bfloat16 in hardware; older ones emulate it, slowly."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return is_torch_bf16_gpu_available() and not torch.backends.mps.is_available()
 
 
 @dataclass

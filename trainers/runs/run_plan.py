@@ -30,12 +30,17 @@ class RunPlan:
     max_steps: int
     steps_per_epoch: int | None
 
+    @property
+    def epochs(self) -> float | None:
+        """Passes over the data; None for a stream."""
+        return self.max_steps / self.steps_per_epoch if self.steps_per_epoch else None
+
     def __str__(self) -> str:
         """One line, as the commands print it."""
         data = "; ".join(self.samples)
         if self.steps_per_epoch is None:
             return f"{data}; {counted(self.max_steps, 'step')} of an endless stream"
-        epochs = self.max_steps / self.steps_per_epoch
+        epochs = self.epochs or 0.0
         shown = f"{epochs:,.0f}" if epochs >= 100 else f"{epochs:.3g}"
         return (
             f"{data}; {counted(self.steps_per_epoch, 'step')} an epoch; {counted(self.max_steps, 'step')} "
