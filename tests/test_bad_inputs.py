@@ -13,6 +13,7 @@ import soundfile
 import spoken_digits
 import yaml
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from tiny_runs import tiny_joint_model
 from tiny_tasks import body
 from transformers.utils import logging
@@ -94,6 +95,15 @@ def material(tmp_path_factory, tokenizer):
     shutil.copytree(folder / "text", folder / "cut_weights")
     weights = (folder / "cut_weights" / "model.safetensors").read_bytes()
     (folder / "cut_weights" / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    for name in ("images", "speech", "text", "recogniser"):
+        shutil.copytree(folder / name, folder / f"{name}_of_nan")
+        weights = load_file(folder / name / "model.safetensors")
+        first = next(name for name in sorted(weights) if weights[name].is_floating_point() and "teacher" not in name)
+        weights[first].fill_(float("nan"))
+        save_file(weights, folder / f"{name}_of_nan" / "model.safetensors", metadata={"format": "pt"})
+    shutil.copytree(folder / "text", folder / "no_padding")
+    settings = json.loads((folder / "no_padding" / "tokenizer_config.json").read_text())
+    (folder / "no_padding" / "tokenizer_config.json").write_text(json.dumps(settings | {"pad_token": None}))
     for number in range(2):
         noise = 0.1 * np.random.default_rng(number).standard_normal(6_000)
         soundfile.write(folder / f"{number}.wav", noise, 16_000)
@@ -444,6 +454,16 @@ CASES = {
         (["merge", "audio=./none", "--output_dir", "out"], "there is no folder ./none"),
         (["transcribe", "./none", "@0.wav"], "there is no folder ./none"),
         (transcribe("@texts"), "texts is a folder: name its files"),
+        (
+            pretrain("--model", "@speech_of_nan", recipe="data2vec2-audio-tiny", dataset="@clips.jsonl"),
+            "speech_of_nan has NaN or infinity in 1 of its",
+        ),
+        (finetune("@classes.csv", model="text_of_nan"), "text_of_nan has NaN or infinity in 1 of its"),
+        (probe(model="@images_of_nan"), "images_of_nan has NaN or infinity in 1 of its"),
+        (["transcribe", "@recogniser_of_nan", "@0.wav"], "recogniser_of_nan has NaN or infinity in 1 of its"),
+        (["convert", "@text_of_nan", "out.pt", "--to", "fairseq"], "text_of_nan has NaN or infinity in 1 of its"),
+        (["export", "@text_of_nan", "out"], "text_of_nan has NaN or infinity in 1 of its"),
+        (finetune("@classes.csv", model="no_padding"), "the tokenizer of"),
         (["inspect", "@folder_of_nothing"], "folder_of_nothing holds no model: there is no config.json in it"),
         (finetune("@classes.csv", model="texts"), "texts holds no model: there is no config.json in it"),
         (pretrain("--model", "@text"), "text"),

@@ -59,7 +59,9 @@ def convert(source: str | Path, destination: str | Path, options: ConvertOptions
         raise ValueError(f"{destination} exists already: choose another destination, or remove it")
     check_output_file(destination, "destination")
     if options.to == "fairseq":
-        content = to_fairseq(*load_converted(source))
+        model, origin = load_converted(source)
+        check_finite(model.state_dict(), source)
+        content = to_fairseq(model, origin)
         with _written(destination):
             write_checkpoint(destination, content)
         return None

@@ -10,6 +10,8 @@ from torch import Tensor
 from transformers import AutoConfig, set_seed
 from transformers.utils import logging
 
+from modeling_data2vec.weight_files import check_finite
+
 from ..data.finiteness import REMEDIES
 from ..data.samples import SampleDataset
 from ..files.model_folders import loading
@@ -18,6 +20,7 @@ from ..files.writing import new_files
 from ..hub.provenance import Provenance
 from ..logging import errors_only
 from ..modalities.names import modality_of_input
+from ..modalities.text import vocabulary_size
 from ..monitoring.health import CollapseError
 from ..option_checks import check_keys
 from ..pretraining.run_data import say_other_batch
@@ -196,7 +199,22 @@ def _task(options: FinetuningOptions, args: FinetuningArguments, changes: dict[s
             f"no processor or tokenizer could be loaded from {name}: name a --model that has one, or a --tokenizer "
             f"({str(error).splitlines()[0]})"
         ) from error
+    if takes_tokenizer:
+        _check_tokenizer(processor, config, name)
     return kind(config, processor, options, args)
+
+
+def _check_tokenizer(tokenizer: Any, config: Any, name: str) -> None:
+    if tokenizer.pad_token_id is None:
+        raise ValueError(
+            f"the tokenizer of {name} has no pad token, which batches of texts need: set pad_token in its "
+            "tokenizer_config.json to the one that the model was trained with"
+        )
+    if (size := vocabulary_size(tokenizer)) > config.vocab_size:
+        raise ValueError(
+            f"the tokenizer of {name} has {size:,} tokens, but the model's vocab_size is {config.vocab_size:,}: use "
+            "the tokenizer that belongs to the model"
+        )
 
 
 def _splits(options: FinetuningOptions, task: Task, args: FinetuningArguments) -> dict[str, datasets.Dataset]:
@@ -241,6 +259,7 @@ def _model(name: str, task: Task) -> tuple[Any, list[str]]:
     own = [weight for weight, _ in model.named_parameters() if in_encoder(weight, encoder)]
     if own and all(weight in fresh for weight in own):
         raise ValueError(f"--model {name!r} holds none of the weights of {type(model).__name__}'s encoder")
+    check_finite(model.state_dict(), name)
     new = {weight.rpartition(".")[0] if in_encoder(weight, encoder) else weight.split(".")[0] for weight in fresh}
     logger.info(f"{type(model).__name__} of {name}; new: {', '.join(sorted(new)) or 'nothing'}.")
     return model, fresh

@@ -6,6 +6,7 @@ import torch
 from transformers import AutoModel, PreTrainedModel
 
 from modeling_data2vec import Data2Vec2Model
+from modeling_data2vec.weight_files import check_finite
 
 from ..errors import first_line
 from ..files.model_folders import loading
@@ -37,6 +38,8 @@ def load_encoder(
     try:
         with loading(name or type(model).__name__):
             encoder = AutoModel.from_pretrained(model) if isinstance(model, str) else model.base_model
+            if isinstance(model, str):
+                check_finite(encoder.state_dict(), name)
             subfolder = ""
             if part is not None and isinstance(encoder, Data2Vec2Model):
                 encoder, subfolder = encoder.slice(part), part

@@ -12,6 +12,7 @@ from transformers.utils import logging
 
 from modeling_data2vec import Data2Vec2Config
 from modeling_data2vec.auto import pretraining_class_of
+from modeling_data2vec.weight_files import check_finite
 
 from ..files.model_folders import loading
 from ..modalities.base import Modality, Samples
@@ -146,7 +147,9 @@ def build_model(
         if checkpoint is None:
             return recipe.model_class(config), found
         with loading(checkpoint):
-            return recipe.model_class.from_pretrained(checkpoint, config=config), found
+            model = recipe.model_class.from_pretrained(checkpoint, config=config)
+            check_finite(model.state_dict(), checkpoint)
+            return model, found
 
 
 def build_samples(

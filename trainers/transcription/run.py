@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer
 
+from modeling_data2vec.weight_files import check_finite
+
 from ..data.samples import UnreadableError
 from ..files.model_folders import loading
 from .ctc_decoding import Letters, Transcript, greedy_transcript
@@ -60,6 +62,7 @@ class SpeechRecognizer:
                 if type(config) not in AutoModelForCTC._model_mapping:
                     raise ValueError(f"{name!r} is a {config.model_type} model, which has no CTC head in transformers")
                 model, info = AutoModelForCTC.from_pretrained(name, output_loading_info=True)
+                check_finite(model.state_dict(), name)
                 fresh = [key for key in info["missing_keys"] if key.startswith("lm_head")]
                 if fresh:
                     raise ValueError(
