@@ -10,7 +10,7 @@ from modeling_data2vec.model_files import interpreting
 from ..modalities.names import modality_of_input
 from ..option_checks import check_keys, require_plain_name
 from ..recipes.parts import SAMPLING_RATE, RecipePart, check_figures
-from ..recipes.recipe import no_such_recipe, read_sections, require, required_fields
+from ..recipes.sections import no_such_recipe, read_sections, require, required_fields
 from .arguments import FinetuningArguments
 from .options import FinetuningOptions
 from .tasks.all_tasks import TASKS

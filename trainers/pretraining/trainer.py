@@ -79,10 +79,12 @@ class Data2VecTrainer(BaseTrainer):
         args = pretraining_arguments(args)
         self._given = None if data_collator else GivenData(model, processing_class, args)
         if self._given:
-            train_dataset = self._given.samples(train_dataset, "train_dataset")
+            samples = self._given.samples(train_dataset, "train_dataset")
             eval_dataset = self._given.samples(eval_dataset, "eval_dataset", augment=False)
-            modalities = modalities_of_samples(train_dataset)
-            processing_class = processor_of(model, modalities) or processing_class
+            modalities = modalities_of_samples(samples)
+            if processing_class is None or samples is not train_dataset:  # else it is the caller's own choice
+                processing_class = processor_of(model, modalities) or processing_class
+            train_dataset = samples
             data_collator = JointCollator(model.config, {name: one.collator() for name, one in modalities.items()})
         if args.max_batch_length and not knows_lengths(train_dataset):
             say_lengths_are_unknown(args.per_device_train_batch_size)

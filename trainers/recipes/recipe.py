@@ -1,12 +1,11 @@
 """Recipes: hyperparameters as data, checked when they are read."""
 
 import math
-import re
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
 
@@ -14,19 +13,18 @@ from modeling_data2vec.auto import pretraining_class
 from modeling_data2vec.hub_configs import recipe_folder, recipe_names
 from modeling_data2vec.model_files import interpreting, read_json
 
-from ..files.yaml_files import read_yaml
 from ..hub.provenance import Provenance
 from ..modalities.mixture import MixtureDataset
 from ..modalities.names import config_of, modalities, modalities_of
-from ..option_checks import check_keys, did_you_mean, require_plain_name
+from ..option_checks import check_keys, require_plain_name
 from ..runs.arguments import Data2VecTrainingArguments
 from .building import build_model, build_samples, mixture_sources, named, run_config, sources_of
 from .model_config import build_config
 from .parts import SAMPLING_RATE, RecipePart, check_data, check_figures
+from .sections import no_such_recipe, numbers, read_sections, require, required_fields
 
 TRAINING_KEYS = {entry.name for entry in fields(Data2VecTrainingArguments)}
 DEFAULT_SEED, DEFAULT_BATCH = 42, 8  # of TrainingArguments
-EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
 @dataclass(frozen=True)
@@ -289,27 +287,6 @@ def own_recipes() -> dict[str, dict[str, Any]]:
     return {kind.recipe["name"]: kind.recipe for kind in modalities().values() if kind.recipe is not None}
 
 
-def no_such_recipe(name: str | Path, names: list[str], others: str) -> ValueError:
-    """The error for a name that is none of `names`, and nothing else that could be given."""
-    hint = " ".join([did_you_mean(str(name), names), "Name one of"]).strip()
-    return ValueError(f"there is no recipe {str(name)!r}: {hint} {', '.join(names)}, {others}")
-
-
-def read_sections(path: Path, kind: type) -> dict[str, Any]:
-    """Read the sections of a recipe's file; fields that are dicts in the dataclass `kind` must hold keys and values.
-
-    Raises:
-        ValueError: it is not yaml, or a section is none.
-    """
-    values = read_yaml(path)
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold keys and values, but holds {type(values).__name__}")
-    for name in ["data", *(entry.name for entry in fields(kind) if get_origin(entry.type) is dict)]:
-        if not isinstance(values.get(name, {}), dict):
-            raise ValueError(f"{path}: {name} must hold keys and values, but is {values[name]!r}")
-    return values
-
-
 def _checked(values: dict[str, Any], path: Path) -> Recipe:
     sections = {entry.name: entry for entry in fields(Recipe)}
     check_keys(values, {*sections, "data", "global_batch", "epochs"}, str(path))
@@ -384,29 +361,3 @@ def _check_parts(recipe: Recipe, config: Any, epochs: Any, path: Path) -> None:
         stated = epochs.get(name) if isinstance(epochs, dict) else epochs
         micro_batches = accumulation * part.ratio / ratios
         check_figures(part, recipe.num_gpus, micro_batches, stated, recipe.training["max_steps"], where)
-
-
-def required_fields(kind: Any) -> list[str]:
-    """Names of the fields of a dataclass that have no default."""
-    return [one.name for one in fields(kind) if one.default is MISSING and one.default_factory is MISSING]
-
-
-def require(given: dict[str, Any], names: list[str], where: str) -> None:
-    """Raise a ValueError that lists the keys that are missing."""
-    missing = [name for name in names if name not in given]
-    if missing:
-        raise ValueError(f"{where}: {', '.join(missing)} is missing")
-
-
-def numbers(values: dict[str, Any]) -> dict[str, Any]:
-    """Convert texts such as `1e-3` in `values` to numbers: yaml reads them as text without a point and a sign."""
-
-    def convert(value: Any) -> Any:
-        if isinstance(value, dict):
-            return numbers(value)
-        if not isinstance(value, str) or not EXPONENT.fullmatch(value):
-            return value
-        number = float(value)
-        return int(number) if number.is_integer() else number
-
-    return {key: convert(value) for key, value in values.items()}
