@@ -41,10 +41,6 @@ class EcgConfig(PatchShape, Data2Vec2PreTrainingConfig):
     mask_length: int = 4
     hidden_size: int = 192
     num_hidden_layers: int = 6
-    num_attention_heads: int = 6
-    intermediate_size: int = 768
-    average_top_k_layers: int = 6
-    decoder_dim: int = 192
 
     @property
     def input_shape(self):

@@ -36,12 +36,10 @@ class VolumeConfig(PatchShape, Data2Vec2PreTrainingConfig):
     patch_size: int = 8
     hidden_size: int = 192  # a multiple of 6: sines and cosines for three axes
     num_hidden_layers: int = 6
-    num_attention_heads: int = 6
     mask_prob: float = 0.8
     mask_length: int = 2
     inverse_mask: bool = True
     decoder_kernel: int = 3
-    decoder_dim: int = 192
 
     @property
     def input_shape(self):
