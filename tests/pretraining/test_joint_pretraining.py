@@ -50,7 +50,7 @@ def test_every_modality_is_logged_and_its_probe(joint_run):
     assert {f"{name}/{figure}" for name in NAMES for figure in ("loss", "target_std", "student_rank")} <= logged
     assert {"gradient_cosine/audio_text", "vision/probe_linear", "vision/probe_linear_random"} <= logged
     card = (joint_run / "README.md").read_text()
-    assert "speech and images and text" in card and "vision: loss |" in card and "### Images" in card
+    assert "speech and text and images" in card and "vision: loss |" in card and "### Images" in card
 
 
 def test_a_slice_in_memory_is_that_of_the_file(joint_run):
