@@ -428,6 +428,7 @@ CASES = {
         (finetune("@classes.csv", "--pair_column", "text"), "but each needs one of its own"),
         (finetune("@classes.csv", "--pair_column", "second"), "no column 'second'"),
         (finetune("@classes.csv", "--column", "lable"), "no column 'lable'"),
+        (images("digits", "--column", "label"), "column 'label' of digits holds a number in each row, not images"),
         (tokenizer_of("@utf16.txt"), "utf16.txt holds NUL bytes"),
         (ctc("@times.jsonl"), "column 'begin' beside column 'path'"),
         (ctc("@same_sound.jsonl"), "rows 1, 2 have the same sound"),

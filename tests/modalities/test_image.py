@@ -212,7 +212,7 @@ def test_nothing_readable_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="none of the 3 images can be read; the first is .*0.png"):
         images[1]
     with pytest.raises(ValueError, match="none of the 3 images"):
-        load_labelled_images(str(tmp_path), PLAIN, split="train", label_column="image")
+        load_labelled_images(str(tmp_path), PLAIN, split="train")
 
 
 def test_a_stream_repeats_itself(damaged, caplog):

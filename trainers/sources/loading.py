@@ -75,6 +75,8 @@ def prepare_column(
     column = find_column(
         dataset, source, medium.columns[0], column=column, feature=medium.feature, names=names, advice=advice
     )
+    if medium.feature and shown_type(types[column]).startswith(("int", "uint", "float", "bool")):
+        raise ValueError(f"column {column!r} of {source} holds a number in each row, not {medium.noun}s: {advice}")
     if medium.feature and isinstance(types[column], medium.feature):
         dataset = dataset.cast_column(column, medium.feature(decode=False))
     elif not medium.is_text and types[column] in STRINGS:
