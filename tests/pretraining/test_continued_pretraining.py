@@ -121,4 +121,4 @@ def test_a_recipe_for_another_model_is_refused(recipe, message, recordings, toke
 def test_a_model_that_is_not_there_is_named(recordings, tmp_path, capsys):
     argv = command("speech", tmp_path / "nothing", recordings, tmp_path / "run")
     assert data2vec_cli.main(argv) == 2
-    assert "nothing' can't be loaded" in capsys.readouterr().err.splitlines()[-1]
+    assert "there is no folder" in capsys.readouterr().err.splitlines()[-1]
