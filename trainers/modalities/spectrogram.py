@@ -15,8 +15,9 @@ from ..data.samples import UnreadableError
 from ..media.audio_decoding import decode_audio
 from ..media.mfcc import time_statistics
 from .base import Inputs, Modality, RawFeatures
+from .clips import clip_name, segment
 from .drawing import heat_map
-from .speech import AUDIO, SILENCE, clip_name, segment
+from .speech import AUDIO, SILENCE
 
 
 class SpectrogramReader:

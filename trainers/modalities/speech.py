@@ -20,11 +20,11 @@ from ..data.collators import Examples, MaskCollator, pad_inputs
 from ..data.samples import SampleDataset, UnreadableError, read_labelled
 from ..media.audio_decoding import audio_duration, decode_audio
 from ..media.mfcc import log_mel, mfcc_statistics
-from ..sources.label_checks import in_rows
 from ..sources.loading import column_types, load_source
 from ..sources.opening import name_of
 from ..sources.source_files import AUDIO_SUFFIXES, Medium
 from .base import Inputs, Modality, RawFeatures, Samples, as_samples, check_number, require_sequences, shuffled
+from .clips import SEGMENT_COLUMNS, clip_name, seconds_in, segment
 from .drawing import heat_map
 
 AUDIO = Medium(
@@ -32,7 +32,7 @@ AUDIO = Medium(
     suffixes=AUDIO_SUFFIXES,
     columns=("audio", "path", "file", "file_name", "audio_filepath"),
     feature=datasets.Audio,
-    numbers=("start", "end", "offset", "duration", "num_samples"),
+    numbers=SEGMENT_COLUMNS,
 )
 TRANSCRIBED = replace(AUDIO, transcribed=True)
 
@@ -121,70 +121,6 @@ class AudioReader:
         return clip_name(example, self.audio_column)
 
 
-def clip_name(example: dict[str, Any], audio_column: str) -> str | None:
-    """Where an example's clip comes from: its file, and its segment of that."""
-    value = example[audio_column]
-    path = value.get("path") if isinstance(value, dict) else value if isinstance(value, str) else None
-    start, end = segment(example)
-    if not path or (start is None and end is None):
-        return path
-    return f"{path} ({start or 0} to {'the end' if end is None else end} seconds)"
-
-
-def segment(example: dict[str, Any]) -> tuple[float | None, float | None]:
-    """Where an example starts and ends in its recording, in seconds, None where it has no such place.
-
-    These are its `start` (NeMo's manifests say `offset`) and its `end` or, where it has a start and no end, the start
-    and `duration` together.
-
-    Example:
-        >>> segment({"path": "talk.wav", "start": 1, "end": None})
-        (1.0, None)
-        >>> segment({"audio_filepath": "talk.wav", "offset": 1.5, "duration": 2.0})
-        (1.5, 3.5)
-    """
-    start, end, offset = (_seconds(name, example.get(name)) for name in ("start", "end", "offset"))
-    if start is None and end is None:
-        start = offset
-    duration = None if start is None or end is not None else _seconds("duration", example.get("duration"))
-    return start, end if start is None or duration is None else start + duration
-
-
-def _seconds(column: str, value: Any) -> float | None:
-    if value is None or value != value:  # NaN is what a table has in an empty cell
-        return None
-    if not isinstance(value, (int, float)):
-        raise ValueError(
-            f"column {column!r} holds {value!r}, but must hold the seconds where a clip starts or ends in its "
-            "recording: give another column another name"
-        )
-    return float(value)
-
-
-def require_one_transcript(dataset: datasets.Dataset, audio_column: str, transcripts: Sequence[str]) -> None:
-    """Refuse a recording, or a segment of one, that several rows have with different words.
-
-    Args:
-        dataset: with files that are not read yet.
-        audio_column: that holds them.
-        transcripts: of the rows.
-
-    Raises:
-        ValueError: names the recording and the rows.
-    """
-    times = [name for name in AUDIO.numbers if name in dataset.column_names]
-    rows: dict[Any, list[int]] = {}
-    for row, example in enumerate(dataset.select_columns([audio_column, *times])):
-        file = example[audio_column] and example[audio_column]["path"]
-        rows.setdefault((file, segment(example)), []).append(row)
-    for (file, _), same in rows.items():
-        if file and len({transcripts[row] for row in same}) > 1:
-            raise ValueError(
-                f"{in_rows(same)} have the same sound of {file}, but different transcripts: say which part each "
-                "belongs to with columns start and end, in seconds, or keep one of them"
-            )
-
-
 def clip_lengths(dataset: datasets.Dataset, reader: AudioReader) -> list[int]:
     """How many samples `reader` gives for each clip, without decoding: for batches of similar lengths.
 
@@ -204,9 +140,9 @@ def clip_lengths(dataset: datasets.Dataset, reader: AudioReader) -> list[int]:
     lengths = []
     for index, row in enumerate(rows):
         start, end = segment(row)
-        if end is None and (duration := _seconds("duration", row.get("duration"))) is not None:
+        if end is None and (duration := seconds_in("duration", row.get("duration"))) is not None:
             end = duration
-        elif end is None and (number := _seconds("num_samples", row.get("num_samples"))) is not None:
+        elif end is None and (number := seconds_in("num_samples", row.get("num_samples"))) is not None:
             end = (start or 0.0) + number / rate
         try:
             end = audio_duration(dataset[index][reader.audio_column]) if end is None else end

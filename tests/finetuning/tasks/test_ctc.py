@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExt
 
 from modeling_data2vec.trainers.finetuning.options import FinetuningOptions
 from modeling_data2vec.trainers.finetuning.tasks.ctc import CTC, load_letters, unknown_symbols
-from modeling_data2vec.trainers.modalities.speech import require_one_transcript
+from modeling_data2vec.trainers.modalities.clips import require_one_transcript
 from modeling_data2vec.trainers.sources.opening import with_files
 
 LONG_A, ASPIRATED_T = "a\u02d0", "t\u02b0"

@@ -23,7 +23,8 @@ from transformers.utils import logging
 from modeling_data2vec.configuration_data2vec2_audio import WaveformShape
 
 from ...data.samples import SampleDataset, SampleReader, UnreadableError
-from ...modalities.speech import TRANSCRIBED, AudioReader, clip_lengths, require_one_transcript
+from ...modalities.clips import require_one_transcript
+from ...modalities.speech import TRANSCRIBED, AudioReader, clip_lengths
 from ...modalities.text import vocabulary_size
 from ...sources.label_checks import in_rows
 from ...sources.loading import STRINGS, column_types, find_column, load_source, shown_type

@@ -1,0 +1,79 @@
+"""Where a clip lies in its recording: its segment by the columns of a table, its name, and one transcript for each."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import datasets
+
+from ..sources.label_checks import in_rows
+
+SEGMENT_COLUMNS = ("start", "end", "offset", "duration", "num_samples")
+
+
+def clip_name(example: dict[str, Any], audio_column: str) -> str | None:
+    """Where an example's clip comes from: its file, and its segment of that."""
+    value = example[audio_column]
+    path = value.get("path") if isinstance(value, dict) else value if isinstance(value, str) else None
+    start, end = segment(example)
+    if not path or (start is None and end is None):
+        return path
+    return f"{path} ({start or 0} to {'the end' if end is None else end} seconds)"
+
+
+def segment(example: dict[str, Any]) -> tuple[float | None, float | None]:
+    """Where an example starts and ends in its recording, in seconds, None where it has no such place.
+
+    These are its `start` (NeMo's manifests say `offset`) and its `end` or, where it has a start and no end, the start
+    and `duration` together.
+
+    Example:
+        >>> segment({"path": "talk.wav", "start": 1, "end": None})
+        (1.0, None)
+        >>> segment({"audio_filepath": "talk.wav", "offset": 1.5, "duration": 2.0})
+        (1.5, 3.5)
+    """
+    start, end, offset = (seconds_in(name, example.get(name)) for name in ("start", "end", "offset"))
+    if start is None and end is None:
+        start = offset
+    duration = None if start is None or end is not None else seconds_in("duration", example.get("duration"))
+    return start, end if start is None or duration is None else start + duration
+
+
+def seconds_in(column: str, value: Any) -> float | None:
+    """A cell with seconds; None where it is empty.
+
+    Raises:
+        ValueError: it holds something else.
+    """
+    if value is None or value != value:  # NaN is what a table has in an empty cell
+        return None
+    if not isinstance(value, (int, float)):
+        raise ValueError(
+            f"column {column!r} holds {value!r}, but must hold the seconds where a clip starts or ends in its "
+            "recording: give another column another name"
+        )
+    return float(value)
+
+
+def require_one_transcript(dataset: datasets.Dataset, audio_column: str, transcripts: Sequence[str]) -> None:
+    """Refuse a recording, or a segment of one, that several rows have with different words.
+
+    Args:
+        dataset: with files that are not read yet.
+        audio_column: that holds them.
+        transcripts: of the rows.
+
+    Raises:
+        ValueError: names the recording and the rows.
+    """
+    times = [name for name in SEGMENT_COLUMNS if name in dataset.column_names]
+    rows: dict[Any, list[int]] = {}
+    for row, example in enumerate(dataset.select_columns([audio_column, *times])):
+        file = example[audio_column] and example[audio_column]["path"]
+        rows.setdefault((file, segment(example)), []).append(row)
+    for (file, _), same in rows.items():
+        if file and len({transcripts[row] for row in same}) > 1:
+            raise ValueError(
+                f"{in_rows(same)} have the same sound of {file}, but different transcripts: say which part each "
+                "belongs to with columns start and end, in seconds, or keep one of them"
+            )
