@@ -235,3 +235,20 @@ def test_a_collator_without_masks_is_refused(tmp_path):
     for run in (trainer.train, trainer.evaluate):
         with pytest.raises(ValueError, match="makes batches of pixel_values without a mask: leave it out, or take"):
             run()
+
+
+def test_a_run_on_raw_columns_goes_on_bit_for_bit(raw, tmp_path):
+    dataset, processor, _ = raw["images"]
+
+    def run(folder, steps: int) -> Data2VecTrainer:
+        overrides = {"max_steps": steps, "save_strategy": "steps", "save_steps": 2, "lr_scheduler_type": "constant"}
+        trainer = trainer_of(folder, tiny_model(), dataset, processing_class=processor, overrides=overrides)
+        trainer.train(resume_from_checkpoint=True)
+        return trainer
+
+    whole = run(tmp_path / "whole", 4)
+    run(tmp_path / "parts", 2)
+    parts = run(tmp_path / "parts", 4)
+    assert parts.state.global_step == 4
+    states = whole.model.state_dict()
+    assert all(torch.equal(value, states[name]) for name, value in parts.model.state_dict().items())
