@@ -72,9 +72,10 @@ def test_raw_columns_and_a_processor(kind, streaming, raw, tmp_path):
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if "text" not in kind])
 def test_without_a_processor_a_plain_one_is_taken(kind, raw, tmp_path):
-    trainer = trainer_of(tmp_path, tiny_model(kind), raw[kind.split()[0]][0])
-    trainer.train()
+    model = tiny_model(kind)
+    trainer = trainer_of(tmp_path, model, raw[kind.split()[0]][0])
     assert trainer.processing_class is not None
+    assert model(**trainer.data_collator([trainer.train_dataset[index] for index in range(2)])).loss > 0
 
 
 def test_what_can_not_be_guessed_is_asked_for(raw, tmp_path):
