@@ -5,7 +5,7 @@ docs/objectives.md shows how to add a term or a target of one's own.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -85,7 +85,16 @@ class Targets:
     @classmethod
     def from_config(cls, config: Any) -> "Targets":
         """The targets that a pretraining config describes; its fields have the same names."""
-        return cls(**{field.name: getattr(config, field.name) for field in fields(Targets)})
+        return cls(
+            average_top_k_layers=config.average_top_k_layers,
+            end_of_block_targets=config.end_of_block_targets,
+            batch_norm_target_layer=config.batch_norm_target_layer,
+            instance_norm_target_layer=config.instance_norm_target_layer,
+            group_norm_target_layer=config.group_norm_target_layer,
+            layer_norm_target_layer=config.layer_norm_target_layer,
+            layer_norm_targets=config.layer_norm_targets,
+            instance_norm_targets=config.instance_norm_targets,
+        )
 
     def chosen(self, layers: Sequence[Tensor]) -> Sequence[Tensor]:
         """The layers that targets are made of: the last K.

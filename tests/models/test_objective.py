@@ -113,3 +113,10 @@ def history(**changes: float) -> list[dict]:
 def test_terms_and_pairs_are_judged(changes, message):
     found = diagnose(history(**changes), start_step=0, patience=3, modality="pairs")
     assert re.search(message, found) if message else found is None
+
+
+def test_targets_and_terms_do_not_break_a_compiled_step():
+    model = tiny_model("text 2.0")
+    samples = tiny_samples(model, 2)
+    batch = mask_collator(model.config)([samples[i] for i in range(2)])
+    assert torch._dynamo.explain(model)(**batch).graph_break_count == 0
