@@ -111,7 +111,7 @@ def test_texts_are_probed_from_a_table(tmp_path, text_run, capsys):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--recipe", "data2vec2-text-tiny", "--dataset", "python-docs"], "name one with --tokenizer"),
+        (["--recipe", "data2vec2-text-tiny", "--dataset", "python-docs"], "name one with tokenizer (--tokenizer"),
         (["--recipe", "data2vec2-audio-tiny", "--dataset", "{empty}"], "holds no"),
         (["--recipe", "data2vec2-audio-tiny", "--dataset", "{recordings}", "--column", "sound"], "'sound'"),
     ],

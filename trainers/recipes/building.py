@@ -213,7 +213,7 @@ def _modality(recipe: "Recipe", config: Any, name: str, checkpoint: str | None, 
         processor = kind.load_processor(place, subfolder)
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"no processor or tokenizer could be loaded from {place}: name one with tokenizer (`data2vec tokenizer` "
-            f"trains one), or a model that has one ({str(error).splitlines()[0]})"
+            f"no processor or tokenizer could be loaded from {place}: name one with tokenizer (--tokenizer of the "
+            f"commands; `data2vec tokenizer` trains one), or a model that has one ({str(error).splitlines()[0]})"
         ) from error
     return kind(config_of(config, name), processor, settings)
