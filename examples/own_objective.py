@@ -80,6 +80,7 @@ def main(folder: str, max_steps: int = 300) -> Data2VecTrainer:
         average_top_k_layers=2, decoder_dim=64, decoder_layers=2, ema_decay=0.99, ema_end_decay=0.999,
         ema_anneal_end_step=max_steps, cls_loss_weight=0.0,  # a CLS token is as wide as one layer
     )  # fmt: skip
+    torch.manual_seed(0)  # of the initial weights
     images, column = load_images("digits", split="train")
     transform = ImageTransform(config.image_shape, 1, [0.3], [0.35], crop_scale=(0.6, 1.0), horizontal_flip=False)
     samples = SampleDataset(images, ImageReader(transform, column))
