@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import datasets
 import torch
@@ -19,12 +20,23 @@ from ..modalities.base import Modality, Samples
 from ..modalities.mixture import MixtureSource
 from ..modalities.names import config_of, modalities
 from .model_config import build_config
-from .parts import SAMPLING_RATE
-
-if TYPE_CHECKING:
-    from .recipe import Recipe
+from .parts import SAMPLING_RATE, RecipePart
 
 logger = logging.get_logger(__name__)
+
+
+class BuildableRecipe(Protocol):
+    """The parts of a `Recipe` that models and samples are built of."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def config(self) -> Path | dict[str, Any]: ...
+    @property
+    def modalities(self) -> dict[str, RecipePart]: ...
+    @property
+    def model_class(self) -> Any: ...
+    def model_config(self, overrides: dict[str, Any] | None = None) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -80,7 +92,7 @@ def named(sources: Mapping[str, Source]) -> str | None:
     return " ".join(f"{name}={data}" for name, data in known.items()) or None
 
 
-def run_config(recipe: "Recipe", changes: Mapping[str, Any], checkpoint: str | None = None) -> Any:
+def run_config(recipe: BuildableRecipe, changes: Mapping[str, Any], checkpoint: str | None = None) -> Any:
     """The config of a run: the recipe's, or that of a checkpoint that goes on by the recipe.
 
     The method's settings (masks, targets, teacher) are the checkpoint's own where it has them, and otherwise the
@@ -119,7 +131,7 @@ def run_config(recipe: "Recipe", changes: Mapping[str, Any], checkpoint: str | N
 
 
 def build_model(
-    recipe: "Recipe",
+    recipe: BuildableRecipe,
     config: Any,
     names: Mapping[str, Any],
     *,
@@ -167,7 +179,7 @@ def build_samples(
 
 
 def mixture_sources(
-    recipe: "Recipe", samples: Mapping[str, Samples], sizes: Mapping[str, float], stream_batch_size: int
+    recipe: BuildableRecipe, samples: Mapping[str, Samples], sizes: Mapping[str, float], stream_batch_size: int
 ) -> dict[str, MixtureSource]:
     """The samples of each modality of a joint model in micro-batches.
 
@@ -199,7 +211,9 @@ def say_lengths_are_unknown(batch_size: int) -> None:
     )
 
 
-def _modality(recipe: "Recipe", config: Any, name: str, checkpoint: str | None, tokenizer: str | None) -> Modality:
+def _modality(
+    recipe: BuildableRecipe, config: Any, name: str, checkpoint: str | None, tokenizer: str | None
+) -> Modality:
     kind, settings = modalities()[name], recipe.modalities[name].data
     given = tokenizer or (None if checkpoint else settings.get("tokenizer"))
     if kind.takes_tokenizer and given:
