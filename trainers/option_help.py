@@ -38,10 +38,12 @@ def option_help(name: str, argv: list[str]) -> str:
     )
     for argument in command.arguments:
         parser.add_argument(argument.name, **argument.keywords())
-    parser.add_argument("--plugin", metavar="FILE.py", help=PLUGIN_HELP)
     named = [one for names in groups.values() for one in names]
     rest = [one for one in own if one not in named]
-    for title, names in {"options": rest, **groups}.items():
+    for one in rest:
+        parser.add_argument(f"--{one}", **_keywords(own[one]))
+    parser.add_argument("--plugin", metavar="FILE.py", help=PLUGIN_HELP)
+    for title, names in groups.items():
         group = parser.add_argument_group(title)
         for one in names:
             group.add_argument(f"--{one}", **_keywords(own[one]))
