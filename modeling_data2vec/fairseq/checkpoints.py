@@ -19,14 +19,11 @@ from ..configuration_pretraining import Data2VecPreTrainingConfig
 from ..core import Data2VecCore
 from .archive import check_extent, items_of
 from .data2vec import NAMES as NAMES_V1
-from .data2vec import (
-    config_from_fairseq_v1,
-    config_to_fairseq_v1,
-    state_from_fairseq_v1,
-    state_to_fairseq_v1,
-)
+from .data2vec import config_from_fairseq_v1, config_to_fairseq_v1
 from .data2vec2 import NAME as NAME_V2
-from .data2vec2 import config_from_fairseq, config_to_fairseq, state_from_fairseq, state_to_fairseq
+from .data2vec2 import config_from_fairseq, config_to_fairseq
+from .data2vec2_weights import state_from_fairseq, state_to_fairseq
+from .data2vec_weights import state_from_fairseq_v1, state_to_fairseq_v1
 from .files import as_fairseq_dictionary, resolved
 from .tasks import (
     CTC,

@@ -20,14 +20,12 @@ from modeling_data2vec.fairseq.data2vec2 import (
     LEFT_OUT_COMMON,
     LEFT_OUT_DECODER,
     LEFT_OUT_MODALITY,
-    POSITIONS,
     config_from_fairseq,
     config_to_fairseq,
     left_out_options,
     mlp_ratio,
-    state_from_fairseq,
-    state_to_fairseq,
 )
+from modeling_data2vec.fairseq.data2vec2_weights import POSITIONS, state_from_fairseq, state_to_fairseq
 
 CASES = reference_cases.training("2.0")
 IMAGE_CASES = reference_cases.training("2.0", "image")

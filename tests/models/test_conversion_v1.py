@@ -16,15 +16,13 @@ from modeling_data2vec import (
     Data2VecVisionPreTrainingConfig,
 )
 from modeling_data2vec.fairseq.data2vec import (
-    DROPPED_V1,
     LEFT_OUT_V1,
     config_from_fairseq_v1,
     config_to_fairseq_v1,
     left_out_options_v1,
     reference_name,
-    state_from_fairseq_v1,
-    state_to_fairseq_v1,
 )
+from modeling_data2vec.fairseq.data2vec_weights import DROPPED_V1, state_from_fairseq_v1, state_to_fairseq_v1
 
 CASES = reference_cases.training("1.0")
 OPTIONS = [(name, path) for name, options in LEFT_OUT_V1.items() for path in options]

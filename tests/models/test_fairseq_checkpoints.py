@@ -12,7 +12,7 @@ from transformers import AutoModel, BertConfig
 
 from modeling_data2vec import Data2Vec2TextConfig
 from modeling_data2vec.fairseq.checkpoints import from_fairseq, to_fairseq
-from modeling_data2vec.fairseq.data2vec2 import POSITIONS
+from modeling_data2vec.fairseq.data2vec2_weights import POSITIONS
 from modeling_data2vec.fairseq.files import read_checkpoint, write_checkpoint
 
 FILES = sorted(reference_cases.FOLDER.glob("*checkpoints/*.pt"))

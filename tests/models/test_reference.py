@@ -7,7 +7,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForPreTraining
 
 from modeling_data2vec.fairseq.checkpoints import from_fairseq
-from modeling_data2vec.fairseq.data2vec2 import config_from_fairseq, modality_of, state_from_fairseq
+from modeling_data2vec.fairseq.data2vec2 import config_from_fairseq, modality_of
+from modeling_data2vec.fairseq.data2vec2_weights import state_from_fairseq
 from modeling_data2vec.fairseq.files import read_checkpoint
 from modeling_data2vec.fairseq.tasks import IMAGE_CLASSES
 

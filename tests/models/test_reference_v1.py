@@ -17,7 +17,8 @@ from modeling_data2vec import (
     Data2VecTextForPreTraining,
     Data2VecVisionForPreTraining,
 )
-from modeling_data2vec.fairseq.data2vec import config_from_fairseq_v1, state_from_fairseq_v1
+from modeling_data2vec.fairseq.data2vec import config_from_fairseq_v1
+from modeling_data2vec.fairseq.data2vec_weights import state_from_fairseq_v1
 from modeling_data2vec.modeling_data2vec import recorded_outputs
 
 CASES = reference_cases.training("1.0")
