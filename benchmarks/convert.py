@@ -22,7 +22,7 @@ from pathlib import Path
 
 import torch
 
-from modeling_data2vec.fairseq.checkpoints import to_fairseq
+from modeling_data2vec.fairseq.checkpoint_from_model import to_fairseq
 from modeling_data2vec.fairseq.files import write_checkpoint
 from modeling_data2vec.trainers.recipes.recipe import load_recipe
 

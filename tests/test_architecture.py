@@ -125,6 +125,11 @@ def test_rooms_are_small():
         assert len(list(folder.glob("*.py"))) <= 16, folder
 
 
+@pytest.mark.parametrize("path", MODEL_FILES + TRAINER_FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_are_short(path):
+    assert len(path.read_text().splitlines()) <= 400
+
+
 # What all modalities share knows of none: neither their names nor those of their inputs.
 SHARED = [
     *(ROOT / "modeling_data2vec" / f"{name}.py" for name in ("trunk", "core", "objective", "ema")),

@@ -9,7 +9,8 @@ from ..configuration_data2vec2 import Data2Vec2PreTrainingConfig
 from ..configuration_data2vec2_spectrogram import Data2Vec2SpectrogramConfig
 from ..configuration_data2vec2_vision import Data2Vec2VisionConfig
 from ..modeling_data2vec2_vision import sincos_positions
-from .data2vec2 import EAT_TIME_PATCHES, reference_modality
+from .data2vec2_config import reference_modality
+from .data2vec2_options import EAT_TIME_PATCHES
 from .renaming import Renaming
 
 # Of the part that belongs to a modality: the reference's names, ours.

@@ -8,7 +8,7 @@ from transformers.models.data2vec.modeling_data2vec_vision import Data2VecVision
 
 from ..configuration_data2vec import Data2VecTextPreTrainingConfig, Data2VecVisionPreTrainingConfig
 from ..configuration_pretraining import Data2VecPreTrainingConfig
-from .data2vec import reference_name
+from .data2vec_config import reference_name
 from .renaming import Renaming
 
 TEXT_ENCODER = "encoder.sentence_encoder."

@@ -1,4 +1,4 @@
-"""fairseq/data2vec2.py: names and options of the authors' checkpoints, mapped completely or refused."""
+"""fairseq/data2vec2_{options,config,weights}.py: the authors' options and names, mapped completely or refused."""
 
 import copy
 from collections import ChainMap
@@ -15,15 +15,13 @@ from modeling_data2vec import (
     Data2Vec2TextConfig,
     Data2Vec2VisionConfig,
 )
-from modeling_data2vec.fairseq.data2vec2 import (
+from modeling_data2vec.fairseq.data2vec2_config import config_from_fairseq, config_to_fairseq, mlp_ratio
+from modeling_data2vec.fairseq.data2vec2_options import (
     CONFIGS,
     LEFT_OUT_COMMON,
     LEFT_OUT_DECODER,
     LEFT_OUT_MODALITY,
-    config_from_fairseq,
-    config_to_fairseq,
     left_out_options,
-    mlp_ratio,
 )
 from modeling_data2vec.fairseq.data2vec2_weights import POSITIONS, state_from_fairseq, state_to_fairseq
 

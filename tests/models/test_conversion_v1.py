@@ -1,4 +1,4 @@
-"""fairseq/data2vec.py: names and options of the authors' data2vec 1.0 models, mapped completely or refused."""
+"""fairseq/data2vec_{options,config,weights}.py: the authors' options and names of 1.0, mapped completely or refused."""
 
 import ast
 import copy
@@ -15,13 +15,12 @@ from modeling_data2vec import (
     Data2VecTextPreTrainingConfig,
     Data2VecVisionPreTrainingConfig,
 )
-from modeling_data2vec.fairseq.data2vec import (
-    LEFT_OUT_V1,
+from modeling_data2vec.fairseq.data2vec_config import (
     config_from_fairseq_v1,
     config_to_fairseq_v1,
-    left_out_options_v1,
     reference_name,
 )
+from modeling_data2vec.fairseq.data2vec_options import LEFT_OUT_V1, left_out_options_v1
 from modeling_data2vec.fairseq.data2vec_weights import DROPPED_V1, state_from_fairseq_v1, state_to_fairseq_v1
 
 CASES = reference_cases.training("1.0")

@@ -1,4 +1,7 @@
-"""fairseq/checkpoints.py: every stored checkpoint becomes a model with the same weights, and the same file again."""
+"""fairseq/model_from_checkpoint.py and back by checkpoint_from_model.py: every stored checkpoint keeps its weights.
+
+It becomes a model with the same weights, and the same file again.
+"""
 
 import copy
 import sys
@@ -11,9 +14,10 @@ from safetensors.torch import load_file
 from transformers import AutoModel, BertConfig
 
 from modeling_data2vec import Data2Vec2TextConfig
-from modeling_data2vec.fairseq.checkpoints import from_fairseq, to_fairseq
+from modeling_data2vec.fairseq.checkpoint_from_model import to_fairseq
 from modeling_data2vec.fairseq.data2vec2_weights import POSITIONS
 from modeling_data2vec.fairseq.files import read_checkpoint, write_checkpoint
+from modeling_data2vec.fairseq.model_from_checkpoint import from_fairseq
 
 FILES = sorted(reference_cases.FOLDER.glob("*checkpoints/*.pt"))
 CASES = [*reference_cases.training("1.0"), *reference_cases.training("2.0")]

@@ -6,10 +6,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForPreTraining
 
-from modeling_data2vec.fairseq.checkpoints import from_fairseq
-from modeling_data2vec.fairseq.data2vec2 import config_from_fairseq, modality_of
+from modeling_data2vec.fairseq.data2vec2_config import config_from_fairseq
+from modeling_data2vec.fairseq.data2vec2_options import modality_of
 from modeling_data2vec.fairseq.data2vec2_weights import state_from_fairseq
 from modeling_data2vec.fairseq.files import read_checkpoint
+from modeling_data2vec.fairseq.model_from_checkpoint import from_fairseq
 from modeling_data2vec.fairseq.tasks import IMAGE_CLASSES
 
 CASES = reference_cases.training("2.0")

@@ -21,7 +21,7 @@ import test_reference_v1
 import torch
 from safetensors.torch import save_file
 
-from modeling_data2vec.fairseq.data2vec2 import config_from_fairseq
+from modeling_data2vec.fairseq.data2vec2_config import config_from_fairseq
 from modeling_data2vec.fairseq.data2vec2_weights import state_from_fairseq
 
 SCALE = 1000.0

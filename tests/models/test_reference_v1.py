@@ -17,7 +17,7 @@ from modeling_data2vec import (
     Data2VecTextForPreTraining,
     Data2VecVisionForPreTraining,
 )
-from modeling_data2vec.fairseq.data2vec import config_from_fairseq_v1
+from modeling_data2vec.fairseq.data2vec_config import config_from_fairseq_v1
 from modeling_data2vec.fairseq.data2vec_weights import state_from_fairseq_v1
 from modeling_data2vec.modeling_data2vec import recorded_outputs
 

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from modeling_data2vec.fairseq.data2vec import left_out_options_v1
-from modeling_data2vec.fairseq.data2vec2 import left_out_options
+from modeling_data2vec.fairseq.data2vec2_options import left_out_options
+from modeling_data2vec.fairseq.data2vec_options import left_out_options_v1
 
 OWN_FOLDER = Path(__file__).parents[1] / "reference"
 FOLDER = Path(os.environ.get("DATA2VEC_REFERENCE") or OWN_FOLDER)

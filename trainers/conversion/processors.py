@@ -15,7 +15,7 @@ from transformers import (
 from transformers.utils import logging
 
 from modeling_data2vec import Data2Vec2SpectrogramFeatureExtractor
-from modeling_data2vec.fairseq.checkpoints import Source
+from modeling_data2vec.fairseq.source import Source
 from modeling_data2vec.hub_configs import recipe_folder
 from modeling_data2vec.model_files import read_json, read_text
 

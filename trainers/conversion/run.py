@@ -15,8 +15,10 @@ from transformers import PreTrainedConfig
 from transformers.utils import logging
 
 from modeling_data2vec.auto import pretraining_models
-from modeling_data2vec.fairseq.checkpoints import Source, from_fairseq, to_fairseq, with_weights
+from modeling_data2vec.fairseq.checkpoint_from_model import to_fairseq
 from modeling_data2vec.fairseq.files import read_checkpoint, write_checkpoint
+from modeling_data2vec.fairseq.model_from_checkpoint import from_fairseq, with_weights
+from modeling_data2vec.fairseq.source import Source
 from modeling_data2vec.fairseq.tasks import FINE_TUNED_MODELS
 from modeling_data2vec.model_files import interpreting, read_json, read_text
 from modeling_data2vec.weight_files import check_finite, read_model_weights, read_weights
