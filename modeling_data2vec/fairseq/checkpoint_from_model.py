@@ -3,6 +3,7 @@
 `files.py` writes the file, `data2vec2_{config,weights}.py` and `data2vec_{config,weights}.py` map configs and names.
 """
 
+import json
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import fields
@@ -103,8 +104,10 @@ def _config_for_fairseq(model: Any, task: Task | None) -> dict[str, Any]:
 
 def _model_section(config: Any) -> dict[str, Any]:
     if isinstance(config, Data2Vec2PreTrainingConfig):
-        return config_to_fairseq(config)
-    return config_to_fairseq_v1(_pretraining_config(config))
+        section = config_to_fairseq(config)
+    else:
+        section = config_to_fairseq_v1(_pretraining_config(config))
+    return json.loads(json.dumps(section))  # defaults are numbers of classes of ours, which no file may name
 
 
 def _pretraining_config(config: Any) -> Any:

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, BertConfig
 
-from modeling_data2vec import Data2Vec2TextConfig
+from modeling_data2vec import Data2Vec2TextConfig, Data2Vec2TextForPreTraining
 from modeling_data2vec.fairseq.checkpoint_from_model import to_fairseq
 from modeling_data2vec.fairseq.data2vec2_weights import POSITIONS
 from modeling_data2vec.fairseq.files import read_checkpoint, write_checkpoint
@@ -95,6 +95,13 @@ def test_a_model_of_unknown_origin_is_written_so_that_it_can_be_read(example, tm
     again, _ = from_fairseq(read_checkpoint(tmp_path / "own.pt"))
     assert type(again) is type(model)
     assert_equal(model.state_dict(), again.state_dict())
+
+
+def test_a_model_of_default_options_is_written_so_that_it_can_be_read(tmp_path):
+    config = Data2Vec2TextConfig(hidden_size=32, num_hidden_layers=2, vocab_size=50)
+    write_checkpoint(tmp_path / "own.pt", to_fairseq(Data2Vec2TextForPreTraining(config)))
+    again, _ = from_fairseq(read_checkpoint(tmp_path / "own.pt"))
+    assert again.config.ema_anneal_end_step == config.ema_anneal_end_step
 
 
 def test_a_classifier_of_images_of_1_is_said_to_differ(caplog):
