@@ -243,15 +243,18 @@ def test_activations_that_differ_stop_the_conversion(tmp_path):
 def test_mistakes_are_named_and_leave_nothing(tmp_path, capsys):
     path = fairseq_examples.write(tmp_path, "image", one_of("v2_image_*_M*"))
     (tmp_path / "there").mkdir()
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert", "architectures": ["BertModel"]}')
     for arguments, message in (
         ([path, tmp_path / "there"], "exists already"),
         ([tmp_path / "missing.pt", tmp_path / "new"], "no file"),
         ([path, tmp_path / "new", "--to", "onnx"], "must be one of hub, fairseq"),
-        ([tmp_path / "there", tmp_path / "new.pt", "--to", "fairseq"], "holds a model of the class none"),
+        ([tmp_path / "there", tmp_path / "new.pt", "--to", "fairseq"], "holds no model: there is no config.json"),
+        ([tmp_path / "bert", tmp_path / "new.pt", "--to", "fairseq"], "holds a model of the class BertModel"),
     ):
         assert run("convert", [*map(str, arguments), "--license", "mit"]) == 2
         assert message in capsys.readouterr().err
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["image.pt", "there"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["bert", "image.pt", "there"]
 
 
 LIMITED = """
