@@ -10,7 +10,7 @@ from tiny_tasks import body
 from transformers import TrainerCallback
 
 import data2vec_cli
-from modeling_data2vec.trainers import CollapseError, Data2VecTrainer, SampleDataset
+from modeling_data2vec.trainers import CollapseError, Data2VecTrainer, SampleDataset, mask_collator
 from modeling_data2vec.trainers.data.finiteness import CheckedCollator, is_finite, weights_are_finite
 from modeling_data2vec.trainers.finetuning.arguments import FinetuningArguments
 from modeling_data2vec.trainers.finetuning.options import FinetuningOptions
@@ -38,16 +38,22 @@ def test_a_batch_with_nan_names_the_sample():
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_dataset_of_ones_own_with_nan_in_it(tmp_path, workers):
+def test_a_dataset_of_ones_own_with_nan_in_it(tmp_path, workers, caplog):
+    """It is passed over like any bad sample; with a collator of one's own, samples are taken as they are: refused."""
     model = tiny_model()
     given = tiny_samples(model, 16)
     samples = [given[place] for place in range(16)]
     samples[11]["pixel_values"] = torch.full_like(samples[11]["pixel_values"], math.nan)
     args = arguments(tmp_path / "run", dataloader_num_workers=workers)
+    trainer = Data2VecTrainer(model, args, train_dataset=samples)
+    trainer.train()
+    assert weights_are_finite(model)
+    assert workers or "Passing over sample 11: NaN or infinity in its pixel_values" in caplog.text
+    args = arguments(tmp_path / "own", dataloader_num_workers=workers)
     with pytest.raises(
         ValueError, match=rf"a sample \(with key {samples[11]['key']}, .*NaN or infinity in pixel_values"
     ):
-        Data2VecTrainer(model, args, train_dataset=samples).train()
+        Data2VecTrainer(model, args, mask_collator(model.config), train_dataset=samples).train()
 
 
 class OneBad:
