@@ -80,7 +80,7 @@ def test_segments_equal_slices_of_the_whole(tmp_path, suffix):
     rate = rate_of(suffix)
     path = write(tmp_path / f"long{suffix}", voice(6, rate), rate)
     whole = decode_audio(path, rate)
-    for start, end in ((0.0, 1.0), (2.21, 3.5), (4.345, None), (None, 1.5), (5.5, 99.0)):
+    for start, end in ((0.0, 1.0), (2.21, 3.5), (4.345, None), (None, 1.5), (5.5, 6.4)):
         part = decode_audio(path, rate, start=start, end=end)
         expected = whole[round((start or 0) * rate) : None if end is None else round(end * rate)]
         if suffix == ".webm":  # knows times to a millisecond only
