@@ -231,14 +231,14 @@ def test_pytest_of_such_a_folder_passes(tmp_path):
     write(folder, variant("v1_text_base", "grad", "eval"), "first")
     write(folder, variant("v1_audio_base", mask_dropout=0.5), "second")
     shutil.copytree(reference_cases.FOLDER / "targets_v2", folder / "targets_v2")
-    (folder / "eat_fbank").mkdir()
-    (folder / "eat_fbank" / "case.json").write_text('{"reference": {"repo": "another/repository"}}')
+    (folder / "eat_of_others").mkdir()
+    (folder / "eat_of_others" / "case.json").write_text('{"reference": {"repo": "another/repository"}}')
     files = ["reference", "reference_v1", "conversion", "conversion_v1", "targets", "masking", "positions", "ema"]
     command = [sys.executable, "-m", "pytest", "-q", "-rs", "-k", "reference", *(f"test_{name}.py" for name in files)]
     environment = os.environ | {"DATA2VEC_REFERENCE": str(folder)}
     done = subprocess.run(command, cwd=Path(__file__).parent, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
-    assert "eat_fbank" in done.stdout and "leaves out {'mask_dropout': 0.5}" in done.stdout
+    assert "eat_of_others" in done.stdout and "leaves out {'mask_dropout': 0.5}" in done.stdout
 
 
 # ---- masks ----
