@@ -13,7 +13,8 @@ from ..data.samples import SampleReader, UnreadableError, readable_inputs
 from ..modalities.base import Modality
 from ..sources.loading import column_types
 
-Data: TypeAlias = str | os.PathLike[str] | datasets.Dataset | datasets.IterableDataset | Sequence[Any]
+OPENED: TypeAlias = datasets.Dataset | datasets.IterableDataset | datasets.DatasetDict | datasets.IterableDatasetDict
+Data: TypeAlias = str | os.PathLike[str] | OPENED | Sequence[Any]
 
 
 class Sample(NamedTuple):
@@ -93,18 +94,11 @@ def open_data(
     Raises:
         ValueError: the source is missing, empty, or has no such split or column.
     """
-    if isinstance(data, str | os.PathLike):
-        source = os.fspath(data)
+    if isinstance(data, str | os.PathLike | OPENED):
+        source: Any = os.fspath(data) if isinstance(data, os.PathLike) else data
         dataset, column = kind.load(source, split=split, column=column, streaming=streaming)
-        path = Path(source)
-        folder = os.path.join(path if path.is_dir() else path.parent, "") if path.exists() else None
-    elif isinstance(data, datasets.DatasetDict | datasets.IterableDatasetDict):
-        if split not in data:
-            raise ValueError(f"the data have no split {split!r}, only {sorted(map(str, data))}")
-        return open_data(kind, data[split], column=column, id_column=id_column)
-    elif isinstance(data, datasets.Dataset | datasets.IterableDataset):
-        dataset, column = kind.prepare(data.with_format(None), ".", split=split, column=column)
-        folder = None
+        path = Path(source) if isinstance(source, str) else None
+        folder = os.path.join(path if path.is_dir() else path.parent, "") if path and path.exists() else None
     elif hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, dict):
         if not len(data):
             raise ValueError("the data are an empty list: there is nothing to take features of")
