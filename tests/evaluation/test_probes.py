@@ -1,4 +1,4 @@
-"""The two probes: they find what is there, nothing where there is nothing, and scale does not matter."""
+"""Probes: they find what is there, nothing where there is nothing, and scale does not matter."""
 
 import warnings
 
@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 import torch
 from scipy.sparse import csr_matrix
+from sklearn.linear_model import Ridge
 
-from modeling_data2vec.trainers.evaluation.probes import knn, label_subset, linear_probe
+from modeling_data2vec.trainers.evaluation.probes import (
+    PENALTIES,
+    knn,
+    label_subset,
+    linear_probe,
+    ridge_predictions,
+    ridge_probe,
+)
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +26,7 @@ def blobs():
     return (10 * np.eye(4)[labels] + rng.normal(size=(400, 4))).astype(np.float32), labels
 
 
-@pytest.mark.parametrize("probe", [linear_probe, knn])
+@pytest.mark.parametrize("probe", [linear_probe, ridge_probe, knn])
 def test_separable_features_give_one_and_shuffled_labels_chance(probe, blobs):
     x, y = blobs
     assert probe(x[:200], y[:200], x[200:], y[200:]) == 1.0
@@ -26,7 +34,7 @@ def test_separable_features_give_one_and_shuffled_labels_chance(probe, blobs):
     assert 0.13 < probe(x[:200], shuffled[:200], x[200:], shuffled[200:]) < 0.37
 
 
-@pytest.mark.parametrize("probe", [linear_probe, knn])
+@pytest.mark.parametrize("probe", [linear_probe, ridge_probe, knn])
 def test_scale_and_offset_of_features_do_not_matter(probe, blobs):
     x, y = blobs
     x = x + 4 * np.random.default_rng(2).normal(size=x.shape).astype(np.float32)  # hard enough to be below 1
@@ -50,7 +58,7 @@ def test_labels_of_any_kind_and_few_neighbours(blobs):
     assert knn(x[:40], [f"class {n}" for n in y[:40]], x, [f"class {n}" for n in y]) == 1.0
 
 
-@pytest.mark.parametrize("probe", [linear_probe, knn])
+@pytest.mark.parametrize("probe", [linear_probe, ridge_probe, knn])
 def test_errors_of_probes(probe, blobs):
     x, y = blobs
     with pytest.raises(ValueError, match="at least 2 classes"):
@@ -77,7 +85,7 @@ def test_label_subsets_are_stratified_reproducible_and_nested():
         label_subset(labels, 3, seed=0)
 
 
-@pytest.mark.parametrize("probe", [linear_probe, knn])
+@pytest.mark.parametrize("probe", [linear_probe, ridge_probe, knn])
 def test_sparse_features_are_taken_as_they_are(probe):
     """Rows of counts, of which one column in 200 tells the class; none of it may become dense or be rescaled."""
     rng = np.random.default_rng(0)
@@ -90,3 +98,35 @@ def test_sparse_features_are_taken_as_they_are(probe):
     assert (x != kept).nnz == 0
     with pytest.raises(ValueError, match=r"train labels have shape \(199,\), but 200 samples"):
         probe(x[:200], labels[:199], x[200:], labels[200:])
+
+
+def test_cosine_is_of_the_angle(blobs):
+    x, y = blobs
+    length = np.random.default_rng(0).uniform(0.1, 9, (400, 1))
+    assert knn(x[:200] * length[:200], y[:200], x[200:], y[200:], metric="cosine") == 1.0
+    assert knn(-x[:200], y[:200], x[200:], y[200:], metric="cosine") < 0.3
+    with pytest.raises(ValueError, match="metric is 'manhattan', but must be one of euclid, cosine"):
+        knn(x, y, x, y, metric="manhattan")
+
+
+@pytest.mark.parametrize("dimensions", [4, 300])
+def test_ridge_is_scikit_learns_with_the_penalty_that_leaving_one_out_chooses(dimensions):
+    """Few and many dimensions: the smaller Gram matrix is decomposed. Classes are of unequal size."""
+    rng = np.random.default_rng(0)
+    y = rng.permutation([0] * 70 + [1] * 30 + [2] * 20)
+    x = rng.normal(size=(120, dimensions)) + 0.6 * np.eye(dimensions)[y]
+    test = rng.normal(size=(50, dimensions))
+    scale = x.std(0)
+    inputs, tested = (x - x.mean(0)) / scale, (test - x.mean(0)) / scale
+    eigenvalues = np.linalg.eigvalsh(inputs.T @ inputs)
+    mean = eigenvalues[eigenvalues > 1e-6 * eigenvalues[-1]].mean()
+    scores = {}
+    for penalty in PENALTIES * mean:
+        fits = [Ridge(penalty).fit(np.delete(inputs, i, 0), np.eye(3)[np.delete(y, i)]) for i in range(120)]
+        scores[penalty] = np.mean([fit.predict(inputs[i : i + 1]).argmax() == y[i] for i, fit in enumerate(fits)])
+    best = max(scores, key=lambda penalty: (scores[penalty], penalty))
+    found = ridge_predictions(x, y, test)
+    # Left-out samples are standardised with the others here as there.
+    assert found.held_out == pytest.approx(scores[best], abs=1e-6)
+    expected = Ridge(best).fit(inputs, np.eye(3)[y]).predict(tested).argmax(1)
+    assert (found.classes == expected).mean() >= 0.98  # fp32

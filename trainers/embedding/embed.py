@@ -92,7 +92,8 @@ def embed(
         modality: of a joint model: "audio", "text" or "vision".
         split, column: of a source that has several; the column is found by itself where there is only one.
         id_column: holds the samples' ids; default: names of files, where there are some, else the place in the data.
-        pooling: "mean" or "max" over the real positions (patches, frames, tokens), or "cls" for the CLS token.
+        pooling: how the real positions (patches, frames, tokens) become one vector: "mean", "max", "std", "cls",
+            "grid2", "time6", "bands", or several as in "mean+max"; see `extract_features`.
         layer: -1 for the encoder's output; any other number is an index of `hidden_states`; several are concatenated.
         normalize: scale vectors to length 1.
         batch_size: samples in a forward pass.

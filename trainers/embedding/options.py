@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from ..evaluation.options import POOLINGS
-from ..option_checks import require_choice, require_range
+from ..evaluation.options import POOLING_HELP, pooling_parts
+from ..option_checks import require_range
 
 FORMATS = (".parquet", ".npy")
 
@@ -12,10 +12,7 @@ FORMATS = (".parquet", ".npy")
 class FeatureOptions:
     """Which features of a frozen encoder are taken, and how."""
 
-    pooling: str = field(
-        default="mean",
-        metadata={"help": "mean or max over the real positions (patches, frames, tokens), or cls for the CLS token."},
-    )
+    pooling: str = field(default="mean", metadata={"help": POOLING_HELP})
     layers: list[int] = field(
         default_factory=lambda: [-1],
         metadata={"help": "Layer -1 is the encoder's output, 0 the first layer's input; several are concatenated."},
@@ -24,7 +21,7 @@ class FeatureOptions:
     batch_size: int = field(default=32, metadata={"help": "Samples in a forward pass."})
 
     def __post_init__(self) -> None:
-        require_choice(self, "pooling", POOLINGS)
+        pooling_parts(self.pooling, flatten=False, name="--pooling")
         require_range(self, "layers", low=-1)
         require_range(self, "batch_size", low=1)
 

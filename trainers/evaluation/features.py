@@ -11,17 +11,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from modeling_data2vec import Data2Vec2PreTrainingConfig
-from modeling_data2vec.embedding import mean_over_positions
-
 from ..modalities.base import Inputs as Inputs
 from ..modalities.names import modality
-from .positions import real_positions
+from .options import pooling_parts
+from .pooling import pool_states, real_positions, without_extra_tokens
 
-POOLINGS = ("mean", "cls", "max", "flatten")
 Batch = Tensor | Mapping[str, Tensor]
-# What is made of states [B, E + T, D] of which the positions in a bool mask [B, T] are real.
-Reduce = Callable[[Tensor, Tensor], Tensor]
+# What is made of states [B, E + T, D] of which the positions in a bool mask [B, T] are real, and of the batch's inputs.
+Reduce = Callable[[Tensor, Tensor, Mapping[str, Tensor]], Tensor]
 
 
 def extract_features(
@@ -39,18 +36,28 @@ def extract_features(
             training mode back.
         batches: its main inputs, [B, channels, height, width] normalised images, [B, samples] waveforms or [B, T] token
             ids; or dicts of its inputs, where an `attention_mask` says what is padding. `encode` makes them.
-        pooling: "mean" or "max" over the real positions (patches, frames, tokens), "flatten" for all positions side by
-            side, or "cls" for the CLS token: ours is the last extra token, other models' is the first token.
+        pooling: how the real positions (patches, frames, tokens) become one vector; several are joined by "+" and stand
+            side by side, as in "mean+max" or "mean+std+time6":
+
+            - "mean", "max", "std" (deviation) over the positions;
+            - "cls", the CLS token: ours is the last extra token, other models' is the first token;
+            - "grid2", "grid4", ...: means of N x N fields of a grid: of images, or of time x bands of spectrograms;
+            - "time6", ...: means of N stretches of sound or text; a spectrogram's frame has its bands side by side;
+            - "bands": mean over time of each band of a spectrogram;
+            - "flatten": all positions side by side.
+
+            Fields and stretches divide the sample without its padding as evenly as possible: neighbours share a
+            position where it does not divide, and positions repeat where there are fewer of them.
         layer: -1 for `last_hidden_state`; any other number is an index of `hidden_states`, where 0 is the input of the
             first layer; several are pooled each and concatenated.
 
     Returns:
-        fp32 [N, D'], with D' = D for each layer, and T * D for "flatten".
+        fp32 [N, D'], where each layer and each pooling adds D, times N * N for "gridN", T for "flatten", and so on.
 
     Raises:
-        ValueError: for an unknown pooling, a layer out of range, no CLS token, "flatten" of padded or unequally long
-            samples, an encoder whose output is not one token for each position, no samples, or features that are not
-            finite.
+        ValueError: for an unknown pooling or one that such samples don't have (grid of a text, CLS token of speech,
+            "flatten" of unequal lengths), a layer out of range, an encoder whose output is not one token for each
+            position, no samples, or features that are not finite.
 
     Example:
         >>> from modeling_data2vec import Data2Vec2VisionConfig, Data2Vec2VisionModel
@@ -59,11 +66,10 @@ def extract_features(
         >>> extract_features(Data2Vec2VisionModel(config), torch.randn(10, 3, 16, 16).split(4), layer=[1, -1]).shape
         (10, 64)
     """
-    if pooling not in POOLINGS:
-        raise ValueError(f"pooling is {pooling!r}, but must be one of {', '.join(map(repr, POOLINGS))}")
+    pooling_parts(pooling)  # a wrong one should not cost a forward
 
-    def pool(states: Tensor, real: Tensor) -> Tensor:
-        return pool_states(states, real, pooling, model.base_model)
+    def pool(states: Tensor, real: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+        return pool_states(states, real, inputs, pooling, model.base_model)
 
     features, _ = _reduced_states(model, batches, layer, pool)
     if len({batch.shape[1] for batch in features}) > 1:
@@ -116,7 +122,7 @@ def frame_features(
     """
     order, batches = padded_batches(model, inputs, batch_size)
 
-    def keep_real(states: Tensor, real: Tensor) -> Tensor:
+    def keep_real(states: Tensor, real: Tensor, _: Mapping[str, Tensor]) -> Tensor:
         return without_extra_tokens(states, real, model.base_model)[real]  # [real positions of the batch, D]
 
     features, counts = _reduced_states(model, batches, layer, keep_real)
@@ -161,8 +167,8 @@ def _reduced_states(
     if not layers:
         raise ValueError("layer is empty: give a number, or a list of at least one")
 
-    def reduce_all(states: list[Tensor], real: Tensor) -> Tensor:
-        return torch.cat([reduce(state, real) for state in states], dim=1)
+    def reduce_all(states: list[Tensor], real: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+        return torch.cat([reduce(state, real, inputs) for state in states], dim=1)
 
     return visit_states(model, batches, layers, reduce_all)
 
@@ -171,12 +177,12 @@ def visit_states(
     model: PreTrainedModel,
     batches: Iterable[Batch],
     layers: list[int] | None,
-    reduce: Callable[[list[Tensor], Tensor], Tensor],
+    reduce: Callable[[list[Tensor], Tensor, Mapping[str, Tensor]], Tensor],
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """What `reduce` makes of each batch, fp32, and each sample's number of real positions.
 
-    `reduce` gets the fp32 states [B, E + T, D] of `layers`, or of all layers for None, and bool [B, T]. The model is in
-    eval mode meanwhile, and gets its modes back.
+    `reduce` gets the fp32 states [B, E + T, D] of `layers`, or of all layers for None, bool [B, T] and the batch's
+    inputs. The model is in eval mode meanwhile, and gets its modes back.
     """
     encoder = model.base_model
     features, counts = [], []
@@ -189,7 +195,7 @@ def visit_states(
                 inputs: Any = {encoder.main_input_name: batch} if isinstance(batch, Tensor) else batch
                 real = real_positions(encoder, inputs)
                 states = _states(encoder, inputs, layers)
-                reduced = reduce([state.float() for state in states], real.to(states[0].device))
+                reduced = reduce([state.float() for state in states], real.to(states[0].device), inputs)
                 features.append(reduced.cpu().numpy())
                 counts.append(real.sum(1).numpy())
     finally:
@@ -224,38 +230,3 @@ def _states(encoder: PreTrainedModel, inputs: Mapping[str, Tensor], layers: list
                 "one of them, or -1 for the encoder's output"
             )
     return states
-
-
-def without_extra_tokens(states: Tensor, real: Tensor, encoder: PreTrainedModel) -> Tensor:
-    """[B, E + T, D] without the extra tokens: [B, T, D]."""
-    num_extra = states.shape[1] - real.shape[1] if states.ndim == 3 else -1
-    own = encoder.config.num_extra_tokens if isinstance(encoder.config, Data2Vec2PreTrainingConfig) else 0
-    # How many extra tokens another image encoder has, only its output tells.
-    if num_extra < 0 or (not modality(encoder).any_extra_tokens and num_extra != own):
-        raise ValueError(
-            f"the encoder gives states of shape {tuple(states.shape)} for {real.shape[1]} positions (patches, frames, "
-            "tokens), but must give one token for each: convolutional and hierarchical encoders are not supported, and "
-            "an encoder that drops patches must be told not to (mask_ratio=0)"
-        )
-    return states[:, num_extra:]
-
-
-def pool_states(states: Tensor, real: Tensor, pooling: str, encoder: PreTrainedModel) -> Tensor:
-    """[B, E + T, D] to [B, D], or [B, T * D] for "flatten"."""
-    positions = without_extra_tokens(states, real, encoder)  # [B, T, D]
-    if pooling == "cls":
-        return _cls_token(states, states.shape[1] - real.shape[1], encoder)
-    if pooling == "flatten":
-        if not real.all():
-            raise ValueError('pooling is "flatten", but samples are padded: choose "mean" or "max"')
-        return positions.flatten(1)
-    if pooling == "max":
-        return positions.masked_fill(~real[..., None], -torch.inf).amax(1)
-    return mean_over_positions(positions, real)
-
-
-def _cls_token(states: Tensor, num_extra: int, encoder: PreTrainedModel) -> Tensor:
-    if num_extra == 0 and not modality(encoder).starts_with_cls:  # a text begins with its tokenizer's CLS token
-        raise ValueError('pooling is "cls", but the encoder has no extra tokens: choose "mean" or "max"')
-    ours = num_extra and isinstance(encoder.config, Data2Vec2PreTrainingConfig)
-    return states[:, num_extra - 1 if ours else 0]

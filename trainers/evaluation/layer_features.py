@@ -3,7 +3,7 @@
 Letters: N samples, L + 1 layers, F positions of all samples together, D channels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool1d
 from transformers import PreTrainedModel
 
-from .features import Inputs, in_order, padded_batches, pool_states, visit_states, without_extra_tokens
-from .options import POOLINGS
+from .features import Inputs, in_order, padded_batches, visit_states
+from .options import pooling_parts
+from .pooling import pool_states, without_extra_tokens
 
 MAX_POSITIONS = 256
 
@@ -22,7 +23,7 @@ class LayerFeatures(NamedTuple):
     """What `layer_features` gives.
 
     Attributes:
-        pooled: fp32 [L + 1, N, D]: the first layer's input, the output of each but the last, and the encoder's output.
+        pooled: fp32 [L + 1, N, D']: the first layer's input, the output of each but the last, and the encoder's output.
         frames: (features [F, D'], samples [F]) of single positions, as from `frame_features`.
     """
 
@@ -43,7 +44,7 @@ def layer_features(
 
     Args:
         model, inputs, batch_size: as in `encode`.
-        pooling: "mean", "cls" or "max", as in `encode`.
+        pooling: as in `encode`, but not "flatten".
         frames_of: layer whose positions are kept, -1 for the encoder's output; of several, side by side.
         max_positions: a sample with more positions is averaged over so many equal stretches, which bounds memory.
 
@@ -58,22 +59,22 @@ def layer_features(
         >>> features.pooled.shape, features.frames[0].shape
         ((4, 3, 32), (12, 32))
     """
-    if pooling not in POOLINGS:
-        raise ValueError(f"pooling is {pooling!r}, but must be one of {', '.join(map(repr, POOLINGS))}")
+    pooling_parts(pooling, flatten=False)
     encoder = model.base_model
     layers = [frames_of] if isinstance(frames_of, int) else list(frames_of)
     frames: list[np.ndarray] = []
 
-    def pool(states: list[Tensor], real: Tensor) -> Tensor:
+    def pool(states: list[Tensor], real: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
         _check_layers(layers, len(states))
         kept = torch.cat([without_extra_tokens(states[layer], real, encoder) for layer in layers], dim=-1)  # [B, T, D']
         for positions, own in zip(kept, real, strict=True):
             frames.append(_at_most(positions[own], max_positions).cpu().numpy())
-        return torch.stack([pool_states(state, real, pooling, encoder) for state in states], dim=1)  # [B, L + 1, D]
+        vectors = [pool_states(state, real, inputs, pooling, encoder) for state in states]
+        return torch.stack(vectors, dim=1)  # [B, L + 1, D']
 
     order, batches = padded_batches(model, inputs, batch_size)
     pooled, _ = visit_states(model, batches, None, pool)
-    by_layer = np.concatenate(pooled)[np.argsort(order)].transpose(1, 0, 2)  # [L + 1, N, D]
+    by_layer = np.concatenate(pooled)[np.argsort(order)].transpose(1, 0, 2)  # [L + 1, N, D']
     return LayerFeatures(
         np.ascontiguousarray(by_layer), in_order(frames, np.array([len(sample) for sample in frames]), order)
     )

@@ -1,10 +1,42 @@
 """Options of `data2vec probe` and `data2vec evaluate`."""
 
+import re
 from dataclasses import dataclass, field
 
-from ..option_checks import LARGEST_SEED, require_choice, require_range
+from ..option_checks import LARGEST_SEED, did_you_mean, require_range
 
-POOLINGS = ("mean", "cls", "max")  # that every encoder's every layer has; some have "flatten", too
+POOLINGS = ("mean", "max", "std", "cls", "bands")
+BINNED = re.compile(r"(grid|time)([1-9]\d?)")
+POOLING_HELP = "mean, max, std, cls, grid2 (N x N fields), time6 (N stretches), bands; several as in mean+max."
+
+
+def pooling_parts(pooling: str, *, flatten: bool = True, name: str = "pooling") -> list[tuple[str, int]]:
+    """The poolings that a text names, each with its number of bins, 0 where it has none.
+
+    Args:
+        pooling: one name, or several joined by "+".
+        flatten: whether "flatten" is allowed.
+        name: of the option, for the error.
+
+    Raises:
+        ValueError: there is no such pooling.
+
+    Example:
+        >>> pooling_parts("mean+std+time6")
+        [('mean', 0), ('std', 0), ('time', 6)]
+    """
+    allowed = (*POOLINGS, "flatten") if flatten else POOLINGS
+    found = []
+    for part in pooling.split("+"):
+        binned = BINNED.fullmatch(part)
+        if not binned and part not in allowed:
+            hint = did_you_mean(part, (*allowed, "grid2", "grid4", "time6"))
+            raise ValueError(
+                f"{name} is {pooling!r}{f' ({hint})' if hint else ''}, but must be {', '.join(allowed)}, grid2 and so "
+                "on (fields along each axis), time6 and so on (stretches), or several joined by '+', as in mean+max"
+            )
+        found.append((binned[1], int(binned[2])) if binned else (part, 0))
+    return found
 
 
 @dataclass(kw_only=True)
@@ -53,7 +85,7 @@ class ProbeOptions(LabelledDataOptions):
         default_factory=lambda: ["100", "all"], metadata={"help": "Numbers of training labels; 'all' for all."}
     )
     tokenizer: str | None = field(default=None, metadata={"help": "Tokenizer, for text; default: the model's."})
-    pooling: str = field(default="mean", metadata={"help": "mean, cls, max or flatten."})
+    pooling: str = field(default="mean", metadata={"help": f"{POOLING_HELP} Or flatten."})
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Random label subsets."})
     limit: int | None = field(default=None, metadata={"help": "Use at most so many samples of each split."})
     output: str | None = field(default=None, metadata={"help": "Write the table as JSON to this file, too."})
@@ -61,7 +93,7 @@ class ProbeOptions(LabelledDataOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         label_counts(self.labels)
-        require_choice(self, "pooling", (*POOLINGS, "flatten"))
+        pooling_parts(self.pooling, name="--pooling")
         require_range(self, "seeds", low=0, high=LARGEST_SEED)
         require_range(self, "limit", low=1)
 
@@ -81,7 +113,7 @@ class EvaluateOptions(LabelledDataOptions):
         default_factory=list,
         metadata={"help": "Numbers of training labels; 'all' for all. Default: 1, 3, 10, ... of each class, and all."},
     )
-    pooling: str = field(default="mean", metadata={"help": "mean, cls or max."})
+    pooling: str = field(default="mean", metadata={"help": POOLING_HELP})
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4], metadata={"help": "Random label subsets."})
     limit: int = field(default=2_000, metadata={"help": "Use at most so many samples of each split."})
     batch_size: int = field(default=32, metadata={"help": "Samples in a forward pass."})
@@ -89,6 +121,6 @@ class EvaluateOptions(LabelledDataOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         label_counts(self.labels)
-        require_choice(self, "pooling", POOLINGS)
+        pooling_parts(self.pooling, flatten=False, name="--pooling")
         require_range(self, "seeds", low=0, high=LARGEST_SEED)
         require_range(self, "limit", "batch_size", low=1)

@@ -13,7 +13,7 @@ from ..modalities.names import modality
 from ..monitoring.curves import save_figure
 from .baselines import random_weights
 from .features import Inputs, frame_features
-from .positions import real_positions
+from .pooling import real_positions
 
 SHOWN = 6  # samples of a picture, one a row
 

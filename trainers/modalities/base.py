@@ -69,6 +69,7 @@ class Modality:
         takes_tokenizer: whether the processor is a tokenizer, which may come from elsewhere than the model.
         recipe: what a `recipe.yaml` holds, for a recipe of this kind of data that stands in its file; its `config`
             holds the model's fields instead of naming a folder.
+        first_axis_is_time: of a grid of several axes, such as time and bands.
         length_name: what the length of samples is counted in where they differ: an option of `data2vec inspect`.
     """
 
@@ -86,6 +87,7 @@ class Modality:
     max_masks: ClassVar[int] = 3
     picture_title: ClassVar[str] = "sample"
     takes_tokenizer: ClassVar[bool] = False
+    first_axis_is_time: ClassVar[bool] = False
     recipe: ClassVar[dict[str, Any] | None] = None
     length_name: ClassVar[str | None] = None
 
@@ -222,6 +224,16 @@ class Modality:
             return torch.ones(len(values), length, dtype=torch.bool)
         counts = [prod(self.grid(sample[real])) for sample, real in zip(values, mask.bool(), strict=True)]
         return torch.arange(length) < torch.tensor(counts)[:, None]
+
+    def real_grids(self, inputs: Mapping[str, Tensor], real: Tensor) -> list[tuple[int, ...]]:
+        """The grid of each sample's real positions; padding is at the end of the first axis.
+
+        Args:
+            inputs: as for `real_positions`.
+            real: what it gave.
+        """
+        across = self.grid(inputs[self.input_name][0])[1:]
+        return [(count // prod(across), *across) for count in real.sum(1).tolist()]
 
     # Whether encoders other than ours may put any number of tokens before the positions, and whether the first position
     # itself is the CLS token.

@@ -111,6 +111,7 @@ class SpectrogramModality(Modality):
     medium = AUDIO
     color = "#56B4E9"
     picture_title = "log-mel spectrogram"
+    first_axis_is_time = True
 
     @classmethod
     def default_processor(cls, config: Any) -> Any:

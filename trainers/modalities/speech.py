@@ -309,6 +309,9 @@ class AudioModality(Modality):
         frames = num_frames(encoder, mask.sum(1))  # padding is on the right
         return torch.arange(int(num_frames(encoder, torch.tensor(mask.shape[1])))) < frames[:, None]
 
+    def real_grids(self, inputs: Mapping[str, Tensor], real: Tensor) -> list[tuple[int, ...]]:
+        return [(count,) for count in real.sum(1).tolist()]  # also of encoders whose config does not count frames
+
     def default_length(self) -> float | None:
         return min(DEFAULT_SECONDS, self.data.get("max_seconds", DEFAULT_SECONDS))
 
