@@ -207,14 +207,34 @@ def test_pca_maps_of_a_pretraining_model(tmp_path):
 def test_pca_colours_mean_the_same_in_every_image(tmp_path):
     """The same image twice has the same colours twice, and an untrained model those of its baseline."""
     model = random_weights(image_model(1, 8, 8))
-    images = torch.rand(1, 1, 8, 8).expand(2, -1, -1, -1)
+    images = torch.rand(2, 1, 8, 8)[[0, 0, 1]]
     array = pixels(pca_maps(model, images, tmp_path / "pca.png"))
-    assert array.shape == (45 + 2 * 237, 12 + 3 * 237, 3)  # a title, and 1.5 inches each with a gap of 0.08
+    assert array.shape == (45 + 3 * 237, 12 + 3 * 237, 3)  # a title, and 1.5 inches each with a gap of 0.08
     centres = np.array([45 + 14, 45 + 14 + 56, 45 + 14 + 112, 45 + 14 + 168])  # 4 patches of 56 dots
     model_column = array[centres[:, None], 249 + centres - 45]
     assert len(np.unique(model_column.reshape(-1, 3), axis=0)) > 10
     np.testing.assert_allclose(model_column, array[237 + centres[:, None], 249 + centres - 45], atol=1)
     np.testing.assert_allclose(model_column, array[centres[:, None], 486 + centres - 45], atol=1)
+
+
+def test_pca_maps_show_no_position(tmp_path):
+    """A patch that is the same in every image has one colour there, wherever it lies; others are coloured."""
+    images = torch.rand(8, 1, 8, 8)
+    images[:, :, :4] = 0.0  # the upper half is empty
+    model = image_model(1, 8, 8)
+    array = pixels(pca_maps(model, images, tmp_path / "pca.png", layer=0))  # the patches by themselves, with positions
+    colours = array[45:270, 249:474]
+    assert np.ptp(colours[:110], axis=(0, 1)).max() <= 2
+    assert np.ptp(colours[115:], axis=(0, 1)).max() > 60
+
+
+def test_pca_maps_show_samples_from_all_over(tmp_path):
+    """Of many images six are shown, the first and the last among them."""
+    images = torch.linspace(0, 1, 20)[:, None, None, None] * torch.rand(1, 8, 8)
+    array = pixels(pca_maps(image_model(1, 8, 8), images, tmp_path / "pca.png"))
+    pictures = [array[45 + 237 * row : 45 + 237 * row + 225, 12 : 12 + 225] for row in range(6)]
+    brightness = [picture.mean() for picture in pictures]
+    assert array.shape[0] == 45 + 6 * 237 and brightness == sorted(brightness) and brightness[0] < 1
 
 
 def test_too_few_positions(tmp_path):

@@ -16,6 +16,7 @@ from .features import Inputs, frame_features
 from .pooling import real_positions
 
 SHOWN = 6  # samples of a picture, one a row
+AVERAGED = 48  # samples that are enough for the mean features of each position
 
 
 def plot_masks(
@@ -59,33 +60,63 @@ def pca_maps(
 ) -> Path:
     """Colour each position by the first three principal components of its features, beside an untrained encoder's.
 
-    Components are taken over all positions of all shown samples together, so that one colour means one thing in the
-    whole column; each is stretched from its 2nd to its 98th percentile. Colours of different columns are unrelated. A
-    column that looks the same for every sample shows that position outweighs content.
+    The mean over samples of each position's features is taken out first: it says where a position is, and would outweigh
+    what is there. Components are taken over all positions of all samples together, so that one colour means one thing in
+    the whole column; each is stretched from its 2nd to its 98th percentile. Colours of different columns are unrelated.
 
     Args:
         model: any encoder that `extract_features` takes.
-        inputs, path, processor: as for `plot_masks`. Images have a map beside them, clips a strip of frames under their
-            spectrogram, and tokens stand on their colours.
+        inputs, path, processor: as for `plot_masks`; of more than 6 samples, 6 are shown, evenly spread, and all count
+            for means and components. Images have a map beside them, clips a strip of frames under their spectrogram,
+            and tokens stand on their colours.
         layer: as in `extract_features`.
 
     Raises:
         ValueError: for fewer than 3 positions in all, and as `extract_features`.
     """
-    inputs = inputs[:SHOWN]
-    colours = {
-        title: _pca_colours(*frame_features(encoder, inputs, layer=layer))
-        for title, encoder in (("model", model), ("random weights", random_weights(model)))
-    }
+    shown = np.linspace(0, len(inputs) - 1, min(SHOWN, len(inputs))).round().astype(int)
+    colours = {}
+    for title, encoder in (("model", model), ("random weights", random_weights(model))):
+        of_each = _pca_colours(*frame_features(encoder, inputs, layer=layer))
+        colours[title] = [of_each[number] for number in shown]
     kind = modality(model.base_model)(model.base_model.config, processor)
-    return save_figure(kind.canvas(inputs).draw_colours(colours), path)
+    return save_figure(kind.canvas([inputs[number] for number in shown]).draw_colours(colours), path)
 
 
 def _pca_colours(features: np.ndarray, samples: np.ndarray) -> list[np.ndarray]:
     """Features [F, D] of all positions to RGB [T, 3] for each sample; `samples` [F] says whose they are."""
     if len(features) < 3:
         raise ValueError(f"{len(features)} position(s) are too few for 3 components: give more samples, or longer ones")
-    components = PCA(3, svd_solver="full").fit_transform(features)  # [F, 3]
+    content = without_position_means(features, samples)
+    components = PCA(3, svd_solver="covariance_eigh").fit_transform(content)  # [F, 3]
     low, high = np.percentile(components, [2, 98], axis=0)
     colours = ((components - low) / np.maximum(high - low, 1e-12)).clip(0, 1)
     return np.split(colours, np.flatnonzero(np.diff(samples)) + 1)
+
+
+def without_position_means(features: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    """Take the mean over samples of each position out of its features.
+
+    A position that only one sample has, e.g. the end of the longest clip, keeps its features less their overall mean.
+
+    Args:
+        features: [F, D] of all positions, sample after sample.
+        samples: [F], whose they are, as `frame_features` gives them.
+
+    Returns:
+        [F, D].
+
+    Example:
+        >>> without_position_means(np.array([[1.0], [5.0], [3.0], [9.0]]), np.array([0, 0, 1, 1]))
+        array([[-1.],
+               [-2.],
+               [ 1.],
+               [ 2.]])
+    """
+    counts = np.bincount(samples)
+    positions = np.concatenate([np.arange(count) for count in counts])  # [F]
+    having = np.bincount(positions)  # [T], how many samples have each position
+    sums = np.zeros((len(having), features.shape[1]))
+    np.add.at(sums, positions, features)
+    means = np.where(having[:, None] > 1, sums / having[:, None], features.mean(0))  # [T, D]
+    return features - means[positions]

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers.utils import logging
@@ -15,7 +16,7 @@ from transformers.utils import logging
 from modeling_data2vec import Data2Vec2Model
 
 from ..data.samples import IterableSampleDataset, LabelledSet
-from ..evaluation.pictures import SHOWN, pca_maps, plot_masks
+from ..evaluation.pictures import AVERAGED, pca_maps, plot_masks
 from ..evaluation.probe_table import baseline_accuracy, probe_accuracy, probe_table
 from ..files.writing import write_text
 from ..modalities.base import Modality, Samples
@@ -89,14 +90,18 @@ class RunPart:
         return path.with_stem(f"{path.stem}_{self.label}") if self.label else path
 
     def examples(self, count: int) -> list[Tensor]:
-        """The first samples that can be read, without augmentation: unbatched inputs.
+        """Samples that can be read, without augmentation: evenly spread over the data, or the first ones of a stream.
 
         Raises:
             ValueError: there is none.
         """
         samples = self.samples
         whole = type(samples)(samples.dataset, samples.reader, augment=False)
-        stream = iter(whole) if isinstance(whole, IterableSampleDataset) else map(whole.__getitem__, range(len(whole)))
+        if isinstance(whole, IterableSampleDataset):
+            stream = iter(whole)
+        else:
+            spread = np.linspace(0, len(whole) - 1, min(count, len(whole))).round().astype(int)
+            stream = map(whole.__getitem__, spread.tolist())
         found = [sample[self.data.input_name] for sample in islice(stream, count)]
         if not found:
             raise ValueError(f"{self.source} has no {samples.reader.noun} that can be read")
@@ -118,7 +123,7 @@ class RunPart:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                pca_maps(part_of(model, self.modality), self.examples(SHOWN), path, self.data.processor)
+                pca_maps(part_of(model, self.modality), self.examples(AVERAGED), path, self.data.processor)
             except ValueError as error:  # a diverged model has no features to draw, and CollapseError says more
                 logger.warning(f"no picture of the features: {error}")
 
