@@ -1,20 +1,19 @@
 """data2vec 2.0 on Imagenette by stable-pretraining's protocol: ViT-S/16, a linear probe and 20 nearest neighbours.
 
-    python benchmarks/imagenette.py --data imagenette2-320 --minutes 8      # on one GPU: 10 minutes with its probes
-    python benchmarks/imagenette.py --data frgfm/imagenette --epochs 200    # data from the Hub, and their length
+    python benchmarks/imagenette.py --data imagenette2-320 --minutes 8    # on one GPU: 10 minutes with its probes
+    python benchmarks/imagenette.py --data frgfm/imagenette --epochs 200  # data from the Hub, and their length
 
-`--data` is the folder that fast.ai's archive unpacks to (`train/` and `val/`, a sub-folder for each class), or the Hub id.
+`--data` is the folder that fast.ai's archive unpacks to (`train/` and `val/`, a sub-folder for each class), or a Hub id.
 
-Theirs is https://github.com/galilai-group/stable-pretraining, benchmarks/imagenet10 (RESULTS.md, masked.py), and
-callbacks/probe.py and knn.py in it. Taken from there: ViT-S/16 at 224 pixels, batches of 128, crops of .2 to 1 of the
-area and flips to train on, 9,469 images; 3,925 to test on, resized to 256 x 256 and cut to the middle 224 x 224; a linear
-layer (AdamW, learning rate .025, no weight decay, batches of 128, no scaling of the features); 20 nearest neighbours by
-Euclidean distance d with votes of 1 / (d + .07).
+Theirs is https://github.com/galilai-group/stable-pretraining: RESULTS.md and masked.py of benchmarks/imagenet10, probe.py
+and knn.py of its callbacks. Taken from there: ViT-S/16 at 224 pixels, batches of 128, crops of .2 to 1 of the area and
+flips to train on 9,469 images; 3,925 to test on, resized to 256 x 256 and cut to the middle 224 x 224; a linear layer
+(AdamW, learning rate .025, no weight decay, batches of 128, features as they are); 20 nearest neighbours by Euclidean
+distance d with votes of 1 / (d + .07).
 
-Different here, and stricter: probes see frozen features of the final model, without augmentation, of the same encoder
-for training and test images. Theirs learn beside the model, and the best epoch on the test images counts; both are
-shown here. Their data2vec is probed at test by the CLS token of a teacher whose CLS token has no loss, after learning from the
-mean of the student's patches (docs/learning.md).
+Different here, and stricter: probes see frozen features of the final model, without augmentation, by one encoder for
+training and test images. Theirs learn beside the model, and their best epoch on the test images counts; both are shown
+here. Why the public figures of data2vec are not data2vec's: docs/learning.md.
 """
 
 import argparse
@@ -42,9 +41,19 @@ from modeling_data2vec.trainers.recipes.recipe import load_recipe
 RECIPE = "data2vec2-vision-base"  # objective and optimizer; what follows is what ViT-S and a short run differ in
 VIT_S = {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536, "decoder_dim": 384, "num_masks": 8}
 TINY = {
-    **{"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64, "num_hidden_layers": 1},
-    **{"num_prenet_layers": 1, "average_top_k_layers": 1, "decoder_dim": 32, "decoder_layers": 1, "decoder_groups": 1},
-    **{"num_masks": 2, "image_size": 28, "patch_size": 7, "mask_length": 1},
+    "hidden_size": 32,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "num_hidden_layers": 1,
+    "num_prenet_layers": 1,
+    "average_top_k_layers": 1,
+    "decoder_dim": 32,
+    "decoder_layers": 1,
+    "decoder_groups": 1,
+    "num_masks": 2,
+    "image_size": 28,
+    "patch_size": 7,
+    "mask_length": 1,
 }
 MODELS = {"small": VIT_S, "tiny": TINY}
 SHORT_RUN = {"ema_decay": 0.98, "ema_end_decay": 0.9998}
@@ -83,8 +92,12 @@ def pretrain(images: Any, size: str, seed: int, minutes: float, epochs: float | 
         batch = min(BATCH, len(images))
         settings = recipe.training_arguments(
             {
-                **{"max_steps": max_steps, "warmup_steps": max(1, max_steps // 10), "seed": seed},
-                **{"per_device_train_batch_size": batch, "dataloader_num_workers": workers, "bf16": gpu},
+                "max_steps": max_steps,
+                "warmup_steps": max(1, max_steps // 10),
+                "seed": seed,
+                "per_device_train_batch_size": batch,
+                "dataloader_num_workers": workers,
+                "bf16": gpu,
             }
         )
         args = Data2VecTrainingArguments(folder, **settings, save_strategy="no", disable_tqdm=True, use_cpu=not gpu)

@@ -60,8 +60,8 @@ def pca_maps(
 ) -> Path:
     """Colour each position by the first three principal components of its features, beside an untrained encoder's.
 
-    The mean over samples of each position's features is taken out first: it says where a position is, and would outweigh
-    what is there. Components are taken over all positions of all samples together, so that one colour means one thing in
+    Each position's mean over the samples is taken out first: it says where a position is, and would outweigh what is
+    there. Components are taken over all positions of all samples together, so that one colour means one thing in
     the whole column; each is stretched from its 2nd to its 98th percentile. Colours of different columns are unrelated.
 
     Args:
