@@ -3,13 +3,13 @@
     python benchmarks/imagenette.py --data imagenette2-320 --minutes 8    # on one GPU: 10 minutes with its probes
     python benchmarks/imagenette.py --data frgfm/imagenette --epochs 200  # data from the Hub, and their length
 
-`--data` is the folder that fast.ai's archive unpacks to (`train/` and `val/`, a sub-folder for each class), or a Hub id.
+`--data` is the folder that fast.ai's archive unpacks to (`train/` and `val/`, a sub-folder a class), or a Hub id.
 
-Theirs is https://github.com/galilai-group/stable-pretraining: RESULTS.md and masked.py of benchmarks/imagenet10, probe.py
-and knn.py of its callbacks. Taken from there: ViT-S/16 at 224 pixels, batches of 128, crops of .2 to 1 of the area and
-flips to train on 9,469 images; 3,925 to test on, resized to 256 x 256 and cut to the middle 224 x 224; a linear layer
-(AdamW, learning rate .025, no weight decay, batches of 128, features as they are); 20 nearest neighbours by Euclidean
-distance d with votes of 1 / (d + .07).
+Theirs is https://github.com/galilai-group/stable-pretraining: RESULTS.md and masked.py of benchmarks/imagenet10, and
+probe.py and knn.py of its callbacks. Taken from there: ViT-S/16 at 224 pixels, batches of 128, crops of .2 to 1 of the
+area and flips to train on 9,469 images; 3,925 to test on, resized to 256 x 256 and cut to the middle 224 x 224; a
+linear layer (AdamW, learning rate .025, no weight decay, batches of 128, features as they are); 20 nearest neighbours
+by Euclidean distance d with votes of 1 / (d + .07).
 
 Different here, and stricter: probes see frozen features of the final model, without augmentation, by one encoder for
 training and test images. Theirs learn beside the model, and their best epoch on the test images counts; both are shown
