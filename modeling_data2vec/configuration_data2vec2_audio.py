@@ -7,6 +7,9 @@ from huggingface_hub.dataclasses import strict
 
 from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
 from .configuration_pretraining import MAX_LAYERS, MAX_SIZE, MAX_TABLE, Number, Published
+from .log_mel import fft_length, frame_length, hop_length
+
+SAMPLING_RATES = 1_000, 96_000  # in Hz; the matrix of a Fourier transform grows with their square
 
 
 class WaveformShape:
@@ -61,8 +64,13 @@ class Data2Vec2AudioConfig(WaveformShape, Data2Vec2PreTrainingConfig):
     """Config of data2vec 2.0 for speech; the defaults are the published base recipe.
 
     Args:
+        front_end: what makes frames of the waveform: the published "convolutions", or "log_mel", fixed log-mel energies
+            of two frames of 25 ms, every 20 ms, and a linear layer (`LogMel`).
+        sampling_rate, num_mel_bins: of "log_mel": of its waveforms, in Hz, and mel bins of each of the two frames.
+        mel_mean, mel_std: of "log_mel": mean and deviation of its values, for all bins alike. The defaults fit clips
+            of variance 1, as feature extractors give them (docs/decisions.md).
         conv_dim, conv_kernel, conv_stride: channels, kernel and stride of each convolution over the waveform
-            [feature_encoder_spec].
+            [feature_encoder_spec]. With "log_mel" they are set to what it amounts to: one convolution of fixed kernels.
         num_conv_pos_embeddings: convolutions that give position information [conv_pos_depth].
         conv_pos_kernel_size: their kernel; the published 19 is 95 // 5 [conv_pos_width // conv_pos_depth].
         num_conv_pos_embedding_groups: their groups; must divide `hidden_size` [conv_pos_groups].
@@ -83,6 +91,9 @@ class Data2Vec2AudioConfig(WaveformShape, Data2Vec2PreTrainingConfig):
     Example:
         >>> Data2Vec2AudioConfig().num_frames(16_000)
         49
+        >>> config = Data2Vec2AudioConfig(front_end="log_mel", sampling_rate=8_000)
+        >>> config.num_frames(8_000), config.conv_dim, config.conv_kernel, config.conv_stride
+        (49, (80,), (280,), (160,))
     """
 
     model_type = "data2vec2-audio"
@@ -100,6 +111,11 @@ class Data2Vec2AudioConfig(WaveformShape, Data2Vec2PreTrainingConfig):
     mask_prob_adjust: Number = 0.05
     average_top_k_layers: int = Published(8)
     decoder_dropout: Number = 0.1
+    front_end: Literal["convolutions", "log_mel"] = "convolutions"
+    sampling_rate: int = 16_000
+    num_mel_bins: int = 40
+    mel_mean: Number = 0.0
+    mel_std: Number = 4.0
     conv_dim: list[int] | tuple[int, ...] = (512,) * 7
     conv_kernel: list[int] | tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
     conv_stride: list[int] | tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
@@ -121,6 +137,25 @@ class Data2Vec2AudioConfig(WaveformShape, Data2Vec2PreTrainingConfig):
     tdnn_kernel: list[int] | tuple[int, ...] = (5, 3, 3, 1, 1)
     tdnn_dilation: list[int] | tuple[int, ...] = (1, 2, 3, 1, 1)
     xvector_output_dim: int = 512
+
+    def follow_size(self) -> None:
+        """Let fields that were not given fit width and depth, and with "log_mel" the convolutions its frames."""
+        super().follow_size()
+        low, high = SAMPLING_RATES
+        if self.front_end == "log_mel" and low <= self.sampling_rate <= high:  # else values are checked later
+            shift = hop_length(self.sampling_rate)
+            self.conv_dim = (2 * self.num_mel_bins,)
+            self.conv_kernel, self.conv_stride = (frame_length(self.sampling_rate) + shift,), (2 * shift,)
+
+    def validate_log_mel(self) -> None:
+        low, high = SAMPLING_RATES
+        if not low <= self.sampling_rate <= high:
+            raise ValueError(f"sampling_rate is {self.sampling_rate}, but must be from {low:,} to {high:,} Hz")
+        self.at_least(1, "num_mel_bins", fft_length(self.sampling_rate) // 2)
+        if not (math.isfinite(self.mel_mean) and 0.0 < self.mel_std < math.inf):
+            raise ValueError(
+                f"mel_mean is {self.mel_mean} and mel_std {self.mel_std}, but both must be finite, and mel_std above 0"
+            )
 
     def validate_heads(self) -> None:
         self.at_least(1, "classifier_proj_size xvector_output_dim mask_time_length mask_feature_length")

@@ -1,20 +1,15 @@
 """From waveforms to the log-mel spectrograms that spectrogram models read: Kaldi's filter bank, as EAT computes it."""
 
-import math
-import warnings
 from typing import Any
 
 import torch
 from transformers import BatchFeature, SequenceFeatureExtractor
-from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
+from transformers.audio_utils import spectrogram
 from transformers.utils import logging
 
-logger = logging.get_logger(__name__)
+from .log_mel import LOG_FLOOR, PREEMPHASIS, fft_length, frame_length, frame_window, hop_length, mel_filters
 
-FRAME_SECONDS, SHIFT_SECONDS = 0.025, 0.010
-LOWEST_FREQUENCY = 20.0  # in Hz; the highest is half the sampling rate
-PREEMPHASIS = 0.97
-LOG_FLOOR = 2.0**-23  # the smallest energy whose logarithm is taken, about 1.19e-7
+logger = logging.get_logger(__name__)
 
 
 class Data2Vec2SpectrogramFeatureExtractor(SequenceFeatureExtractor):
@@ -71,35 +66,23 @@ class Data2Vec2SpectrogramFeatureExtractor(SequenceFeatureExtractor):
         self.do_normalize = do_normalize
         self.return_attention_mask = return_attention_mask
         # By these names they are left out of preprocessor_config.json.
-        self.window = window_function(self.frame_length, "hann", periodic=False)
-        with warnings.catch_warnings():
-            # With 128 bins at 16 kHz the fourth filter is so narrow that it holds no frequency, as in EAT.
-            warnings.filterwarnings("ignore", message="At least one mel filter has all zero values")
-            self.mel_filters = mel_filter_bank(
-                num_frequency_bins=self.fft_length // 2 + 1,
-                num_mel_filters=feature_size,
-                min_frequency=LOWEST_FREQUENCY,
-                max_frequency=sampling_rate / 2,
-                sampling_rate=sampling_rate,
-                norm=None,
-                mel_scale="kaldi",
-                triangularize_in_mel_space=True,
-            )
+        self.window = frame_window(sampling_rate)
+        self.mel_filters = mel_filters(feature_size, sampling_rate)
 
     @property
     def frame_length(self) -> int:
         """Samples of a frame."""
-        return int(self.sampling_rate * FRAME_SECONDS)
+        return frame_length(self.sampling_rate)
 
     @property
     def hop_length(self) -> int:
         """Samples from one frame to the next."""
-        return int(self.sampling_rate * SHIFT_SECONDS)
+        return hop_length(self.sampling_rate)
 
     @property
     def fft_length(self) -> int:
         """Samples of the Fourier transform: the next power of two."""
-        return 2 ** math.ceil(math.log2(self.frame_length))
+        return fft_length(self.sampling_rate)
 
     def log_mel(self, clip: Any) -> Any:
         """Normalised log-mel spectrogram of a clip [samples]: an array [frames, mel bins] in fp32.

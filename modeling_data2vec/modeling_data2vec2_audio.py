@@ -15,6 +15,7 @@ from .convolutions import channels_last_conv, init_as_pytorch
 from .embedding import Embedding, check_tensor, real_positions
 from .feature_encoder import FeatureEncoder
 from .length_groups import encode_by_length
+from .log_mel import LogMel
 from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2PreTrainedModel
 from .spec_augment import random_keys, spec_augment
 
@@ -83,20 +84,28 @@ class WaveformConv(nn.Module):
 
 
 class AudioFeatureEncoder(FeatureEncoder):
-    """Convolutions from the waveform to frames, with convolutional positions and ALiBi."""
+    """Frames of the waveform, by convolutions or as log-mel energies, with convolutional positions and ALiBi."""
 
     def __init__(self, config: Data2Vec2AudioConfig, local_encoder: bool = True):
         super().__init__(config)
         self.config: Data2Vec2AudioConfig = config
-        widths = [1, *config.conv_dim]
-        # Drawn in any case: the initial weights that a seed gives must not depend on what the teacher reads.
-        convs = nn.ModuleList(
-            WaveformConv(*sizes)
-            for sizes in zip(widths[:-1], widths[1:], config.conv_kernel, config.conv_stride, strict=True)
-        )
-        projection = nn.Linear(widths[-1], config.hidden_size)
-        self.convs = convs if local_encoder else None
-        self.feature_norm = nn.LayerNorm(widths[-1]) if local_encoder else None
+        self.log_mel: LogMel | None = None
+        self.convs: nn.ModuleList | None = None
+        self.feature_norm: nn.LayerNorm | None = None
+        width = config.conv_dim[-1]
+        if config.front_end == "log_mel":
+            if local_encoder:
+                self.log_mel = LogMel(config.num_mel_bins, config.sampling_rate, config.mel_mean, config.mel_std)
+        else:
+            widths = [1, *config.conv_dim]
+            # Drawn in any case: the initial weights that a seed gives must not depend on what the teacher reads.
+            convs = nn.ModuleList(
+                WaveformConv(*sizes)
+                for sizes in zip(widths[:-1], widths[1:], config.conv_kernel, config.conv_stride, strict=True)
+            )
+            if local_encoder:
+                self.convs, self.feature_norm = convs, nn.LayerNorm(width)
+        projection = nn.Linear(width, config.hidden_size)
         self.feature_projection = projection if local_encoder else None
         self.position_convs = nn.ModuleList(
             nn.Conv1d(
@@ -128,11 +137,17 @@ class AudioFeatureEncoder(FeatureEncoder):
         """
         config = self.config
         check_waveforms(inputs, config.receptive_field)
-        assert self.convs is not None and self.feature_norm is not None and self.feature_projection is not None
-        x = inputs.to(self.feature_norm.weight.dtype).unsqueeze(-1)  # [B, samples, 1]; a linear layer may be quantised
-        for conv in self.convs:
-            x = conv(x)
-        features = self.feature_projection(self.feature_norm(x))  # [B, T, D]
+        assert self.feature_projection is not None, "a teacher without its own local encoder can't embed raw input"
+        if self.log_mel is not None:
+            # In the model's precision again; of a parameter of its own, since the linear layer may be quantised.
+            x = self.log_mel(inputs).to(next(self.parameters()).dtype)  # [B, T, 2 * mel bins]
+        else:
+            assert self.convs is not None and self.feature_norm is not None
+            x = inputs.to(self.feature_norm.weight.dtype).unsqueeze(-1)  # [B, samples, 1]
+            for conv in self.convs:
+                x = conv(x)
+            x = self.feature_norm(x)
+        features = self.feature_projection(x)  # [B, T, D]
         length = features.shape[1]
         valid = None
         if attention_mask is not None:
@@ -216,7 +231,8 @@ class Data2Vec2AudioModel(Data2Vec2AudioPreTrainedModel, Data2Vec2Encoder):
         """Encode clips.
 
         Args:
-            input_values: [B, samples] at 16 kHz, each clip normalised to mean 0 and variance 1, padded on the right.
+            input_values: [B, samples] at 16 kHz (or what `config.sampling_rate` says), each clip normalised to mean 0
+                and variance 1, padded on the right.
             attention_mask: [B, samples], 1 at real samples; None where nothing is padded.
             output_hidden_states, output_attentions: also return those of every layer, the prenet's first.
 

@@ -28,7 +28,7 @@ from .data2vec2_options import (
 
 # What a model must have to be written for the reference, of the fields that have no option there.
 _REQUIRED: dict[type, dict[str, Any]] = {
-    Data2Vec2AudioConfig: {},
+    Data2Vec2AudioConfig: {"front_end": "convolutions"},
     Data2Vec2SpectrogramConfig: {
         "num_mel_bins": EAT_MEL_BINS,
         "patch_shape": (EAT_PATCH, EAT_PATCH),

@@ -29,6 +29,10 @@ VARIANTS = {
         AUDIO | {"num_extra_tokens": 1, "num_prenet_layers": 1, "cls_loss_weight": 0.5, "alibi_scale_per_layer": True},
     ),
     "audio, even kernels": (Data2Vec2AudioConfig, AUDIO | {"conv_pos_kernel_size": 4, "decoder_kernel": 4}),
+    "audio, log-mel front-end": (
+        Data2Vec2AudioConfig,
+        {"front_end": "log_mel", "num_mel_bins": 20, "num_conv_pos_embedding_groups": 2, "mask_length": 3},
+    ),
     "spectrogram": (Data2Vec2SpectrogramConfig, MELS),
     "spectrogram, whole bands and even kernels": (
         Data2Vec2SpectrogramConfig,

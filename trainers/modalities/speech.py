@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, Wav2Vec2FeatureExtractor
 
 from modeling_data2vec import Data2Vec2AudioConfig
 from modeling_data2vec.counter_rng import uniform
+from modeling_data2vec.log_mel import fft_length
 
 from ..data.collators import Examples, MaskCollator, pad_inputs
 from ..data.samples import SampleDataset, UnreadableError, read_labelled
@@ -255,8 +256,17 @@ class AudioModality(Modality):
 
     @classmethod
     def default_processor(cls, config: Any) -> Any:
-        """16 kHz, each clip normalised."""
-        return Wav2Vec2FeatureExtractor(return_attention_mask=True)
+        """16 kHz, or what the config says; each clip normalised."""
+        rate = getattr(config, "sampling_rate", 16_000)  # 1.0's config does not say it
+        return Wav2Vec2FeatureExtractor(sampling_rate=rate, return_attention_mask=True)
+
+    def align(self, *, new_model: bool) -> None:
+        rate = getattr(self.config, "sampling_rate", None)
+        if getattr(self.config, "front_end", None) == "log_mel" and self.processor.sampling_rate != rate:
+            raise ValueError(
+                f"the feature extractor's sampling_rate is {self.processor.sampling_rate}, but the model's log-mel "
+                f"front-end is made for {rate} Hz: set both to one rate"
+            )
 
     def check_data(self, where: str) -> None:
         if self.data.get("crop", "none") not in CROPS:
@@ -328,6 +338,11 @@ class AudioModality(Modality):
 
     def local_products(self, example: Tensor) -> list[tuple[int, int, int]]:
         config, length = self.config, len(example)
+        if getattr(config, "front_end", None) == "log_mel":  # transform of two frames at once, filters of each
+            frames, (window,), (bins,) = config.num_frames(length), config.conv_kernel, config.conv_dim
+            frequencies = fft_length(config.sampling_rate) // 2 + 1
+            transform = (frames, window, 4 * frequencies)
+            return [transform, (2 * frames, frequencies, bins // 2), (frames, bins, config.hidden_size)]
         products, inputs = [], 1
         for outputs, kernel, stride in zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True):
             length = (length - kernel) // stride + 1
