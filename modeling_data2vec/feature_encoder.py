@@ -6,11 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import initialization as init
-from transformers.masking_utils import create_bidirectional_mask
 
 from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
 from .embedding import Embedding, gather_rows
-from .trunk import Data2Vec2Layer, trainable_input
+from .trunk import Data2Vec2Layer, drawn_layerdrop, padding_mask, trainable_input, unless_dropped
 
 
 def alibi_slopes(num_heads: int) -> Tensor:
@@ -157,9 +156,10 @@ class FeatureEncoder(nn.Module):
         """Run the prenet's layers on the output of `arrange`: tokens [R, E + V, D], and the trunk's attention masks."""
         layerdrop = self.config.prenet_layerdrop if self.training else 0.0
         for layer, attention_mask in zip(self.prenet, attention_masks, strict=False):
-            if layerdrop > 0.0 and float(torch.rand(())) < layerdrop:
-                continue
-            hidden_states, _ = layer(trainable_input(layer, hidden_states), attention_mask, **kwargs)
+            dropped = drawn_layerdrop(layerdrop, hidden_states)
+            if dropped is not True:
+                states, _ = layer(trainable_input(layer, hidden_states), attention_mask, **kwargs)
+                hidden_states = unless_dropped(dropped, states, hidden_states)
         return hidden_states, attention_masks[len(self.prenet) :]
 
     def coordinates(self, ids: Tensor, grid: tuple[int, ...]) -> Tensor:
@@ -173,10 +173,7 @@ class FeatureEncoder(nn.Module):
         config = self.config
         num_layers = config.depth
         if not config.use_alibi:  # padding alone, in the form that the attention implementation takes
-            mask = None
-            if valid is not None:
-                mask = create_bidirectional_mask(config=config, inputs_embeds=tokens, attention_mask=valid.long())
-            return [mask] * num_layers
+            return [padding_mask(config, tokens, valid)] * num_layers
         bias = self._alibi(grid, ids_keep, tokens)  # [R or 1, H, S, S]
         # A learned scale below 0 would draw attention to what is far away; the authors clamp it, too.
         scale = self.alibi_scale.float().clamp_min(0)  # [layers or 1, H or 1, 1, 1]

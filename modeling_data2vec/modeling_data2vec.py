@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .core import Data2VecCore, StudentOutput
@@ -16,20 +17,35 @@ from .ema import Teacher
 from .embedding import Embedding
 
 
-@contextmanager
-def recorded_outputs(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """A list to which each of the modules appends its output, in the order in which they run."""
-    outputs: list[Tensor] = []
+class OutputRecorder:
+    """A list to which modules append their output while it records, in the order in which they run.
 
-    def record(module: nn.Module, args: Any, output: Any) -> None:
-        outputs.append(output[0] if isinstance(output, tuple) else output)
+    Its hooks stay on the modules: a compiler can't follow hooks that come and go.
+    """
 
-    handles = [module.register_forward_hook(record) for module in modules]
-    try:
-        yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
+    def __init__(self) -> None:
+        self.outputs: list[Tensor] | None = None
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
+        """The hook."""
+        if self.outputs is not None:
+            self.outputs.append(output[0] if isinstance(output, tuple) else output)
+
+    def watch(self, modules: Sequence[nn.Module]) -> None:
+        """Hook onto modules that are not watched yet."""
+        for module in modules:
+            if self not in module._forward_hooks.values():
+                module.register_forward_hook(self)
+
+    @contextmanager
+    def recording(self) -> Iterator[list[Tensor]]:
+        """Record inside the block."""
+        outputs: list[Tensor] = []
+        self.outputs = outputs
+        try:
+            yield outputs
+        finally:
+            self.outputs = None
 
 
 @contextmanager
@@ -58,6 +74,7 @@ class Data2VecEncoderForPreTraining(Data2VecCore):
         setattr(self, self.base_model_prefix, encoder)  # type: ignore[attr-defined]
         self.head = head
         self.teacher = Teacher()
+        self._feed_forward_outputs, self._layer_outputs = OutputRecorder(), OutputRecorder()  # the teacher's
         whole = tuple(name for name, _ in encoder.named_children())
         for name in whole if self.config.teacher_scope == "model" else self.teacher_modules:
             # The config stays shared, so that another attention implementation is for both.
@@ -65,6 +82,12 @@ class Data2VecEncoderForPreTraining(Data2VecCore):
             self.teacher.add_module(name, part)
         self.post_init()  # type: ignore[attr-defined]
         self.sync_teacher()
+
+    def freeze_teacher(self) -> None:
+        """Freeze the teacher, and watch its layers."""
+        super().freeze_teacher()
+        self._feed_forward_outputs.watch(self.target_modules(self.teacher.encoder, end_of_block=False))
+        self._layer_outputs.watch(self.target_modules(self.teacher.encoder, end_of_block=True))
 
     def side(self, modality: str | None = None) -> Any:
         """The model itself: a native encoder has one modality."""
@@ -110,7 +133,8 @@ class Data2VecEncoderForPreTraining(Data2VecCore):
         self, inputs: Tensor, embedding: Embedding, mask: Tensor, valid: Tensor | None, **view: Any
     ) -> StudentOutput:
         batch, num_masks, _ = mask.shape
-        if mask.device.type == "cpu" and not mask.any():  # elsewhere it would cost a synchronisation
+        asks = mask.device.type == "cpu" and not torch.compiler.is_compiling()  # else it would cost a synchronisation
+        if asks and not mask.any():
             raise ValueError("mask hides nothing, so there is nothing to predict: raise mask_prob")
         rows_valid = None
         if embedding.valid is not None:
@@ -134,7 +158,8 @@ class Data2VecEncoderForPreTraining(Data2VecCore):
         end_of_block: bool,
     ) -> list[Tensor]:
         tokens, valid = self.teacher_tokens(inputs, embedding, attention_mask, mask)
-        with recorded_outputs(self.target_modules(self.teacher.encoder, end_of_block)) as layers:
+        recorder = self._layer_outputs if end_of_block else self._feed_forward_outputs
+        with recorder.recording() as layers:
             # In the precision of its weights: not every norm takes half-precision input with them.
             precise = next(self.teacher.parameters()).dtype
             self.encode(self.teacher, tokens.to(precise), embedding.grid, valid)

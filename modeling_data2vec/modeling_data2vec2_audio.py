@@ -11,44 +11,13 @@ from transformers.utils import is_torchdynamo_exporting
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_data2vec2_audio import Data2Vec2AudioConfig
-from .convolutions import channels_last_conv, init_as_pytorch
+from .convolutions import channels_last_conv, init_as_pytorch, strided_conv
 from .embedding import Embedding, check_tensor, real_positions
 from .feature_encoder import FeatureEncoder
 from .length_groups import encode_by_length
 from .log_mel import LogMel
 from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2PreTrainedModel
 from .spec_augment import random_keys, spec_augment
-
-
-def strided_conv(conv: nn.Conv1d, x: Tensor) -> Tensor:
-    """A convolution without padding and groups as a sum of matrix products, one for each kernel position.
-
-    For few, wide and strided layers, such as those over a waveform, this takes half the time on a CPU.
-
-    Args:
-        conv: neither padded nor grouped nor dilated.
-        x: [B, T, C].
-
-    Returns:
-        [B, (T - kernel) // stride + 1, C'].
-
-    Example:
-        >>> import torch
-        >>> strided_conv(nn.Conv1d(1, 4, 10, stride=5), torch.randn(2, 400, 1)).shape
-        torch.Size([2, 79, 4])
-    """
-    (kernel,), (stride,) = conv.kernel_size, conv.stride
-    # One input channel: the windows are a view of the waveform, and one product does all.
-    if x.shape[2] == 1:
-        windows = x.squeeze(2).unfold(1, kernel, stride)  # [B, T', kernel]
-        return F.linear(windows, conv.weight.squeeze(1), conv.bias)
-    # Otherwise output t is the sum over k of x[t * stride + k] W_k: one product [B, T', C] x [C, C'] for each k, which
-    # reads x with a step and copies no windows.
-    last = (x.shape[1] - kernel) // stride * stride + 1  # where the last window begins, plus one
-    y = F.linear(x[:, 0:last:stride], conv.weight[:, :, 0], conv.bias)
-    for i in range(1, kernel):
-        y += F.linear(x[:, i : i + last : stride], conv.weight[:, :, i])
-    return y
 
 
 def check_waveforms(input_values: Tensor, receptive_field: int) -> None:

@@ -1,7 +1,5 @@
 """Speech: data2vec 1.0 around transformers' `Data2VecAudioModel`."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,22 +13,7 @@ from .embedding import Embedding, real_positions
 from .heads import RegressionHead
 from .modeling_data2vec import Data2VecEncoderForPreTraining
 from .modeling_data2vec2_audio import check_waveforms
-
-
-@contextmanager
-def padding_kept_at_zero(convolutions: Iterable[nn.Module], valid: Tensor) -> Iterator[None]:
-    """Set padding to 0 before every convolution over [R, D, T], as beyond the end of a clip; valid is bool [R, T]."""
-    keep = valid[:, None]
-
-    def clear(module: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
-        return (args[0] * keep.to(args[0].dtype),)
-
-    handles = [convolution.register_forward_pre_hook(clear) for convolution in convolutions]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+from .native_audio import run_channels_last
 
 
 class Data2VecAudioForPreTraining(Data2VecEncoderForPreTraining, Data2VecAudioPreTrainedModel):
@@ -52,7 +35,9 @@ class Data2VecAudioForPreTraining(Data2VecEncoderForPreTraining, Data2VecAudioPr
         super().__init__(config)
         if config.teacher_scope == "layers":
             self.copied_into_teacher = ("encoder.pos_conv_embed.",)
-        self._build(Data2VecAudioModel(config), RegressionHead(config.hidden_size, config.head_layers))
+        encoder = Data2VecAudioModel(config)
+        run_channels_last(encoder)
+        self._build(encoder, RegressionHead(config.hidden_size, config.head_layers))
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -84,12 +69,8 @@ class Data2VecAudioForPreTraining(Data2VecEncoderForPreTraining, Data2VecAudioPr
         return torch.where(mask[..., None], instead, tokens).flatten(0, 1)  # [B, M, T, D] to [R, T, D]
 
     def encode(self, parts: Any, tokens: Tensor, grid: tuple[int, ...], valid: Tensor | None) -> Tensor:
-        if valid is None:
-            return parts.encoder(tokens).last_hidden_state
-        tokens = tokens.masked_fill(~valid[..., None], 0.0)  # the encoder would do so in place
-        convolutions = parts.encoder.pos_conv_embed.layers if self.config.padding == "exact" else []
-        with padding_kept_at_zero(convolutions, valid):
-            return parts.encoder(tokens, attention_mask=valid).last_hidden_state
+        exact: dict[str, bool] = {"padding_at_zero": True} if self.config.padding == "exact" else {}
+        return parts.encoder(tokens, attention_mask=valid, **exact).last_hidden_state
 
     def target_modules(self, encoder: Any, end_of_block: bool) -> list[nn.Module]:
         return [layer if end_of_block else layer.feed_forward for layer in encoder.layers]

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 from transformers import Data2VecTextModel, Data2VecTextPreTrainedModel
 from transformers import initialization as init
-from transformers.masking_utils import create_bidirectional_mask
 from transformers.models.data2vec.modeling_data2vec_text import Data2VecTextEmbeddings
 
 from .configuration_data2vec import Data2VecTextPreTrainingConfig
@@ -15,6 +14,7 @@ from .embedding import Embedding
 from .heads import RegressionHead
 from .modeling_data2vec import Data2VecEncoderForPreTraining, in_eval_mode
 from .modeling_data2vec2_text import check_tokens
+from .trunk import padding_mask
 
 
 class Data2VecTextForPreTraining(Data2VecEncoderForPreTraining, Data2VecTextPreTrainedModel):
@@ -84,8 +84,7 @@ class Data2VecTextForPreTraining(Data2VecEncoderForPreTraining, Data2VecTextPreT
             return self.tokens(parts, inputs), shown
 
     def encode(self, parts: Any, tokens: Tensor, grid: tuple[int, ...], valid: Tensor | None) -> Tensor:
-        mask = create_bidirectional_mask(config=self.config, inputs_embeds=tokens, attention_mask=valid)
-        return parts.encoder(tokens, mask).last_hidden_state
+        return parts.encoder(tokens, padding_mask(self.config, tokens, valid)).last_hidden_state
 
     def target_modules(self, encoder: Any, end_of_block: bool) -> list[nn.Module]:
         # `output.dense` is before dropout and residual.

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 from transformers.activations import ACT2FN
+from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -44,6 +45,23 @@ def trainable_input(layer: Any, hidden_states: Tensor, weights: Weights | None =
     return hidden_states.detach().requires_grad_() if any(weight.requires_grad for weight in used) else hidden_states
 
 
+def padding_mask(config: Any, tokens: Tensor, valid: Tensor | None) -> Any:
+    """Hide padding from attention, in the form that the config's attention implementation takes; None for no padding.
+
+    Args:
+        config: the model's.
+        tokens: [R, S, D], of which shape, dtype and device are read.
+        valid: bool [R, S], True at real positions; None for all.
+    """
+    if valid is None:
+        return None
+    # Whether nothing is padded after all is asked only where the answer is at hand: a GPU would have to be waited for.
+    at_hand = tokens.device.type == "cpu"
+    return create_bidirectional_mask(
+        config=config, inputs_embeds=tokens, attention_mask=valid, allow_is_bidirectional_skip=at_hand
+    )
+
+
 def eager_attention(
     module: nn.Module,
     query: Tensor,
@@ -72,6 +90,20 @@ def drop_path(x: Tensor, rate: float, training: bool) -> Tensor:
         return x
     keep = torch.rand(x.shape[0], 1, 1, device=x.device) >= rate
     return x * keep / (1 - rate)
+
+
+def drawn_layerdrop(rate: float, hidden_states: Tensor) -> bool | Tensor:
+    """Draw whether all rows skip a layer together: a bool; in a program that is compiled a tensor, for either case."""
+    if rate == 0.0:
+        return False
+    if torch.compiler.is_compiling():
+        return torch.rand((), device=hidden_states.device) < rate
+    return float(torch.rand(())) < rate  # from the CPU's generator, so that nothing waits for a GPU
+
+
+def unless_dropped(dropped: bool | Tensor, output: Tensor, before: Tensor) -> Tensor:
+    """A layer's output, or what came in where it is dropped."""
+    return torch.where(dropped, before, output) if isinstance(dropped, Tensor) else output
 
 
 class Data2Vec2Attention(nn.Module):
@@ -233,12 +265,14 @@ class Data2Vec2Trunk(nn.Module):
         layers: list[Tensor] = []
         masks = attention_masks or [None] * len(self.layers)
         for index, (layer, attention_mask) in enumerate(zip(self.layers, masks, strict=True)):
-            # All rows skip a layer together; a number from the CPU's generator, so that nothing waits for a GPU.
-            if self.training and self.layerdrop > 0.0 and float(torch.rand(())) < self.layerdrop:
+            dropped = drawn_layerdrop(self.layerdrop if self.training else 0.0, hidden_states)
+            if dropped is True:
                 continue
             own = weights_below(weights, f"layers.{index}.") if weights else None
-            hidden_states = trainable_input(layer, hidden_states, own)
-            hidden_states, ffn_output = layer(hidden_states, attention_mask, weights=own, **kwargs)
+            before = trainable_input(layer, hidden_states, own)
+            hidden_states, ffn_output = layer(before, attention_mask, weights=own, **kwargs)
+            hidden_states = unless_dropped(dropped, hidden_states, before)
+            del before
             if keep is not None:
                 layers.append(ffn_output if keep == "feed_forward" else hidden_states)
             del ffn_output  # else it would stay until the next layer has run

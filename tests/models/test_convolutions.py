@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from modeling_data2vec.convolutions import channels_last_conv
-from modeling_data2vec.modeling_data2vec2_audio import strided_conv
+from modeling_data2vec.convolutions import channels_last_conv, strided_conv
 
 
 @pytest.mark.parametrize("channels", [1, 4])

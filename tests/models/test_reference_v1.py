@@ -19,7 +19,7 @@ from modeling_data2vec import (
 )
 from modeling_data2vec.fairseq.data2vec_config import config_from_fairseq_v1
 from modeling_data2vec.fairseq.data2vec_weights import state_from_fairseq_v1
-from modeling_data2vec.modeling_data2vec import recorded_outputs
+from modeling_data2vec.modeling_data2vec import OutputRecorder
 
 CASES = reference_cases.training("1.0")
 MODELS = {
@@ -143,7 +143,9 @@ def test_reference_evaluation(case):
     encoder = model.base_model
     inputs = raw_inputs(case)
     modules = model.target_modules(encoder.encoder, model.config.end_of_block_targets)
-    with torch.no_grad(), recorded_outputs(modules) as layers:
+    recorder = OutputRecorder()
+    recorder.watch(modules)
+    with torch.no_grad(), recorder.recording() as layers:
         states = encoder(**inputs).last_hidden_state
     if isinstance(model.head, nn.LayerNorm):
         states = model.head(states)

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import AutoConfig, set_seed
 from transformers.utils import logging
 
+from modeling_data2vec.native_audio import run_channels_last
 from modeling_data2vec.weight_files import check_finite
 
 from ..data.finiteness import REMEDIES
@@ -249,6 +250,7 @@ def _model(name: str, task: Task) -> tuple[Any, list[str]]:
         model, info = task.auto_class.from_pretrained(
             name, config=task.config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
         )
+    run_channels_last(model)
     encoder = model.base_model_prefix
     changed = sorted({entry[0] if isinstance(entry, tuple) else entry for entry in info["mismatched_keys"]})
     if wrong := [weight for weight in changed if in_encoder(weight, encoder)]:

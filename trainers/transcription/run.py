@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer
 
+from modeling_data2vec.native_audio import run_channels_last
 from modeling_data2vec.weight_files import check_finite
 
 from ..data.samples import UnreadableError
@@ -63,6 +64,7 @@ class SpeechRecognizer:
                     raise ValueError(f"{name!r} is a {config.model_type} model, which has no CTC head in transformers")
                 model, info = AutoModelForCTC.from_pretrained(name, output_loading_info=True)
                 check_finite(model.state_dict(), name)
+                run_channels_last(model)
                 fresh = [key for key in info["missing_keys"] if key.startswith("lm_head")]
                 if fresh:
                     raise ValueError(
