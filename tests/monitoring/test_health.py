@@ -10,7 +10,7 @@ from transformers import TrainerCallback
 
 from modeling_data2vec.objective import regression_loss
 from modeling_data2vec.trainers import CollapseError, Data2VecTrainer, ImageMaskCollator, diagnose, measure_health
-from modeling_data2vec.trainers.monitoring.health import effective_rank, position_explained
+from modeling_data2vec.trainers.monitoring.health import effective_rank, position_explained, undefined_figures
 
 # ---- figures ----
 
@@ -70,8 +70,43 @@ def test_position_explained(batch):
     assert float(position_explained(noise(batch, 1, 32).expand(-1, 49, -1))) < 0.05
 
 
-def test_one_sample_says_nothing_about_positions():
+def test_position_explained_is_nan_only_where_no_position_has_two_samples():
     assert math.isnan(float(position_explained(noise(1, 49, 32))))
+    assert math.isnan(float(position_explained(noise(4, 1, 32))))
+    valid = torch.zeros(2, 49, dtype=torch.bool)
+    valid[0] = True  # of the other sample there is nothing but padding
+    assert math.isnan(float(position_explained(noise(2, 49, 32), valid)))
+    valid[1, :2] = True
+    assert 0 <= float(position_explained(noise(2, 49, 32), valid)) <= 1
+    assert float(position_explained(torch.zeros(4, 49, 32))) == 1  # the same for every sample
+
+
+def test_what_padding_holds_is_no_matter():
+    """NaN there, as a front-end of one's own may leave it, is not NaN in the figure."""
+    valid = torch.arange(49) < torch.tensor([49, 30, 20, 10])[:, None]
+    targets = noise(4, 49, 32)
+    expected = position_explained(targets, valid)
+    targets[~valid] = math.nan
+    torch.testing.assert_close(position_explained(targets, valid), expected)
+
+
+def test_every_figure_that_may_be_nan_has_words_for_it():
+    """All figures of single samples with one hidden position, and of constant targets."""
+    model = tiny_model()
+    images = digit_images(model.config)
+    for count, hidden in ((1, 10), (1, 1), (2, 10)):
+        batch = ImageMaskCollator(model.config)([images[i] for i in range(count)])
+        if hidden == 1:
+            batch = {"pixel_values": batch["pixel_values"], "mask": torch.arange(16)[None, None] == 3}
+        output = model(**batch)
+        figures = measure_health(output, model.config)
+        undefined = {name for name, value in figures.items() if math.isnan(value)}
+        assert undefined == set(undefined_figures({name: float(value) for name, value in figures.items()}))
+        assert ("position_explained" in undefined) == (count == 1)
+        assert not undefined or math.isfinite(figures["regression_loss"])
+    output.targets = torch.ones_like(output.targets)
+    figures = measure_health(output, model.config)
+    assert math.isnan(figures["loss_below_constant"]) and float(figures["constant_loss"]) == 0
 
 
 @pytest.fixture
@@ -168,6 +203,19 @@ def test_several_findings_are_all_named():
     assert "targets are constant" in diagnosis and "predictions are constant" in diagnosis
 
 
+@pytest.mark.parametrize("name", ["position_explained", "feature_encoder_std", "target_spread", "student_rank"])
+def test_nan_hides_no_collapse(name):
+    """Neither one in the first log, which others are compared with, nor one among the last."""
+    ill = {"position_explained": 0.99, "feature_encoder_std": 1e-3, "target_spread": 1e-3, "student_rank": 1.0}[name]
+    entries = history(last=5, **{name: ill})
+    entries[0][name] = entries[-4][name] = math.nan
+    assert name in judge(entries) or "position alone" in judge(entries)
+    always = history()
+    for entry in always:
+        entry[name] = math.nan
+    assert judge(always) is None
+
+
 def test_patience_and_start_step():
     changes = {"prediction_std": 0.001}
     assert judge(history(last=2, **changes)) is None
@@ -240,6 +288,17 @@ def test_a_collapse_to_few_dimensions_is_stopped(tmp_path):
     trainer.add_callback(OneChannel())
     with pytest.raises(CollapseError, match=r"few dimensions \(student_rank 1\b"):
         trainer.train()
+
+
+def test_a_run_of_single_samples_says_once_that_positions_cannot_be_judged(tmp_path, caplog):
+    trainer = run(tmp_path, tiny_model(), max_steps=10, per_device_train_batch_size=1)
+    with caplog.at_level("WARNING"):
+        trainer.train()
+    said = [record.message for record in caplog.records if "is NaN" in record.message]
+    assert said == [
+        "position_explained is NaN at step 5: no two samples of the micro-batch share a position (it has one sample, "
+        "or one position). It is not judged where it is."
+    ]
 
 
 def test_small_targets_without_normalisation_are_not_a_collapse(tmp_path):

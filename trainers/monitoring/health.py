@@ -51,7 +51,7 @@ def effective_rank(features: Tensor) -> Tensor:
 
 
 def position_explained(targets: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Share of the targets' variance that the position alone explains, 0 to 1; NaN for a single sample.
+    """Share of the targets' variance that the position alone explains, 0 to 1; NaN where no two samples share one.
 
     1 means that every sample has the same targets: nothing about content is left to learn. An analysis of variance with
     positions as groups, corrected for the number of samples (ε²), so that noise gives 0 in any batch.
@@ -64,11 +64,13 @@ def position_explained(targets: Tensor, valid: Tensor | None = None) -> Tensor:
     if batch < 2 or length < 2:
         return targets.new_full((), float("nan"))
     weights = targets.new_ones(batch, length, 1) if valid is None else valid[..., None].to(targets.dtype)  # [B, T, 1]
+    targets = torch.where(weights > 0, targets, 0.0)  # whatever padding holds, be it NaN
     counts = weights.sum(0)  # [T, 1], samples that have a position
     means = (targets * weights).sum(0) / counts.clamp_min(1)  # [T, D]
     mean = (targets * weights).sum((0, 1)) / counts.sum()  # [D]
     within = ((targets - means).square() * weights).sum() / (counts - 1).clamp_min(0).sum()
     total = ((targets - mean).square() * weights).sum() / (counts.sum() - 1)
+    # Targets without any variance are the same for every sample: 1.
     return (1 - within / total.clamp_min(1e-12)).clamp(0, 1)
 
 
@@ -143,8 +145,35 @@ def _term_figures(losses: Mapping[str, Tensor], regression: str, constant_loss: 
     """Each term of the loss by its name, and `regression`, where it is among them, beside that of a constant."""
     figures = {name: loss.detach() for name, loss in losses.items()} | {"constant_loss": constant_loss}
     if regression in losses:
-        figures["loss_below_constant"] = 1 - losses[regression].detach() / constant_loss
+        below = 1 - losses[regression].detach() / constant_loss
+        figures["loss_below_constant"] = torch.where(constant_loss > 0, below, torch.nan)
     return figures
+
+
+# What it means that a figure is NaN while the loss is finite.
+NOT_FINITE = "hold NaN or infinity in places that the loss does not see"
+WHY_NAN = {
+    "loss_below_constant": "the targets are constant, so that a constant predictor has no loss either",
+    "target_std": "a single position is hidden",
+    "prediction_std": "a single position is hidden",
+    "target_spread": f"the micro-batch has a single position, or the teacher's layers {NOT_FINITE}",
+    "pooled_spread": "the micro-batch has a single pair",
+    "position_explained": "no two samples of the micro-batch share a position (it has one sample, or one position)",
+    "teacher_student_cosine": f"predictions {NOT_FINITE}",
+    "student_rank": f"the student's features {NOT_FINITE}",
+    "feature_encoder_rank": f"the feature encoder's features {NOT_FINITE}",
+    "feature_encoder_std": f"the micro-batch has a single position, or the feature encoder's features {NOT_FINITE}",
+}
+
+
+def undefined_figures(entry: Mapping[str, float]) -> dict[str, str]:
+    """The figures of a log entry that are NaN beside a finite loss, each with what that means in words.
+
+    Example:
+        >>> undefined_figures({"step": 5, "loss": 1.0, "pooled_spread": math.nan})
+        {'pooled_spread': 'the micro-batch has a single pair'}
+    """
+    return {name: why for name, why in WHY_NAN.items() if math.isnan(entry.get(name, 0.0))}
 
 
 REMEDIES = (
@@ -163,7 +192,8 @@ def diagnose(
         history: `TrainerState.log_history`, of a joint model a part of `by_modality`; entries without health figures
             are passed over.
         start_step: entries before this optimizer step are not judged (warm-up looks odd without being ill).
-        patience: how many of the last entries must all agree. NaN or infinity is believed at once.
+        patience: how many of the last entries must all agree, of each figure those in which it is a number. A loss of
+            NaN or infinity is believed at once; of other figures `undefined_figures` says what NaN means.
         modality: whose log it is, to be named; empty for all there is.
     """
     run = f"The run's {modality} part" if modality else "The run"
@@ -179,44 +209,56 @@ def diagnose(
     recent = entries[-patience:]
     if len(entries) <= patience or recent[0]["step"] < start_step:
         return None
-    findings = _findings(entries, recent)
+    findings = _findings(entries, start_step, patience)
     if not findings:
         return None
     return f"{run} collapsed at or before step {last['step']}: {'; '.join(findings)}. {REMEDIES}"
 
 
-def _findings(entries: Sequence[Mapping[str, float]], recent: Sequence[Mapping[str, float]]) -> list[str]:
-    """Faults that all recent entries show, in words; figures that a log does not have are not judged."""
-    first, last = entries[0], recent[-1]
+def _findings(entries: Sequence[Mapping[str, float]], start_step: int, patience: int) -> list[str]:
+    """Faults that the last entries show, in words; figures that a log does not have are not judged."""
     findings = []
     for name in ("regression_loss", "cross_modal_loss"):
+        recent = entries[-patience:]
         if any(name not in entry for entry in recent):
             continue
         # Constant targets leave a constant predictor without any loss.
         ratios = [entry[name] / max(entry["constant_loss"], 1e-12) for entry in recent]
         if min(ratios) > MAX_LOSS_TO_CONSTANT and ratios[-1] >= ratios[0]:
             findings.append(
-                f"the loss has diverged: {name} {last[name]:.3g} is more than {MAX_LOSS_TO_CONSTANT:g} times that of a "
-                f"constant predictor ({last['constant_loss']:.3g})"
+                f"the loss has diverged: {name} {recent[-1][name]:.3g} is more than {MAX_LOSS_TO_CONSTANT:g} times "
+                f"that of a constant predictor ({recent[-1]['constant_loss']:.3g})"
             )
+
+    def last_values(name: str) -> list[float]:
+        """The last `patience` values that are numbers, if there are so many since `start_step`; else none."""
+        numbers = [entry[name] for entry in entries if _is_number(entry, name) and entry["step"] >= start_step]
+        return numbers[-patience:] if len(numbers) >= patience else []
+
     for name, share, what in (
         ("feature_encoder_std", MIN_SHARE_OF_SPREAD, "the feature encoder's output hardly depends on the input"),
         ("target_spread", MIN_SHARE_OF_SPREAD, "the teacher's layers hardly vary before normalisation"),
         ("pooled_spread", MIN_SHARE_OF_SPREAD, "the teacher's pooled layers hardly vary before normalisation"),
         ("student_rank", MIN_SHARE_OF_RANK, "the student's features have collapsed to few dimensions"),
     ):
-        highest = max(entry.get(name, 0.0) for entry in entries)
-        if all(entry.get(name, math.inf) < share * highest for entry in recent):
-            findings.append(f"{what} ({name} {last[name]:.3g}, it was {highest:.3g})")
-    if all(entry.get("position_explained", 0.0) > MAX_POSITION_EXPLAINED for entry in recent):
-        findings.append(
-            f"the targets no longer depend on content: position alone explains {last['position_explained']:.1%} of them"
-        )
-    scale = min(1.0, first.get("target_std", 1.0))  # targets that are not normalised start small
+        highest = max((entry[name] for entry in entries if _is_number(entry, name)), default=0.0)
+        values = last_values(name)
+        if values and max(values) < share * highest:
+            findings.append(f"{what} ({name} {values[-1]:.3g}, it was {highest:.3g})")
+    explained = last_values("position_explained")
+    if explained and min(explained) > MAX_POSITION_EXPLAINED:
+        findings.append(f"the targets no longer depend on content: position alone explains {explained[-1]:.1%} of them")
+    first = next((entry["target_std"] for entry in entries if _is_number(entry, "target_std")), 1.0)
+    scale = min(1.0, first)  # targets that are not normalised start small
     for name, floor, what in (
         ("target_std", MIN_TARGET_STD, "the targets are constant"),
         ("prediction_std", MIN_PREDICTION_STD, "the predictions are constant"),
     ):
-        if all(entry.get(name, math.inf) < floor * scale for entry in recent):
-            findings.append(f"{what} ({name} {last[name]:.3g})")
+        values = last_values(name)
+        if values and max(values) < floor * scale:
+            findings.append(f"{what} ({name} {values[-1]:.3g})")
     return findings
+
+
+def _is_number(entry: Mapping[str, float], name: str) -> bool:
+    return math.isfinite(entry.get(name, math.nan))

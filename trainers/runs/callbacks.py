@@ -1,7 +1,7 @@
 """Callbacks of the training loop: the teacher's average, health, probes and the progress bar."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tqdm.auto import tqdm
@@ -11,7 +11,7 @@ from transformers.utils import logging
 from modeling_data2vec import Data2VecPreTrainingConfig
 
 from ..data.finiteness import REMEDIES
-from ..monitoring.health import diagnose
+from ..monitoring.health import diagnose, undefined_figures
 from ..monitoring.modality_logs import by_modality
 from .arguments import BaseTrainingArguments, Data2VecTrainingArguments
 
@@ -67,10 +67,14 @@ class EpochCallback(TrainerCallback):
 
 
 class HealthCallback(TrainerCallback):
-    """Judges the run at each log; a collapsed one is saved and stopped, and `diagnosis` says why."""
+    """Judges the run at each log; a collapsed one is saved and stopped, and `diagnosis` says why.
+
+    Of a figure that is NaN it says once what that means.
+    """
 
     def __init__(self) -> None:
         self.diagnosis: str | None = None
+        self.explained: set[str] = set()
 
     def on_log(
         self, args: Data2VecTrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -78,9 +82,10 @@ class HealthCallback(TrainerCallback):
         start = args.health_start_step
         if start is None:
             start = max(50, args.get_warmup_steps(state.max_steps))
+        histories = by_modality(state.log_history)
         diagnoses = (
             diagnose(history, start_step=start, patience=args.health_patience, modality=name)
-            for name, history in by_modality(state.log_history).items()
+            for name, history in histories.items()
         )
         self.diagnosis = " ".join(filter(None, diagnoses)) or None
         if self.diagnosis and args.stop_on_collapse:
@@ -88,6 +93,16 @@ class HealthCallback(TrainerCallback):
             control.should_training_stop = True
         elif self.diagnosis:
             logger.warning(self.diagnosis)
+        if not self.diagnosis:  # of a diverged run many figures are NaN, and the diagnosis says why
+            self._explain(histories)
+
+    def _explain(self, histories: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
+        for modality, history in histories.items():
+            for figure, why in undefined_figures(history[-1] if history else {}).items():
+                name = f"{modality}/{figure}" if modality else figure
+                if name not in self.explained:
+                    logger.warning(f"{name} is NaN at step {history[-1]['step']}: {why}. It is not judged where it is.")
+                    self.explained.add(name)
 
 
 class DivergenceCallback(TrainerCallback):
