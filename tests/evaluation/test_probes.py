@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 import torch
 from scipy.sparse import csr_matrix
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import train_test_split
 
+from modeling_data2vec.trainers.evaluation import probes
 from modeling_data2vec.trainers.evaluation.probes import (
+    LOGISTIC_PENALTIES,
     PENALTIES,
     knn,
     label_subset,
+    linear_predictions,
     linear_probe,
     ridge_predictions,
     ridge_probe,
@@ -109,24 +113,69 @@ def test_cosine_is_of_the_angle(blobs):
         knn(x, y, x, y, metric="manhattan")
 
 
-@pytest.mark.parametrize("dimensions", [4, 300])
-def test_ridge_is_scikit_learns_with_the_penalty_that_leaving_one_out_chooses(dimensions):
-    """Few and many dimensions: the smaller Gram matrix is decomposed. Classes are of unequal size."""
+@pytest.fixture(params=[4, 300], ids="{} dimensions".format)
+def few(request):
+    """120 samples of 3 classes of unequal size, channels of unequal variance, and 200 to test."""
     rng = np.random.default_rng(0)
-    y = rng.permutation([0] * 70 + [1] * 30 + [2] * 20)
-    x = rng.normal(size=(120, dimensions)) + 0.6 * np.eye(dimensions)[y]
-    test = rng.normal(size=(50, dimensions))
-    scale = x.std(0)
-    inputs, tested = (x - x.mean(0)) / scale, (test - x.mean(0)) / scale
-    eigenvalues = np.linalg.eigvalsh(inputs.T @ inputs)
-    mean = eigenvalues[eigenvalues > 1e-6 * eigenvalues[-1]].mean()
-    scores = {}
-    for penalty in PENALTIES * mean:
-        fits = [Ridge(penalty).fit(np.delete(inputs, i, 0), np.eye(3)[np.delete(y, i)]) for i in range(120)]
-        scores[penalty] = np.mean([fit.predict(inputs[i : i + 1]).argmax() == y[i] for i, fit in enumerate(fits)])
-    best = max(scores, key=lambda penalty: (scores[penalty], penalty))
-    found = ridge_predictions(x, y, test)
-    # Left-out samples are standardised with the others here as there.
-    assert found.held_out == pytest.approx(scores[best], abs=1e-6)
-    expected = Ridge(best).fit(inputs, np.eye(3)[y]).predict(tested).argmax(1)
-    assert (found.classes == expected).mean() >= 0.98  # fp32
+    y, test_y = rng.permutation([0] * 70 + [1] * 30 + [2] * 20), rng.integers(0, 3, 200)
+    scale = rng.uniform(0.1, 10, request.param)
+    x, test_x = (rng.normal(size=(len(one), request.param)) + 1.5 * np.eye(request.param)[one] for one in (y, test_y))
+    return x * scale + 3, y, test_x * scale + 3, test_y
+
+
+def scalings(x, test_x):
+    """Each channel divided by its own deviation, and all by one number."""
+    for deviation in (x.std(0), np.sqrt(x.var(0).mean())):
+        yield (x - x.mean(0)) / deviation, (test_x - x.mean(0)) / deviation
+
+
+def test_ridge_is_scikit_learns_with_the_penalty_and_scaling_that_leaving_one_out_chooses(few, monkeypatch):
+    """By the smaller of two Gram matrices, whichever it is."""
+    x, y, test_x, _ = few
+    monkeypatch.setattr(probes, "PENALTIES", PENALTIES[2::6])
+    best = (-1.0, None)
+    for train, test in scalings(x, test_x):
+        for penalty in PENALTIES[2::6]:
+            fits = [Ridge(penalty * 120).fit(np.delete(train, i, 0), np.eye(3)[np.delete(y, i)]) for i in range(120)]
+            right = np.mean([fit.predict(train[i : i + 1]).argmax() == y[i] for i, fit in enumerate(fits)])
+            if right > best[0]:
+                best = right, Ridge(penalty * 120).fit(train, np.eye(3)[y]).predict(test).argmax(1)
+    found = ridge_predictions(x, y, test_x)
+    assert found.held_out == pytest.approx(best[0], abs=1e-6)
+    assert (found.classes == best[1]).mean() >= 0.99
+
+
+def test_logistic_regression_is_scikit_learns_with_the_penalty_and_scaling_of_a_held_out_quarter(few):
+    x, y, test_x, _ = few
+    kept, held = train_test_split(np.arange(120), test_size=0.25, stratify=y, random_state=0)
+    best = (-1.0, None)
+    for train, test in scalings(x, test_x):
+        for penalty in LOGISTIC_PENALTIES:
+            of_all, of_kept = (
+                LogisticRegression(C=1 / (0.1 * penalty * count), max_iter=10_000, tol=1e-8) for count in (120, 90)
+            )
+            right = of_kept.fit(train[kept], y[kept]).score(train[held], y[held])
+            if right > best[0]:
+                best = right, of_all.fit(train, y).predict(test)
+    found = linear_predictions(x, y, test_x)
+    assert found.held_out == pytest.approx(best[0], abs=0.04)  # one sample
+    assert (found.classes == best[1]).mean() >= 0.9
+
+
+def test_small_variances_are_not_overlooked():
+    """What tells the classes varies little beside what does not, across channels that all hold both."""
+    rng = np.random.default_rng(0)
+    y = np.arange(400) % 4
+    parts = np.hstack([0.02 * (np.eye(4)[y] + 0.1 * rng.normal(size=(400, 4))), rng.normal(size=(400, 12))])
+    x = (parts @ np.linalg.qr(rng.normal(size=(16, 16)))[0]).astype(np.float32)
+    for probe in (linear_probe, ridge_probe):
+        assert probe(x[:300], y[:300], x[300:], y[300:]) > 0.95
+    assert knn(x[:300], y[:300], x[300:], y[300:]) < 0.5
+
+
+@pytest.mark.parametrize("probe", [linear_probe, ridge_probe, knn])
+def test_constant_channels_and_one_label_of_a_class(probe, blobs):
+    x, y = blobs
+    x = np.hstack([x, np.full((400, 2), 1e6, np.float32)])
+    assert probe(x[:4], y[:4], x[200:], y[200:]) > 0.95
+    assert probe(x[:200], y[:200], x[200:], y[200:]) == 1.0
