@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo demo-vision demo-speech demo-text demo-all test test-slow test-common lint types clean
+.PHONY: demo demo-vision demo-speech demo-text demo-all test test-slow test-common lint types docs docs-screens clean
 
 MODALITY ?= vision
 SOUNDS := /usr/share/asterisk/sounds
@@ -55,10 +55,23 @@ types: $(READY)
 	$(BIN)/mypy
 	$(BIN)/mypy trainers data2vec_cli.py
 
+docs: $(VENV)/.docs  ## the documentation site, in build/site; warnings are errors
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --fresh-env --builder html --doctree-dir build/doctrees docs build/site
+
+docs-screens: docs $(VENV)/.browser  ## pictures of the site in build/screens: wide and narrow, light and dark; needs chromium
+	$(BIN)/python docs/screens.py
+
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+
 $(READY): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test,dev]"
+	$(INSTALL) ".[test,dev]"
 	touch $(READY)
+
+# What only the documentation needs: the tests don't wait for it.
+$(VENV)/.docs $(VENV)/.browser: $(VENV)/.%: $(READY)
+	$(INSTALL) ".[$*]"
+	touch $@
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info demo runs
