@@ -1,8 +1,9 @@
-"""A loss and a target of one's own, without a change to the package: 4 x 4 patches of scikit-learn's digits on a CPU.
+"""A loss and a target of one's own, without a change to the package: 2 x 2 patches of scikit-learn's digits on a CPU.
 
 - A loss on visible positions too, which counts less the farther the nearest hidden position is: V-JEPA 2.1's context
-  loss (arXiv 2603.14482), here with data2vec's own squared error.
-- Several hidden layers of the teacher, each predicted separately instead of their average (Bootleg, arXiv 2603.15553).
+  loss (arXiv 2603.14482), here with data2vec's own squared error: objectives/visible_loss.py.
+- Several hidden layers of the teacher, each predicted separately instead of their average (Bootleg, arXiv 2603.15553):
+  objectives/separate_layers.py.
 
 Run it for 300 steps:
 
@@ -10,11 +11,10 @@ Run it for 300 steps:
 """
 
 import sys
-from dataclasses import dataclass
-from functools import partial
 
 import torch
-from torch import Tensor, nn
+from objectives.separate_layers import SeparateLayers
+from objectives.visible_loss import VisibleLoss
 
 from modeling_data2vec import (
     Data2Vec2VisionConfig,
@@ -26,51 +26,10 @@ from modeling_data2vec import (
     SampleDataset,
     load_images,
 )
-from modeling_data2vec.heads import ConvDecoder
-from modeling_data2vec.objective import Targets, Term, Views, regression_loss
 
 
-def context_loss(views: Views, grid: tuple[int, int]) -> Tensor:
-    """Loss at visible positions, weighted by one over the root of the distance to the nearest hidden one."""
-    rows, columns = (torch.arange(float(size), device=views.mask.device) for size in grid)
-    cells = torch.cartesian_prod(rows, columns)  # [T, 2]
-    distances = torch.cdist(cells, cells)  # [T, T]
-    to_hidden = torch.where(views.mask[:, :, None], distances, torch.inf)  # [B, M, T, T]
-    weights = to_hidden.amin(-1).clamp_min(1).rsqrt() * ~views.mask  # [B, M, T], 0 at hidden positions
-    losses = regression_loss(views.predictions, views.targets[:, None])  # [B, M, T]
-    return (losses * weights).sum() / weights.sum()
-
-
-@dataclass(frozen=True)
-class SeparateLayers(Targets):
-    """K layers, evenly spread over the teacher's depth, side by side: [B, T, K * D]."""
-
-    def chosen(self, layers):
-        count, depth = self.average_top_k_layers, len(layers)
-        return [layers[depth * (k + 1) // count - 1] for k in range(count)]
-
-    def __call__(self, layers, valid=None):
-        return torch.cat([self.normalized(layer, valid) for layer in self.chosen(layers)], dim=-1)
-
-
-class LayersDecoder(ConvDecoder):
-    """data2vec 2.0's decoder with an output for each of the K layers."""
-
-    def __init__(self, config, num_axes):
-        super().__init__(config, num_axes)
-        self.proj = nn.Linear(config.decoder_dim, config.average_top_k_layers * config.hidden_size)
-
-
-class OwnModel(Data2Vec2VisionForPreTraining):
+class OwnModel(SeparateLayers, VisibleLoss, Data2Vec2VisionForPreTraining):
     """data2vec 2.0 for images with this target and this loss; all the rest stays as it is."""
-
-    decoder_class = LayersDecoder
-
-    def build_targets(self, config):
-        return SeparateLayers.from_config(config)
-
-    def build_terms(self, config):
-        return [*super().build_terms(config), Term("context_loss", 0.5, partial(context_loss, grid=config.grid))]
 
 
 def main(folder: str, max_steps: int = 300) -> Data2VecTrainer:
@@ -89,8 +48,8 @@ def main(folder: str, max_steps: int = 300) -> Data2VecTrainer:
     trainer = Data2VecTrainer(OwnModel(config), args, train_dataset=samples)
     trainer.train()
     for entry in trainer.state.log_history:
-        if "context_loss" in entry:
-            names = ("regression_loss", "context_loss", "loss_below_constant", "student_rank")
+        if "visible_loss" in entry:
+            names = ("regression_loss", "visible_loss", "loss_below_constant", "student_rank")
             print(entry["step"], " ".join(f"{name} {entry[name]:.3f}" for name in names))
     return trainer
 
