@@ -18,6 +18,8 @@ class Data2Vec2SpectrogramConfig(PatchShape, Data2Vec2PreTrainingConfig):
             number.
         patch_size: edge of a square patch in frames and bins, or (frames, bins). Frames that don't fill a last patch
             are not seen.
+        patch_embed_dim: width of patches before a linear layer to `hidden_size` [embed_dim of the modality]; None for
+            patches of that width, without the layer.
         alibi_dims: as `Data2Vec2VisionConfig` has it.
         classifier_pooling: what `Data2Vec2SpectrogramForAudioClassification` reads: "cls", the first extra token, or
             "mean", the mean of the real patches [prediction_mode].
@@ -55,6 +57,7 @@ class Data2Vec2SpectrogramConfig(PatchShape, Data2Vec2PreTrainingConfig):
     num_mel_bins: int = 128
     spectrogram_length: int = 1024
     patch_size: int | list[int] | tuple[int, int] = 16
+    patch_embed_dim: int | None = None
     alibi_dims: Literal[1, 2] = 2
     classifier_pooling: Literal["cls", "mean"] = "cls"
     vocab_size: int = 32
@@ -92,4 +95,6 @@ class Data2Vec2SpectrogramConfig(PatchShape, Data2Vec2PreTrainingConfig):
             raise ValueError(
                 f"spectrogram_length is {self.spectrogram_length}, which is less than one patch of {frames} frames"
             )
+        if self.patch_embed_dim is not None:
+            self.at_least(1, "patch_embed_dim")
         check_sincos_width(self.hidden_size)

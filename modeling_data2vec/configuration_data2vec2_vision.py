@@ -18,6 +18,8 @@ class Data2Vec2VisionConfig(ImageShape, Data2Vec2PreTrainingConfig):
             `patch_size` divides.
         patch_size: edge of a square patch in pixels.
         num_channels: channels of an image: 1, 3 or any other number.
+        patch_embed_dim: width of patches before a linear layer to `hidden_size` [embed_dim of the modality]; None for
+            patches of that width, without the layer.
         alibi_dims: with `use_alibi`: 2 for distances in the grid of patches, 1 for those in their sequence, row by row.
         out_indices: the four layers that `Data2Vec2VisionForSemanticSegmentation` reads, shallow to deep, the first
             layer being 1 and a prenet's counted; None for those at each quarter of the depth.
@@ -59,6 +61,7 @@ class Data2Vec2VisionConfig(ImageShape, Data2Vec2PreTrainingConfig):
     image_size: int | list[int] | tuple[int, int] = 224
     patch_size: int = 16
     num_channels: int = 3
+    patch_embed_dim: int | None = None
     alibi_dims: Literal[1, 2] = 2
     out_indices: list[int] | tuple[int, ...] | None = None
     pool_scales: list[int] | tuple[int, ...] = (1, 2, 3, 6)
@@ -84,4 +87,6 @@ class Data2Vec2VisionConfig(ImageShape, Data2Vec2PreTrainingConfig):
 
     def validate_image(self) -> None:
         super().validate_image()
+        if self.patch_embed_dim is not None:
+            self.at_least(1, "patch_embed_dim")
         check_sincos_width(self.hidden_size)

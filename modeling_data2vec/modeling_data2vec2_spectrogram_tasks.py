@@ -21,7 +21,7 @@ class Data2Vec2SpectrogramForTask(Data2Vec2SpectrogramPreTrainedModel, Data2Vec2
     """A spectrogram encoder with a head."""
 
     encoder_class = Data2Vec2SpectrogramModel
-    raw_input_layers = ("patch_embed",)
+    raw_input_layers = ("patch_embed", "patch_projection")
 
 
 class Data2Vec2SpectrogramForAudioClassification(Data2Vec2SpectrogramForTask, Data2Vec2ForPooledClasses):

@@ -60,9 +60,12 @@ class PatchFeatureEncoder(FeatureEncoder):
     def __init__(self, config: Any, local_encoder: bool = True):
         super().__init__(config)
         patch, channels = config.patch_shape, getattr(config, "num_channels", 1)
+        width = getattr(config, "patch_embed_dim", None) or config.hidden_size
         # Drawn in any case: the initial weights that a seed gives must not depend on what the teacher reads.
-        patch_embed = CONVOLUTIONS[len(patch)](channels, config.hidden_size, kernel_size=patch, stride=patch)
+        patch_embed = CONVOLUTIONS[len(patch)](channels, width, kernel_size=patch, stride=patch)
+        projection = nn.Linear(width, config.hidden_size) if width != config.hidden_size else None
         self.patch_embed: nn.Module | None = patch_embed if local_encoder else None
+        self.patch_projection: nn.Module | None = projection if local_encoder else None
         self._positions: dict[tuple, Tensor] = {}
 
     def embed(self, inputs: Tensor, attention_mask: Tensor | None = None) -> Embedding:
@@ -99,6 +102,8 @@ class PatchFeatureEncoder(FeatureEncoder):
         features = self.patch_embed(inputs.to(weight.dtype))  # [B, D, *grid]
         grid = tuple(features.shape[2:])
         features = features.flatten(2).transpose(1, 2)  # [B, T, D]
+        if self.patch_projection is not None:
+            features = self.patch_projection(features)
         in_a_row = math.prod(grid[1:])
         valid = None if num_rows is None else real_positions(num_rows * in_a_row, features.shape[1])  # [B, T]
         return Embedding(features, features + self.positions(grid, features), grid, valid)

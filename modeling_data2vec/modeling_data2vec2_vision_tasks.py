@@ -19,7 +19,7 @@ class Data2Vec2VisionForTask(Data2Vec2VisionPreTrainedModel, Data2Vec2ForTask):
     """An image encoder with a head."""
 
     encoder_class = Data2Vec2VisionModel
-    raw_input_layers = ("patch_embed",)
+    raw_input_layers = ("patch_embed", "patch_projection")
 
 
 class Data2Vec2VisionForImageClassification(Data2Vec2VisionForTask, Data2Vec2ForPooledClasses):

@@ -21,7 +21,17 @@ from .data2vec_config import config_to_fairseq_v1
 from .data2vec_weights import state_to_fairseq_v1
 from .files import as_fairseq_dictionary
 from .source import Source
-from .tasks import CTC, IMAGE_CLASSES, POOLER_NORM, SENTENCE_CLASSES_V1, TASKS, Task, class_head_for_fairseq
+from .tasks import (
+    CTC,
+    IMAGE_CLASSES,
+    POOLER_NORM,
+    TASKS,
+    UNNAMED,
+    UTTERANCE_CLASSES,
+    Task,
+    class_head_for_fairseq,
+    without_projector,
+)
 
 # What fairseq calls the data of a model, in a config that is written for it.
 FAIRSEQ_TASKS = {
@@ -45,7 +55,7 @@ def to_fairseq(model: Any, source: Source | None = None) -> dict[str, Any]:
         ValueError: the authors' code has no such model.
     """
     config, state = model.config, dict(model.state_dict())
-    task = next((task for task in (*TASKS.values(), SENTENCE_CLASSES_V1) if task.is_for(model)), None)
+    task = next((task for task in (*TASKS.values(), *UNNAMED) if task.is_for(model)), None)
     if task is None and not isinstance(model, Data2VecCore):
         raise ValueError(
             f"a {type(model).__name__} can't be written for fairseq: it has models for pretraining, CTC, image classes "
@@ -65,6 +75,8 @@ def to_fairseq(model: Any, source: Source | None = None) -> dict[str, Any]:
             nested.setdefault(teacher_key, OrderedDict())[name.removeprefix(f"{teacher_key}.")] = value.contiguous()
         else:
             nested[name] = value.contiguous()
+    if source is not None:
+        nested = OrderedDict((source.prefix + name, value) for name, value in nested.items())
     task_state = dict(source.task_state) if source else {}
     for name, value in task_state.items():
         if isinstance(value, Mapping) and "symbols" in value:
@@ -127,7 +139,7 @@ def weights_for_fairseq(state: Mapping[str, Tensor], config: Any, task: Task | N
     """All of the reference's weights by their full names, made of ours."""
     prefix = "" if task is None else task.prefix
     heads: dict[str, Tensor] = {}
-    encoder = dict(state)
+    encoder = without_projector(state) if task is UTTERANCE_CLASSES else dict(state)
     if task is not None:
         for key in list(encoder):
             there = task.heads.theirs(key.replace(POOLER_NORM, "fc_norm."))

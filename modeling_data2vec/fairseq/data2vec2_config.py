@@ -69,6 +69,8 @@ def config_from_fairseq(
     if name == "IMAGE":
         shared["decoder_projection_layers"] = 1  # its decoder has one, whatever projection_layers is
         shared["alibi_dims"] = modality.get("alibi_dims", 2)
+        width = modality.get("embed_dim", shared["hidden_size"])
+        shared["patch_embed_dim"] = None if width == shared["hidden_size"] else width
     if name == "IMAGE" and is_spectrogram(modality):
         return Data2Vec2SpectrogramConfig(
             **shared,
@@ -164,7 +166,7 @@ def config_to_fairseq(config: Data2Vec2PreTrainingConfig) -> dict[str, Any]:
             "input_size": square_edge(config),
             "patch_size": config.patch_size,
             "in_chans": config.num_channels,
-            "embed_dim": config.hidden_size,
+            "embed_dim": config.patch_embed_dim or config.hidden_size,
             "alibi_dims": config.alibi_dims,
         }
     elif isinstance(config, Data2Vec2SpectrogramConfig):
@@ -173,7 +175,7 @@ def config_to_fairseq(config: Data2Vec2PreTrainingConfig) -> dict[str, Any]:
             "max_length": max(EAT_TIME_PATCHES, config.grid[0]),
             "patch_size": EAT_PATCH,
             "in_chans": 1,
-            "embed_dim": config.hidden_size,
+            "embed_dim": config.patch_embed_dim or config.hidden_size,
             "alibi_dims": config.alibi_dims,
         }
     elif isinstance(config, Data2Vec2AudioConfig):

@@ -198,7 +198,7 @@ def left_out_options(model_config: Mapping[str, Any], *, fine_tuned: bool = Fals
     }
     if not modality.get("use_alibi_encoder"):
         used.pop("alibi_distance", None)
-    if modality.get("embed_dim", model_config["embed_dim"]) != model_config["embed_dim"]:
+    if name != "image" and modality.get("embed_dim", model_config["embed_dim"]) != model_config["embed_dim"]:
         used[f"modalities.{name}.embed_dim"] = modality["embed_dim"]
     if fine_tuned:
         used = {option: value for option, value in used.items() if option not in TRAINING_ONLY}

@@ -23,6 +23,7 @@ FEATURE_ENCODER = (
 )
 LOCAL_ENCODERS: dict[str, tuple[tuple[str, str], ...]] = {
     "IMAGE": (("local_encoder.proj.", "patch_embed."),),
+    "IMAGE, projected": (("local_encoder.0.proj.", "patch_embed."), ("local_encoder.1.", "patch_projection.")),
     "AUDIO": (
         ("local_encoder.conv_layers.{}.0.", "convs.{}.conv."),
         ("local_encoder.conv_layers.{}.2.1.", "convs.{}.norm."),
@@ -41,8 +42,10 @@ ALIBI_SCALE = "feature_encoder.alibi_scale"  # [layers, H, 1, 1] here; there wit
 
 
 @cache
-def renaming(modality: str) -> Renaming:
+def renaming(modality: str, *, projected: bool = False) -> Renaming:
     """Names of weights without our prefix of the student, for the reference's name of a modality.
+
+    `projected` is for patches of another width than the model's, which a linear layer follows.
 
     Example:
         >>> renaming("IMAGE").ours("blocks.3.attn.qkv.weight")
@@ -56,7 +59,7 @@ def renaming(modality: str) -> Renaming:
             ("norm.", "trunk.norm."),
             *(
                 (prefix + theirs, f"feature_encoder.{ours}")
-                for theirs, ours in (*FEATURE_ENCODER, *LOCAL_ENCODERS[modality])
+                for theirs, ours in (*FEATURE_ENCODER, *LOCAL_ENCODERS[modality + ", projected" * projected])
             ),
             (f"{prefix}decoder.blocks.{{}}.0.", "head.convs.{}."),
             (f"{prefix}decoder.proj.", "head.proj."),
@@ -78,7 +81,7 @@ def state_from_fairseq(
         KeyError: lists the names that no such model of the reference has.
     """
     modality = reference_modality(config)
-    names = renaming(modality)
+    names = renaming(modality, projected=_is_projected(config))
     state: dict[str, Tensor] = {}
     unknown = []
     whole = {name: (name, value) for name, value in student.items()}
@@ -109,7 +112,8 @@ def state_to_fairseq(
         config: the model's.
     """
     modality = reference_modality(config)
-    names, inside, prefix = renaming(modality), _averaged(config), f"{_student_prefix(config)}."
+    names = renaming(modality, projected=_is_projected(config))
+    inside, prefix = _averaged(config), f"{_student_prefix(config)}."
     student: dict[str, Tensor] = {}
     teacher: dict[str, Tensor] = {}
     for key, value in state.items():
@@ -131,6 +135,11 @@ def state_to_fairseq(
         if teacher and config.teacher_scope != "trunk":
             teacher[name] = positions.clone()  # a file counts what its tensors share only once
     return student, teacher
+
+
+def _is_projected(config: Data2Vec2PreTrainingConfig) -> bool:
+    """Whether patches have another width than the model."""
+    return getattr(config, "patch_embed_dim", None) not in (None, config.hidden_size)
 
 
 def _averaged(config: Data2Vec2PreTrainingConfig) -> str:

@@ -4,6 +4,7 @@
 here is what is around them: pretrained or fine-tuned, old configs and new ones, and what a model has no place for.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,9 +24,22 @@ from .data2vec_options import NAMES as NAMES_V1
 from .data2vec_weights import state_from_fairseq_v1
 from .files import resolved
 from .source import Source
-from .tasks import POOLER_NORM, SENTENCE_CLASSES_V1, TASKS, Task, fine_tuned_config
+from .tasks import (
+    POOLER_NORM,
+    SENTENCE_CLASSES_V1,
+    TASKS,
+    UTTERANCE_CLASSES,
+    Task,
+    fine_tuned_config,
+    with_projector,
+)
 
 logger = logging.get_logger(__name__)
+
+PRETRAINING_HEAD = re.compile(r"encoder\.regression_head\.|modality_encoders\.\w+\.decoder\.")
+PARALLEL = "module."  # before all names where a wrapper for several GPUs was saved instead of the model
+# Names of EAT's trial with `utterance_level`, a second loss of utterances, which its models are used without.
+TRIAL = re.compile(r"(model\.)?(center$|cls_proj\.)")
 
 
 def from_fairseq(content: Mapping[str, Any]) -> tuple[Any, Source]:
@@ -46,6 +60,8 @@ def from_fairseq(content: Mapping[str, Any]) -> tuple[Any, Source]:
     weights = content.get("model")
     if not isinstance(weights, Mapping) or not weights:
         raise ValueError("the file holds no model, so it is no checkpoint of fairseq's trainer")
+    prefix = PARALLEL if all(str(name).startswith(PARALLEL) for name in weights) else ""
+    weights = {str(name).removeprefix(prefix): value for name, value in weights.items()}
     teacher_key = next((key for key in ("_ema", "encoder._ema") if key in weights), None)
     teacher = dict(weights[teacher_key]) if teacher_key else {}
     student = {name: value for name, value in weights.items() if name != teacher_key}
@@ -53,16 +69,16 @@ def from_fairseq(content: Mapping[str, Any]) -> tuple[Any, Source]:
         raise ValueError(f"the file's model holds entries that are no tensors: {', '.join(map(str, not_tensors))}")
 
     task = _task(config["model"], student)
+    inner, kept, kept_teacher = _without_trial(config["model"], student, teacher)
     source = Source(
+        prefix=prefix,
         config=config,
         names=[*student, *(f"{teacher_key}.{name}" for name in teacher)],
         teacher_key=teacher_key,
         task_state=dict(content.get("task_state") or {}),
     )
     ours, state = (
-        _pretrained(config["model"], student, teacher, source)
-        if task is None
-        else _fine_tuned(config["model"], student, task, source)
+        _pretrained(inner, kept, kept_teacher, source) if task is None else _fine_tuned(inner, kept, task, source)
     )
     model = with_weights(ours, state, pretraining_class if task is None else task.model_classes.__getitem__)
     again = weights_for_fairseq(state, ours, task, teacher_key)
@@ -135,6 +151,8 @@ def _task(model: Mapping[str, Any], student: Mapping[str, Tensor]) -> Task | Non
     name = model.get("_name")
     if name == "data2vec_text" and any(key.startswith("classification_heads.") for key in student):
         return SENTENCE_CLASSES_V1
+    if name == NAME_V2 and "proj.weight" in student:
+        return UTTERANCE_CLASSES
     if name in TASKS or name == NAME_V2 or name in NAMES_V1:
         return TASKS.get(str(name))
     raise ValueError(
@@ -162,6 +180,20 @@ def _our_config(model: Mapping[str, Any], student: Mapping[str, Tensor], source:
 
 
 # ---- weights ----
+
+
+def _without_trial(
+    model: Mapping[str, Any], student: Mapping[str, Tensor], teacher: Mapping[str, Tensor]
+) -> tuple[Mapping[str, Any], dict[str, Tensor], dict[str, Tensor]]:
+    """A model's config, student and teacher without what EAT's trial with `utterance_level` adds."""
+    kept = [{name: value for name, value in one.items() if not TRIAL.match(name)} for one in (student, teacher)]
+    if not model.get("utterance_level") and len(kept[0]) == len(student):
+        return model, kept[0], kept[1]
+    logger.warning(
+        "The file is of EAT's trial with utterance_level: its center and cls_proj are left out, and pretraining goes "
+        "on without that loss."
+    )
+    return {name: value for name, value in model.items() if name != "utterance_level"}, kept[0], kept[1]
 
 
 def _pretrained(
@@ -208,7 +240,7 @@ def _fine_tuned(
     if unknown := [name for name in student if name not in known]:
         raise ValueError(f"not weights of a {model['_name']} model of the reference: {', '.join(unknown)}")
     # Of pretraining, and no longer of use.
-    encoder = {name: value for name, value in encoder.items() if not name.startswith("encoder.regression_head.")}
+    encoder = {name: value for name, value in encoder.items() if not PRETRAINING_HEAD.match(name)}
     pretraining = _our_config(inner, encoder, source, fine_tuned=True)
     state = _state(encoder, {}, pretraining)
     config = fine_tuned_config(pretraining, task, model, head, state)
@@ -221,7 +253,7 @@ def _fine_tuned(
             "(docs/differences.md)."
         )
         head = {name.replace("fc_norm.", POOLER_NORM): value for name, value in head.items()}
-    return config, state | head
+    return config, state | (with_projector(head) if task is UTTERANCE_CLASSES else head)
 
 
 def _state(student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ class Source:
         teacher_key: the entry that holds the teacher; None without one.
         task_state: what the task had kept, such as a dictionary, plain.
         rest: weights that the model has no place for, or has in another form.
+        prefix: what stands before all names in the file, as around a model that was trained in parallel.
     """
 
     config: dict[str, Any]
@@ -24,6 +25,7 @@ class Source:
     teacher_key: str | None = None
     task_state: dict[str, Any] = field(default_factory=dict)
     rest: dict[str, Tensor] = field(default_factory=dict)
+    prefix: str = ""
 
     @property
     def dictionary(self) -> list[str] | None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import (
     Data2VecAudioConfig,
@@ -17,7 +18,7 @@ from transformers import (
 )
 
 from ..configuration_data2vec2_spectrogram import Data2Vec2SpectrogramConfig
-from ..modeling_data2vec2_audio_tasks import Data2Vec2AudioForCTC
+from ..modeling_data2vec2_audio_tasks import Data2Vec2AudioForCTC, Data2Vec2AudioForSequenceClassification
 from ..modeling_data2vec2_spectrogram_tasks import Data2Vec2SpectrogramForAudioClassification
 from ..modeling_data2vec2_text_tasks import Data2Vec2TextForSequenceClassification
 from ..modeling_data2vec2_vision_tasks import Data2Vec2VisionForImageClassification
@@ -85,13 +86,22 @@ SENTENCE_CLASSES_V1 = Task(
     Renaming([(SENTENCE_HEAD, "classifier.")]),
     {"data2vec-text": Data2VecTextForSequenceClassification},
 )
+# FunASR's emotion2vec: a linear layer over the mean of the frames, in a model that has the pretrained one's name.
+UTTERANCE_CLASSES = Task(
+    None,
+    "",
+    "audio_pretraining",
+    Renaming([("proj.", "classifier.")]),
+    {"data2vec2-audio": Data2Vec2AudioForSequenceClassification},
+)
+UNNAMED = (SENTENCE_CLASSES_V1, UTTERANCE_CLASSES)  # known by their weights alone
 TASKS = {
     "wav2vec_ctc": CTC,
     "mae_image_classification": IMAGE_CLASSES,
     "data2vec_image_classification": IMAGE_CLASSES,
     "data2vec_text_classification": SENTENCE_CLASSES,
 }
-FINE_TUNED_MODELS = [one for task in (*TASKS.values(), SENTENCE_CLASSES_V1) for one in task.model_classes.values()]
+FINE_TUNED_MODELS = [one for task in (*TASKS.values(), *UNNAMED) for one in task.model_classes.values()]
 NATIVE_CONFIGS: dict[str, type[PreTrainedConfig]] = {
     "data2vec-audio": Data2VecAudioConfig,
     "data2vec-text": Data2VecTextConfig,
@@ -116,6 +126,8 @@ def task_config(pretraining: Any, task: Task, size: int) -> Any:
     changes: dict[str, Any] = {"num_labels": size}
     if task is CTC:
         changes = {"vocab_size": size, "pad_token_id": 0}
+    elif task is UTTERANCE_CLASSES:
+        changes["classifier_proj_size"] = pretraining.hidden_size
     native = NATIVE_CONFIGS.get(pretraining.model_type)
     if native is None:
         config = copy.deepcopy(pretraining)
@@ -158,6 +170,22 @@ def fine_tuned_config(
     for name, value in changes.items():
         setattr(config, name, value)
     return config
+
+
+def with_projector(head: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A head of `UTTERANCE_CLASSES` with the layer that ours has before the mean, which here changes nothing."""
+    weight = head["classifier.weight"]
+    width = weight.shape[1]
+    return {**head, "projector.weight": torch.eye(width, dtype=weight.dtype), "projector.bias": weight.new_zeros(width)}
+
+
+def without_projector(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The reverse, for any such layer: two linear layers around a mean are one."""
+    kept = {name: value for name, value in state.items() if not name.startswith("projector.")}
+    weight, projection, bias = state["classifier.weight"], state["projector.weight"], state["projector.bias"]
+    kept["classifier.weight"] = weight @ projection
+    kept["classifier.bias"] = state["classifier.bias"] + weight @ bias
+    return kept
 
 
 def _class_head(config: Any, model: Mapping[str, Any]) -> dict[str, Any]:

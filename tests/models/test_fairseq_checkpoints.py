@@ -4,6 +4,7 @@ It becomes a model with the same weights, and the same file again.
 """
 
 import copy
+import json
 import sys
 
 import fairseq_examples
@@ -13,11 +14,20 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, BertConfig
 
-from modeling_data2vec import Data2Vec2TextConfig, Data2Vec2TextForPreTraining
+from modeling_data2vec import (
+    Data2Vec2SpectrogramConfig,
+    Data2Vec2SpectrogramForAudioClassification,
+    Data2Vec2TextConfig,
+    Data2Vec2TextForPreTraining,
+    Data2Vec2VisionConfig,
+    Data2Vec2VisionForImageClassification,
+)
+from modeling_data2vec.auto import pretraining_class
 from modeling_data2vec.fairseq.checkpoint_from_model import to_fairseq
 from modeling_data2vec.fairseq.data2vec2_weights import POSITIONS
 from modeling_data2vec.fairseq.files import read_checkpoint, write_checkpoint
 from modeling_data2vec.fairseq.model_from_checkpoint import from_fairseq
+from modeling_data2vec.fairseq.source import Source
 
 FILES = sorted(reference_cases.FOLDER.glob("*checkpoints/*.pt"))
 CASES = [*reference_cases.training("1.0"), *reference_cases.training("2.0")]
@@ -158,6 +168,114 @@ def test_sslam_has_eats_names_and_settings_of_its_own():
     model, source = from_fairseq(example)
     assert type(model).__name__ == "Data2Vec2SpectrogramForPreTraining" and model.config.num_masks == 8
     assert_equal(flat(example["model"]), flat(to_fairseq(model, source)["model"]))
+
+
+def with_trial(content: dict) -> None:
+    """What EAT's `utterance_level` adds to student and teacher."""
+    width = content["cfg"]["model"]["embed_dim"]
+    content["cfg"]["model"]["utterance_level"] = True
+    for weights in (content["model"], content["model"]["_ema"]):
+        weights |= {"center": torch.zeros(1, 8), "cls_proj.last_layer.weight": torch.ones(8, width)}
+    content["model"]["_ema"] = content["model"].pop("_ema")  # which comes last
+
+
+def of_an_old_run(content: dict) -> None:
+    """Before April 2024 there was no `max_length`, and positions for `target_length` alone."""
+    modality = content["cfg"]["model"]["modalities"]["image"]
+    modality.pop("max_length", None)
+    count = modality["target_length"] // 16 * 8
+    for weights in (content["model"], content["model"]["_ema"]):
+        name = next(name for name in weights if name.endswith(POSITIONS))
+        weights[name] = weights[name][:, :count].clone()
+
+
+def without_teacher(content: dict) -> None:
+    del content["model"]["_ema"]
+
+
+def in_half_precision(content: dict) -> None:
+    content["model"] = {k: v if isinstance(v, dict) else v.half() for k, v in content["model"].items()}
+
+
+def of_several_gpus(content: dict) -> None:
+    content["model"] = {f"module.{name}": value for name, value in content["model"].items()}
+
+
+FORMS = [with_trial, of_an_old_run, without_teacher, in_half_precision, of_several_gpus]
+
+
+@pytest.mark.parametrize("forms", [*((form,) for form in FORMS), (with_trial, of_an_old_run, of_several_gpus)])
+def test_every_form_of_eats_files_is_read_and_goes_back_bit_by_bit(forms, tmp_path):
+    case = fairseq_examples.first("eat_*_M*")
+    expected, _ = from_fairseq(fairseq_examples.pretrained(case))
+    example = fairseq_examples.pretrained(case)
+    for form in forms:
+        form(example)
+    write_checkpoint(tmp_path / "eat.pt", example)
+    content = read_checkpoint(tmp_path / "eat.pt")
+    model, source = from_fairseq(content)
+    student = {name: value for name, value in model.state_dict().items() if not name.startswith("teacher.")}
+    stored = expected.state_dict()
+    for name, value in student.items():
+        torch.testing.assert_close(value.float(), stored[name], rtol=1e-3, atol=1e-4 * (in_half_precision in forms))
+    source = Source(**json.loads(json.dumps(vars(source) | {"rest": {}})) | {"rest": source.rest})  # as it is kept
+    assert_equal(flat(content["model"]), flat(to_fairseq(model, source)["model"]))
+
+
+@pytest.mark.parametrize("kind", ["pretrained", "fine_tuned"])
+@pytest.mark.parametrize("spectrograms", [False, True])
+def test_patches_of_another_width_than_the_models(spectrograms, kind):
+    """[embed_dim] of the modality: a linear layer follows the patches."""
+    own = {"num_mel_bins": 128, "spectrogram_length": 32} if spectrograms else {"image_size": 32}
+    config_class = Data2Vec2SpectrogramConfig if spectrograms else Data2Vec2VisionConfig
+    config = config_class(hidden_size=16, num_hidden_layers=2, patch_embed_dim=24, num_labels=3, **own)
+    torch.manual_seed(0)
+    if kind == "pretrained":
+        model = pretraining_class(config.model_type)(config)
+    elif spectrograms:
+        model = Data2Vec2SpectrogramForAudioClassification(config)
+    else:
+        model = Data2Vec2VisionForImageClassification(config)
+    content = to_fairseq(model)
+    names = [name for name in flat(content["model"]) if "local_encoder" in name]
+    assert any(name.endswith("IMAGE.local_encoder.0.proj.weight") for name in names)
+    assert any(name.endswith("IMAGE.local_encoder.1.bias") for name in names)
+    again, source = from_fairseq(content)
+    assert again.config.patch_embed_dim == 24 and not source.rest
+    assert_equal(model.state_dict(), again.state_dict())
+    # As one convolution: what follows it is linear.
+    encoder = model.base_model.feature_encoder.eval()
+    inputs = torch.randn(2, 32, 128) if spectrograms else torch.randn(2, 3, 32, 32)
+    pixels = inputs[:, None] if spectrograms else inputs
+    projection, patches = encoder.patch_projection, encoder.patch_embed
+    weight = torch.einsum("dc,cihw->dihw", projection.weight, patches.weight)
+    bias = projection.weight @ patches.bias + projection.bias
+    expected = torch.nn.functional.conv2d(pixels, weight, bias, stride=16).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(encoder.embed(inputs).local_features, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_emotion2vecs_classes_of_utterances():
+    """FunASR adds `proj`, a linear layer over the mean of the frames; names as its code has them."""
+    example = fairseq_examples.pretrained(fairseq_examples.first("v2_audio_*_M*"))
+    del example["model"]["_ema"]
+    width = example["cfg"]["model"]["embed_dim"]
+    example["model"] |= fairseq_examples.named("proj", fairseq_examples.linear(9, width, 1))
+    model, source = from_fairseq(example)
+    assert type(model).__name__ == "Data2Vec2AudioForSequenceClassification" and model.config.num_labels == 9
+    assert_equal(flat(example["model"]), flat(to_fairseq(model, source)["model"]))
+    built = type(model)(model.config).eval()  # what is read is not for use
+    built.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        frames = built.base_model(waves := torch.randn(2, 4_000)).last_hidden_state[:, model.config.num_extra_tokens :]
+        proj = example["model"]["proj.weight"], example["model"]["proj.bias"]
+        torch.testing.assert_close(built(waves).logits, torch.nn.functional.linear(frames.mean(1), *proj))
+        # One that was trained here has a projection, which is folded into the only layer that is there.
+        torch.nn.init.normal_(built.projector.weight)
+        torch.nn.init.normal_(built.projector.bias)
+        again, _ = from_fairseq(to_fairseq(built))
+        copied = type(again)(again.config).eval()
+        copied.load_state_dict(again.state_dict())
+        torch.testing.assert_close(copied(waves).logits, built(waves).logits, rtol=1e-4, atol=1e-4)
 
 
 def test_names_of_classes_and_the_loss_come_from_eats_file():

@@ -58,7 +58,7 @@ def test_frames_are_those_that_the_config_counts():
     front_end = LogMel(config.num_mel_bins, config.sampling_rate)
     for samples in (560, 879, 880, 16_000, 16_001):
         assert front_end(torch.randn(1, samples)).shape[1] == config.num_frames(samples)
-    assert FrameGrid.of(config) == (320, 560) and config.inputs_to_logits_ratio == 320
+    assert AudioModality(config).frame_window() == (320, 560) and config.inputs_to_logits_ratio == 320
     assert config.receptive_field == 560 and config.num_frames(559) == 0
 
 

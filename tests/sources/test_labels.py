@@ -101,6 +101,13 @@ def test_one_label_missing_among_whole_numbers(values, task):
         survey(values, task)
 
 
+def test_lists_are_any_number_of_classes():
+    task = survey([["b", "a"], [], ["c", "a", "a"]])
+    assert task.labels.names == ["a", "b", "c"] and task.config.id2label == {0: "a", 1: "b", 2: "c"}
+    assert task.config.problem_type == "multi_label_classification" and task.metric == "map"
+    assert task.learns_several and task.strata(None) is None
+
+
 @pytest.mark.parametrize(
     ("values", "numbers"),
     [
@@ -137,8 +144,12 @@ def test_fractions_are_predicted_and_whole_numbers_are_classes(values, numbers):
         (["a", "a", "a"], r"one class only, \['a'\]"),
         ([f"id{i}" for i in range(20)], "20 different values in 20 rows, e.g. 'id0': they name rows, not classes"),
         (list(range(10_000)), "10,000 different values in 10,000 rows"),
-        (["['a', 'b']", "['b']"], r"holds text, not lists: row 1 is \"\['a', 'b'\]\". .*one class a row, not several"),
-        ([["a", "b"], ["b"]], r"holds lists \(row 1: \['a', 'b'\]\): --task text-classification learns one class"),
+        (
+            ["['a', 'b']", "['b']"],
+            r"holds text, not lists: row 1 is .*write lists in JSONL or parquet",
+        ),
+        ([["a", "b"], ["b", None]], "row 2 has no label"),
+        ([["a"], ["a"], []], r"one class only, \['a'\]"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -11,6 +11,7 @@ from PIL import Image
 from tiny_runs import tiny_model
 from transformers import AutoImageProcessor, AutoTokenizer, Wav2Vec2FeatureExtractor
 
+from modeling_data2vec import Data2Vec2SpectrogramFeatureExtractor
 from modeling_data2vec.hub_configs import recipe_folder
 from modeling_data2vec.trainers.modalities.image import digits
 
@@ -30,6 +31,8 @@ def body(kind: str, folder: Path, tokenizer: Path | None = None, **changes) -> P
         processor.size, processor.image_mean, processor.image_std = {"height": 8, "width": 8}, [0.3] * 3, [0.35] * 3
     elif kind.startswith("speech"):
         processor = Wav2Vec2FeatureExtractor(return_attention_mask=True)
+    elif kind.startswith("spectrograms"):
+        processor = Data2Vec2SpectrogramFeatureExtractor(feature_size=changes.get("num_mel_bins", 16))
     else:
         changes = {"vocab_size": 300} | changes
         processor = AutoTokenizer.from_pretrained(tokenizer)

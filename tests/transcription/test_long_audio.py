@@ -1,7 +1,6 @@
 """Long recordings in windows: every frame once, with context; equal to the whole where that is one window."""
 
 import random
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from recordings import voice, write
 
 from modeling_data2vec.trainers.data.samples import UnreadableError
 from modeling_data2vec.trainers.media.audio_decoding import decode_audio
+from modeling_data2vec.trainers.modalities.speech import AudioModality
 from modeling_data2vec.trainers.transcription.long_audio import FrameGrid, LongAudio, Loudness, cut, plan_windows
 from modeling_data2vec.trainers.transcription.run import SpeechRecognizer
 
@@ -50,7 +50,7 @@ def test_windows_cover_every_frame_once_with_context_on_both_sides(num_frames, l
 
 def test_the_grid_is_that_of_the_models_own_count():
     for model in (spoken_digits.recogniser("2.0"), spoken_digits.recogniser("1.0")):
-        grid = FrameGrid.of(model.config)
+        grid = FrameGrid(*AudioModality(model.config).frame_window())
         assert grid.hop == model.config.inputs_to_logits_ratio
         for samples in (grid.field, 1000, 16_000, 16_001, 12_345):
             frames = model(torch.randn(1, samples)).logits.shape[1]
@@ -115,7 +115,7 @@ def test_context_that_a_model_does_not_use_makes_no_difference(tmp_path):
         with torch.no_grad():
             return wide(second(first(inputs[:, None]))).transpose(1, 2)
 
-    grid = FrameGrid.of(SimpleNamespace(conv_kernel=(80, 16), conv_stride=(20, 16)))
+    grid = FrameGrid(hop=320, field=380)  # of kernels of 80 and 16 and strides of 20 and 16
     path = write(tmp_path / "long.wav", voice(10.01))
     settings = {"chunk_seconds": 2.0, "batch_size": 3}
     (expected,) = LongAudio(forward, grid, chunk_seconds=60).logits([path])

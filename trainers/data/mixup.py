@@ -1,4 +1,4 @@
-"""Mixup, CutMix and smoothed labels of image batches: pure functions of a random generator, and the collator."""
+"""Mixup, CutMix and smoothed labels of batches: pure functions of a random generator, and the collator."""
 
 import math
 from collections.abc import Callable
@@ -28,10 +28,10 @@ def smoothed(labels: Tensor, num_classes: int, smoothing: float = 0.0) -> Tensor
 
 
 def mixup(images: Tensor, targets: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """Each image blended with the one at its place from the end (arXiv 1710.09412).
+    """Each image or clip blended with the one at its place from the end (arXiv 1710.09412).
 
     Args:
-        images: [B, channels, H, W].
+        images: [B, ...], e.g. [B, channels, H, W].
         targets: fp32 [B, C].
         share: of the image itself, from 0 to 1.
 
@@ -64,11 +64,12 @@ def cutmix(images: Tensor, targets: Tensor, share: float, rng: Random) -> tuple[
 
 
 class MixupCollator:
-    """Batches of images with mixed and smoothed labels [B, C], for training.
+    """Batches of images or clips with mixed and smoothed labels [B, C], for training.
 
     Args:
-        collate: makes a batch with `pixel_values` and int64 `labels` [B] of samples.
+        collate: makes a batch with int64 `labels` [B] of samples, or fp32 [B, C] where they have several classes.
         num_classes: C.
+        input_name: of what is mixed. Where one of two clips has ended, the other goes on.
         smoothing: see `smoothed`.
         mixup_alpha, cutmix_alpha: of the Beta distribution of shares; 0 for none.
         prob: share of batches that are mixed.
@@ -82,20 +83,26 @@ class MixupCollator:
         collate: Callable[[list[dict[str, Any]]], dict[str, Any]],
         num_classes: int,
         *,
+        input_name: str = "pixel_values",
         smoothing: float = 0.0,
         mixup_alpha: float = 0.0,
         cutmix_alpha: float = 0.0,
         prob: float = 1.0,
         switch_prob: float = 0.5,
     ) -> None:
-        self.collate, self.num_classes, self.smoothing = collate, num_classes, smoothing
+        self.collate, self.num_classes, self.smoothing, self.input_name = collate, num_classes, smoothing, input_name
         self.mixup_alpha, self.cutmix_alpha, self.prob, self.switch_prob = mixup_alpha, cutmix_alpha, prob, switch_prob
 
     def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         rng = Random(" ".join(str(sample["key"]) for sample in samples))
         batch = self.collate(samples)
-        targets = smoothed(batch["labels"], self.num_classes, self.smoothing)
-        batch["pixel_values"], batch["labels"] = self.mix(batch["pixel_values"], targets, rng)
+        targets = batch["labels"]
+        if not targets.is_floating_point():  # else they are [B, C] already, of samples with several classes
+            targets = smoothed(targets, self.num_classes, self.smoothing)
+        values = batch[self.input_name]
+        batch[self.input_name], batch["labels"] = self.mix(values, targets, rng)
+        if batch[self.input_name] is not values and "attention_mask" in batch:
+            batch["attention_mask"] = batch["attention_mask"] | batch["attention_mask"].flip(0)
         return batch
 
     def mix(self, images: Tensor, targets: Tensor, rng: Random) -> tuple[Tensor, Tensor]:

@@ -30,8 +30,10 @@ class FinetuningArguments(BaseTrainingArguments):
         head_only_steps: optimizer steps in which the head alone is trained [freeze_finetune_updates].
         patience: stop after so many evaluations without a new best.
         mixup, cutmix: α of the Beta distribution that images are mixed by (arXiv 1710.09412, 1905.04899); 0 for none.
+            Clips can be mixed by mixup.
         mix_prob: share of batches that are mixed.
         mix_switch_prob: of those, the share that is cut rather than blended, where both are on.
+        spec_augment: the largest share of pitches and of time that is hidden of each spectrogram (arXiv 1904.08779).
         rand_augment: RandAugment of images, in timm's words, e.g. "rand-m9-mstd0.5-inc1".
         erasing: probability that a rectangle of an image is replaced with noise (arXiv 1708.04896).
         crop_scale: smallest and largest share of an image that a random crop takes.
@@ -56,10 +58,13 @@ class FinetuningArguments(BaseTrainingArguments):
     )
     head_only_steps: int = field(default=0, metadata={"help": "First steps, in which only the head is trained."})
     patience: int | None = field(default=None, metadata={"help": "Evaluations without a new best before the end."})
-    mixup: float = field(default=0.0, metadata={"help": "Images: alpha of mixup; 0 for none."})
+    mixup: float = field(default=0.0, metadata={"help": "Images and clips: alpha of mixup; 0 for none."})
     cutmix: float = field(default=0.0, metadata={"help": "Images: alpha of CutMix; 0 for none."})
-    mix_prob: float = field(default=1.0, metadata={"help": "Images: share of batches that are mixed."})
+    mix_prob: float = field(default=1.0, metadata={"help": "Share of batches that are mixed."})
     mix_switch_prob: float = field(default=0.5, metadata={"help": "Images: share of mixed batches that CutMix takes."})
+    spec_augment: float = field(
+        default=0.0, metadata={"help": "Spectrograms: largest share of pitches and of time that is hidden."}
+    )
     rand_augment: str | None = field(
         default=None, metadata={"help": "Images: RandAugment, in timm's words, e.g. rand-m9-mstd0.5-inc1."}
     )
@@ -81,7 +86,7 @@ class FinetuningArguments(BaseTrainingArguments):
         self.load_best_model_at_end = best
         self.label_names = ["labels"]
         require_range(self, "layer_decay", above=0, high=1)
-        require_range(self, "mix_prob", "mix_switch_prob", "erasing", low=0, high=1)
+        require_range(self, "mix_prob", "mix_switch_prob", "erasing", "spec_augment", low=0, high=1)
         require_range(self, "mixup", "cutmix", "head_only_steps", low=0)
         require_range(self, "patience", low=1)
         require_range(self, "crop_scale", above=0, high=1)

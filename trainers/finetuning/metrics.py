@@ -5,7 +5,7 @@ import warnings
 import jiwer
 import numpy as np
 from scipy import stats
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, matthews_corrcoef
+from sklearn.metrics import accuracy_score, average_precision_score, confusion_matrix, f1_score, matthews_corrcoef
 
 IGNORED = -100  # a label that does not count
 LOWER_IS_BETTER = ("loss", "wer", "cer", "mse")
@@ -37,6 +37,29 @@ def classification_metrics(predicted: np.ndarray, labels: np.ndarray, num_labels
     if num_labels == 2:
         figures["f1"] = f1_score(labels, predicted, pos_label=1, zero_division=0.0)
         figures["accuracy_f1"] = (figures["accuracy"] + figures["f1"]) / 2
+    return {name: float(value) for name, value in figures.items()}
+
+
+def multi_label_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Mean average precision over classes, AudioSet's figure, and F1 of scores above one half.
+
+    Classes that no sample has are left out of the mean: their average precision is not defined.
+
+    Args:
+        scores: [N, C], between 0 and 1.
+        labels: [N, C], 1 at the classes that a sample has.
+
+    Example:
+        >>> scores = np.array([[0.9, 0.2, 0.1], [0.4, 0.8, 0.2], [0.6, 0.3, 0.3]])
+        >>> multi_label_metrics(scores, np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0]]))["map"]
+        0.9166666666666666
+    """
+    occurs = labels.any(0)
+    chosen = scores > 0.5
+    of_classes = average_precision_score(labels[:, occurs], scores[:, occurs], average="macro") if occurs.any() else 0.0
+    figures = {"map": of_classes}
+    for average in ("micro", "macro"):
+        figures[f"f1_{average}"] = f1_score(labels, chosen, average=average, zero_division=0.0)
     return {name: float(value) for name, value in figures.items()}
 
 

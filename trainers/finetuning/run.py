@@ -41,6 +41,9 @@ logger = logging.get_logger(__name__)
 
 RELOADED = 1e-4  # how far logits may be off: where weights lie in memory decides about the order of sums
 NOT_FIGURES = ("epoch", "_runtime", "_per_second", "_preparation_time")
+IMAGES, CLIPS = "image-classification", "audio-classification"
+AUGMENTED = {"mixup": (IMAGES, CLIPS), "spec_augment": (CLIPS,)}  # the tasks that an argument is for
+AUGMENTED |= dict.fromkeys(("cutmix", "rand_augment", "erasing"), (IMAGES,))
 # Where a pipeline has another name than the task.
 PIPELINES = {"ctc": "automatic-speech-recognition", "semantic-segmentation": "image-segmentation"}
 
@@ -163,9 +166,9 @@ def _check_options(options: FinetuningOptions, args: FinetuningArguments) -> Non
         raise ValueError("--peft freezes the encoder already: leave out --freeze")
     if args.label_smoothing_factor and TASKS[options.task].label_smoothing is None:
         raise ValueError(f"--label_smoothing_factor does not apply to --task {options.task}: leave it out")
-    mixed = [name for name in ("mixup", "cutmix", "rand_augment", "erasing") if getattr(args, name)]
-    if mixed and options.task != "image-classification":
-        raise ValueError(f"--{mixed[0]} is for images: leave it out of --task {options.task}")
+    for name, tasks in AUGMENTED.items():
+        if getattr(args, name) and options.task not in tasks:
+            raise ValueError(f"--{name} is for {' and '.join(tasks)}: leave it out of --task {options.task}")
 
 
 def _task(options: FinetuningOptions, args: FinetuningArguments, changes: dict[str, Any]) -> Task:

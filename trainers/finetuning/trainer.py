@@ -10,6 +10,7 @@ from ..runs.base_trainer import BaseTrainer
 from .arguments import FinetuningArguments
 from .freezing import GradientsReachLayersCallback, HeadOnlyCallback
 from .layer_decay import parameter_groups
+from .tasks.classification import MULTI_LABEL
 from .tasks.task import Task
 
 
@@ -107,12 +108,15 @@ class FinetuningTrainer(BaseTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """The model's own loss, or the cross entropy with labels [B, C] that are distributions."""
+        """The model's own loss; of labels [B, C], the cross entropy where each row is a distribution over classes, the
+        binary one where each class is true or not."""
         labels = inputs.get("labels")
         if labels is None or labels.ndim != 2 or not labels.is_floating_point():
             return super().compute_loss(model, inputs, return_outputs=return_outputs)
         outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
-        loss = F.cross_entropy(outputs.logits.float(), labels)
+        logits = outputs.logits.float()
+        several = self.task.config.problem_type == MULTI_LABEL
+        loss = F.binary_cross_entropy_with_logits(logits, labels) if several else F.cross_entropy(logits, labels)
         return (loss, outputs) if return_outputs else loss
 
     def prediction_step(

@@ -1,11 +1,14 @@
-"""Where a clip lies in its recording: its segment by the columns of a table, its name, and one transcript for each."""
+"""Clips of recordings: where they lie, one transcript for each, and what tasks of sound ask of a kind of data."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import datasets
+from torch import Tensor
 
+from ..data.samples import SampleReader
 from ..sources.label_checks import in_rows
+from .base import Modality
 
 SEGMENT_COLUMNS = ("start", "end", "offset", "duration", "num_samples")
 
@@ -77,3 +80,36 @@ def require_one_transcript(dataset: datasets.Dataset, audio_column: str, transcr
                 f"{in_rows(same)} have the same sound of {file}, but different transcripts: say which part each "
                 "belongs to with columns start and end, in seconds, or keep one of them"
             )
+
+
+class SoundModality(Modality):
+    """Waveforms, spectrograms and the like: clips whole or cut, and frames of the model in samples of the recording."""
+
+    @classmethod
+    def hears(cls, processor: Any) -> bool:
+        """Whether a feature extractor is one of this kind of data."""
+        raise NotImplementedError
+
+    def normalizes_waveforms(self) -> bool:
+        """Whether each recording as a whole is brought to mean 0 and variance 1 before `inputs`."""
+        return False
+
+    def clip_reader(self, column: str, *, min_seconds: float = 0.0, max_seconds: float | None = None) -> SampleReader:
+        """Reads whole clips; a longer one than `max_seconds` is cut, a shorter one than `min_seconds` passed over."""
+        raise NotImplementedError
+
+    def input_length(self, num_samples: Any) -> Any:
+        """Length of the model's input of clips of so many samples (an int or an integer array or tensor)."""
+        raise NotImplementedError
+
+    def num_frames(self, length: Any) -> Any:
+        """Positions along time that the model makes of input of this length."""
+        raise NotImplementedError
+
+    def frame_window(self) -> tuple[int, int]:
+        """Samples from one position along time to the next, and those that one of them sees."""
+        raise NotImplementedError
+
+    def inputs(self, clips: Sequence[Tensor]) -> dict[str, Tensor]:
+        """A padded batch of the model's input, of waveforms [samples]; see `normalizes_waveforms`."""
+        raise NotImplementedError

@@ -1,5 +1,6 @@
 """Spectrograms: recordings as log-mel spectrograms, batches with masks, baseline and pictures."""
 
+import math
 from collections.abc import Sequence
 from random import Random
 from typing import Any
@@ -14,8 +15,8 @@ from ..data.collators import Examples, MaskCollator, pad_inputs
 from ..data.samples import UnreadableError
 from ..media.audio_decoding import decode_audio
 from ..media.mfcc import time_statistics
-from .base import Inputs, Modality, RawFeatures
-from .clips import clip_name, segment
+from .base import Inputs, RawFeatures
+from .clips import SoundModality, clip_name, segment
 from .drawing import heat_map
 from .speech import AUDIO, SILENCE
 
@@ -57,7 +58,7 @@ class SpectrogramReader:
         if len(waveform) < shortest:
             raise UnreadableError(
                 f"it lasts {len(waveform) / extractor.sampling_rate:.3f} seconds, less than the {self.min_frames} "
-                "frames of two patches"
+                "frames that the model needs"
             )
         if np.ptp(waveform) < SILENCE:
             raise UnreadableError("it is silent from start to end")
@@ -103,7 +104,7 @@ class SpectrogramMaskCollator(MaskCollator):
         return {"input_features": input_features, "attention_mask": attention_mask}, grid, lengths
 
 
-class SpectrogramModality(Modality):
+class SpectrogramModality(SoundModality):
     """Log-mel spectrograms of recordings: crops of at most `spectrogram_length` frames."""
 
     name, input_name, title = "spectrogram", "input_features", "spectrograms of sound"
@@ -130,6 +131,35 @@ class SpectrogramModality(Modality):
         rows = 1 if self.config.num_bands > 1 else 2  # of patches: one is hidden, one visible
         limits = {"max_frames": self.config.spectrogram_length, "min_frames": rows * self.config.patch_shape[0]}
         return SpectrogramReader(self.processor, column, **limits)
+
+    @classmethod
+    def hears(cls, processor: Any) -> bool:
+        return isinstance(processor, Data2Vec2SpectrogramFeatureExtractor)
+
+    def clip_reader(
+        self, column: str, *, min_seconds: float = 0.0, max_seconds: float | None = None
+    ) -> SpectrogramReader:
+        rate = self.processor.sampling_rate
+        shortest = max(self.config.patch_shape[0], self.input_length(math.ceil(min_seconds * rate)))
+        longest = None if max_seconds is None else max(shortest, self.input_length(round(max_seconds * rate)))
+        return SpectrogramReader(self.processor, column, min_frames=shortest, max_frames=longest)
+
+    def input_length(self, num_samples: Any) -> Any:
+        """Frames of the spectrogram."""
+        frames = (num_samples - self.processor.frame_length) // self.processor.hop_length + 1
+        return frames * (frames > 0)
+
+    def num_frames(self, length: Any) -> Any:
+        return self.config.num_time_patches(length)
+
+    def frame_window(self) -> tuple[int, int]:
+        rows, hop = self.config.patch_shape[0], self.processor.hop_length
+        return rows * hop, (rows - 1) * hop + self.processor.frame_length
+
+    def inputs(self, clips: Sequence[Tensor]) -> dict[str, Tensor]:
+        spectrograms = [torch.as_tensor(self.processor.log_mel(clip)) for clip in clips]
+        values, real = pad_inputs(spectrograms, self.processor.padding_value)
+        return {"input_features": values} | ({} if real is None else {"attention_mask": real.long()})
 
     def grid(self, sample: Tensor) -> tuple[int, ...]:
         return self.config.num_time_patches(len(sample)), self.config.num_bands

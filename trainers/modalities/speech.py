@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, Wav2Vec2FeatureExtractor
 
 from modeling_data2vec import Data2Vec2AudioConfig
+from modeling_data2vec.configuration_data2vec2_audio import WaveformShape
 from modeling_data2vec.counter_rng import uniform
 from modeling_data2vec.log_mel import fft_length
 
@@ -24,8 +25,8 @@ from ..media.mfcc import log_mel, mfcc_statistics
 from ..sources.loading import column_types, load_source
 from ..sources.opening import name_of
 from ..sources.source_files import AUDIO_SUFFIXES, Medium
-from .base import Inputs, Modality, RawFeatures, Samples, as_samples, check_number, require_sequences, shuffled
-from .clips import SEGMENT_COLUMNS, clip_name, seconds_in, segment
+from .base import Inputs, RawFeatures, Samples, as_samples, check_number, require_sequences, shuffled
+from .clips import SEGMENT_COLUMNS, SoundModality, clip_name, seconds_in, segment
 from .drawing import heat_map
 
 AUDIO = Medium(
@@ -242,7 +243,7 @@ def num_frames(encoder: PreTrainedModel, samples: Tensor) -> Tensor:
 # ---- all of it ----
 
 
-class AudioModality(Modality):
+class AudioModality(SoundModality):
     """Speech: mono at the feature extractor's rate, each clip normalised, crops of at most `max_seconds`."""
 
     name, input_name, title = "audio", "input_values", "speech"
@@ -298,6 +299,33 @@ class AudioModality(Modality):
     def reader(self, column: str) -> AudioReader:
         limits = {"min_duration": self.data.get("min_seconds", 0.1), "max_duration": self.data.get("max_seconds")}
         return AudioReader(self.processor, column, **limits)
+
+    @classmethod
+    def hears(cls, processor: Any) -> bool:
+        return isinstance(processor, Wav2Vec2FeatureExtractor)
+
+    def normalizes_waveforms(self) -> bool:
+        return bool(self.processor.do_normalize)
+
+    def clip_reader(self, column: str, *, min_seconds: float = 0.0, max_seconds: float | None = None) -> AudioReader:
+        return AudioReader(self.processor, column, min_duration=min_seconds, max_duration=max_seconds)
+
+    def input_length(self, num_samples: Any) -> Any:
+        return num_samples
+
+    def num_frames(self, length: Any) -> Any:
+        return WaveformShape.num_frames(self.config, length)  # a function: native configs have the fields alone
+
+    def frame_window(self) -> tuple[int, int]:
+        hop, field = 1, 1
+        for kernel, stride in zip(self.config.conv_kernel, self.config.conv_stride, strict=True):
+            field += (kernel - 1) * hop
+            hop *= stride
+        return hop, field
+
+    def inputs(self, clips: Sequence[Tensor]) -> dict[str, Tensor]:
+        values, real = pad_inputs(clips)
+        return {"input_values": values} | ({} if real is None else {"attention_mask": real.long()})
 
     def probe_reader(self, column: str) -> AudioReader:
         return AudioReader(self.processor, column, max_duration=PROBE_SECONDS)

@@ -17,25 +17,10 @@ EPSILON = 1e-7
 
 
 class FrameGrid(NamedTuple):
-    """Places of the frames of a model's convolutions, in samples: frame t sees [t * hop, t * hop + field)."""
+    """Places of a model's frames in samples, from a `SoundModality`: frame t sees [t * hop, t * hop + field)."""
 
     hop: int
     field: int
-
-    @classmethod
-    def of(cls, config: Any) -> "FrameGrid":
-        """The grid of a config with `conv_kernel` and `conv_stride`, such as Data2Vec's and Wav2Vec2's.
-
-        Example:
-            >>> from transformers import Data2VecAudioConfig
-            >>> FrameGrid.of(Data2VecAudioConfig())
-            FrameGrid(hop=320, field=400)
-        """
-        hop, field = 1, 1
-        for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
-            field += (kernel - 1) * hop
-            hop *= stride
-        return cls(hop, field)
 
     def num_frames(self, num_samples: int) -> int:
         return max(0, (num_samples - self.field) // self.hop + 1)

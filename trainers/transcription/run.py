@@ -13,6 +13,8 @@ from modeling_data2vec.weight_files import check_finite
 
 from ..data.samples import UnreadableError
 from ..files.model_folders import loading
+from ..modalities.clips import SoundModality
+from ..modalities.names import modalities
 from .ctc_decoding import Letters, Transcript, greedy_transcript
 from .lm_decoding import BeamDecoder
 from .long_audio import FrameGrid, LongAudio
@@ -23,8 +25,9 @@ class SpeechRecognizer:
     """A model with a CTC head, and the processors of its input and output.
 
     Args:
-        model: `Data2Vec2AudioForCTC`, or transformers' `Data2VecAudioForCTC`, `Wav2Vec2ForCTC` and their like.
-        feature_extractor: a `Wav2Vec2FeatureExtractor`.
+        model: `Data2Vec2AudioForCTC`, `Data2Vec2SpectrogramForCTC`, or transformers' `Data2VecAudioForCTC`,
+            `Wav2Vec2ForCTC` and their like.
+        feature_extractor: a `Wav2Vec2FeatureExtractor`, or that of spectrograms.
         tokenizer: a `Wav2Vec2CTCTokenizer`.
 
     Raises:
@@ -37,16 +40,20 @@ class SpeechRecognizer:
     """
 
     def __init__(self, model: Any, feature_extractor: Any, tokenizer: Any):
-        if not hasattr(feature_extractor, "do_normalize") or model.main_input_name != "input_values":
+        sounds = {kind.input_name: kind for kind in modalities().values() if issubclass(kind, SoundModality)}
+        kind = sounds.get(model.main_input_name)
+        if kind is None or not kind.hears(feature_extractor):
             raise ValueError(
                 f"{type(model).__name__} with {type(feature_extractor).__name__} does not hear waveforms: take a model "
-                "with convolutions over the waveform and a Wav2Vec2FeatureExtractor"
+                "with convolutions over the waveform and a Wav2Vec2FeatureExtractor, or one of spectrograms of this "
+                "package"
             )
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = model.eval().to(self.device)
         self.feature_extractor = feature_extractor
         self.letters = Letters(tokenizer, model.config.vocab_size)
-        self.grid = FrameGrid.of(model.config)
+        self.sound = kind(model.config, feature_extractor)
+        self.grid = FrameGrid(*self.sound.frame_window())
 
     @classmethod
     def from_pretrained(cls, name: str) -> "SpeechRecognizer":
@@ -90,9 +97,8 @@ class SpeechRecognizer:
         """Logits [T, V] of each recording, or its error; `windows` as in `LongAudio`."""
         # Padding changes the results of transformers' encoders, and of ours where the config asks for that.
         pads = getattr(self.model.config, "padding", None) == "exact"
-        audio = LongAudio(
-            self._forward, self.grid, self.sampling_rate, self.feature_extractor.do_normalize, pads, **windows
-        )
+        normalizes = self.sound.normalizes_waveforms()
+        audio = LongAudio(self._forward, self.grid, self.sampling_rate, normalizes, pads, **windows)
         return audio.logits(recordings)
 
     def transcribe(
@@ -115,9 +121,11 @@ class SpeechRecognizer:
 
     @torch.inference_mode()
     def _forward(self, waveforms: Tensor, real: Tensor | None) -> Tensor:
-        mask = None if real is None else real.long().to(self.device)
-        inputs = waveforms.to(self.device, self.model.dtype)
-        return self.model(inputs, attention_mask=mask).logits.float().cpu()
+        lengths = [waveforms.shape[1]] * len(waveforms) if real is None else real.sum(1).tolist()
+        clips = [waveform[:length] for waveform, length in zip(waveforms, lengths, strict=True)]
+        inputs = {name: value.to(self.device) for name, value in self.sound.inputs(clips).items()}
+        inputs[self.model.main_input_name] = inputs[self.model.main_input_name].to(self.model.dtype)
+        return self.model(**inputs).logits.float().cpu()
 
 
 def transcribe(name: str, files: list[str], options: TranscribeOptions) -> Iterator[tuple[str, Transcript]]:

@@ -15,9 +15,10 @@ from transformers import (
 
 from ...data.mixup import MixupCollator
 from ...data.samples import SampleReader, UnreadableError
+from ...data.spec_augment import SpecAugmentCollator
 from ...media.randaugment import FinetuningTransform, RandAugment
 from ...modalities.image import ImageReader, load_images
-from ...modalities.speech import AudioReader, load_audio
+from ...modalities.speech import load_audio
 from ...modalities.text import load_text, require_text
 from ...sources.label_checks import (
     are_numbers_to_predict,
@@ -30,14 +31,15 @@ from ...sources.label_checks import (
 )
 from ...sources.labels import LabelMap, is_list, label_column, label_values
 from ...sources.loading import column_types, find_column
-from ..metrics import classification_metrics, regression_metrics
-from .task import Labelled, Task, padded
+from ..metrics import classification_metrics, multi_label_metrics, regression_metrics
+from .task import Labelled, SoundTask, Task, padded
 
+MULTI_LABEL = "multi_label_classification"  # transformers' name of it in configs
 FLOATS = {"float16", "float32", "float64"}
 
 
 class ClassificationTask(Task):
-    """Base of the classification tasks: one label for each sample."""
+    """Base of the classification tasks: one label for each sample, or any number of them where rows hold lists."""
 
     metric = "accuracy"
     labels: LabelMap | None = None  # None for numbers to predict
@@ -46,8 +48,11 @@ class ClassificationTask(Task):
 
     def survey(self, table: datasets.Dataset) -> None:
         kind, values = column_types(table)[self.label_column], label_values(table, self.label_column)
-        self._require_single(kind, values)
+        lists = f"to learn several classes a row, write lists in JSONL or parquet; --task {self.name} reads both"
+        require_no_lists_in_text(values, self.label_column, lists)
         self.labels = LabelMap.of(table, self.label_column)
+        if is_list(kind):
+            return self._survey_lists(table)
         if not isinstance(kind, datasets.ClassLabel):
             fractions = [row for row, value in enumerate(values) if isinstance(value, float)]
             if fractions:
@@ -60,15 +65,25 @@ class ClassificationTask(Task):
         self.labels.configure(self.config)
         self.config.problem_type = "single_label_classification"
 
-    def _require_single(self, kind: Any, values: list[Any]) -> None:
-        """Refuse rows with several labels, in a list or in a text that looks like one."""
-        several = f"--task {self.name} learns one class a row, not several: give each row one, or name another column"
-        if is_list(kind):
-            raise ValueError(f"column {self.label_column!r} holds lists (row 1: {values[0]}): {several}")
-        require_no_lists_in_text(values, self.label_column, several)
+    def _survey_lists(self, table: datasets.Dataset) -> None:
+        """Each row has any number of classes, also none: their scores are learned one by one."""
+        assert self.labels is not None
+        if self.args is not None and self.args.label_smoothing_factor:
+            raise ValueError(
+                f"column {self.label_column!r} holds lists, of which any number of classes may be right: leave out "
+                "--label_smoothing_factor, which is for one class a row"
+            )
+        say_alike(LabelMap.values(table, self.label_column), self.label_column)
+        self.labels.configure(self.config)
+        self.config.problem_type, self.metric = MULTI_LABEL, "map"
+
+    @property
+    def learns_several(self) -> bool:
+        """Whether a sample may have several classes, as found by `survey`."""
+        return self.labels is not None and self.config.problem_type == MULTI_LABEL
 
     def strata(self, table: datasets.Dataset) -> list[Any] | None:
-        return None if self.labels is None else label_values(table, self.label_column)
+        return None if self.labels is None or self.learns_several else label_values(table, self.label_column)
 
     def check(self, dataset: datasets.Dataset, split: str) -> None:
         if self.labels is not None:
@@ -81,18 +96,33 @@ class ClassificationTask(Task):
 
     def labelled(self, dataset: datasets.Dataset, reader: SampleReader) -> SampleReader:
         assert self.labels is not None
-        return Labelled(reader, self.labels.reader(dataset, self.label_column))
+        numbers = self.labels.reader(dataset, self.label_column)
+        if not self.learns_several:
+            return Labelled(reader, numbers)
+        return Labelled(reader, lambda example: self._marked(numbers(example)))
+
+    def _marked(self, classes: list[int]) -> list[float]:
+        """1.0 at the classes that a sample has, 0.0 at the others: [num_labels]."""
+        has = set(classes)
+        return [float(number in has) for number in range(self.config.num_labels)]
+
+    def predictions(self, logits: Any, inputs: dict[str, Any]) -> Any:
+        return logits.float().sigmoid() if self.learns_several else super().predictions(logits, inputs)
 
     def figures(self, predictions: Any, labels: np.ndarray) -> dict[str, float]:
+        if self.learns_several:
+            return multi_label_metrics(predictions, labels)
         return classification_metrics(predictions, labels, self.config.num_labels)
 
     def figure_names(self) -> tuple[str, ...]:
+        if self.learns_several:
+            return ("map", "f1_micro", "f1_macro")
         of_two = ("f1", "accuracy_f1") if self.config.num_labels == 2 else ()
         return ("accuracy", "f1_macro", "matthews", *of_two)
 
 
 class ImageClassification(ClassificationTask):
-    """One class for each image."""
+    """Classes of images."""
 
     name, auto_class, main_input = "image-classification", AutoModelForImageClassification, "pixel_values"
     label_smoothing = "batch"
@@ -138,10 +168,11 @@ class ImageClassification(ClassificationTask):
         )
 
 
-class AudioClassification(ClassificationTask):
-    """One class for each clip."""
+class AudioClassification(SoundTask, ClassificationTask):
+    """Classes of clips, of waveforms or spectrograms."""
 
-    name, auto_class, main_input = "audio-classification", AutoModelForAudioClassification, "input_values"
+    name, auto_class = "audio-classification", AutoModelForAudioClassification
+    label_smoothing = "batch"
 
     def open(self, source: str, split: str) -> datasets.Dataset:
         dataset, column = load_audio(source, split=split, audio_column=self.options.column)
@@ -149,15 +180,35 @@ class AudioClassification(ClassificationTask):
 
     def reader(self, dataset: datasets.Dataset, *, training: bool) -> SampleReader:
         options = self.options
-        limits = {"min_duration": options.min_seconds, "max_duration": options.max_seconds}
-        return self.labelled(dataset, AudioReader(self.processor, self.column, **limits))
+        limits = {"min_seconds": options.min_seconds, "max_seconds": options.max_seconds}
+        return self.labelled(dataset, self.sound.clip_reader(self.column, **limits))
 
     def collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         return padded(samples, self.processor.pad)
 
+    def train_collator(self) -> Any:
+        args, collate = self.args, super().train_collator()
+        if args.mixup or args.label_smoothing_factor:
+            collate = MixupCollator(
+                collate,
+                self.config.num_labels,
+                input_name=self.main_input,
+                smoothing=args.label_smoothing_factor,
+                mixup_alpha=args.mixup,
+                prob=args.mix_prob,
+            )
+        if not args.spec_augment:
+            return collate
+        if self.main_input != "input_features":
+            raise ValueError(
+                "--spec_augment hides parts of spectrograms, but the model takes waveforms: hide parts of its frames "
+                "with --config mask_time_prob=0.05 mask_feature_prob=0.05"
+            )
+        return SpecAugmentCollator(collate, args.spec_augment)
+
 
 class TextClassification(ClassificationTask):
-    """One class, or one number, for each text or pair of texts."""
+    """Classes, or one number, for each text or pair of texts."""
 
     name, auto_class, main_input = "text-classification", AutoModelForSequenceClassification, "input_ids"
 

@@ -15,12 +15,9 @@ from transformers import (
     AutoModelForCTC,
     AutoTokenizer,
     Wav2Vec2CTCTokenizer,
-    Wav2Vec2FeatureExtractor,
     Wav2Vec2Processor,
 )
 from transformers.utils import logging
-
-from modeling_data2vec.configuration_data2vec2_audio import WaveformShape
 
 from ...data.samples import SampleDataset, SampleReader, UnreadableError
 from ...modalities.clips import require_one_transcript
@@ -30,7 +27,7 @@ from ...sources.label_checks import in_rows
 from ...sources.loading import STRINGS, column_types, find_column, load_source, shown_type
 from ...sources.opening import UNDECODED
 from ..metrics import IGNORED, transcript_metrics
-from .task import Task, padded
+from .task import SoundTask, padded
 
 logger = logging.get_logger(__name__)
 
@@ -118,10 +115,10 @@ def _counted(symbols: Counter[str]) -> str:
     return ", ".join(f"{symbol!r} ({count}x)" for symbol, count in symbols.most_common(10))
 
 
-class CTC(Task):
+class CTC(SoundTask):
     """Speech recognition by CTC: the letters of each clip."""
 
-    name, auto_class, main_input = "ctc", AutoModelForCTC, "input_values"
+    name, auto_class = "ctc", AutoModelForCTC
     metric, label_smoothing = "wer", None
     column: str
     text_column: str
@@ -179,9 +176,7 @@ class CTC(Task):
         else:
             tokenizer = letter_tokenizer(vocabulary(said))
         self.tokenizer = tokenizer
-        extractor = self.processor
-        assert isinstance(extractor, Wav2Vec2FeatureExtractor)
-        self.processor = Wav2Vec2Processor(extractor, tokenizer)
+        self.processor = Wav2Vec2Processor(self.processor, tokenizer)  # of a letter tokenizer and any feature extractor
         self.config.vocab_size, self.config.pad_token_id = vocabulary_size(tokenizer), tokenizer.pad_token_id
         self.config.bos_token_id = self.config.eos_token_id = None
         # A transcript that doesn't fit would otherwise end the run (docs/finetuning.md).
@@ -215,7 +210,7 @@ class CTC(Task):
         )
 
     def reader(self, dataset: datasets.Dataset, *, training: bool) -> SampleReader:
-        clips = AudioReader(self.processor.feature_extractor, self.column, min_duration=self.options.min_seconds)
+        clips = self.sound.clip_reader(self.column, min_seconds=self.options.min_seconds)
         return TranscriptReader(clips, self)
 
     def training_samples(self, dataset: datasets.Dataset) -> SampleDataset:
@@ -244,7 +239,7 @@ class CTC(Task):
         """
         found = []
         for row, (text, length) in enumerate(zip(self.transcripts(dataset), lengths, strict=True)):
-            frames = max(0, int(WaveformShape.num_frames(self.config, length)))
+            frames = int(self.sound.num_frames(self.sound.input_length(length)))
             # Twice the letters are always enough; only others have to be cut into symbols.
             if text and length and frames < 2 * len(text):
                 needed = frames_needed(self.tokenizer(text).input_ids)
@@ -266,8 +261,7 @@ class CTC(Task):
         ids = logits.argmax(-1)
         mask = inputs.get("attention_mask")
         if mask is not None:
-            # Called as a function, since transformers' own configs have the fields but not the method.
-            frames = WaveformShape.num_frames(self.config, mask.long().sum(1))  # [B]
+            frames = self.sound.num_frames(mask.long().sum(1))  # [B]
             padding = np.arange(ids.shape[1])[None] >= frames.cpu().numpy()[:, None]
             ids[ids.new_tensor(padding).bool()] = self.config.pad_token_id
         return ids
@@ -283,7 +277,7 @@ class CTC(Task):
 
 
 class TranscriptReader:
-    """Makes `input_values` of a clip and `labels`, the numbers of its letters.
+    """Makes the model's input of a clip and `labels`, the numbers of its letters.
 
     Args:
         reader: of the clips.
@@ -292,7 +286,7 @@ class TranscriptReader:
 
     noun = "clip"
 
-    def __init__(self, reader: AudioReader, task: CTC) -> None:
+    def __init__(self, reader: SampleReader, task: CTC) -> None:
         self.reader, self.task = reader, task
 
     def __call__(self, example: dict[str, Any], rng: Random | None = None) -> dict[str, Any]:
@@ -301,7 +295,7 @@ class TranscriptReader:
             raise UnreadableError("its transcript is empty")
         sample: dict[str, Any] = self.reader(example, rng)
         letters = self.task.tokenizer(text).input_ids
-        frames = WaveformShape.num_frames(self.task.config, len(sample["input_values"]))
+        frames = int(self.task.sound.num_frames(len(sample[self.task.main_input])))
         needed = frames_needed(letters)
         if frames < needed:
             raise UnreadableError(

@@ -11,7 +11,10 @@ from torch import Tensor
 from transformers import EvalPrediction
 from transformers.utils import logging
 
+from modeling_data2vec.modeling_data2vec2_tasks import Data2Vec2ForTask
+
 from ...data.samples import SampleDataset, SampleReader, UnreadableError
+from ...modalities.clips import SoundModality
 from ...modalities.names import modality_of_input
 from ..arguments import FinetuningArguments
 from ..metrics import IGNORED
@@ -131,6 +134,29 @@ class Task:
         if not kept:
             raise ValueError(f"none of the {len(dataset)} {reader.noun}s of split {split!r} can be read")
         return SampleDataset(dataset.select(kept), reader, augment=False)
+
+
+class SoundTask(Task):
+    """A task of recordings, for models of waveforms and of spectrograms; `sound` says how they are read."""
+
+    main_input = "input_values"
+    sound: SoundModality
+
+    @classmethod
+    def for_model(cls, config: Any) -> type[Task] | None:
+        if (found := super().for_model(config)) is None:
+            return None
+        model_class = cls.auto_class._model_mapping[type(config)]
+        # Other libraries' models take other features by the same name, which their own extractors make.
+        if not issubclass(model_class, Data2Vec2ForTask) or model_class.main_input_name == cls.main_input:
+            return found
+        return type(cls.__name__, (cls,), {"main_input": model_class.main_input_name})
+
+    def __init__(self, config: Any, processor: Any, options: Any, args: FinetuningArguments) -> None:
+        super().__init__(config, processor, options, args)
+        kind = modality_of_input(self.main_input)
+        assert issubclass(kind, SoundModality)
+        self.sound = kind(config, processor)
 
 
 class Labelled:
