@@ -43,7 +43,7 @@ def test_a_band_and_a_stretch_of_the_real_part_are_hidden():
 
 def test_the_same_samples_are_hidden_alike_and_the_input_stays():
     samples = clips([0, 1])
-    collate = SpecAugmentCollator(collated, 0.5)
+    collate = SpecAugmentCollator(collated, 0.5, "input_features")
     assert torch.equal(collate(samples)["input_features"], collate(samples)["input_features"])
     assert (samples[0]["values"] == 1).all()
 

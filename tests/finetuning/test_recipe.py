@@ -15,6 +15,10 @@ PUBLISHED = {  # batch, updates, learning rate: as the authors' files have them
     "audio-base-960h": (1_600, 320_000, 1e-5),
     "audio-large-10h": (1_600, 20_000, 1e-4),
     "audio-large-960h": (1_920, 320_000, 3e-5),
+    "spectrogram-as2m": (96, 300_000, 5e-5),
+    "spectrogram-as20k": (48, 40_000, 5e-5),
+    "spectrogram-esc50": (48, 4_000, 5e-5),
+    "spectrogram-spc2": (256, 40_000, 2e-4),
     "glue-cola": (16, 5_336, 2e-5),
     "glue-stsb": (16, 3_598, 4e-5),
 }

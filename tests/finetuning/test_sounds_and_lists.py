@@ -6,8 +6,9 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from recordings import write
 from tiny_tasks import FAST, body, few_digits, sounds, speech, texts, write_rows
-from transformers import AutoConfig, pipeline
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForAudioFrameClassification, pipeline
 
 import data2vec_cli
 from modeling_data2vec import Data2Vec2SpectrogramForAudioClassification, Data2Vec2SpectrogramForCTC
@@ -130,3 +131,59 @@ def test_rows_with_any_number_of_classes(kind, task, tokenizer, tmp_path, capsys
         with torch.no_grad():
             logits = runs.model(**runs.feature_extractor(wave, sampling_rate=16_000, return_tensors="pt")).logits[0]
         assert found == pytest.approx({config.id2label[i]: float(p) for i, p in enumerate(logits.sigmoid())}, abs=1e-5)
+
+
+def beeps(folder):
+    """Recordings with a low and a high tone, which overlap, and the times that they last."""
+    rng, rows = np.random.default_rng(0), []
+    for index in range(8):
+        wave, segments = 0.01 * rng.standard_normal(8_000 + 400 * index), []
+        for label, frequency in (("low", 300), ("high", 2_500)):
+            start = int(rng.integers(0, 4_000))
+            time = np.arange(3_000)
+            wave[start : start + 3_000] += 0.3 * np.sin(2 * np.pi * frequency * time / 16_000)
+            segments.append({"start": start / 16_000, "end": (start + 3_000) / 16_000, "label": label})
+        path = write(folder / f"{index}.wav", wave)
+        rows.append({"path": path.name, "segments": segments})
+    write_rows(folder / "train.jsonl", rows[:6])
+    write_rows(folder / "test.jsonl", [*rows[6:7], rows[7] | {"segments": []}])
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["speech 2.0", "spectrograms 2.0"])
+def test_classes_of_moments(kind, tmp_path, capsys):
+    changes = MELS if kind.startswith("spectrograms") else {}
+    model, data = body(kind, tmp_path / "body", **changes), beeps(tmp_path / "data")
+    more = ["--max_steps", "30", "--eval_strategy", "no"]
+    figures = finetune(capsys, "audio-frame-classification", model, data, tmp_path / "out", *more)
+    assert figures.keys() == {"map", "f1_micro", "f1_macro", "loss"}
+    trained = AutoModelForAudioFrameClassification.from_pretrained(tmp_path / "out").eval()
+    assert trained.config.id2label == {0: "high", 1: "low"}
+    extractor = AutoFeatureExtractor.from_pretrained(tmp_path / "out")
+    wave = decode_audio(str(data / "0.wav"))
+    with torch.no_grad():
+        scores = trained(**extractor(wave, sampling_rate=16_000, return_tensors="pt")).logits[0].sigmoid()
+    middles = (np.arange(len(scores)) * 320 + 200) / 16_000
+    truth = json.loads((data / "train.jsonl").read_text().splitlines()[0])["segments"][1]
+    inside = (truth["start"] <= middles) & (middles < truth["end"])
+    assert scores[inside, 0].mean() > scores[~inside, 0].mean()  # the high tone is heard where it is
+
+
+@pytest.mark.parametrize(
+    ("segments", "message"),
+    [
+        (
+            [[{"start": 0.0, "end": 0.1, "label": "a"}], [{"start": 0.2, "end": 0.1, "label": "a"}]],
+            "row 2 of 2 has a seg",
+        ),
+        ([["a"], ["b"]], "not segments: write tables as JSONL"),
+        ([[], []], "has no segment in all of its 2 rows"),
+    ],
+)
+def test_segments_that_are_refused(segments, message, tmp_path, capsys):
+    write(tmp_path / "data" / "a.wav", np.sin(np.arange(4_000) / 5))
+    write_rows(tmp_path / "data" / "train.jsonl", [{"path": "a.wav", "segments": row} for row in segments])
+    argv = ["finetune", "--task", "audio-frame-classification", "--model", body("speech 2.0", tmp_path / "body")]
+    argv += ["--dataset", tmp_path / "data", "--output_dir", tmp_path / "out", *FAST]
+    assert data2vec_cli.main([str(word) for word in argv]) == 2
+    assert message in capsys.readouterr().err

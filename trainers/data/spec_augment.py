@@ -23,7 +23,7 @@ def hide_bands(spectrograms: Tensor, lengths: list[int], share: float, rng: Rand
         >>> import torch
         >>> hidden = hide_bands(torch.ones(2, 50, 20), [50, 40], 0.5, Random(0)) == 0
         >>> hidden.all(1).sum(1).tolist(), hidden.all(2).sum(1).tolist()
-        ([8, 4], [10, 15])
+        ([8, 5], [18, 8])
     """
     hidden = spectrograms.clone()
     for one, length in zip(hidden, lengths, strict=True):
@@ -38,19 +38,22 @@ class SpecAugmentCollator:
     """Batches of spectrograms for training, with parts of them hidden after whatever else `collate` does.
 
     Args:
-        collate: makes a batch with `input_features` of samples.
+        collate: makes a batch of samples.
         share: see `hide_bands`.
+        input_name: of the spectrograms in the batch.
 
     Samples' `key`s decide, so a resumed run hides alike.
     """
 
-    def __init__(self, collate: Callable[[list[dict[str, Any]]], dict[str, Any]], share: float) -> None:
-        self.collate, self.share = collate, share
+    def __init__(
+        self, collate: Callable[[list[dict[str, Any]]], dict[str, Any]], share: float, input_name: str
+    ) -> None:
+        self.collate, self.share, self.input_name = collate, share, input_name
 
     def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         rng = Random("hidden " + " ".join(str(sample["key"]) for sample in samples))
         batch = self.collate(samples)
-        values, mask = batch["input_features"], batch.get("attention_mask")
+        values, mask = batch[self.input_name], batch.get("attention_mask")
         lengths = [values.shape[1]] * len(values) if mask is None else mask.sum(1).tolist()
-        batch["input_features"] = hide_bands(values, lengths, self.share, rng)
+        batch[self.input_name] = hide_bands(values, lengths, self.share, rng)
         return batch

@@ -8,6 +8,7 @@ TASKS = (
     "ctc",
     "classification",
     "audio-classification",
+    "audio-frame-classification",
     "image-classification",
     "semantic-segmentation",
     "text-classification",

@@ -33,7 +33,6 @@ from .freezing import freeze, in_encoder
 from .options import FinetuningOptions
 from .recipe import FinetuningRecipe
 from .tasks.all_tasks import TASKS
-from .tasks.any_classification import AnyClassification
 from .tasks.task import Task
 from .trainer import FinetuningTrainer
 
@@ -303,8 +302,8 @@ def _finish(trainer: FinetuningTrainer, options: FinetuningOptions, samples: dic
         else:
             _check_reload(model, task, folder, samples["train"], logits)
             how = f'pipeline("{PIPELINES.get(task.name, task.name)}", model="{folder}") runs it.'
-            # Pipelines turn every image into colour, and know no kinds of data of one's own.
-            if getattr(model.config, "num_channels", 3) != 3 or isinstance(task, AnyClassification):
+            # Pipelines turn every image into colour.
+            if getattr(model.config, "num_channels", 3) != 3 or not task.has_pipeline:
                 how = f'{task.auto_class.__name__}.from_pretrained("{folder}") loads it.'
             logger.info(f"Saved to {folder}: {how}")
         trainer.create_model_card()

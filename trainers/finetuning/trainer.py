@@ -10,6 +10,7 @@ from ..runs.base_trainer import BaseTrainer
 from .arguments import FinetuningArguments
 from .freezing import GradientsReachLayersCallback, HeadOnlyCallback
 from .layer_decay import parameter_groups
+from .metrics import IGNORED
 from .tasks.classification import MULTI_LABEL
 from .tasks.task import Task
 
@@ -108,15 +109,19 @@ class FinetuningTrainer(BaseTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """The model's own loss; of labels [B, C], the cross entropy where each row is a distribution over classes, the
-        binary one where each class is true or not."""
+        """The model's own loss; of fp32 labels [B, ..., C], the cross entropy where each row is a distribution over
+        classes, the binary one where each class is true or not; what is -100 does not count."""
         labels = inputs.get("labels")
-        if labels is None or labels.ndim != 2 or not labels.is_floating_point():
+        if labels is None or labels.ndim < 2 or not labels.is_floating_point():
             return super().compute_loss(model, inputs, return_outputs=return_outputs)
         outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
         logits = outputs.logits.float()
         several = self.task.config.problem_type == MULTI_LABEL
-        loss = F.binary_cross_entropy_with_logits(logits, labels) if several else F.cross_entropy(logits, labels)
+        if several:
+            real = labels != IGNORED
+            loss = F.binary_cross_entropy_with_logits(logits[real], labels[real])
+        else:
+            loss = F.cross_entropy(logits, labels)
         return (loss, outputs) if return_outputs else loss
 
     def prediction_step(

@@ -1,7 +1,7 @@
 """Clips of recordings: where they lie, one transcript for each, and what tasks of sound ask of a kind of data."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import datasets
 from torch import Tensor
@@ -84,6 +84,8 @@ def require_one_transcript(dataset: datasets.Dataset, audio_column: str, transcr
 
 class SoundModality(Modality):
     """Waveforms, spectrograms and the like: clips whole or cut, and frames of the model in samples of the recording."""
+
+    has_bands: ClassVar[bool] = False  # whether the model's input is [frames, bands], of which parts can be hidden
 
     @classmethod
     def hears(cls, processor: Any) -> bool:

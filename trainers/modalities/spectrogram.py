@@ -109,6 +109,7 @@ class SpectrogramModality(SoundModality):
 
     name, input_name, title = "spectrogram", "input_features", "spectrograms of sound"
     sample, position = "clip", "patch"
+    has_bands = True
     medium = AUDIO
     color = "#56B4E9"
     picture_title = "log-mel spectrogram"

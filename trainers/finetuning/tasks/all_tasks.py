@@ -3,6 +3,7 @@
 from .any_classification import AnyClassification
 from .classification import AudioClassification, ImageClassification, TextClassification
 from .ctc import CTC
+from .frames import AudioFrameClassification
 from .segmentation import SemanticSegmentation
 from .task import Task
 from .tokens import TokenClassification
@@ -13,6 +14,7 @@ TASKS: dict[str, type[Task]] = {
         CTC,
         AnyClassification,
         AudioClassification,
+        AudioFrameClassification,
         ImageClassification,
         SemanticSegmentation,
         TextClassification,

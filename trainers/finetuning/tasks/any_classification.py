@@ -22,6 +22,7 @@ class AnyClassification(ClassificationTask):
     """
 
     name = "classification"
+    has_pipeline = False  # none knows kinds of data of one's own
 
     @classmethod
     def for_model(cls, config: Any) -> type[Task] | None:

@@ -199,12 +199,12 @@ class AudioClassification(SoundTask, ClassificationTask):
             )
         if not args.spec_augment:
             return collate
-        if self.main_input != "input_features":
+        if not self.sound.has_bands:
             raise ValueError(
                 "--spec_augment hides parts of spectrograms, but the model takes waveforms: hide parts of its frames "
                 "with --config mask_time_prob=0.05 mask_feature_prob=0.05"
             )
-        return SpecAugmentCollator(collate, args.spec_augment)
+        return SpecAugmentCollator(collate, args.spec_augment, self.main_input)
 
 
 class TextClassification(ClassificationTask):

@@ -36,6 +36,7 @@ class Task:
     auto_class: ClassVar[Any]  # of transformers, which leads to the model
     main_input: ClassVar[str]  # of the models that can do it
     metric: str  # that decides which checkpoint is the best
+    has_pipeline: ClassVar[bool] = True  # whether transformers has one that runs the model
     counts_labels: ClassVar[bool] = False  # whether `predictions` has what the figures need of the labels
     label_smoothing: ClassVar[str | None] = "loss"  # where labels are smoothed: in the "loss", in a "batch", nowhere
 
