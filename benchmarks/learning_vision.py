@@ -1,13 +1,15 @@
-"""Does it learn? data2vec on Fashion-MNIST, and the papers' two claims at equal compute.
+"""Does it learn? data2vec on Fashion-MNIST against what costs nothing, and the papers' two claims at equal compute.
 
-    python benchmarks/learning_vision.py                 # three seeds against raw pixels and random weights
-    python benchmarks/learning_vision.py --claims        # K = 1 against K = all, M = 1 against M = 8
+    python benchmarks/learning_vision.py --minutes 15                         # three seeds
+    python benchmarks/learning_vision.py --minutes 2.5 --validation  # without the test images: to tune by
+    python benchmarks/learning_vision.py --claims --minutes 3                 # K = 1 against all, M = 1 against 8
 
-Every run is `Data2VecTrainer` with `benchmarks/fashion_mnist/recipe.yaml`, on one thread. Its length is a budget of CPU
-time (user + system): the number of steps is computed from the time of the first ones, so variants that are cheaper
-make more steps. Reported is the CPU time that the whole training took.
+Every run is `Data2VecTrainer` with `benchmarks/fashion_mnist/recipe.yaml`, on one thread, for a budget of CPU time (user
++ system): the number of steps is computed from the time of the first ones, so variants that are cheaper make more
+steps. Reported is the CPU time that the whole training took. Models and accuracies stay in `--output_dir`; what is
+there is not run again.
 
-The data come with Debian: apt-get install -y dataset-fashion-mnist
+The data come with Debian: apt-get install -y dataset-fashion-mnist tuxpaint-stamps-default
 """
 
 import argparse
@@ -18,25 +20,32 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
 from budgeted_runs import each, peak_memory, run_apart, steps_within, summary
 
 DATA = Path("/usr/share/datasets/fashion-mnist")
 HERE = Path(__file__).parent
 RECIPES = {"2.0": HERE / "fashion_mnist", "1.0": HERE / "fashion_mnist_v1"}
-LABELS = (1_000, 10_000)
-CLAIMS = {
+CLAIMS: dict[str, dict[str, Any]] = {
     "K = all, M = 8": {},
     "K = 1": {"average_top_k_layers": 1},
     "M = 1": {"num_masks": 1},
 }
+NUM_VALIDATION = 10_000  # of the 60,000 training images, the last ones
+# How many labels a probe gets (None: all), and over how many subsets of so many its accuracy is averaged.
+RIDGE_LABELS = {1_000: 5, 10_000: 1}
+KNN_LABELS = {100: 10, 1_000: 5, None: 1}
+KNN_TEST = 5_000  # test images for neighbours among all labels, the first ones: they take longest
+POOLINGS = {"mean of patches": "mean", "4 x 4 grid": "grid4"}
 
 
 def read_idx(name: str):
     """One of the data set's IDX files as a uint8 array."""
-    import numpy as np
-
     with gzip.open(DATA / f"{name}.gz") as file:
         data = file.read()
     shape = [int.from_bytes(data[4 + 4 * i : 8 + 4 * i], "big") for i in range(data[3])]
@@ -53,14 +62,15 @@ def dataset(split: str):
     return datasets.Dataset.from_dict({"image": images, "label": labels}, features=features).with_format("numpy")
 
 
-def train(changes: dict, seed: int, budget: float, version: str) -> dict:
-    """One run in this process: pretrain for `budget` CPU seconds, then probe; returns the figures."""
-    import torch
+# ---- pretraining ----
+
+
+def pretrain(changes: dict, seed: int, budget: float, version: str, folder: Path) -> dict:
+    """Pretrain for `budget` CPU seconds and save the model in `folder`; returns steps, time and memory."""
     from transformers.utils import logging as transformers_logging
 
     from modeling_data2vec.trainers import Data2VecTrainer, Data2VecTrainingArguments, ImageTransform
     from modeling_data2vec.trainers.data.samples import SampleDataset
-    from modeling_data2vec.trainers.evaluation.probe_table import probe_table
     from modeling_data2vec.trainers.modalities.image import ImageReader
     from modeling_data2vec.trainers.recipes.recipe import load_recipe
 
@@ -69,9 +79,8 @@ def train(changes: dict, seed: int, budget: float, version: str) -> dict:
     logging.disable(logging.WARNING)
     recipe = load_recipe(RECIPES[version])
     config = recipe.model_config(changes)
-    arrays = {split: dataset(split) for split in ("train", "test")}
-    augmentation = recipe.augmentation
-    transform = ImageTransform(config.image_shape, 1, **augmentation)
+    reader = ImageReader(ImageTransform(config.image_shape, 1, **recipe.augmentation))
+    arrays = dataset("train")
 
     def trainer(steps: int, output: str) -> Data2VecTrainer:
         torch.manual_seed(seed)
@@ -80,33 +89,128 @@ def train(changes: dict, seed: int, budget: float, version: str) -> dict:
         args = Data2VecTrainingArguments(
             output, **settings, save_strategy="no", disable_tqdm=True, use_cpu=True, stop_on_collapse=False
         )
-        images = SampleDataset(arrays["train"], ImageReader(transform), seed=seed)
-        return Data2VecTrainer(recipe.model_class(config), args, train_dataset=images)
+        return Data2VecTrainer(recipe.model_class(config), args, train_dataset=SampleDataset(arrays, reader, seed=seed))
 
-    with tempfile.TemporaryDirectory() as folder:
-        steps = steps_within(budget, lambda steps: trainer(steps, folder))
-        run = trainer(steps, folder)
+    with tempfile.TemporaryDirectory() as output:
+        steps = steps_within(budget, lambda steps: trainer(steps, output))
+        run = trainer(steps, output)
         start = time.process_time()
         run.train()
-        seconds, memory = time.process_time() - start, peak_memory()
-    whole = ImageTransform(
-        config.image_shape, 1, augmentation["mean"], augmentation["std"], crop_scale=(1.0, 1.0), horizontal_flip=False
-    )
-    import numpy as np
+        seconds = time.process_time() - start
+    run.save_model(str(folder))
+    return {"steps": steps, "cpu_minutes": seconds / 60, "peak_mib": peak_memory()}
 
-    order = np.random.default_rng(seed).permutation(60_000)[: LABELS[-1]]
-    sets = []
-    for split, rows in (("train", order), ("test", np.arange(10_000))):
-        pixels = torch.from_numpy(np.array(arrays[split][rows]["image"], dtype=np.float32) / 255)[:, None]
-        sets.append((torch.stack([whole(image) for image in pixels]), np.asarray(arrays[split][rows]["label"])))
-    layers = list(range(1, config.num_prenet_layers + config.num_hidden_layers + 1))
-    result: dict = {"steps": steps, "cpu_minutes": seconds / 60, "peak_mib": memory, "probes": {}}
-    for name, layer in (("last layer", -1), ("all layers", layers)):
-        table = probe_table(run.model, *sets, label_counts=[LABELS[0], None], layer=layer, seeds=(seed,))
-        for row in table.to_dict()["rows"]:
-            if row["probe"] == "linear":
-                result["probes"][f"{row['features']}, {name}, {row['labels']}"] = row["mean"]
-    return result
+
+# ---- probes ----
+
+
+def normalized(images: np.ndarray, recipe: Any) -> torch.Tensor:
+    """Grey images uint8 [N, 28, 28] as the model takes them, [N, 1, 28, 28]."""
+    mean, std = recipe.augmentation["mean"][0], recipe.augmentation["std"][0]
+    return ((torch.from_numpy(images.astype(np.float32)) / 255 - mean) / std)[:, None]
+
+
+def kinds_of_features(
+    encoders: dict[str, Any], images: list[np.ndarray], recipe: Any
+) -> Iterator[tuple[str, list[np.ndarray]]]:
+    """(name, features of each of several arrays of images): raw pixels, and each encoder's by each pooling."""
+    from modeling_data2vec.trainers.evaluation.features import encode
+
+    inputs = [normalized(array, recipe) for array in images]
+    yield "raw pixels", [pixels.flatten(1).numpy() for pixels in inputs]
+    for name, encoder in encoders.items():
+        for title, pooling in POOLINGS.items():
+            yield f"{name}, {title}", [encode(encoder, pixels, pooling=pooling, batch_size=250) for pixels in inputs]
+
+
+def fashion_probes(encoders: dict[str, Any], recipe: Any, seed: int, validation: bool) -> dict[str, dict[str, float]]:
+    """Accuracies on products, by kind of features and column of the table."""
+    from modeling_data2vec.trainers.evaluation.probes import knn, label_subset, ridge_probe
+
+    train, train_y = read_idx("train-images-idx3-ubyte"), read_idx("train-labels-idx1-ubyte")
+    test, test_y = read_idx("t10k-images-idx3-ubyte"), read_idx("t10k-labels-idx1-ubyte")
+    if validation:
+        test, test_y = train[-NUM_VALIDATION:], train_y[-NUM_VALIDATION:]
+        train, train_y = train[:-NUM_VALIDATION], train_y[:-NUM_VALIDATION]
+    found: dict[str, dict[str, float]] = {}
+    for kind, (x, test_x) in kinds_of_features(encoders, [train, test], recipe):
+        found[kind] = {}
+        for probe, accuracy, counts in (("ridge", ridge_probe, RIDGE_LABELS), ("kNN", knn, KNN_LABELS)):
+            for count, subsets in counts.items():
+                chosen = [label_subset(train_y, count or len(x), 100 * seed + number) for number in range(subsets)]
+                asked = slice(None if count else KNN_TEST)
+                scores = [accuracy(x[ids], train_y[ids], test_x[asked], test_y[asked]) for ids in chosen]
+                found[kind][f"{probe}, {f'{count:,}' if count else 'all'} labels"] = float(np.mean(scores))
+    return found
+
+
+def stamps_probes(encoders: dict[str, Any], recipe: Any) -> dict[str, dict[str, float]]:
+    """The same for the categories of Tux Paint's stamps, in grey: five folds, stamps of one name in one fold."""
+    from sklearn.model_selection import StratifiedGroupKFold
+    from stamps import STAMPS, named_stamps, thumbnail
+
+    from modeling_data2vec.trainers.evaluation.probes import knn, ridge_probe
+
+    found = [(picture, name) for name, pictures in named_stamps().items() for picture in pictures]
+    pictures = np.stack([np.asarray(thumbnail(picture, 28).convert("L")) for picture, _ in found])
+    _, labels = np.unique([picture.relative_to(STAMPS).parts[0] for picture, _ in found], return_inverse=True)
+    folds = StratifiedGroupKFold(5, shuffle=True, random_state=0).split(pictures, labels, [name for _, name in found])
+    folds = list(folds)
+    return {
+        kind: {
+            f"{probe}, stamps": float(
+                np.mean([accuracy(x[train], labels[train], x[test], labels[test]) for train, test in folds])
+            )
+            for probe, accuracy in (("ridge", ridge_probe), ("kNN", knn))
+        }
+        for kind, (x,) in kinds_of_features(encoders, [pictures], recipe)
+    }
+
+
+def claims_probes(model: Any, recipe: Any, seed: int) -> dict[str, dict[str, float]]:
+    """Logistic regression on the mean of patches, of the last layer and of all layers side by side."""
+    from modeling_data2vec.trainers.evaluation.features import encode
+    from modeling_data2vec.trainers.evaluation.probes import label_subset, linear_probe
+
+    order = np.random.default_rng(seed).permutation(60_000)[:10_000]
+    train, train_y = read_idx("train-images-idx3-ubyte")[order], read_idx("train-labels-idx1-ubyte")[order]
+    test, test_y = read_idx("t10k-images-idx3-ubyte"), read_idx("t10k-labels-idx1-ubyte")
+    layers = range(1, model.config.num_prenet_layers + model.config.num_hidden_layers + 1)
+    found: dict[str, dict[str, float]] = {}
+    for name, layer in (("last layer", [-1]), ("all layers", [*layers])):
+        x, test_x = (encode(model, normalized(part, recipe), layer=layer, batch_size=250) for part in (train, test))
+        found[name] = {}
+        for count in (1_000, 10_000):
+            ids = label_subset(train_y, count, seed)
+            found[name][f"linear, {count:,} labels"] = linear_probe(x[ids], train_y[ids], test_x, test_y, seed)
+    return found
+
+
+def run(changes: dict, seed: int, budget: float, options: argparse.Namespace, folder: Path) -> dict:
+    """Pretrain and probe one model, as far as `folder` does not have it already; returns the figures."""
+    from transformers import AutoModel
+
+    from modeling_data2vec.trainers.evaluation.baselines import random_weights
+    from modeling_data2vec.trainers.recipes.recipe import load_recipe
+
+    facts = folder / "pretraining.json"
+    if not facts.exists():
+        done = run_apart("--one", json.dumps([changes, seed, budget, options.version, str(folder)]))
+        facts.write_text(json.dumps(done))
+    accuracies = folder / ("validation.json" if options.validation else "accuracies.json")
+    if not accuracies.exists():
+        torch.set_num_threads(1)
+        model, recipe = AutoModel.from_pretrained(folder), load_recipe(RECIPES[options.version])
+        if options.claims:
+            found = claims_probes(model, recipe, seed)
+        else:
+            encoders = {"random weights": random_weights(model, seed), f"data2vec {options.version}": model}
+            found = fashion_probes(encoders, recipe, seed, options.validation)
+            if not options.validation:
+                for kind, scores in stamps_probes(encoders, recipe).items():
+                    found[kind] |= scores
+        accuracies.write_text(json.dumps(found))
+    return json.loads(facts.read_text()) | {"probes": json.loads(accuracies.read_text())}
 
 
 def report(results: dict[str, list[dict]]) -> None:
@@ -114,31 +218,39 @@ def report(results: dict[str, list[dict]]) -> None:
         minutes = statistics.mean(run["cpu_minutes"] for run in runs)
         steps = statistics.mean(run["steps"] for run in runs)
         print(f"\n{variant}: {len(runs)} seed(s), {steps:,.0f} steps, {minutes:.1f} CPU-minutes\n")
-        print("| features, pooled over | labels | linear probe | each seed |\n|---|---:|---:|---|")
-        for name in runs[0]["probes"]:
-            scores = [run["probes"][name] for run in runs]
-            features, layer, labels = name.rsplit(", ", 2)
-            print(f"| {features}, {layer} | {int(labels):,} | {summary(scores)} | {each(scores)} |")
+        columns = list(next(iter(runs[0]["probes"].values())))
+        print(f"| features | {' | '.join(columns)} |\n|---|{'---:|' * len(columns)}")
+        for kind in runs[0]["probes"]:
+            cells = [summary([run["probes"][kind][column] for run in runs]) for column in columns]
+            print(f"| {kind} | {' | '.join(cells)} |")
+        print("\nEach seed:\n")
+        for kind in runs[0]["probes"]:
+            for column in columns:
+                print(f"- {kind}; {column}: {each([run['probes'][kind][column] for run in runs])}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--claims", action="store_true", help="compare K and M instead")
     parser.add_argument("--version", choices=RECIPES, default="2.0", help="of data2vec")
-    parser.add_argument("--minutes", type=float, help="CPU-minutes of a run; default 20, with --claims 5")
+    parser.add_argument("--minutes", type=float, default=15.0, help="CPU-minutes of pretraining")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--validation", action="store_true", help="probe on part of the training images")
+    parser.add_argument("--output_dir", type=Path, default=Path("learning_vision"), help="for models and accuracies")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if not DATA.exists():
-        sys.exit(f"{DATA} is missing: apt-get install -y dataset-fashion-mnist")
+        sys.exit(f"{DATA} is missing: apt-get install -y dataset-fashion-mnist tuxpaint-stamps-default")
     if options.one:
-        return print(json.dumps(train(*json.loads(options.one))))
-    minutes = options.minutes or (5 if options.claims else 20)
+        changes, seed, budget, version, folder = json.loads(options.one)
+        return print(json.dumps(pretrain(changes, seed, budget, version, Path(folder))))
     variants = CLAIMS if options.claims else {f"data2vec {options.version}": {}}
     results: dict[str, list[dict]] = {name: [] for name in variants}
     for seed in options.seeds:  # variants interleaved
         for name, changes in variants.items():
-            results[name].append(run_apart("--one", json.dumps([changes, seed, 60 * minutes, options.version])))
+            folder = options.output_dir / f"{name}, {options.minutes:g} minutes, seed {seed}"
+            folder.mkdir(parents=True, exist_ok=True)
+            results[name].append(run(changes, seed, 60 * options.minutes, options, folder))
             print(f"done: {name}, seed {seed}: {json.dumps(results[name][-1])}", file=sys.stderr, flush=True)
     report(results)
 
