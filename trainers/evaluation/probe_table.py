@@ -207,7 +207,12 @@ def probe_accuracy(
 
 
 def baseline_accuracy(
-    model: PreTrainedModel, train: LabelledSet, test: LabelledSet, raw: RawFeatures | None = None
+    model: PreTrainedModel,
+    train: LabelledSet,
+    test: LabelledSet,
+    *,
+    pooling: str = "mean",
+    raw: RawFeatures | None = None,
 ) -> dict[str, float]:
     """What `probe_accuracy` is to be compared with: {"linear_random": ..., "knn_random": ..., "linear_raw": ..., ...}.
 
@@ -215,9 +220,8 @@ def baseline_accuracy(
     """
     (train_inputs, train_y), (test_inputs, test_y) = train, test
     train_x, test_x = (raw or raw_features(model)).compute(train_inputs, test_inputs)
-    accuracies = {
-        f"{probe}_random": value for probe, value in probe_accuracy(random_weights(model), train, test).items()
-    }
+    untrained = probe_accuracy(random_weights(model), train, test, pooling=pooling)
+    accuracies = {f"{probe}_random": value for probe, value in untrained.items()}
     return accuracies | {
         "linear_raw": linear_probe(train_x, train_y, test_x, test_y),
         "knn_raw": knn(train_x, train_y, test_x, test_y),

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 from random import Random
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import datasets
 import numpy as np
@@ -66,6 +66,8 @@ class Modality:
         color: of its curves; None for the next free one.
         max_masks: masks of a sample that are drawn side by side.
         picture_title: of the column of samples in a drawing.
+        probe_pooling: the pooling that probes of a pretraining run are made with.
+        probe_layers: the layers of these, "all" side by side or the "last" one.
         takes_tokenizer: whether the processor is a tokenizer, which may come from elsewhere than the model.
         recipe: what a `recipe.yaml` holds, for a recipe of this kind of data that stands in its file; its `config`
             holds the model's fields instead of naming a folder.
@@ -86,6 +88,8 @@ class Modality:
     color: ClassVar[str | None] = None
     max_masks: ClassVar[int] = 3
     picture_title: ClassVar[str] = "sample"
+    probe_pooling: ClassVar[str] = "mean"
+    probe_layers: ClassVar[Literal["all", "last"]] = "all"
     takes_tokenizer: ClassVar[bool] = False
     first_axis_is_time: ClassVar[bool] = False
     recipe: ClassVar[dict[str, Any] | None] = None

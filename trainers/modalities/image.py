@@ -156,6 +156,7 @@ class ImageModality(Modality):
     data_keys = frozenset({"augmentation"})
     color = "#009E73"
     max_masks, picture_title = 5, "image"
+    probe_pooling, probe_layers = "grid4", "last"  # where things are is half of what an image holds
     any_extra_tokens = True
 
     @classmethod

@@ -147,12 +147,14 @@ class RunPart:
     def baselines(self, model: Any) -> Mapping[str, float]:
         """What the probes during training are compared with."""
         assert self.probe_sets is not None
-        return baseline_accuracy(part_of(model, self.modality).base_model, *self.probe_sets)
+        encoder = part_of(model, self.modality).base_model
+        return baseline_accuracy(encoder, *self.probe_sets, pooling=self.data.probe_pooling)
 
     def probe(self, model: Any, baselines: Mapping[str, float]) -> dict[str, float]:
         """Figures of a probe during training, as they are logged."""
         assert self.probe_sets is not None
-        figures = probe_accuracy(part_of(model, self.modality), *self.probe_sets) | dict(baselines)
+        encoder = part_of(model, self.modality)
+        figures = probe_accuracy(encoder, *self.probe_sets, pooling=self.data.probe_pooling) | dict(baselines)
         prefix = f"{self.label}/" if self.label else ""
         return {f"{prefix}probe_{name}": value for name, value in figures.items()}
 
@@ -162,8 +164,11 @@ class RunPart:
         train, test = self.probe_sets
         model = part_of(reloaded, self.modality)
         counts = [count for count in (100, 1_000, 10_000) if count < len(train[1])][:2]
-        layers = list(range(1, getattr(model.config, "num_prenet_layers", 0) + model.config.num_hidden_layers + 1))
-        table = probe_table(model, train, test, label_counts=[*counts, None], layer=layers)
+        depth = getattr(model.config, "num_prenet_layers", 0) + model.config.num_hidden_layers
+        layer = list(range(1, depth + 1)) if self.data.probe_layers == "all" else -1
+        table = probe_table(
+            model, train, test, label_counts=[*counts, None], pooling=self.data.probe_pooling, layer=layer
+        )
         write_text(self.file(folder, "probe.json"), json.dumps(table.to_dict(), indent=2))
         return (f"{self.label}:\n\n" if self.label else "") + table.to_markdown()
 
