@@ -12,6 +12,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from budgeted_runs import summary
@@ -19,10 +20,10 @@ from budgeted_runs import summary
 # What is shown of each modality's probes: their names as the scripts report them, and a heading.
 SHOWN = {
     "vision": {
-        "model, last layer, 1000": "last layer, 1,000 labels",
-        "model, all layers, 1000": "all layers, 1,000 labels",
-        "model, all layers, 10000": "all layers, 10,000 labels",
-        "random weights, all layers, 1000": "random weights, all layers, 1,000",
+        "model, last layer; linear, 1,000 labels": "last layer, 1,000 labels",
+        "model, all layers; linear, 1,000 labels": "all layers, 1,000 labels",
+        "model, all layers; linear, 10,000 labels": "all layers, 10,000 labels",
+        "random weights, all layers; linear, 1,000 labels": "random weights, all layers, 1,000",
     },
     "speech": {
         "model, last layer": "last layer",
@@ -45,14 +46,18 @@ def run(modality: str, version: str, seed: int, options: argparse.Namespace) -> 
     argv = ["--version", version, "--seeds", str(seed), "--minutes", str(options.minutes)]
     if modality == "text" and options.brown:
         argv += ["--brown", options.brown]
-    done = subprocess.run([sys.executable, str(script), *argv], check=True, capture_output=True, text=True)
+    with tempfile.TemporaryDirectory() as folder:
+        if modality == "vision":
+            argv += ["--probes", "mean", "--output_dir", folder]
+        done = subprocess.run([sys.executable, str(script), *argv], check=True, capture_output=True, text=True)
     line = next(line for line in done.stderr.splitlines() if line.startswith("done: "))
     return json.loads(line[line.index("{") :])
 
 
 def scores(runs: list[dict], name: str) -> str:
     """Mean and deviation over seeds; for speech of both tasks."""
-    values = [run["probes"][name] for run in runs]
+    kind, _, column = name.partition("; ")
+    values = [run["probes"][kind][column] if column else run["probes"][kind] for run in runs]
     if not isinstance(values[0], dict):
         return summary(values)
     return " / ".join(summary([value[task] for value in values]) for task in values[0])
