@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.decomposition import PCA
+from scipy.linalg import eigh
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -16,7 +16,8 @@ from .features import Inputs, frame_features
 from .pooling import real_positions
 
 SHOWN = 6  # samples of a picture, one a row
-AVERAGED = 48  # samples that are enough for the mean features of each position
+AVERAGED = 48  # samples that components are taken over
+OUTWEIGHED = 0.03  # share of the mean variance that is added to that of positions
 
 
 def plot_masks(
@@ -58,16 +59,17 @@ def plot_masks(
 def pca_maps(
     model: PreTrainedModel, inputs: Inputs, path: str | PathLike[str], processor: Any = None, *, layer: int = -1
 ) -> Path:
-    """Colour each position by the first three principal components of its features, beside an untrained encoder's.
+    """Colour each position by three components of its features, beside an untrained encoder's.
 
-    Each position's mean over the samples is taken out first: it says where a position is, and would outweigh what is
-    there. Components are taken over all positions of all samples together, so that one colour means one thing in
-    the whole column; each is stretched from its 2nd to its 98th percentile. Colours of different columns are unrelated.
+    Plain principal components would mostly show where a position is. These are the directions in which samples differ
+    most at one and the same position, compared with how much positions differ (`content_components`). They are taken
+    over all positions of all samples together, so that one colour means one thing in the whole column; each is stretched
+    from its 2nd to its 98th percentile. Colours of different columns are unrelated.
 
     Args:
         model: any encoder that `extract_features` takes.
         inputs, path, processor: as for `plot_masks`; of more than 6 samples, 6 are shown, evenly spread, and all count
-            for means and components. Images have a map beside them, clips a strip of frames under their spectrogram,
+            for the components. Images have a map beside them, clips a strip of frames under their spectrogram,
             and tokens stand on their colours.
         layer: as in `extract_features`.
 
@@ -87,36 +89,42 @@ def _pca_colours(features: np.ndarray, samples: np.ndarray) -> list[np.ndarray]:
     """Features [F, D] of all positions to RGB [T, 3] for each sample; `samples` [F] says whose they are."""
     if len(features) < 3:
         raise ValueError(f"{len(features)} position(s) are too few for 3 components: give more samples, or longer ones")
-    content = without_position_means(features, samples)
-    components = PCA(3, svd_solver="covariance_eigh").fit_transform(content)  # [F, 3]
+    components = content_components(features, samples)
     low, high = np.percentile(components, [2, 98], axis=0)
     colours = ((components - low) / np.maximum(high - low, 1e-12)).clip(0, 1)
     return np.split(colours, np.flatnonzero(np.diff(samples)) + 1)
 
 
-def without_position_means(features: np.ndarray, samples: np.ndarray) -> np.ndarray:
-    """Take the mean over samples of each position out of its features.
+def content_components(features: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    """Three components of features that tell samples apart, rather than positions.
 
-    A position that only one sample has, e.g. the end of the longest clip, keeps its features less their overall mean.
+    Of all directions these have the most variance between samples at the same position, in units of the variance of the
+    positions' means (Fisher's criterion) plus a small share of the mean variance, which keeps directions out that hardly
+    vary at all. Where position plays no role they are the principal components.
 
     Args:
         features: [F, D] of all positions, sample after sample.
         samples: [F], whose they are, as `frame_features` gives them.
 
     Returns:
-        [F, D].
+        fp64 [F, 3], centred.
 
-    Example:
-        >>> without_position_means(np.array([[1.0], [5.0], [3.0], [9.0]]), np.array([0, 0, 1, 1]))
-        array([[-1.],
-               [-2.],
-               [ 1.],
-               [ 2.]])
+    Example: the first channel says where a position is, the others what is there.
+        >>> position, content = np.tile(np.arange(4.0), 25), np.random.default_rng(0).normal(size=(100, 3))
+        >>> features = np.column_stack([9 * position, content])
+        >>> found = content_components(features, np.repeat(np.arange(25), 4))
+        >>> bool(abs(np.corrcoef(found.T, position)[3, :3]).max() < 0.3)
+        True
     """
     counts = np.bincount(samples)
     positions = np.concatenate([np.arange(count) for count in counts])  # [F]
     having = np.bincount(positions)  # [T], how many samples have each position
+    centred = features - features.mean(0, dtype=np.float64)
     sums = np.zeros((len(having), features.shape[1]))
-    np.add.at(sums, positions, features)
-    means = np.where(having[:, None] > 1, sums / having[:, None], features.mean(0))  # [T, D]
-    return features - means[positions]
+    np.add.at(sums, positions, centred)
+    # A position that only one sample has, e.g. the end of the longest clip, says nothing about positions.
+    means = np.where(having[:, None] > 1, sums / having[:, None], 0.0)[positions]  # [F, D]
+    content = (centred - means).T @ (centred - means) / len(features)  # [D, D]
+    place = means.T @ means / len(features)
+    small = OUTWEIGHED * np.trace(content + place) / len(place) + 1e-12
+    return centred @ eigh(content, place + small * np.eye(len(place)))[1][:, :-4:-1]
