@@ -63,8 +63,8 @@ def pca_maps(
 
     Plain principal components would mostly show where a position is. These are the directions in which samples differ
     most at one and the same position, compared with how much positions differ (`content_components`). They are taken
-    over all positions of all samples together, so that one colour means one thing in the whole column; each is stretched
-    from its 2nd to its 98th percentile. Colours of different columns are unrelated.
+    over all positions of all samples together, so that one colour means one thing in the whole column; each is
+    stretched from its 2nd to its 98th percentile. Colours of different columns are unrelated.
 
     Args:
         model: any encoder that `extract_features` takes.
@@ -98,9 +98,9 @@ def _pca_colours(features: np.ndarray, samples: np.ndarray) -> list[np.ndarray]:
 def content_components(features: np.ndarray, samples: np.ndarray) -> np.ndarray:
     """Three components of features that tell samples apart, rather than positions.
 
-    Of all directions these have the most variance between samples at the same position, in units of the variance of the
-    positions' means (Fisher's criterion) plus a small share of the mean variance, which keeps directions out that hardly
-    vary at all. Where position plays no role they are the principal components.
+    Of all directions these have the most variance between samples at the same position, in units of the variance of
+    the positions' means (Fisher's criterion) plus a small share of the mean variance, which keeps directions out that
+    hardly vary at all. Where position plays no role they are the principal components.
 
     Args:
         features: [F, D] of all positions, sample after sample.
