@@ -172,10 +172,13 @@ def test_an_option_that_is_left_out_is_refused_by_name(model_config, table, opti
         config_from_fairseq(model_config)
 
 
-def test_a_modality_of_another_width_is_refused(model_config):
+def test_patches_of_another_width_and_no_other_modality(model_config):
     model_config["modalities"]["image"]["embed_dim"] *= 2
-    with pytest.raises(ValueError, match=r"modalities\.image\.embed_dim"):
-        config_from_fairseq(model_config)
+    config = config_from_fairseq(model_config)
+    assert config.patch_embed_dim == 2 * config.hidden_size
+    assert config_to_fairseq(config)["modalities"]["image"]["embed_dim"] == config.patch_embed_dim
+    text = {"supported_modality": "TEXT", "embed_dim": 8, "modalities": {"text": {"embed_dim": 16, "decoder": {}}}}
+    assert left_out_options(text) == {"modalities.text.embed_dim": 16}
 
 
 def test_how_extra_tokens_started_does_not_matter_to_weights_that_are_there(model_config):
