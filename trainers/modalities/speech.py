@@ -250,7 +250,7 @@ class AudioModality(SoundModality):
     sample, position = "clip", "frame"
     medium = AUDIO
     data_keys = frozenset({"num_seconds", "max_batch_seconds", "min_seconds", "max_seconds", "crop"})
-    limits = "It takes sound at 16 kHz, each clip normalised to mean 0 and variance 1."
+    limits = "It takes sound at its feature extractor's rate, each clip normalised to mean 0 and variance 1."
     color = "#0072B2"
     picture_title = "log-mel spectrogram"
     length_name = "seconds"
