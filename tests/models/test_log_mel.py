@@ -15,9 +15,11 @@ from modeling_data2vec import (
     Data2Vec2AudioModel,
     Data2Vec2SpectrogramFeatureExtractor,
 )
+from modeling_data2vec.auto import TASKS
 from modeling_data2vec.fairseq.data2vec2_config import config_to_fairseq
 from modeling_data2vec.log_mel import LogMel
 from modeling_data2vec.merging import merge_models
+from modeling_data2vec.modeling_data2vec2_audio_tasks import Data2Vec2AudioForTask
 from modeling_data2vec.modeling_data2vec2_pretraining import modality_models
 from modeling_data2vec.trainers import Data2VecTrainer, Data2VecTrainingArguments
 from modeling_data2vec.trainers.export.exportable import exportable
@@ -163,3 +165,21 @@ def test_wrong_settings_are_named(changes, message):
 def test_it_can_not_be_written_for_fairseq():
     with pytest.raises(ValueError, match="front_end is 'log_mel', which the authors' code can't have"):
         config_to_fairseq(tiny().config)
+
+
+HEADS = [model_class for _, model_class in TASKS if issubclass(model_class, Data2Vec2AudioForTask)]
+
+
+@pytest.mark.parametrize("model_class", HEADS, ids=lambda one: one.__name__)
+def test_every_head_gives_the_same_alone_and_padded(model_class):
+    own = {"tdnn_dim": [16, 16], "tdnn_kernel": [3, 3], "tdnn_dilation": [1, 2], "xvector_output_dim": 8}
+    model = tiny(model_class, num_labels=3, vocab_size=9, **own).eval()
+    waves = clips(2)
+    mask = torch.ones(2, waves.shape[1], dtype=torch.long)
+    waves[1, 5_000:], mask[1, 5_000:] = 0, 0
+    with torch.no_grad():
+        together, alone = model(waves, attention_mask=mask), model(waves[1:, :5_000])
+    for name in ("logits", "embeddings"):
+        if name in alone:
+            expected = alone[name][0]
+            torch.testing.assert_close(together[name][1][: len(expected)], expected, rtol=0, atol=1e-4)
