@@ -1,12 +1,14 @@
 """Masks of rectangles of random size and shape, as BEiT draws them; those of data2vec 1.0 for images."""
 
 import math
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from .counter_rng import derive_keys
-from .masking import BEIT_STREAM, Generator, check_mask, uniform_numbers
+from .counter_rng import derive_key, uniform_of_key
+from .masking import BEIT_STREAM, Generator, check_mask, one_number_each, uniform_numbers
 
 MAX_ATTEMPTS = 10  # for one block
 
@@ -42,41 +44,60 @@ def beit_block_mask(
     """
     height, width = grid
     check_mask(height * width, mask_prob)
-    device = generator.device
     goal = min(max(1, round(height * width * mask_prob)), height * width - 1)
-    covered = torch.zeros(num_masks, height, width, dtype=torch.bool, device=device)
-    missing = torch.full((num_masks,), goal, device=device)
-    largest = height * width if max_block is None else max_block
-    failures = torch.zeros_like(missing)
-    rows, columns = torch.arange(height, device=device)[:, None], torch.arange(width, device=device)
-    # All masks draw a block at the same time, and each accepts its own or not. So a round of the loop is a few tensor
-    # operations whatever N is, and a mask that has enough ignores what it draws.
-    attempt = 0
-    while bool(((missing > 0) & (failures < MAX_ATTEMPTS)).any()):
-        # With keys, round i draws from keys derived by i: a mask is the same in any batch.
-        keys = generator if isinstance(generator, torch.Generator) else derive_keys(generator, attempt)
-        draws = uniform_numbers(num_masks, 4, keys, BEIT_STREAM).double().T  # four times [N]
-        allowed = missing.clamp(max=largest)
-        area = min_block + draws[0] * (allowed - min_block)
-        aspect = torch.exp((2 * draws[1] - 1) * math.log(1 / 0.3))  # from .3 to 1 / .3
-        # area = high * wide and aspect = high / wide give the two edges.
-        high, wide = (area * aspect).sqrt().round().long(), (area / aspect).sqrt().round().long()  # [N]
-        top, left = (draws[2] * (height - high + 1)).long(), (draws[3] * (width - wide + 1)).long()
-        block = _between(rows, top, high) & _between(columns, left, wide)  # [N, h, w]
-        # A block must fit into the grid, hide something new, and no more than is missing.
-        new = (block & ~covered).sum((1, 2))  # [N]
-        accepted = (failures < MAX_ATTEMPTS) & (high < height) & (wide < width) & (new > 0) & (new <= allowed)
-        covered |= block & accepted[:, None, None]
-        missing = missing - new * accepted
-        failures = torch.where(accepted, 0, failures + 1)
+    draws, largest = _Draws(generator, num_masks), max_block or height * width
+    masks = [_one_mask(grid, goal, min_block, largest, partial(draws, row)) for row in range(num_masks)]
+    for row, anywhere in enumerate(one_number_each(num_masks, generator, BEIT_STREAM)):
+        # A mask without any block, as on a grid smaller than the smallest one, hides one patch: without any, no loss.
+        masks[row] = masks[row] or 1 << int(anywhere * height * width)
+    # The lowest bit is the first patch: the digits of each number, from right to left.
+    digits = "".join(f"{mask:0{height * width}b}"[::-1] for mask in masks).encode()
+    return torch.frombuffer(bytearray(digits), dtype=torch.uint8).view(num_masks, -1).eq(ord("1")).to(generator.device)
+
+
+def _one_mask(
+    grid: tuple[int, int], goal: int, min_block: int, max_block: int, draw: Callable[[int], Sequence[float]]
+) -> int:
+    """Hide blocks; patches are bits of a number, row by row, since few Python steps cost less than calls of tensors."""
+    height, width = grid
+    columns = [sum(1 << row * width for row in range(high)) for high in range(height)]  # one patch wide
+    covered, missing, failures, attempt = 0, goal, 0, 0
+    while missing > 0 and failures < MAX_ATTEMPTS:
+        chance, shape, down, right = draw(attempt)
         attempt += 1
-    # A mask without any block, as on a grid smaller than the smallest one, hides one patch: without any, no loss.
-    mask = covered.flatten(1)  # [N, T]
-    anywhere = (uniform_numbers(num_masks, 1, generator, BEIT_STREAM) * height * width).long()  # [N, 1]
-    return mask.scatter(1, anywhere, mask.gather(1, anywhere) | ~mask.any(1, keepdim=True))
+        failures += 1
+        allowed = min(missing, max_block)
+        area = min_block + chance * (allowed - min_block)
+        aspect = math.exp((2 * shape - 1) * math.log(1 / 0.3))  # from .3 to 1 / .3
+        # area = high * wide and aspect = high / wide give the two edges.
+        high, wide = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if high >= height or wide >= width:
+            continue
+        top, left = int(down * (height - high + 1)), int(right * (width - wide + 1))
+        block = columns[high] * ((1 << wide) - 1) << top * width + left
+        new = (block & ~covered).bit_count()
+        # A block must hide something new, and no more than is missing.
+        if 0 < new <= allowed:
+            covered |= block
+            missing -= new
+            failures = 0
+    return covered
 
 
-def _between(coordinates: Tensor, first: Tensor, count: Tensor) -> Tensor:
-    """True where `first` <= coordinate < `first + count`: [h, 1] or [w], and [N], to bool [N, h, 1] or [N, 1, w]."""
-    first, count = first[:, None, None], count[:, None, None]
-    return (coordinates >= first) & (coordinates < first + count)
+class _Draws:
+    """The numbers of each attempt of each mask.
+
+    Of keys each mask has its own, so that it is the same in any batch; a generator gives all masks theirs at once.
+    """
+
+    def __init__(self, generator: Generator, num_masks: int) -> None:
+        self.generator, self.num_masks = generator, num_masks
+        self.keys: list[int] = [] if isinstance(generator, torch.Generator) else generator.tolist()
+        self.rounds: list[list[list[float]]] = []  # of a generator
+
+    def __call__(self, row: int, attempt: int) -> Sequence[float]:
+        if self.keys:
+            return uniform_of_key(derive_key(self.keys[row], attempt), 4, BEIT_STREAM)
+        if attempt == len(self.rounds):
+            self.rounds.append(uniform_numbers(self.num_masks, 4, self.generator, BEIT_STREAM).tolist())
+        return self.rounds[attempt][row]

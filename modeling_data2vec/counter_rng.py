@@ -7,6 +7,7 @@ a hash of (key, i), so whole batches are drawn at once and rows never disturb ea
 """
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -22,7 +23,8 @@ def _mix32(x: Tensor) -> Tensor:
     return x
 
 
-def _to_int32(value: int) -> int:
+def to_int32(value: int) -> int:
+    """The low 32 bits of a number, as those of a signed one."""
     return (value & 0xFFFFFFFF) - ((value & 0x80000000) << 1)
 
 
@@ -47,16 +49,29 @@ def derive_keys(keys: Tensor, value: int | Tensor) -> Tensor:
     return _mix32(_mix32(keys + 1013904223) ^ mixed)
 
 
-def _bits(keys: Tensor, count: int, stream: int) -> Tensor:
+def random_bits(keys: Tensor, count: int, stream: int = 0) -> Tensor:
     """[N] keys to [N, count] int32 with all 32 bits random; `stream` separates uses of the same key."""
-    counters = torch.arange(count, dtype=torch.int32, device=keys.device) * -1640531527
-    counters = _mix32(counters ^ _to_int32(stream * 0x3C6EF372 + 0x1B873593))
-    return _mix32(counters[None, :] ^ keys.to(torch.int32)[:, None])  # [N, count]
+    return _mix32(_counters(count, stream, keys)[None, :] ^ keys.to(torch.int32)[:, None])  # [N, count]
+
+
+_longest: dict[tuple[int, torch.device], Tensor] = {}  # of a stream: shorter ones are its beginning
+
+
+def _counters(count: int, stream: int, like: Tensor) -> Tensor:
+    """The numbers 0 to `count`, mixed with a stream: int32 [count]; computed once where they may be kept."""
+    known = _longest.get((stream, like.device))
+    if known is not None and len(known) >= count:
+        return known[:count]
+    counters = torch.arange(count, dtype=torch.int32, device=like.device) * -1640531527
+    counters = _mix32(counters ^ to_int32(stream * 0x3C6EF372 + 0x1B873593))
+    if type(like) is Tensor and not torch.compiler.is_compiling():  # else it would be a part of somebody's program
+        _longest[stream, like.device] = counters
+    return counters
 
 
 def uniform(keys: Tensor, count: int, stream: int = 0) -> Tensor:
     """Numbers in [0, 1), [N, count] fp32, for [N] int32 keys."""
-    return ((_bits(keys, count, stream) >> 8) & 0xFFFFFF).to(torch.float32) * 2**-24
+    return ((random_bits(keys, count, stream) >> 8) & 0xFFFFFF).to(torch.float32) * 2**-24
 
 
 def normal(keys: Tensor, count: int, stream: int = 0) -> Tensor:
@@ -67,3 +82,47 @@ def normal(keys: Tensor, count: int, stream: int = 0) -> Tensor:
     radius = torch.sqrt_(torch.log1p(both[:, :half].neg()).mul_(-2.0))
     angle = both[:, half:] * (2 * math.pi)
     return torch.cat([radius * angle.cos(), radius.mul_(angle.sin_())], dim=1)[:, :count]
+
+
+# ---- the same for one key, in Python: a few numbers of a few keys cost less than the calls of tensors ----
+
+
+def _mix(x: int) -> int:
+    """`_mix32` of one unsigned number."""
+    x ^= x >> 16
+    x = x * 0x85EBCA6B & 0xFFFFFFFF
+    x ^= x >> 13
+    x = x * 0xC2B2AE35 & 0xFFFFFFFF
+    return x ^ x >> 16
+
+
+@lru_cache(256)
+def _mixed_value(value: int) -> int:
+    return _mix((value & 0xFFFFFFFF) * 0x9E3779B9 & 0xFFFFFFFF ^ _mix((value >> 32) + 1 & 0xFFFFFFFF))
+
+
+@lru_cache(64)
+def _mixed_counters(count: int, stream: int) -> list[int]:
+    mixed = stream * 0x3C6EF372 + 0x1B873593 & 0xFFFFFFFF
+    return [_mix(i * 0x9E3779B9 & 0xFFFFFFFF ^ mixed) for i in range(count)]
+
+
+def derive_key(key: int, value: int) -> int:
+    """`derive_keys` of one key and one number, as an unsigned number.
+
+    Example:
+        >>> int(derive_keys(torch.tensor(7, dtype=torch.int32), 3)) % 2**32 == derive_key(7, 3)
+        True
+    """
+    return _mix(_mix(key + 1013904223 & 0xFFFFFFFF) ^ _mixed_value(value))
+
+
+def uniform_of_key(key: int, count: int, stream: int = 0) -> list[float]:
+    """`uniform` of one key, signed or not.
+
+    Example:
+        >>> uniform(torch.tensor([7], dtype=torch.int32), 2)[0].tolist() == uniform_of_key(7, 2)
+        True
+    """
+    key &= 0xFFFFFFFF
+    return [(_mix(counter ^ key) >> 8) * 2**-24 for counter in _mixed_counters(count, stream)]

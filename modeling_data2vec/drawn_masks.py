@@ -9,8 +9,10 @@ from torch import Tensor
 from .beit_masks import beit_block_mask
 from .configuration_data2vec import Data2VecTextPreTrainingConfig, Data2VecVisionPreTrainingConfig
 from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
-from .counter_rng import derive_keys
+from .counter_rng import derive_key, derive_keys, to_int32
 from .masking import block_mask, random_mask, span_mask
+
+FEW = 128  # keys that are derived faster one by one than by calls of tensors
 
 
 def draw_masks(config: Any, keys: Tensor, grid: tuple[int, ...], lengths: Tensor | None = None) -> Tensor:
@@ -65,10 +67,18 @@ def draw_views(
         (bool [B, M, T] masks; int32 [B, M] keys, of the decoder's noise as well; bool [B, 1, T], True at the positions
         that masks take for real ones, None for all of them).
     """
-    keys = derive_keys(keys[:, None], torch.arange(config.num_masks, device=keys.device))  # [B, M]
+    keys = _keys_of_views(keys, config.num_masks)  # [B, M]
     if config.masks_reach_padding:
         lengths = None
     of_rows = None if lengths is None else lengths.repeat_interleave(keys.shape[1])  # [B * M]
-    mask = draw_masks(config, keys.flatten(), grid, of_rows).unflatten(0, keys.shape)  # [B, M, T]
+    mask = draw_masks(config, keys.flatten(), grid, of_rows).view(*keys.shape, -1)  # [B, M, T]
     valid = None if lengths is None else torch.arange(prod(grid), device=keys.device) < lengths[:, None, None]
     return mask, keys, valid
+
+
+def _keys_of_views(keys: Tensor, num_masks: int) -> Tensor:
+    """A key for each of the M masks of a sample: [B] to [B, M]."""
+    if keys.device.type != "cpu" or len(keys) * num_masks > FEW:
+        return derive_keys(keys[:, None], torch.arange(num_masks, device=keys.device))
+    derived = [[to_int32(derive_key(key, mask)) for mask in range(num_masks)] for key in keys.tolist()]
+    return torch.tensor(derived, dtype=torch.int32)

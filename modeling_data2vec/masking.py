@@ -9,11 +9,12 @@ A mask is a bool tensor in which True marks a position that is hidden from the s
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from .counter_rng import uniform
+from .counter_rng import random_bits, uniform, uniform_of_key
 
 Generator = torch.Generator | Tensor
 
@@ -28,30 +29,42 @@ def uniform_numbers(num: int, count: int, generator: Generator, stream: int) -> 
     """[num, count] uniform numbers in [0, 1) from either kind of generator."""
     if isinstance(generator, torch.Generator):
         return torch.rand(num, count, generator=generator, device=generator.device)
-    if generator.shape != (num,):
-        raise ValueError(f"generator holds keys of shape {tuple(generator.shape)}, but {num} masks need ({num},)")
-    return uniform(generator, count, stream)
+    return uniform(_checked(generator, num), count, stream)
 
 
-def _row_lengths(num_masks: int, length: int, lengths: Tensor | None, device: torch.device) -> Tensor:
-    """Positions of each mask, int64 [N, 1]."""
+def one_number_each(num: int, generator: Generator, stream: int) -> list[float]:
+    """The first of `uniform_numbers` of each mask, which costs less for a few of them."""
+    if isinstance(generator, torch.Generator):
+        return uniform_numbers(num, 1, generator, stream).flatten().tolist()
+    keys: list[int] = _checked(generator, num).tolist()
+    return [uniform_of_key(key, 1, stream)[0] for key in keys]
+
+
+def _checked(keys: Tensor, num: int) -> Tensor:
+    if keys.shape != (num,):
+        raise ValueError(f"generator holds keys of shape {tuple(keys.shape)}, but {num} masks need ({num},)")
+    return keys
+
+
+def _row_lengths(num_masks: int, length: int, lengths: Tensor | None) -> list[int]:
+    """Positions of each of N masks."""
     if lengths is None:
-        return torch.full((num_masks, 1), length, device=device)
-    if lengths.shape != (num_masks,) or int(lengths.max()) > length or int(lengths.min()) < 2:
+        return [length] * num_masks
+    rows: list[int] = lengths.tolist()
+    if lengths.shape != (num_masks,) or max(rows) > length or min(rows) < 2:
         raise ValueError(
             f"lengths has shape {tuple(lengths.shape)} and values from {int(lengths.min())} to {int(lengths.max())}, "
             f"but {num_masks} masks of {length} positions need ({num_masks},) values from 2 to {length}"
         )
-    return lengths.to(device, torch.int64)[:, None]
+    return rows
 
 
-def _whole_part(rows: Tensor, share: float, size: int = 1, plus: Tensor | float = 0.0) -> Tensor:
-    """`int(T * share / size + plus)` of the authors' Python, for each of `rows` [N, 1]: int64 [N, 1].
+def _whole_part(row: int, share: float, size: int = 1, plus: float = 0.0) -> int:
+    """`int(T * share / size + plus)` of the authors' code, in this order.
 
-    In double and in this order: 300 * (1 - 0.8) is below 60 there, and 60 in single precision; 10 * 0.3 / 3 is 1, and
-    10 * (0.3 / 3) is below 1.
+    10 * 0.3 / 3 is 1, and 10 * (0.3 / 3) is below 1.
     """
-    return (rows.double() * share / size + plus).long()
+    return int(row * share / size + plus)
 
 
 def check_mask(length: int, mask_prob: float, mask_length: int = 1) -> None:
@@ -64,24 +77,53 @@ def check_mask(length: int, mask_prob: float, mask_length: int = 1) -> None:
         raise ValueError(f"mask_length is {mask_length}, but must be at least 1")
 
 
-def _choose(
-    covered: Tensor, counts: Tensor, lengths: Tensor, generator: Generator, stream: int = FILL_STREAM
+def _ranked(
+    num_masks: int,
+    length: int,
+    most: int,
+    rows: Sequence[int],
+    generator: Generator,
+    stream: int,
+    first: Tensor | None = None,
 ) -> Tensor:
-    """Exactly `counts` [N, 1] of the first `lengths` [N, 1] positions, covered ones first; bool [N, T] to [N, T].
+    """Positions of each mask in random order, the first `most` of them: int64 [N, most].
+
+    Only the first `rows` of a mask's positions take part, and those where `first`, bool [N, T], is True come first.
+    """
+    whole, length = length, max(rows)  # what is padded in all rows, or has no place, takes no part
+    if isinstance(generator, torch.Generator):
+        bits = uniform_numbers(num_masks, whole, generator, stream)[:, :length].mul(2**24).long().mul_(2**8)  # [N, T]
+    else:
+        bits = random_bits(_checked(generator, num_masks), length, stream).long().bitwise_and_(0xFFFFFF00)
+    # 24 random bits, and equal numbers told apart by position: else ties would depend on how long other rows are.
+    positions = torch.arange(length, device=bits.device)
+    scores = torch.add(-positions, bits, alpha=2**24)  # [N, T], from -T to 2^56
+    if first is not None:
+        scores += first[:, :length] * 2**56
+    if min(rows) < length:
+        scores.masked_fill_(positions >= torch.tensor(rows, device=bits.device)[:, None], -(2**56))
+    return scores.topk(most, dim=1).indices
+
+
+def _choose(
+    covered: Tensor | None,
+    counts: Sequence[int],
+    length: int,
+    rows: Sequence[int],
+    generator: Generator,
+    stream: int = FILL_STREAM,
+) -> Tensor:
+    """Exactly `counts` of each mask's first `rows` positions, covered ones first; bool [N, T].
 
     Too many covered positions are thinned out, too few are filled up, both at random.
     """
-    num_masks, length = covered.shape
-    positions = torch.arange(length, device=covered.device)
-    # One ranking both thins out and fills up: covered positions score in [1, 2), others in [0, 1), so the best `counts`
-    # are random ones of the covered, then of the others. Equal numbers are told apart by position, in bits below those
-    # of the random numbers: otherwise ties would depend on how long other rows are.
-    scores = covered + uniform_numbers(num_masks, length, generator, stream).double() - positions * 2.0**-44
-    scores.masked_fill_(positions >= lengths, -1.0)  # [N, T]; padding comes last
-    most = int(counts.max())  # rows may take different numbers: rank as many as any of them, then cut off each row
-    best = scores.topk(most, dim=1).indices  # [N, most], from the highest score down
-    taken = torch.arange(most, device=covered.device) < counts  # [N, most]
-    return torch.zeros_like(covered).scatter_(1, best, taken)
+    most = max(counts)  # rank as many as any mask takes, then cut off each
+    best = _ranked(len(counts), length, most, rows, generator, stream, covered)  # [N, most]
+    chosen = torch.zeros(len(counts), length, dtype=torch.bool, device=best.device)
+    if min(counts) == most:
+        return chosen.scatter_(1, best, True)
+    taken = torch.arange(most, device=best.device) < torch.tensor(counts, device=best.device)[:, None]  # [N, most]
+    return chosen.scatter_(1, best, taken)
 
 
 def random_mask(
@@ -105,10 +147,9 @@ def random_mask(
         tensor([5, 5])
     """
     check_mask(length, mask_prob)
-    rows = _row_lengths(num_masks, length, lengths, generator.device)
-    visible = _whole_part(rows, 1 - mask_prob).clamp_(min=1).minimum(rows - 1)
-    nothing = torch.zeros(num_masks, length, dtype=torch.bool, device=rows.device)
-    return _choose(nothing, rows - visible, rows, generator)
+    rows = _row_lengths(num_masks, length, lengths)
+    counts = [row - min(max(1, _whole_part(row, 1 - mask_prob)), row - 1) for row in rows]
+    return _choose(None, counts, length, rows, generator)
 
 
 def block_mask_1d(
@@ -226,7 +267,7 @@ def block_mask(
     """
     length, in_a_row = math.prod(grid), math.prod(grid[1:])
     check_mask(length, mask_prob, mask_length)
-    rows = _row_lengths(num_masks, length, lengths, generator.device)  # [N, 1]
+    rows = _row_lengths(num_masks, length, lengths)
     block_prob = 1 - mask_prob if inverse else mask_prob
     # As many blocks are drawn as would cover the share if none overlapped or reached over the edge. Only the axes after
     # the first limit a block's size: that of one sample must not depend on how far others are padded.
@@ -235,14 +276,15 @@ def block_mask(
     num_blocks = int(length * share)
 
     # Centres are drawn from each row's real positions, as numbers of flattened cells.
-    centres = uniform_numbers(num_masks, num_blocks, generator, CENTRE_STREAM).mul(rows).long()  # [N, blocks]
-    centres = centres.minimum(rows - 1)  # u * length can round up to length
+    extents = torch.tensor(rows, device=generator.device)[:, None]  # [N, 1]
+    centres = uniform_numbers(num_masks, num_blocks, generator, CENTRE_STREAM).mul(extents).long()  # [N, blocks]
+    centres = centres.minimum(extents - 1)  # u * length can round up to length
     # From centres to the cells of their blocks, one axis at a time: the coordinates along an axis are the centre's and
     # its neighbours, clamped to the grid, and each is combined with all cells of the axes before.
     offsets = torch.arange(mask_length, device=centres.device) - mask_length // 2  # [len]
     positions = torch.zeros_like(centres)[..., None]  # [N, blocks, 1]
     stride = length  # flattened cells from one coordinate of an axis to the next
-    for extent, real in zip(grid, [rows // in_a_row, *grid[1:]], strict=True):
+    for extent, real in zip(grid, [extents // in_a_row, *grid[1:]], strict=True):
         stride //= extent
         coordinate = (centres // stride % extent)[..., None] + offsets  # [N, blocks, len]
         last = torch.as_tensor(real, device=coordinate.device)[..., None] - 1  # [N, 1, 1] or [1]
@@ -251,17 +293,20 @@ def block_mask(
         positions = (positions[..., :, None] + stride * coordinate[..., None, :]).flatten(2)
     covered = torch.zeros(num_masks, length + 1, dtype=torch.bool, device=centres.device)
     # Shorter rows have fewer blocks: the others go to an extra column, which is cut off.
-    in_use = torch.arange(num_blocks, device=centres.device) < _whole_part(rows, share)  # [N, blocks]
-    covered.scatter_(1, torch.where(in_use[..., None], positions, length).flatten(1), True)
+    if min(rows) < length:
+        used = torch.tensor([_whole_part(row, share) for row in rows], device=centres.device)[:, None]  # [N, 1]
+        in_use = torch.arange(num_blocks, device=centres.device) < used  # [N, blocks]
+        positions = torch.where(in_use[..., None], positions, length)
+    covered.scatter_(1, positions.flatten(1), True)
     covered = covered[:, :length]
 
     if exact_count:
         # Blocks overlap, so masks cover unequal numbers; but the student's visible positions are one tensor [R, V, D].
         # The bounds keep a tiny grid trainable: something is always visible and something always hidden.
-        counts = _whole_part(rows, block_prob).clamp_(min=1).minimum(rows - 1)
-        covered = _choose(covered, counts, rows, generator)
+        counts = [min(max(1, _whole_part(row, block_prob)), row - 1) for row in rows]
+        covered = _choose(covered, counts, length, rows, generator)
     # What lies outside of inverse blocks is hidden, but never padding.
-    return (~covered & (torch.arange(length, device=rows.device) < rows)) if inverse else covered
+    return (~covered & (torch.arange(length, device=extents.device) < extents)) if inverse else covered
 
 
 def span_mask(
@@ -301,26 +346,31 @@ def span_mask(
         tensor([42, 42])
     """
     check_mask(length, mask_prob, mask_length)
-    rows = _row_lengths(num_masks, length, lengths, generator.device)  # [N, 1]
-    # Rounded up with the probability of the fraction, so that the share is right on average.
-    chance = uniform_numbers(num_masks, 1, generator, SPAN_STREAM).double()  # [N, 1]
-    num_spans = _whole_part(rows, mask_prob, mask_length, chance).clamp_(min=1)
-    places = rows
-    if fit:
-        room = rows - mask_length
-        places = torch.where(room <= num_spans, num_spans + 1, room).minimum(rows)  # as the authors count them
-    nothing = torch.zeros(num_masks, length, dtype=torch.bool, device=rows.device)
-    starts = _choose(nothing, num_spans.minimum(places), places, generator, START_STREAM)
-    # A position is covered where more spans have begun than ended, which are those that began `mask_length` earlier.
-    begun = starts.cumsum(1)  # [N, T], spans that have begun
-    ended = torch.nn.functional.pad(begun, (mask_length, 0))[:, :length]
-    covered = (begun > ended) & (torch.arange(length, device=rows.device) < rows)
-
-    # Where spans cover all, one random position is shown: a student that sees nothing can't predict.
-    shown = (chance * rows).long().minimum(rows - 1)  # [N, 1], a random position
-    all_hidden = covered.sum(1, keepdim=True) == rows
-    covered.scatter_(1, shown, covered.gather(1, shown) & ~all_hidden)
+    rows = _row_lengths(num_masks, length, lengths)
+    chances = one_number_each(num_masks, generator, SPAN_STREAM)
+    counts, places = [], []
+    for row, chance in zip(rows, chances, strict=True):
+        # Rounded up with the probability of the fraction, so that the share is right on average.
+        count, room = max(1, _whole_part(row, mask_prob, mask_length, chance)), row
+        if fit:
+            room = row - mask_length
+            room = min(count + 1 if room <= count else room, row)  # as the authors count them
+        counts.append(min(count, room))
+        places.append(room)
+    starts: list[list[int]] = _ranked(num_masks, length, max(counts), places, generator, START_STREAM).tolist()
+    # A few spans a mask: written one by one, they cost less than tensors that find out what all of them cover.
+    covered_bytes, span = bytearray(num_masks * length), bytes([1]) * mask_length
+    for mask, (row, chance, count) in enumerate(zip(rows, chances, counts, strict=True)):
+        begin, end = mask * length, mask * length + row
+        for start in starts[mask][:count]:
+            stop = min(begin + start + mask_length, end)
+            covered_bytes[begin + start : stop] = span[: stop - begin - start]
+        if not covered_bytes.count(0, begin, end):  # a student that sees nothing can't predict: show a random position
+            covered_bytes[begin + min(int(chance * row), row - 1)] = 0
+    covered = torch.frombuffer(covered_bytes, dtype=torch.bool).view(num_masks, length)
+    if generator.device.type != "cpu":
+        covered = covered.to(generator.device)
     if equal_counts:
-        fewest = covered.sum(1, keepdim=True).amin(0, keepdim=True).expand(num_masks, 1)
-        covered = _choose(covered, fewest, rows, generator, THIN_STREAM)
+        fewest = int(covered.sum(1).amin())
+        covered = _choose(covered, [fewest] * num_masks, length, rows, generator, THIN_STREAM)
     return covered
