@@ -76,6 +76,13 @@ def _answer(arguments: list[str]) -> tuple[int, str] | None:
         from modeling_data2vec.trainers.option_help import option_help
 
         return 0, option_help(name, rest)
+    if name == "completion":  # runs whenever a shell starts
+        from modeling_data2vec.trainers.completion import completion
+
+        try:
+            return 0, completion(" ".join(rest))
+        except ValueError as error:
+            return 2, f"data2vec completion: {error}"
     return None
 
 

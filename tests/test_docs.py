@@ -14,6 +14,7 @@ from modeling_data2vec import trainers
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
+OUTSIDE = [ROOT / "README.md", ROOT / "AGENTS.md", ROOT / "CONTRIBUTING.md"]
 BASH = re.compile(r"^```bash\n(.*?)^```", flags=re.DOTALL | re.MULTILINE)
 
 
@@ -41,7 +42,7 @@ def test_each_page_is_in_the_index():
     assert listed == {page for page in PAGES if page != DOCS / "index.md"}, "a toctree of docs/index.md lists each page"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+@pytest.mark.parametrize("page", [*OUTSIDE, *PAGES], ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_files(page):
     links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text())
     assert not [link for link in links if not (page.parent / link).exists()]
@@ -123,9 +124,7 @@ def test_links_to_code_lead_to_its_page_on_the_site():
     assert 'id="L2"' in with_line_numbers("a = 1\nb = 2\n", "one.py")
 
 
-@pytest.mark.parametrize(
-    "page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES], ids=lambda page: str(page.relative_to(ROOT))
-)
+@pytest.mark.parametrize("page", [*OUTSIDE, *PAGES], ids=lambda page: str(page.relative_to(ROOT)))
 def test_scripts_tests_and_targets_of_commands_are_there(page):
     for line in "\n".join(BASH.findall(page.read_text())).splitlines():
         for path in re.findall(r"(?:^|[\s;])((?:tests|benchmarks|examples|docs)/[\w./-]+)", line):

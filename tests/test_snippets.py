@@ -1,14 +1,22 @@
-"""What README and docs show in Python runs as it stands, but for the sizes of models and runs."""
+"""What README, docs and skill show in Python runs as it stands, but for the sizes of models and runs.
+
+Their commands are checked as far as that needs no run: the command, its options, their values.
+"""
 
 import importlib.util
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from transformers import Data2VecVisionConfig, Data2VecVisionModel, ViTImageProcessorPil
 
+from modeling_data2vec import Data2VecTrainingArguments, FinetuningArguments
+from modeling_data2vec.hub_configs import recipe_names
 from modeling_data2vec.trainers.modalities.image import digits
+from modeling_data2vec.trainers.option_parser import OptionParser
+from modeling_data2vec.trainers.plugins import split_plugins
 
 ROOT = Path(__file__).parents[1]
 SHORT = "max_steps=2, warmup_steps=1, use_cpu=True"
@@ -33,6 +41,15 @@ SNIPPETS = {
     "vectors": (
         ("README.md", "import embed"),
         {'"runs/photos"': '"facebook/data2vec-vision-base"'},
+    ),
+    "neighbors": (("docs/images.md", "import embed"), {}),
+    "vectors, for agents": (("skills/data2vec/SKILL.md", "import embed"), {}),
+    "a recipe, for agents": (
+        ("skills/data2vec/SKILL.md", 'recipe.build("photos")'),
+        {
+            "data2vec2-vision-small": "data2vec2-vision-tiny",
+            'arguments("runs/photos")': f'arguments("runs/photos", {SHORT})',
+        },
     ),
     "training": (
         ("docs/training.md", 'recipe.build("photos", num_masks=8)'),
@@ -73,6 +90,31 @@ def test_it_runs(name, published, datasets_cache, tmp_path, monkeypatch, capsys)
     exec(compile(code, place[0], "exec"), names)
     if "trainer" in names:
         assert names["trainer"].state.global_step == 2
+
+
+PAGES = [ROOT / name for name in ("README.md", "AGENTS.md", "skills/data2vec/SKILL.md")] + sorted(
+    (ROOT / "docs").rglob("*.md")
+)
+# Commands whose options are more than those of the table.
+MORE = {"pretrain": [Data2VecTrainingArguments], "finetune": [FinetuningArguments]}
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The words of each `data2vec ...` line in a page's blocks; `...` stands for options that another line shows."""
+    blocks = re.findall(r"^```bash\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [
+        shlex.split(line, comments=True)[1:] for line in lines if line.startswith("data2vec ") and " ..." not in line
+    ]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.name)
+def test_commands_are_understood(page):
+    for command, *words in commands(page):
+        options, rest = OptionParser(command, *MORE.get(command, [])).parse_known_args(split_plugins(words)[1])
+        assert not rest, f"{command}: {rest}"
+        if command == "pretrain" and options.recipe.startswith("data2vec"):  # others are one's own
+            assert options.recipe in recipe_names()
 
 
 @pytest.mark.parametrize("name", ["data2vec, from a published model", "data2vec, from scratch by a recipe"])

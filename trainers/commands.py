@@ -160,4 +160,9 @@ COMMANDS = {
         "InspectOptions",
         (Argument("target", "a recipe's name or file, a model folder, or a Hub id; none: list recipes", nargs="?"),),
     ),
+    "completion": Command(
+        "a script for the shell, by which the Tab key completes commands and options",
+        ("data2vec completion bash", "data2vec completion zsh"),
+        arguments=(Argument("shell", "bash or zsh"),),
+    ),
 }

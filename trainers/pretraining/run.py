@@ -16,6 +16,7 @@ from ..modalities.base import Modality
 from ..modalities.names import modalities, modalities_of
 from ..monitoring.curves import plot_curves
 from ..monitoring.modality_logs import summary_table
+from ..monitoring.trackers import add_pictures
 from ..recipes.building import Source, build_model, build_samples, run_config
 from ..recipes.recipe import Recipe
 from ..runs.arguments import Data2VecTrainingArguments
@@ -199,7 +200,9 @@ def _finish(trainer: Data2VecTrainer, parts: Mapping[str, RunPart], output: Path
         for part in parts.values():
             part.draw_features(trainer.model, output)
         logger.info("\n" + summary_table(history) + "\n")
-        logger.info("Pictures: " + ", ".join(str(path) for path in sorted(output.glob("*.png"))))
+        pictures = sorted(output.glob("*.png"))
+        add_pictures(trainer, pictures)
+        logger.info("Pictures: " + ", ".join(map(str, pictures)))
     if broken := trainer.train_dataset.unreadable():
         shown = "".join(f"\n  {name}" for name in broken[:20])
         more = f"\n  and {len(broken) - 20} more" if len(broken) > 20 else ""

@@ -13,6 +13,7 @@ from modeling_data2vec import Data2VecPreTrainingConfig
 from ..data.finiteness import REMEDIES
 from ..monitoring.health import diagnose, undefined_figures
 from ..monitoring.modality_logs import by_modality
+from ..monitoring.trackers import alert
 from .arguments import BaseTrainingArguments, Data2VecTrainingArguments
 
 logger = logging.get_logger(__name__)
@@ -87,7 +88,10 @@ class HealthCallback(TrainerCallback):
             diagnose(history, start_step=start, patience=args.health_patience, modality=name)
             for name, history in histories.items()
         )
+        was_well = self.diagnosis is None
         self.diagnosis = " ".join(filter(None, diagnoses)) or None
+        if self.diagnosis and was_well:
+            alert(args, self.diagnosis)
         if self.diagnosis and args.stop_on_collapse:
             control.should_save = True
             control.should_training_stop = True
@@ -115,6 +119,7 @@ class DivergenceCallback(TrainerCallback):
         loss = (kwargs.get("logs") or {}).get("loss", 0.0)
         if not math.isfinite(loss):
             self.diagnosis = f"The run diverged: the loss is {loss} at step {state.global_step}. {REMEDIES}"
+            alert(args, self.diagnosis)
             control.should_training_stop = True
             control.should_save = control.should_evaluate = False
 

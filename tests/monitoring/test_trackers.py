@@ -1,0 +1,92 @@
+"""What trackers get: health figures and pictures in TensorBoard's files, one alert of a collapse in Trackio."""
+
+import struct
+import sys
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+from tiny_runs import arguments, digit_images, tiny_model
+from transformers import TrainerControl, TrainerState
+
+from modeling_data2vec import Data2VecTrainer
+from modeling_data2vec.trainers.monitoring.trackers import add_pictures, alert
+from modeling_data2vec.trainers.runs.callbacks import DivergenceCallback, HealthCallback
+
+
+def events(folder) -> list:
+    """All values in TensorBoard's files: records of length, checksum, event and checksum."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = []
+    for path in sorted(folder.rglob("events.out.tfevents*")):
+        data = path.read_bytes()
+        while data:
+            (length,) = struct.unpack("<Q", data[:8])
+            event, data = Event.FromString(data[12 : 12 + length]), data[12 + length + 4 :]
+            found += [(value.tag, event.step, value) for value in event.summary.value]
+    return found
+
+
+def test_figures_and_pictures_are_in_tensorboard(tmp_path):
+    pytest.importorskip("tensorboardX")
+    model = tiny_model()
+    args = arguments(tmp_path / "run", max_steps=2, report_to="tensorboard")
+    trainer = Data2VecTrainer(model, args, train_dataset=digit_images(model.config))
+    trainer.train()
+    Image.new("L", (6, 4)).save(tmp_path / "masks.png")
+    add_pictures(trainer, [tmp_path / "masks.png"])
+    found = {(tag, step): value for tag, step, value in events(tmp_path / "run")}
+    for name in ("loss", "target_std", "student_rank", "position_explained", "ema_decay"):
+        assert {step for tag, step in found if tag == f"train/{name}"} == {1, 2}, name
+    assert (found["masks", 2].image.height, found["masks", 2].image.width) == (4, 6)
+
+
+def test_pictures_without_tensorboard_are_no_error(tmp_path):
+    model = tiny_model()
+    trainer = Data2VecTrainer(model, arguments(tmp_path), train_dataset=digit_images(model.config))
+    add_pictures(trainer, [tmp_path / "none.png"])
+
+
+@pytest.fixture
+def alerts(monkeypatch):
+    """What Trackio was told; the package need not be there."""
+    told = []
+    trackio = SimpleNamespace(
+        alert=lambda title, text, level: told.append((title, text, level)), AlertLevel=SimpleNamespace(ERROR="error")
+    )
+    monkeypatch.setitem(sys.modules, "trackio", trackio)
+    return told
+
+
+@pytest.mark.parametrize("callback", [HealthCallback(), DivergenceCallback()], ids=["health", "divergence"])
+def test_a_diverged_run_is_an_alert(alerts, tmp_path, callback):
+    args = arguments(tmp_path, health_start_step=0)
+    args.report_to = ["trackio"]
+    state = TrainerState(max_steps=10, log_history=[{"step": 1, "loss": float("nan"), "constant_loss": 1.0}])
+    callback.on_log(args, state, TrainerControl(), logs=state.log_history[-1])
+    assert alerts == [("The run is not healthy", callback.diagnosis, "error")]
+    assert "diverged" in callback.diagnosis
+
+
+def test_a_finding_that_stays_is_one_alert(alerts, tmp_path):
+    args = arguments(tmp_path, health_start_step=0, stop_on_collapse=False)
+    args.report_to = ["trackio"]
+    state, callback = TrainerState(max_steps=10), HealthCallback()
+    for step in (1, 2, 3):
+        state.log_history.append({"step": step, "loss": float("nan"), "constant_loss": 1.0})
+        callback.on_log(args, state, TrainerControl())
+    assert len(alerts) == 1
+
+
+def test_no_alert_where_the_run_does_not_report_to_trackio(alerts, tmp_path):
+    alert(arguments(tmp_path), "collapsed")
+    assert not alerts
+
+
+def test_a_tracker_that_fails_stops_nothing(monkeypatch, tmp_path, caplog):
+    monkeypatch.setitem(sys.modules, "trackio", None)  # as if it were not installed
+    args = arguments(tmp_path)
+    args.report_to = ["trackio"]
+    alert(args, "collapsed")
+    assert "Trackio took no alert" in caplog.text
