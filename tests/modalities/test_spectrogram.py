@@ -74,6 +74,15 @@ def test_crops_are_random_and_short_clips_passed_over():
         reader({"audio": {"array": wave["array"][:5_000], "sampling_rate": 16_000}})
 
 
+def test_a_crop_holds_the_frames_of_the_whole_clip():
+    extractor = Data2Vec2SpectrogramFeatureExtractor()
+    wave = {"array": np.random.default_rng(0).standard_normal(20_000), "sampling_rate": 16_000}
+    whole = SpectrogramReader(extractor)({"audio": wave})["input_features"]
+    crop = SpectrogramReader(extractor, max_frames=32)({"audio": wave}, Random(1))["input_features"]
+    starts = [first for first in range(len(whole) - 31) if torch.allclose(whole[first : first + 32], crop, atol=1e-4)]
+    assert len(starts) == 1 and starts[0] > 0
+
+
 def test_pictures_and_baseline():
     modality = SpectrogramModality(Data2Vec2SpectrogramConfig(num_mel_bins=32, patch_size=[4, 8]))
     spectrogram = torch.zeros(10, 32)

@@ -22,7 +22,7 @@ from .speech import AUDIO, SILENCE
 
 
 class SpectrogramReader:
-    """Makes `input_features` [frames, mel bins] of an example: the log-mel spectrogram of its clip, then cropped.
+    """Makes `input_features` [frames, mel bins] of an example: the log-mel spectrogram of a crop of its clip.
 
     Args:
         feature_extractor: gives the sampling rate, and computes the spectrogram.
@@ -62,10 +62,13 @@ class SpectrogramReader:
             )
         if np.ptp(waveform) < SILENCE:
             raise UnreadableError("it is silent from start to end")
-        frames = torch.as_tensor(extractor.log_mel(waveform))  # [frames, mel bins]
-        length = min(len(frames), self.max_frames or len(frames))
-        first = rng.randint(0, len(frames) - length) if rng else 0
-        return {"input_features": frames[first : first + length].contiguous()}
+        num_frames = 1 + (len(waveform) - extractor.frame_length) // extractor.hop_length
+        length = min(num_frames, self.max_frames or num_frames)
+        if length < num_frames:  # cut before, as a frame depends on its own samples alone: only what is used is computed
+            first = rng.randint(0, num_frames - length) if rng else 0
+            start = first * extractor.hop_length
+            waveform = waveform[start : start + (length - 1) * extractor.hop_length + extractor.frame_length]
+        return {"input_features": torch.as_tensor(extractor.log_mel(waveform))}
 
     def name(self, example: dict[str, Any]) -> str | None:
         return clip_name(example, self.audio_column)
