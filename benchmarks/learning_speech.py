@@ -1,11 +1,11 @@
 """Does it learn speech? data2vec on studio prompts in five languages, probed on Mandarin syllables.
 
-    python benchmarks/learning_speech.py                 # three seeds against MFCC and random weights
-    python benchmarks/learning_speech.py --careless      # a run that collapses, and the health monitor's words
+    python benchmarks/learning_speech.py                      # spectrograms: three seeds and what they have to beat
+    python benchmarks/learning_speech.py --model log_mel      # the speech model with a log-mel front-end
 
-Every run is `Data2VecTrainer` with `benchmarks/speech_small/recipe.yaml`, on one thread. Its length is a budget of CPU
-time (user + system). The probe is a logistic regression that names the initial (22 classes) or the final (39) of a
-syllable that it has never heard: five folds by base syllable, over one man's voice that was not trained on.
+Every run is `Data2VecTrainer` with a shipped recipe, for spectrograms `data2vec2-spectrogram-tiny`, on one thread. Its
+length is a budget of CPU time (user + system). Probes: `syllable_probes.py`. Models and figures are kept in a folder,
+so that what was stopped goes on.
 
 The data come with Debian: apt-get install -y asterisk-core-sounds-{en,es,fr,it,ru}-g722 gcin-voice
 """
@@ -15,247 +15,116 @@ import json
 import logging
 import statistics
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 from budgeted_runs import each, peak_memory, run_apart, steps_within, summary
+from speech_sets import PROMPTS, SYLLABLES, decode, syllables, training_samples
+from syllable_probes import FEW, TASKS, baselines, encoded, probes
 
-PROMPTS = Path("/usr/share/asterisk/sounds")
-SYLLABLES = Path("/usr/share/gcin-voice/ogg")
-HERE = Path(__file__).parent
-RECIPES = {"2.0": HERE / "speech_small", "1.0": HERE / "speech_small_v1"}
-INITIALS = "ㄅㄆㄇㄈㄉㄊㄋㄌㄍㄎㄏㄐㄑㄒㄓㄔㄕㄖㄗㄘㄙ"
-TASKS = ("initial", "final")
-# What a hasty user might set: the published extractor and positions over short crops, a high learning rate from the
-# first step on. Targets become a function of position alone (docs/learning.md).
-CARELESS = {
-    "learning_rate": 1e-3,
-    "warmup_steps": 1,
-    "conv_dim": [64] * 7,
-    "conv_kernel": [10, 3, 3, 3, 3, 2, 2],
-    "conv_stride": [5, 2, 2, 2, 2, 2, 2],
-    "conv_pos_kernel_size": 19,
-    "num_conv_pos_embeddings": 5,
+# Recipe, and changes of its config.
+MODELS: dict[str, tuple[str, dict]] = {
+    "spectrogram": ("data2vec2-spectrogram-tiny", {}),
+    "log_mel": ("data2vec2-audio-tiny", {"front_end": "log_mel"}),
+    "convolutions": ("data2vec2-audio-tiny", {}),
 }
+HEALTH = "step loss constant_loss target_std position_explained student_rank feature_encoder_rank feature_encoder_std"
 
 
-def decode(folder: Path) -> None:
-    """Decode all clips once, into arrays that every run loads: fp16 at 16 kHz, one after another."""
-    import numpy as np
-
-    from modeling_data2vec.trainers.data.samples import UnreadableError
-    from modeling_data2vec.trainers.media.audio_decoding import decode_audio
-
-    for name, files in (("prompts", sorted(PROMPTS.rglob("*.g722"))), ("syllables", sorted(SYLLABLES.glob("*/3.ogg")))):
-        clips, labels = [], []
-        for file in files:
-            try:
-                clip = decode_audio(str(file.resolve()), 16_000)
-            except UnreadableError:  # one Russian prompt is empty
-                continue
-            clips.append(clip.astype(np.float16))
-            labels.append(file.parent.name)
-        sizes = np.array([len(clip) for clip in clips])
-        np.savez(folder / f"{name}.npz", waveforms=np.concatenate(clips), sizes=sizes, labels=np.array(labels))
-
-
-def load(folder: Path, name: str):
-    """(waveforms, folder names) that `decode` wrote."""
-    import numpy as np
-
-    data = np.load(folder / f"{name}.npz")
-    return np.split(data["waveforms"].astype(np.float32), data["sizes"].cumsum()[:-1]), data["labels"].tolist()
-
-
-def syllables(folder: Path):
-    """(normalised waveforms, folder names) of the syllables to be probed on."""
-    import torch
-    from transformers import Wav2Vec2FeatureExtractor
-
-    extractor = Wav2Vec2FeatureExtractor()
-    clips, names = load(folder, "syllables")
-    return [torch.from_numpy(extractor(clip, sampling_rate=16_000)["input_values"][0]) for clip in clips], names
-
-
-def training_clips(folder: Path, data: dict, seed: int):
-    """Random crops of the prompts as samples, with their lengths."""
-    from transformers import Wav2Vec2FeatureExtractor
-
-    from modeling_data2vec.trainers import SampleDataset
-    from modeling_data2vec.trainers.modalities.speech import AudioReader
-
-    reader = AudioReader(Wav2Vec2FeatureExtractor(), min_duration=data["min_seconds"], max_duration=data["max_seconds"])
-    clips = [clip for clip in load(folder, "prompts")[0] if len(clip) >= 16_000 * data["min_seconds"]]
-    examples = [{"audio": {"array": clip, "sampling_rate": 16_000}} for clip in clips]
-    lengths = [reader.num_samples(len(clip) / 16_000) for clip in clips]
-    return SampleDataset(examples, reader, seed=seed, lengths=lengths)
-
-
-def syllable_parts(name: str) -> tuple[str, str, str]:
-    """(base syllable, initial, final) of a folder's name: bopomofo with a digit for the tone.
-
-    Example:
-        >>> syllable_parts("ㄅㄚ3")
-        ('ㄅㄚ', 'ㄅ', 'ㄚ')
-    """
-    base = name.rstrip("12345")
-    initial = base[0] if base[0] in INITIALS else ""
-    return base, initial, base.removeprefix(initial)
-
-
-def probe(features, names: list[str], strengths: tuple[float, ...] = (0.01, 0.1, 1.0)) -> dict[str, float]:
-    """Accuracy for initials and finals, five folds by base syllable.
-
-    The regularisation is chosen within each training part, by base syllable as well.
-    """
-    import warnings
-
-    import numpy as np
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import GridSearchCV, GroupKFold
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    features = np.asarray(features)
-    parts = [syllable_parts(name) for name in names]
-    groups = np.array([part[0] for part in parts])
-    scores = {}
-    for index, task in enumerate(TASKS, start=1):
-        labels = np.array([part[index] for part in parts])
-        accuracies = []
-        for train, test in GroupKFold(5, shuffle=True, random_state=0).split(features, labels, groups):
-            classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200, tol=1e-2))
-            if len(strengths) > 1:
-                grid = {"logisticregression__C": strengths}
-                inner = GroupKFold(3, shuffle=True, random_state=0).split(train, labels[train], groups[train])
-                classifier = GridSearchCV(classifier, grid, cv=list(inner))
-            else:
-                classifier.set_params(logisticregression__C=strengths[0])
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # finals that a fold never heard
-                accuracies.append(classifier.fit(features[train], labels[train]).score(features[test], labels[test]))
-        scores[task] = float(np.mean(accuracies))
-    return scores
-
-
-def encode(model, clips):
-    """`time_statistics` of each clip's frames: of the last layer, and of the mean of all layers."""
-    import numpy as np
-    import torch
-
-    from modeling_data2vec.trainers.media.mfcc import time_statistics
-
-    encoder = model.base_model.eval()
-    last, mean = [], []
-    with torch.no_grad():
-        for clip in clips:
-            states = torch.cat(encoder(clip[None], output_hidden_states=True).hidden_states[1:])
-            last.append(time_statistics(states[-1].numpy()))
-            mean.append(time_statistics(states.mean(0).numpy()))
-    return {"last layer": np.stack(last), "mean of layers": np.stack(mean)}
-
-
-def train(folder: Path, changes: dict, seed: int, budget: float, version: str, careless: bool = False) -> dict:
+def train(folder: Path, model: str, seed: int, budget: float) -> dict:
     """One run in this process: pretrain for `budget` CPU seconds, then probe; returns the figures."""
     import torch
+    from transformers import AutoFeatureExtractor
     from transformers.utils import logging as transformers_logging
 
-    from modeling_data2vec.trainers import CollapseError, Data2VecTrainer, Data2VecTrainingArguments
-    from modeling_data2vec.trainers.modalities.speech import AudioMaskCollator
+    from modeling_data2vec.trainers import Data2VecTrainer, Data2VecTrainingArguments
+    from modeling_data2vec.trainers.modalities.names import modality
     from modeling_data2vec.trainers.recipes.recipe import load_recipe
 
     torch.set_num_threads(1)
     transformers_logging.disable_progress_bar()
     logging.disable(logging.WARNING)
-    recipe = load_recipe(RECIPES[version])
-    training = {name: changes.pop(name) for name in list(changes) if name in ("learning_rate", "warmup_steps")}
+    name, changes = MODELS[model]
+    recipe = load_recipe(name)
     config = recipe.model_config(changes)
-    data = recipe.data
-    clips, names = syllables(folder)
-    samples = training_clips(folder, data, seed)
+    reads = modality(recipe.model_class)(config, AutoFeatureExtractor.from_pretrained(recipe.config), recipe.data)
+    samples = training_samples(folder, reads, seed)
+    clips, names = syllables(folder, reads.probe_reader("audio"))
+    warmup = recipe.training["warmup_steps"] / recipe.training["max_steps"]
+    rise = config.ema_anneal_end_step / recipe.training["max_steps"]
+    output = folder / f"{model}-{seed}"
 
-    def trainer(steps: int, output: str) -> Data2VecTrainer:
+    def trainer(steps: int) -> Data2VecTrainer:
         torch.manual_seed(seed)
-        settings = recipe.training_arguments({"max_steps": steps, "seed": seed, "warmup_steps": max(1, steps // 10)})
-        config.ema_anneal_end_step = max(1, int(0.7 * steps))
+        lengths = {"max_steps": steps, "seed": seed, "warmup_steps": max(1, round(warmup * steps))}
+        config.ema_anneal_end_step = max(1, round(rise * steps))
         args = Data2VecTrainingArguments(
-            output,
-            **(settings | training),
-            save_strategy="no",
+            str(output),
+            **(recipe.training_arguments(lengths) | {"save_strategy": "no"}),
             disable_tqdm=True,
             use_cpu=True,
-            stop_on_collapse=careless,
+            stop_on_collapse=False,
         )
-        model = recipe.model_class(config)
-        return Data2VecTrainer(model, args, AudioMaskCollator(config, data["crop"]), train_dataset=samples)
+        return Data2VecTrainer(recipe.model_class(config), args, reads.collator(), train_dataset=samples)
 
-    result: dict = {"probes": {}}
-    with tempfile.TemporaryDirectory() as output:
-        steps = steps_within(budget, lambda steps: trainer(steps, output))
-        run = trainer(steps, output)
-        blank = encode(run.model, clips)
-        start = time.process_time()
-        try:
-            run.train()
-        except CollapseError as error:
-            result["diagnosis"] = str(error)
-        result |= {"steps": run.state.global_step, "cpu_minutes": (time.process_time() - start) / 60}
-        result["peak_mib"] = peak_memory()
-    for name, layers in (("random weights", blank), ("model", encode(run.model, clips))):
-        for layer, features in layers.items():
-            result["probes"][f"{name}, {layer}"] = probe(features, names)
+    steps = steps_within(budget, trainer)
+    run = trainer(steps)
+    result: dict = {"probes": probes("random weights", encoded(run.model, clips), names)}
+    start = time.process_time()
+    run.train()
+    result |= {"steps": run.state.global_step, "cpu_minutes": (time.process_time() - start) / 60}
+    result["peak_mib"] = peak_memory()
+    run.model.save_pretrained(output)
+    reads.processor.save_pretrained(output)
+    result["probes"] |= probes("data2vec 2.0", encoded(run.model, clips), names)
     log = [entry for entry in run.state.log_history if "target_spread" in entry]
-    keys = "step loss constant_loss target_std position_explained student_rank feature_encoder_rank feature_encoder_std"
-    result["health"] = [{key: entry[key] for key in keys.split()} for entry in (log[0], log[len(log) // 2], log[-1])]
+    result["health"] = [{key: entry[key] for key in HEALTH.split()} for entry in (log[0], log[len(log) // 2], log[-1])]
     return result
 
 
-def mfcc_baseline(folder: Path) -> dict[str, float]:
-    from modeling_data2vec.trainers.media.mfcc import mfcc_statistics
-
-    clips, names = syllables(folder)
-    return probe(mfcc_statistics(clips), names)
-
-
-def report(version: str, runs: list[dict], baseline: dict[str, float]) -> None:
+def report(model: str, runs: list[dict], free: dict[str, dict]) -> None:
     minutes = statistics.mean(run["cpu_minutes"] for run in runs)
     steps = statistics.mean(run["steps"] for run in runs)
-    print(f"\ndata2vec {version}: {len(runs)} seed(s), {steps:,.0f} steps, {minutes:.1f} CPU-minutes\n")
-    print("| features | initial | each seed | final | each seed |\n|---|---:|---|---:|---|")
-    for name in runs[0]["probes"]:
-        cells = []
-        for task in TASKS:
-            scores = [run["probes"][name][task] for run in runs]
-            cells.append(f"{summary(scores)} | {each(scores)}")
-        print(f"| {name} | {' | '.join(cells)} |")
-    print(f"| MFCC | {baseline['initial']:.3f} | | {baseline['final']:.3f} | |")
+    print(f"\n{model}: {len(runs)} seed(s), {steps:,.0f} steps, {minutes:.1f} CPU-minutes\n")
+    print(f"| features | pooling | initial | final | {FEW} labels a class: initial | final | each seed, all labels |")
+    print("|---|---|---:|---:|---:|---:|---|")
+    figures = [f"{task}{few}" for few in ("", f", {FEW} labels") for task in TASKS]
+    for row in runs[0]["probes"]:
+        scores = {figure: [run["probes"][row][figure] for run in runs] for figure in figures}
+        seeds = "; ".join(each(scores[task]) for task in TASKS)
+        print(f"| {row} | {' | '.join(summary(scores[figure]) for figure in figures)} | {seeds} |")
+    for row, scores in free.items():
+        print(f"| {row} | {' | '.join(f'{scores[figure]:.3f}' for figure in figures)} | |")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--version", choices=RECIPES, default="2.0", help="of data2vec")
-    parser.add_argument("--minutes", type=float, default=15, help="CPU-minutes of a run")
+    parser.add_argument("--model", choices=MODELS, default="spectrogram")
+    parser.add_argument("--minutes", type=float, default=10, help="CPU-minutes of a run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--careless", action="store_true", help="settings that collapse, with the health monitor on")
+    parser.add_argument("--folder", type=Path, default=Path("runs/learning_speech"), help="models and figures")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if not PROMPTS.exists() or not SYLLABLES.exists():
         sys.exit(f"{PROMPTS} or {SYLLABLES} is missing: {__doc__.strip().splitlines()[-1].split(': ', 1)[1]}")
     if options.one:
         folder, *rest = json.loads(options.one)
-        return print(json.dumps(train(Path(folder), *rest)))
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        return print("\n" + json.dumps(train(Path(folder), *rest) if rest else baselines(Path(folder))))
+    folder = options.folder
+    if not (folder / "syllables.npz").exists():
         decode(folder)
-        if options.careless:
-            one = [name, CARELESS, options.seeds[0], 60 * options.minutes, options.version, True]
-            return print(json.dumps(run_apart("--one", json.dumps(one)), indent=2, ensure_ascii=False))
-        runs = []
-        for seed in options.seeds:
-            runs.append(run_apart("--one", json.dumps([name, {}, seed, 60 * options.minutes, options.version])))
-            print(f"done: seed {seed}: {json.dumps(runs[-1])}", file=sys.stderr, flush=True)
-        report(options.version, runs, mfcc_baseline(folder))
+
+    def kept(name: str, *arguments) -> dict:
+        """The figures of a run, from its file if it was made before."""
+        file = folder / f"{name}.json"
+        if not file.exists():
+            figures = run_apart("--one", json.dumps([str(folder), *arguments]))
+            file.write_text(json.dumps(figures, indent=2, ensure_ascii=False))
+        return json.loads(file.read_text())
+
+    seconds = 60 * options.minutes
+    runs = [kept(f"{options.model}-{seed}", options.model, seed, seconds) for seed in options.seeds]
+    report(options.model, runs, kept("baselines"))
 
 
 if __name__ == "__main__":

