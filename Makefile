@@ -19,7 +19,7 @@ demo-vision: $(READY)  # scikit-learn's digits
 
 demo-speech: $(SOUNDS) $(READY)  # studio recordings that Debian packages
 	rm -rf demo
-	$(PRETRAIN) --recipe data2vec2-audio-tiny --dataset $(SOUNDS) --output_dir demo
+	$(PRETRAIN) --recipe data2vec2-spectrogram-tiny --dataset $(SOUNDS) --output_dir demo
 
 demo-text: $(READY)  # the language reference that comes with Python
 	rm -rf demo
