@@ -64,7 +64,7 @@ class SpectrogramReader:
             raise UnreadableError("it is silent from start to end")
         num_frames = 1 + (len(waveform) - extractor.frame_length) // extractor.hop_length
         length = min(num_frames, self.max_frames or num_frames)
-        if length < num_frames:  # cut before, as a frame depends on its own samples alone: only what is used is computed
+        if length < num_frames:  # a frame depends on its own samples alone: compute no others
             first = rng.randint(0, num_frames - length) if rng else 0
             start = first * extractor.hop_length
             waveform = waveform[start : start + (length - 1) * extractor.hop_length + extractor.frame_length]
