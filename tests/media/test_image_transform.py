@@ -245,3 +245,20 @@ def test_without_jitter_crops_are_what_they_were():
 def test_jitter_that_can_not_be(channels, jitter):
     with pytest.raises(ValueError, match="color_jitter is"):
         ImageTransform((8, 8), channels, [0.5] * channels, [0.5] * channels, color_jitter=jitter)
+
+
+def test_one_pass_over_the_bytes_is_the_usual_normalisation():
+    """Flipped and normalised while they are bytes, pixels are those of division, mean and deviation one by one."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8))
+    transform = ImageTransform((16, 16))
+    for seed in range(6):
+        rng = Random(seed)
+        left, top, right, bottom = transform.crop_box(40, 30, rng)
+        cropped = image.crop((left, top, right, bottom)).resize((16, 16), Image.Resampling.BICUBIC)
+        pixels = torch.from_numpy(np.array(cropped)).permute(2, 0, 1) / 255
+        if rng.random() < 0.5:
+            pixels = pixels.flip(2)
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (transform.mean, transform.std))
+        made = transform(image, Random(seed))
+        assert made.is_contiguous()
+        torch.testing.assert_close(made, (pixels - mean) / std, rtol=0, atol=1e-6)

@@ -188,6 +188,7 @@ class ImageTransform:
             image = self.jitter(image, rng)
         width, height = (image.shape[2], image.shape[1]) if isinstance(image, Tensor) else image.size
         left, top, right, bottom = self.crop_box(width, height, rng) if rng else (0, 0, width, height)
+        flip = bool(rng and self.horizontal_flip and rng.random() < 0.5)
         if isinstance(image, Tensor):
             pixels = image[None, :, top:bottom, left:right]
             if pixels.shape[2:] != self.size:
@@ -196,9 +197,33 @@ class ImageTransform:
         else:
             if image.size != self.size[::-1] or (left, top, right, bottom) != (0, 0, width, height):
                 image = image.crop((left, top, right, bottom)).resize(self.size[::-1], Image.Resampling.BICUBIC)
-            array = np.array(image, dtype=np.float32).reshape(*self.size, -1)  # [H, W, C]
-            pixels = torch.from_numpy(array).permute(2, 0, 1) / 255
-        if rng and self.horizontal_flip and rng.random() < 0.5:
+            pixels = self._bytes(image, flip)
+        if flip and is_tensor:
             pixels = pixels.flip(2)
         assert is_tensor or pixels.shape[0] == self.num_channels
-        return ((pixels - self._mean) / self._std).contiguous()
+        return normalized(pixels, self._mean, self._std)
+
+    def _bytes(self, image: Image.Image, flip: bool) -> Tensor:
+        """A picture of the right size as uint8 [C, H, W]; flipped while it is small: a byte a value."""
+        if flip:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return torch.from_numpy(np.array(image).reshape(*self.size, -1)).permute(2, 0, 1).contiguous()  # from [H, W, C]
+
+
+def normalized(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Subtract the mean and divide by the standard deviation, in one pass over the values.
+
+    Args:
+        pixels: [..., C, H, W], floats from 0 to 1 or uint8 from 0 to 255.
+        mean, std: [C, 1, 1], for values from 0 to 1.
+
+    Returns:
+        fp32 of the same shape.
+
+    Example:
+        >>> normalized(torch.full((1, 1, 2), 255, dtype=torch.uint8), torch.ones(1, 1, 1), torch.ones(1, 1, 1))
+        tensor([[[0., 0.]]])
+    """
+    brightest = 255 if pixels.dtype == torch.uint8 else 1
+    scale = 1 / (std * brightest)
+    return torch.addcmul(-mean / std, pixels.float(), scale)
