@@ -120,7 +120,8 @@ class LogMel(nn.Module):
         """[B, samples] to fp32 [B, T, 2 * mel bins], one for each 20 ms: both frames' bins side by side."""
         transform, filters = cast(Tensor, self.transform), cast(Tensor, self.filters)
         window = transform.shape[1]
-        with torch.autocast(waveforms.device.type, enabled=False):
+        device = waveforms.device.type
+        with torch.autocast("cpu" if device == "meta" else device, enabled=False):  # what has no values has no autocast
             x = waveforms.float()
             if is_torchdynamo_exporting():  # a window's view asks more of lengths than an exporter can prove
                 spectra = F.conv1d(x[:, None], transform[:, None], stride=self.hop).transpose(1, 2)

@@ -92,16 +92,21 @@ def test_a_direction_that_was_given_is_kept(tmp_path):
 # ---- figures have the names that are offered ----
 
 
-def figures_of(name: str, num_labels: int = 2, regression: bool = False) -> tuple[set[str], set[str]]:
+def figures_of(
+    name: str, num_labels: int = 2, regression: bool = False, several: bool = False
+) -> tuple[set[str], set[str]]:
     """Names offered, and names of what is measured."""
     task = object.__new__(TASKS[name])
-    task.config = SimpleNamespace(num_labels=num_labels)
+    problem = "multi_label_classification" if several else "single_label_classification"
+    task.config = SimpleNamespace(num_labels=num_labels, problem_type=problem)
     task.labels = None if regression else SimpleNamespace(names=["O", "B"])
     classes = np.array([0, 1, 1, 0])
     if name == "ctc":
         measured = transcript_metrics(["a"], ["b"])
     elif name == "semantic-segmentation":
         measured = segmentation_metrics(np.eye(2))
+    elif several:
+        measured = task.figures(np.eye(3), np.eye(3))
     elif name == "token-classification":
         measured = token_metrics(classes, classes, ["O", "B"])
     else:
@@ -116,6 +121,8 @@ def test_offered_figures_are_those_that_are_measured(name):
     if name.endswith("-classification") and name != "token-classification":
         offered, measured = figures_of(name, num_labels=3)
         assert offered == measured and "f1" not in offered
+        offered, measured = figures_of(name, several=True)
+        assert offered == measured and "map" in offered
     if name == "text-classification":
         offered, measured = figures_of(name, regression=True)
         assert offered == measured and "pearson" in offered

@@ -71,9 +71,10 @@ INPUTS = {
 }
 
 
-# "classification" is that of modalities with no task of their own; the tests of examples/ecg.py have it.
+# Without a pipeline are "classification", which the tests of examples/ecg.py have, and classes of moments
+# (test_sounds_and_lists.py).
 @pytest.mark.parametrize("version", ["2.0", "1.0"])
-@pytest.mark.parametrize("task", [task for task in TASKS if task != "classification"])
+@pytest.mark.parametrize("task", [task for task in TASKS if TASKS[task].has_pipeline])
 def test_each_task_from_a_pretrained_body_to_a_pipeline(task, version, data, bodies, tmp_path, capsys):
     modality = TASKS[task].main_input
     changes = {"num_hidden_layers": 4, "out_indices": [1, 2, 3, 4]} if task.startswith("semantic") else {}

@@ -183,3 +183,9 @@ def test_every_head_gives_the_same_alone_and_padded(model_class):
         if name in alone:
             expected = alone[name][0]
             torch.testing.assert_close(together[name][1][: len(expected)], expected, rtol=0, atol=1e-4)
+
+
+def test_without_values_it_has_shapes():
+    """As where the cost of a step is counted."""
+    with torch.device("meta"):
+        assert LogMel(40, 16_000)(torch.empty(2, 16_000)).shape == (2, 49, 80)
