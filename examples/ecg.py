@@ -125,4 +125,4 @@ class EcgModality(Modality):
         def spectrum(windows):
             return torch.fft.rfft(torch.stack(list(windows))).abs().log1p().flatten(1).numpy()
 
-        return RawFeatures("spectrum", lambda train, test: (spectrum(train), spectrum(test)))
+        return [RawFeatures("spectrum", lambda train, test: (spectrum(train), spectrum(test)))]

@@ -10,6 +10,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from transformers import ViTConfig, ViTModel
 
 from modeling_data2vec import Data2Vec2SpectrogramConfig, Data2Vec2SpectrogramModel
+from modeling_data2vec.trainers.evaluation.attentive_probe import attentive_probe
 from modeling_data2vec.trainers.evaluation.features import encode, extract_features, frame_features
 from modeling_data2vec.trainers.evaluation.layer_features import layer_features
 from modeling_data2vec.trainers.evaluation.pooling import bin_means
@@ -57,6 +58,18 @@ def test_fields_stretches_and_bands_of_a_spectrogram():
         for pooling, values in expected.items():
             found = encode(model, inputs, pooling=pooling)[sample]
             np.testing.assert_allclose(found, np.ravel(values), atol=1e-5, err_msg=pooling)
+
+
+def test_long_spectrograms_keep_their_bands_for_the_attentive_probe():
+    model, inputs = spectrogram_model(), spectrograms()
+    whole, owners = frame_features(model, inputs)
+    short, kept = layer_features(model, inputs, max_positions=11, batch_size=5).frames
+    assert np.bincount(kept).tolist() == [8, 8, 8, 8, 4]
+    cells = whole[owners == 0].reshape(5, BANDS, -1)
+    expected = np.stack([cells[a:b].mean(0) for a, b in stretch(5, 2)])
+    np.testing.assert_allclose(short[kept == 0], expected.reshape(8, -1), atol=1e-5)
+    labels = [0, 1, 0, 1, 0]
+    assert attentive_probe((short, kept), labels, (short, kept), labels) >= 0.6
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -22,7 +22,7 @@ def random_weights(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
     return fresh.to(device=encoder.device, dtype=encoder.dtype).eval()
 
 
-def raw_features(model: PreTrainedModel) -> RawFeatures:
-    """The usual baseline for what `model` reads: raw pixels, MFCC of 16 kHz waveforms, TF-IDF of token ids, ..."""
+def raw_features(model: PreTrainedModel) -> list[RawFeatures]:
+    """The usual baselines for what `model` reads: raw pixels; MFCC and log-mel of 16 kHz sound; TF-IDF of texts; ..."""
     encoder = model.base_model
     return modality(encoder)(encoder.config).raw_features()

@@ -4,17 +4,18 @@ Letters: N samples, L + 1 layers, F positions of all samples together, D channel
 """
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool1d
 from transformers import PreTrainedModel
 
+from ..modalities.names import modality
 from .features import Inputs, in_order, padded_batches, visit_states
 from .options import pooling_parts
-from .pooling import pool_states, without_extra_tokens
+from .pooling import bin_means, pool_states, without_extra_tokens
 
 MAX_POSITIONS = 256
 
@@ -46,7 +47,8 @@ def layer_features(
         model, inputs, batch_size: as in `encode`.
         pooling: as in `encode`, but not "flatten".
         frames_of: layer whose positions are kept, -1 for the encoder's output; of several, side by side.
-        max_positions: a sample with more positions is averaged over so many equal stretches, which bounds memory.
+        max_positions: a sample with more positions is averaged over equal stretches of its first axis (time of sound,
+            rows of an image), at most so many positions together, which bounds memory.
 
     Raises:
         ValueError: for another pooling, a layer out of range, and as `encode`.
@@ -61,14 +63,15 @@ def layer_features(
     """
     pooling_parts(pooling, flatten=False)
     encoder = model.base_model
+    kind = modality(encoder)(encoder.config)
     layers = [frames_of] if isinstance(frames_of, int) else list(frames_of)
     frames: list[np.ndarray] = []
 
     def pool(states: list[Tensor], real: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
         _check_layers(layers, len(states))
         kept = torch.cat([without_extra_tokens(states[layer], real, encoder) for layer in layers], dim=-1)  # [B, T, D']
-        for positions, own in zip(kept, real, strict=True):
-            frames.append(_at_most(positions[own], max_positions).cpu().numpy())
+        for positions, own, grid in zip(kept, real, kind.real_grids(inputs, real), strict=True):
+            frames.append(_at_most(positions[own], grid, max_positions).cpu().numpy())
         vectors = [pool_states(state, real, inputs, pooling, encoder) for state in states]
         return torch.stack(vectors, dim=1)  # [B, L + 1, D']
 
@@ -89,6 +92,9 @@ def _check_layers(layers: list[int], count: int) -> None:
         )
 
 
-def _at_most(positions: Tensor, count: int) -> Tensor:
-    """[T, D], averaged to [count, D] where T is larger."""
-    return adaptive_avg_pool1d(positions.T[None], count)[0].T if len(positions) > count else positions
+def _at_most(positions: Tensor, grid: tuple[int, ...], count: int) -> Tensor:
+    """[T, D], averaged over stretches of the grid's first axis to at most `count` positions where T is larger."""
+    if len(positions) <= count:
+        return positions
+    bins = max(1, count // prod(grid[1:]))
+    return bin_means(positions.unflatten(0, grid), 0, bins).flatten(0, -2)

@@ -2,9 +2,11 @@
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..option_checks import LARGEST_SEED, did_you_mean, require_range
 
+AUTO = "auto"  # layer or pooling that training labels choose
 POOLINGS = ("mean", "max", "std", "cls", "bands")
 BINNED = re.compile(r"(grid|time)([1-9]\d?)")
 POOLING_HELP = "mean, max, std, cls, grid2 (N x N fields), time6 (N stretches), bands; several as in mean+max."
@@ -53,19 +55,28 @@ class LabelledDataOptions:
     modality: str | None = field(
         default=None, metadata={"help": "Of a model with several modalities: audio, text or vision."}
     )
-    layers: list[int] = field(
-        default_factory=lambda: [-1],
+    layers: list[str] = field(
+        default_factory=lambda: ["-1"],
         metadata={"help": "Layer -1 is the encoder's output, 0 the first layer's input; several are concatenated."},
     )
 
     def __post_init__(self) -> None:
         from ..sources.splits import require_other_data  # imports transformers, which help does without
 
-        require_range(self, "layers", low=-1)
+        self.layer()
         require_other_data("--test_split", (self.dataset, self.test_split), (self.dataset, self.train_split))
 
     def layer(self) -> int | list[int]:
-        return self.layers[0] if len(self.layers) == 1 else self.layers
+        """The layers as numbers.
+
+        Raises:
+            ValueError: one is no whole number from -1.
+        """
+        wrong = [text for text in self.layers if not re.fullmatch(r"-1|\d{1,6}", text)]
+        if wrong or not self.layers:
+            raise ValueError(f"--layers is {wrong[0] if wrong else 'empty'}, but must be whole numbers of at least -1")
+        numbers = [int(text) for text in self.layers]
+        return numbers[0] if len(numbers) == 1 else numbers
 
 
 def label_counts(texts: list[str]) -> list[int | None]:
@@ -85,7 +96,16 @@ class ProbeOptions(LabelledDataOptions):
         default_factory=lambda: ["100", "all"], metadata={"help": "Numbers of training labels; 'all' for all."}
     )
     tokenizer: str | None = field(default=None, metadata={"help": "Tokenizer, for text; default: the model's."})
-    pooling: str = field(default="mean", metadata={"help": f"{POOLING_HELP} Or flatten."})
+    layers: list[str] = field(
+        default_factory=lambda: ["-1"],
+        metadata={
+            "help": "Layer -1 is the encoder's output, 0 the first layer's input; several are concatenated; 'auto': "
+            "chosen by the training labels."
+        },
+    )
+    pooling: str = field(
+        default="mean", metadata={"help": f"{POOLING_HELP} Or flatten. 'auto': chosen by the training labels."}
+    )
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Random label subsets."})
     limit: int | None = field(default=None, metadata={"help": "Use at most so many samples of each split."})
     output: str | None = field(default=None, metadata={"help": "Write the table as JSON to this file, too."})
@@ -93,9 +113,14 @@ class ProbeOptions(LabelledDataOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         label_counts(self.labels)
-        pooling_parts(self.pooling, name="--pooling")
+        if self.pooling != AUTO:
+            pooling_parts(self.pooling, name="--pooling")
         require_range(self, "seeds", low=0, high=LARGEST_SEED)
         require_range(self, "limit", low=1)
+
+    def layer(self) -> Any:
+        """The layers as numbers, or "auto"."""
+        return AUTO if self.layers == [AUTO] else super().layer()
 
 
 @dataclass(kw_only=True)

@@ -112,20 +112,26 @@ def _cls_token(states: Tensor, num_extra: int, encoder: PreTrainedModel) -> Tens
 # ---- bins of a grid ----
 
 
-def _check_grid(name: str, pooling: str, grid: Grid, first_axis_is_time: bool, title: str) -> None:
+def possible_bins(grid: Grid, first_axis_is_time: bool) -> list[str]:
+    """Which of "grid", "time" and "bands" positions on a grid have."""
     in_a_line = len(grid) == 1
     possible = {
         "grid": not in_a_line,
         "time": in_a_line or first_axis_is_time,
         "bands": first_axis_is_time and not in_a_line,
     }
-    if not possible[name]:
+    return [name for name, has in possible.items() if has]
+
+
+def _check_grid(name: str, pooling: str, grid: Grid, first_axis_is_time: bool, title: str) -> None:
+    possible = possible_bins(grid, first_axis_is_time)
+    if name not in possible:
         needs = {
             "grid": "a grid of two axes or more, as images and spectrograms have",
             "time": "positions that follow each other in time, as those of sound and text do",
             "bands": "bands beside time, as spectrograms have",
         }
-        others = ["mean", "max", "std", *(one for one in ("grid2", "time6", "bands") if possible[one.rstrip("26")])]
+        others = ["mean", "max", "std", *(one for one in ("grid2", "time6", "bands") if one.rstrip("26") in possible)]
         raise ValueError(
             f"pooling is {pooling!r}, but {name!r} needs {needs[name]}, and this is a model of {title}: choose "
             f"{', '.join(others)}"

@@ -1,8 +1,7 @@
-"""Is a frozen encoder worth anything? A linear probe and kNN, beside random weights and features of the raw input."""
+"""Is a frozen encoder worth anything? Probes beside random weights and features of the raw input."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,13 @@ from transformers import PreTrainedModel
 
 from ..data.samples import LabelledSet
 from .baselines import RawFeatures, random_weights, raw_features
-from .features import Inputs, encode
-from .probes import Features, check_labels, knn, label_subset, linear_probe
+from .choice import Choice, choose_features
+from .features import encode
+from .options import AUTO
+from .probes import Features, all_predictions, check_labels, knn, label_subset, linear_probe, ridge_probe
+
+# From a label subset to its features, those of the test samples, and how they were chosen.
+FeaturesOf = Callable[[np.ndarray], tuple[Features, Features, Choice | None]]
 
 # ---- the table ----
 
@@ -23,9 +27,10 @@ class ProbeRow:
     Attributes:
         features: "random weights", "model", or the name of the raw features, e.g. "MFCC".
         labels: number of labelled samples that the probe saw.
-        probe: "linear" or "kNN".
+        probe: "linear", "ridge", "kNN" or "kNN, cosine".
         mean, std: accuracy over label subsets and its standard deviation; 0.0 for a single score.
         scores: the accuracies themselves: one for each seed, or a single one where all labels are used.
+        chosen: pooling and layer of each score in words, where the training labels chose them.
     """
 
     features: str
@@ -34,6 +39,7 @@ class ProbeRow:
     mean: float
     std: float
     scores: list[float]
+    chosen: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -42,7 +48,7 @@ class ProbeTable:
 
     rows: list[ProbeRow]
     pooling: str
-    layer: int | list[int]
+    layer: int | list[int] | str
     seeds: list[int]
     num_train: int
     num_test: int
@@ -53,24 +59,36 @@ class ProbeTable:
         return asdict(self)
 
     def to_markdown(self) -> str:
-        """A line for each kind of features, a column for each label count and probe, accuracies in percent."""
-        columns = dict.fromkeys((row.labels, row.probe) for row in self.rows)
-        heads = [f"{'all ' if labels == self.num_train else ''}{labels:,} labels, {probe}" for labels, probe in columns]
-        lines = [f"| features | {' | '.join(heads)} |", "|---|" + "---:|" * len(heads)]
-        for features in dict.fromkeys(row.features for row in self.rows):
-            cells = [
-                f"{100 * row.mean:.1f}" + (f" ± {100 * row.std:.1f}" if len(row.scores) > 1 else "")
-                for row in self.rows  # in the order of the columns
-                if row.features == features
-            ]
-            lines.append(f"| {features} | {' | '.join(cells)} |")
+        """A line for each number of labels and kind of features, a column for each probe, accuracies in percent."""
+        probes = list(dict.fromkeys(row.probe for row in self.rows))
+        lines = [f"| labels | features | {' | '.join(probes)} |", "|---|---|" + "---:|" * len(probes)]
+        for labels in dict.fromkeys(row.labels for row in self.rows):
+            for features in dict.fromkeys(row.features for row in self.rows):
+                cells = [
+                    f"{100 * row.mean:.1f}" + (f" ± {100 * row.std:.1f}" if len(row.scores) > 1 else "")
+                    for row in self.rows  # in the order of the columns
+                    if (row.labels, row.features) == (labels, features)
+                ]
+                lines.append(
+                    f"| {'all ' if labels == self.num_train else ''}{labels:,} | {features} | {' | '.join(cells)} |"
+                )
         lines += [
             "",
             f"Accuracy in % on {self.num_test:,} test samples (most frequent class: {100 * self.chance:.1f}); mean ± "
             f"standard deviation over random label subsets (seeds {', '.join(map(str, self.seeds))}). Frozen features: "
             f'layer {self.layer}, pooling "{self.pooling}".',
         ]
+        if any(row.chosen for row in self.rows):
+            lines += ["", "Chosen by training labels that were left out one by one:", "", *self._choices()]
         return "\n".join(lines)
+
+    def _choices(self) -> list[str]:
+        found = {
+            f"- {row.features}, {row.labels:,} labels: {'; '.join(dict.fromkeys(row.chosen))}": None
+            for row in self.rows
+            if row.chosen
+        }
+        return list(found)
 
 
 def probe_table(
@@ -80,11 +98,11 @@ def probe_table(
     *,
     label_counts: Sequence[int | None] = (100, None),
     pooling: str = "mean",
-    layer: int | Sequence[int] = -1,
+    layer: int | Sequence[int] | str = -1,
     seeds: Sequence[int] = (0, 1, 2),
     k: int = 5,
     batch_size: int = 32,
-    raw: RawFeatures | None = None,
+    raw: list[RawFeatures] | None = None,
 ) -> ProbeTable:
     """Probe a frozen encoder beside what it has to beat: itself with random weights, and features of the raw input.
 
@@ -93,6 +111,8 @@ def probe_table(
         train, test: (inputs, N labels); inputs are normalised images [N, channels, height, width], or a list of N
             waveforms [samples] or token ids [T], which may differ in length.
         label_counts: numbers of labelled training samples; None for all. A subset keeps the classes in proportion.
+        pooling, layer: "auto" for those that do best on training labels which are left out one by one, for each subset
+            and for model and random weights alone (`choose_features`).
         seeds: one label subset each; a full training set is probed once.
         k: neighbours of kNN.
         batch_size: samples in a forward pass.
@@ -109,27 +129,22 @@ def probe_table(
         >>> images, labels = torch.randn(40, 3, 16, 16), [0, 1] * 20
         >>> table = probe_table(Data2Vec2VisionModel(config), (images, labels), (images, labels), label_counts=[10])
         >>> [(row.features, row.labels, row.probe) for row in table.rows][:2]
-        [('random weights', 10, 'linear'), ('random weights', 10, 'kNN')]
+        [('random weights', 10, 'linear'), ('random weights', 10, 'ridge')]
     """
     (train_inputs, train_labels), (test_inputs, test_labels) = train, test
     train_y, test_y = check_labels(train_inputs, train_labels, test_inputs, test_labels)
     subsets = label_subsets(train_y, label_counts, seeds)  # first: a count that can't be had should not cost a forward
-    raw = raw or raw_features(model)
-    encode_both = partial(_encode_both, train_inputs, test_inputs, pooling=pooling, layer=layer, batch_size=batch_size)
-    features = {
-        "random weights": encode_both(random_weights(model)),
-        "model": encode_both(model),
-        raw.name: raw.compute(train_inputs, test_inputs),
-    }
+    given = [layer] if isinstance(layer, int) else layer if layer == AUTO else list(layer)
+    rows: list[ProbeRow] = []
+    for name, encoder in (("random weights", random_weights(model)), ("model", model)):
+        features = _EncoderFeatures(encoder, train, test, subsets, pooling, given, batch_size)
+        rows += _rows(name, train_y, test_y, subsets, k, features.of)
+    for one in raw_features(model) if raw is None else raw:
+        rows += _rows(one.name, train_y, test_y, subsets, k, _of_raw(*one.compute(train_inputs, test_inputs)))
     return ProbeTable(
-        [
-            row
-            for name, (train_x, test_x) in features.items()
-            for subset in subsets
-            for row in _rows(name, train_x, train_y, test_x, test_y, subset, k)
-        ],
+        rows,
         pooling,
-        layer=layer if isinstance(layer, int) else list(layer),
+        layer=layer if isinstance(layer, int | str) else list(layer),
         seeds=list(seeds),
         num_train=len(train_y),
         num_test=len(test_y),
@@ -137,8 +152,43 @@ def probe_table(
     )
 
 
-def _encode_both(train: Inputs, test: Inputs, encoder: PreTrainedModel, **options: Any) -> tuple[Features, Features]:
-    return encode(encoder, train, **options), encode(encoder, test, **options)
+def _of_raw(train_x: Features, test_x: Features) -> FeaturesOf:
+    return lambda ids: (train_x[ids], test_x, None)
+
+
+class _EncoderFeatures:
+    """Features of an encoder for each label subset: those that are asked for, or that its labels choose."""
+
+    def __init__(
+        self,
+        encoder: PreTrainedModel,
+        train: LabelledSet,
+        test: LabelledSet,
+        subsets: list[list[np.ndarray]],
+        pooling: str,
+        layer: Any,
+        batch_size: int,
+    ) -> None:
+        self.encoder, self.train, self.test, self.batch_size = encoder, train, test, batch_size
+        every = [ids for some in subsets for ids in some]
+        if AUTO in (pooling, layer):
+            options: dict[str, Any] = {"pooling": pooling, "layer": layer, "batch_size": batch_size}
+            choices = choose_features(encoder, train[0], np.asarray(train[1]), every, **options)
+        else:
+            choices = [Choice(tuple(layer), pooling, None)] * len(every)
+        self.choices = {id(ids): choice for ids, choice in zip(every, choices, strict=True)}
+        self.encoded: dict[Any, tuple[np.ndarray, np.ndarray]] = {}
+
+    def of(self, ids: np.ndarray) -> tuple[Features, Features, Choice | None]:
+        """Features of a subset and of the test samples, and how they were chosen."""
+        choice = self.choices[id(ids)]
+        key = choice.layer, choice.pooling
+        if key not in self.encoded:
+            options: dict[str, Any] = {"pooling": choice.pooling, "layer": choice.layer, "batch_size": self.batch_size}
+            train_x, test_x = (encode(self.encoder, inputs, **options) for inputs in (self.train[0], self.test[0]))
+            self.encoded[key] = train_x, test_x
+        train_x, test_x = self.encoded[key]
+        return train_x[ids], test_x, None if choice.held_out is None else choice
 
 
 def label_subsets(labels: np.ndarray, counts: Sequence[int | None], seeds: Sequence[int]) -> list[list[np.ndarray]]:
@@ -154,29 +204,35 @@ def label_subsets(labels: np.ndarray, counts: Sequence[int | None], seeds: Seque
 
 def _rows(
     name: str,
-    train_x: Features,
     train_y: np.ndarray,
-    test_x: Features,
     test_y: np.ndarray,
-    subsets: list[np.ndarray],
+    subsets: list[list[np.ndarray]],
     k: int,
+    features: FeaturesOf,
 ) -> list[ProbeRow]:
-    """A row for each probe; the scores are those of the subsets."""
-    scores = {
-        "linear": [linear_probe(train_x[ids], train_y[ids], test_x, test_y) for ids in subsets],
-        "kNN": [knn(train_x[ids], train_y[ids], test_x, test_y, k) for ids in subsets],
-    }
-    return [
-        ProbeRow(
-            name,
-            labels=len(subsets[0]),
-            probe=probe,
-            mean=float(np.mean(values)),
-            std=float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
-            scores=values,
-        )
-        for probe, values in scores.items()
-    ]
+    """A row for each number of labels and probe; the scores are those of the subsets."""
+    rows = []
+    for same_count in subsets:
+        scores: dict[str, list[float]] = {}
+        chosen: list[str] = []
+        for ids in same_count:
+            train_x, test_x, choice = features(ids)
+            chosen += [] if choice is None else [str(choice)]
+            for probe, classes in all_predictions(train_x, train_y[ids], test_x, k=k).items():
+                scores.setdefault(probe, []).append(float(np.mean(classes == test_y)))
+        rows += [
+            ProbeRow(
+                name,
+                labels=len(same_count[0]),
+                probe=probe,
+                mean=float(np.mean(values)),
+                std=float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
+                scores=values,
+                chosen=chosen,
+            )
+            for probe, values in scores.items()
+        ]
+    return rows
 
 
 # ---- during training ----
@@ -193,15 +249,21 @@ def probe_accuracy(
     seed: int = 0,
     batch_size: int = 32,
 ) -> dict[str, float]:
-    """The model's own accuracies with all labels, {"linear": ..., "knn": ...}: cheap enough to ask during training.
+    """The model's own accuracies with all labels, {"linear": ..., "ridge": ..., "knn": ...}: cheap enough for training.
 
     Arguments and errors are those of `probe_table`.
     """
-    (train_inputs, train_y), (test_inputs, test_y) = train, test
-    options = {"pooling": pooling, "layer": layer, "batch_size": batch_size}
-    train_x, test_x = _encode_both(train_inputs, test_inputs, model, **options)
+    options: dict[str, Any] = {"pooling": pooling, "layer": layer, "batch_size": batch_size}
+    train_x, test_x = (encode(model, inputs, **options) for inputs in (train[0], test[0]))
+    return _accuracies(train_x, train[1], test_x, test[1], k, seed)
+
+
+def _accuracies(
+    train_x: Features, train_y: Any, test_x: Features, test_y: Any, k: int = 5, seed: int = 0
+) -> dict[str, float]:
     return {
         "linear": linear_probe(train_x, train_y, test_x, test_y, seed),
+        "ridge": ridge_probe(train_x, train_y, test_x, test_y),
         "knn": knn(train_x, train_y, test_x, test_y, k),
     }
 
@@ -212,17 +274,16 @@ def baseline_accuracy(
     test: LabelledSet,
     *,
     pooling: str = "mean",
-    raw: RawFeatures | None = None,
+    raw: list[RawFeatures] | None = None,
 ) -> dict[str, float]:
-    """What `probe_accuracy` is to be compared with: {"linear_random": ..., "knn_random": ..., "linear_raw": ..., ...}.
+    """What `probe_accuracy` is to be compared with: {"linear_random": ..., ..., "linear_raw": ..., ...}.
 
-    Arguments and errors are those of `probe_table`.
+    Of several raw features the best counts, for each probe. Arguments and errors are those of `probe_table`.
     """
-    (train_inputs, train_y), (test_inputs, test_y) = train, test
-    train_x, test_x = (raw or raw_features(model)).compute(train_inputs, test_inputs)
     untrained = probe_accuracy(random_weights(model), train, test, pooling=pooling)
-    accuracies = {f"{probe}_random": value for probe, value in untrained.items()}
-    return accuracies | {
-        "linear_raw": linear_probe(train_x, train_y, test_x, test_y),
-        "knn_raw": knn(train_x, train_y, test_x, test_y),
-    }
+    found = {f"{probe}_random": value for probe, value in untrained.items()}
+    for one in raw_features(model) if raw is None else raw:
+        train_x, test_x = one.compute(train[0], test[0])
+        for probe, value in _accuracies(train_x, train[1], test_x, test[1]).items():
+            found[f"{probe}_raw"] = max(value, found.get(f"{probe}_raw", 0.0))
+    return found

@@ -81,6 +81,7 @@ def linear_predictions(train_x: Features, train_y: np.ndarray, test_x: Features,
     names, codes = np.unique(train_y, return_inverse=True)
     held_out, best = -1.0, (True, UNCHOSEN_PENALTY)
     for each in (True, False) if quarter else ():
+        assert quarter is not None
         kept, held = quarter
         axes = PrincipalAxes(train_x, each=each)
         projected, falls = axes.project(train_x), 0
@@ -182,6 +183,19 @@ def ridge_predictions(train_x: Features, train_y: np.ndarray, test_x: Features) 
     return Predictions(names[best[1].argmax(1)], best[0] if np.bincount(codes).min() >= 4 else None)
 
 
+def leave_one_out(x: np.ndarray, y: np.ndarray) -> float:
+    """Accuracy of the ridge regression on standardised features of samples that are left out one by one, at its best.
+
+    Args:
+        x: [N, D].
+        y: N class labels.
+    """
+    names, codes = np.unique(y, return_inverse=True)
+    targets = np.eye(len(names), dtype=np.float32)[codes]  # [N, C]
+    axes = PrincipalAxes(x, each=True)
+    return _fit_ridge(axes.project(x), axes.variances, targets - targets.mean(0), targets.mean(0))[0]
+
+
 def _fit_ridge(
     projected: np.ndarray, variances: np.ndarray, centred: np.ndarray, offset: np.ndarray
 ) -> tuple[float, np.ndarray]:
@@ -200,7 +214,7 @@ def _fit_ridge(
     return accuracies[best], factors[best][:, None] * shared
 
 
-# ---- what both share ----
+# ---- what both linear probes share ----
 
 
 def _sparse_predictions(
@@ -278,6 +292,21 @@ def knn_predictions(
         scaler = StandardScaler().fit(train_x)
         train_x, test_x = scaler.transform(train_x), scaler.transform(test_x)
     return fit(train_x, train_y).predict(test_x)
+
+
+# ---- all of them ----
+
+
+def all_predictions(
+    train_x: Features, train_y: np.ndarray, test_x: Features, *, k: int = 5, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """What each probe of a table predicts for the test samples, by its name there; arguments as for each of them."""
+    return {
+        "linear": linear_predictions(train_x, train_y, test_x, seed).classes,
+        "ridge": ridge_predictions(train_x, train_y, test_x).classes,
+        "kNN": knn_predictions(train_x, train_y, test_x, k, "euclid", seed),
+        "kNN, cosine": knn_predictions(train_x, train_y, test_x, k, "cosine", seed),
+    }
 
 
 def check_labels(train_x: Any, train_y: Labels, test_x: Any, test_y: Labels) -> tuple[np.ndarray, np.ndarray]:

@@ -67,6 +67,11 @@ def mfcc_statistics(clips: Iterable[Tensor], *, num_coefficients: int = 40, samp
     return np.asarray(features, dtype=np.float32)
 
 
+def log_mel_statistics(clips: Iterable[Tensor], *, sampling_rate: int = 16_000) -> np.ndarray:
+    """As `mfcc_statistics`, of the 40 log-mel bands themselves: fp32 [N, 8 * 40]."""
+    return np.asarray([time_statistics(log_mel(clip, sampling_rate=sampling_rate)) for clip in clips], dtype=np.float32)
+
+
 def time_statistics(frames: np.ndarray) -> np.ndarray:
     """Mean and deviation of a clip's frames [T, D], and their means in each sixth of the clip: [8 * D].
 

@@ -271,9 +271,9 @@ class Modality:
 
     # ---- what is shown ----
 
-    def raw_features(self) -> RawFeatures:
-        """The usual baseline: here the raw values of samples of one size."""
-        return RawFeatures("raw values", lambda train, test: (flattened(train), flattened(test)))
+    def raw_features(self) -> list[RawFeatures]:
+        """The usual baselines: here the raw values of samples of one size."""
+        return [RawFeatures("raw values", lambda train, test: (flattened(train), flattened(test)))]
 
     def pictures(self, inputs: Inputs) -> list[np.ndarray]:
         """Samples as RGB pictures [height, width, 3]; here a heat map of each, its last axis from left to right."""

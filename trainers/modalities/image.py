@@ -230,8 +230,8 @@ class ImageModality(Modality):
         inputs = self.config.num_channels * prod(self.config.patch_shape)
         return [(prod(self.grid(example)), inputs, self.config.hidden_size)]
 
-    def raw_features(self) -> RawFeatures:
-        return RawFeatures("raw pixels", lambda train, test: (flattened(train), flattened(test)))
+    def raw_features(self) -> list[RawFeatures]:
+        return [RawFeatures("raw pixels", lambda train, test: (flattened(train), flattened(test)))]
 
     def pictures(self, inputs: Inputs) -> list[np.ndarray]:
         """Grey for 1 channel, else the first 3, or the mean of 2.

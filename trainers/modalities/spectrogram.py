@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.fft import dct
 from torch import Tensor
 
 from modeling_data2vec import Data2Vec2SpectrogramFeatureExtractor
@@ -174,8 +175,11 @@ class SpectrogramModality(SoundModality):
     def collator(self) -> MaskCollator:
         return SpectrogramMaskCollator(self.config)
 
-    def raw_features(self) -> RawFeatures:
-        return RawFeatures("log-mel statistics", lambda train, test: (statistics(train), statistics(test)))
+    def raw_features(self) -> list[RawFeatures]:
+        return [
+            RawFeatures("log-mel", lambda train, test: (statistics(train), statistics(test))),
+            RawFeatures("MFCC", lambda train, test: (cepstral_statistics(train), cepstral_statistics(test))),
+        ]
 
     def pictures(self, inputs: Inputs) -> list[np.ndarray]:
         """Time from left to right, low bands at the bottom."""
@@ -193,3 +197,9 @@ def statistics(spectrograms: Inputs) -> np.ndarray:
     """Mean and deviation of each mel bin over time, and its means in each sixth of the clip: fp32 [N, 8 * mel bins]."""
     rows = [time_statistics(sample.detach().float().cpu().numpy()) for sample in spectrograms]
     return np.asarray(rows, dtype=np.float32)
+
+
+def cepstral_statistics(spectrograms: Inputs) -> np.ndarray:
+    """The same of the first 40 cosine coefficients over the mel bins, which is what MFCC are: fp32 [N, 8 * 40]."""
+    cepstra = [dct(sample.detach().double().cpu().numpy(), norm="ortho")[:, :40] for sample in spectrograms]
+    return np.asarray([time_statistics(frames) for frames in cepstra], dtype=np.float32)

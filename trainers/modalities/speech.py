@@ -21,7 +21,7 @@ from modeling_data2vec.log_mel import fft_length
 from ..data.collators import Examples, MaskCollator, pad_inputs
 from ..data.samples import SampleDataset, UnreadableError, read_labelled
 from ..media.audio_decoding import audio_duration, decode_audio
-from ..media.mfcc import log_mel, mfcc_statistics
+from ..media.mfcc import log_mel, log_mel_statistics, mfcc_statistics
 from ..sources.loading import column_types, load_source
 from ..sources.opening import name_of
 from ..sources.source_files import AUDIO_SUFFIXES, Medium
@@ -378,8 +378,11 @@ class AudioModality(SoundModality):
             inputs = outputs
         return [*products, (length, inputs, config.hidden_size)]
 
-    def raw_features(self) -> RawFeatures:
-        return RawFeatures("MFCC", lambda train, test: (mfcc_statistics(train), mfcc_statistics(test)))
+    def raw_features(self) -> list[RawFeatures]:
+        return [
+            RawFeatures("MFCC", lambda train, test: (mfcc_statistics(train), mfcc_statistics(test))),
+            RawFeatures("log-mel", lambda train, test: (log_mel_statistics(train), log_mel_statistics(test))),
+        ]
 
     @property
     def sampling_rate(self) -> int:

@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from ..data.collators import Examples, MaskCollator, pad_inputs
 from ..data.packing import Tokenize, pack_documents, start_and_end
 from ..data.samples import LabelledSet, SampleDataset, SampleReader, UnreadableError, read_labelled
+from ..media.word_vectors import mean_word_vectors
 from ..sources.loading import STRINGS, column_types, load_source, prepare_column, shown_type
 from ..sources.opening import name_of
 from ..sources.source_files import TEXT_SUFFIXES, Medium
@@ -373,8 +374,8 @@ class TextModality(Modality):
     def local_products(self, example: Tensor) -> list[tuple[int, int, int]]:
         return []  # tokens are looked up
 
-    def raw_features(self) -> RawFeatures:
-        return RawFeatures("TF-IDF", tfidf)
+    def raw_features(self) -> list[RawFeatures]:
+        return [RawFeatures("TF-IDF", tfidf), RawFeatures("word vectors", mean_word_vectors)]
 
     def canvas(self, inputs: Inputs) -> TextCanvas:
         return TextCanvas(list(inputs), self.processor)

@@ -48,7 +48,7 @@ def plot_curves(log_history: History, path: str | PathLike[str]) -> Path:
     | content or position | `teacher_student_cosine`, `position_explained` |
     | schedules | `learning_rate`, `ema_decay` |
     | modalities | `audio/loss`, ...; `gradient_cosine/audio_text`, ...; `gradient_norm/audio`, ...: a panel each |
-    | probes | `probe_linear`, `probe_knn`, with baselines `probe_linear_random`, `probe_linear_raw`, ... dashed |
+    | probes | `probe_linear`, `probe_ridge`, `probe_knn`, with baselines `probe_linear_random`, ... dashed |
 
     Args:
         log_history: `trainer.state.log_history`; each entry has a `step`.
@@ -98,7 +98,7 @@ def _panels(title: str, history: History) -> list[tuple[str, History, Callable[[
         (not found.isdisjoint(("learning_rate", "ema_decay")), _draw_schedules),
         (cosines, _draw_gradient_cosines),
         (norms, _draw_gradient_norms),
-        (not found.isdisjoint(("probe_linear", "probe_knn")), _draw_probes),
+        (not found.isdisjoint(("probe_linear", "probe_ridge", "probe_knn")), _draw_probes),
     )
     return [(title, history, draw) for shown, draw in choices if shown]
 
@@ -232,7 +232,7 @@ def _draw_gradient_norms(axis: Axes, history: History) -> None:
 
 
 def _draw_probes(axis: Axes, history: History) -> None:
-    probes = (("linear", "linear", BLUE), ("knn", "kNN", ORANGE))
+    probes = (("linear", "linear", BLUE), ("ridge", "ridge", GREEN), ("knn", "kNN", ORANGE))
     for probe, name, color in probes:
         _line(axis, history, f"probe_{probe}", name, color)
     for baseline, name, style in (("random", "random weights", "--"), ("raw", "raw features", ":")):

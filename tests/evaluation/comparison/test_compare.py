@@ -12,10 +12,10 @@ from modeling_data2vec.trainers.evaluation.attentive_probe import attentive_prob
 from modeling_data2vec.trainers.evaluation.baselines import random_weights
 from modeling_data2vec.trainers.evaluation.comparison.compare import Subject, compare, few_label_counts
 from modeling_data2vec.trainers.evaluation.comparison.report import report
+from modeling_data2vec.trainers.evaluation.comparison.views import two_views
 from modeling_data2vec.trainers.evaluation.features import encode, frame_features
-from modeling_data2vec.trainers.evaluation.probes import knn, label_subset, linear_predictions, linear_probe
+from modeling_data2vec.trainers.evaluation.probes import knn, label_subset, linear_probe, ridge_predictions
 from modeling_data2vec.trainers.evaluation.similarity import alignment, cka
-from modeling_data2vec.trainers.evaluation.views import two_views
 from modeling_data2vec.trainers.modalities.base import flattened
 
 
@@ -42,7 +42,7 @@ LINES = ["ours", "theirs", "ours, untrained", "theirs, untrained", "raw pixels"]
 def test_scores_are_those_of_the_probes(found, digits, subjects):
     assert [line.name for line in found.features] == LINES
     scores = {(one.features, one.probe, one.labels): one for one in found.scores}
-    assert len(scores) == 5 * 2 * 2 + 4  # linear and kNN for two counts, attentive for all labels of an encoder
+    assert len(scores) == 5 * 4 * 2 + 4  # four probes for two counts, attentive for all labels of an encoder
     (images, y), (test_images, test_y) = digits
     for name, model in (("theirs", subjects[1].model), ("ours, untrained", random_weights(subjects[0].model))):
         x, test_x = (encode(model, inputs, layer=[1, -1]) for inputs in (images, test_images))
@@ -84,7 +84,7 @@ def test_the_best_layer_is_chosen_by_held_out_training_labels(found, digits, sub
     for one in rows:
         layer = -1 if one.layer == 2 else one.layer
         x, test_x = (encode(subjects[1].model, inputs, layer=layer) for inputs in (images, test_images))
-        classes, held_out = linear_predictions(x, y, test_x)
+        classes, held_out = ridge_predictions(x, y, test_x)
         assert one.held_out == held_out and one.accuracy.value == pytest.approx(np.mean(classes == test_y))
     for name in LINES[:-1]:
         rows = [one for one in found.layers if one.features == name]
@@ -130,13 +130,17 @@ def test_what_is_not_defined_is_said_so(digits):
 
 
 @pytest.mark.parametrize(
-    ("kinds", "raw"), [(["our speech", "HuBERT, group norm"], "MFCC"), (["our text", "BERT", "RoBERTa"], "TF-IDF")]
+    ("kinds", "raw"),
+    [
+        (["our speech", "HuBERT, group norm"], ["MFCC", "log-mel"]),
+        (["our text", "BERT", "RoBERTa"], ["TF-IDF", "word vectors"]),
+    ],
 )
 def test_samples_of_unequal_length(kinds, raw):
     inputs, labels = samples(kinds[0]) * 4, [0, 0, 1, 1, 0, 1, 1] * 4
     subjects = [Subject(kind, encoder(kind), (inputs, labels), (inputs[:14], labels[:14])) for kind in kinds]
     found = compare(subjects, label_counts=[None], seeds=[0])
-    assert [line.name for line in found.features] == [*kinds, *(f"{kind}, untrained" for kind in kinds), raw]
+    assert [line.name for line in found.features] == [*kinds, *(f"{kind}, untrained" for kind in kinds), *raw]
     assert len(found.similarities) == len(kinds) * (len(kinds) + 1) // 2
 
 

@@ -17,13 +17,12 @@ from ..features import encode
 from ..intervals import bootstrap, jackknife
 from ..layer_features import LayerFeatures, layer_features
 from ..probe_table import label_subsets
-from ..probes import Features, check_labels, knn_predictions, linear_predictions
+from ..probes import Features, all_predictions, check_labels, ridge_predictions
 from ..similarity import alignment, cka, class_alignment, uniformity
-from ..views import two_views
 from .results import Comparison, Difference, FeatureSet, Geometry, LayerScore, Score, Similarity
+from .views import two_views
 
 GEOMETRY_SAMPLES = 1_000  # test samples that are compared with each other; evenly spaced ones of more
-NEIGHBOURS = 5
 FEWEST = 8  # test samples
 
 
@@ -61,14 +60,14 @@ def compare(
     layer: int | Sequence[int] = -1,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     batch_size: int = 32,
-    raw: RawFeatures | None = None,
+    raw: list[RawFeatures] | None = None,
 ) -> Comparison:
     """Measure frozen encoders on the same labelled samples, beside themselves untrained and features of the raw input.
 
     Args:
         subjects: encoders of one kind of input.
         label_counts: as for `probe_table`, to which all labels are added; default: `few_label_counts`.
-        pooling: "mean", "cls" or "max".
+        pooling: as in `encode`, but not "flatten".
         layer: whose features are probed (but for the probes of all layers): -1 for the encoder's output, 0 for the
             first layer's input; several are concatenated.
         seeds: label subsets; the first one is also that of probes with all labels.
@@ -83,16 +82,17 @@ def compare(
     numbers = {len(train_y)} | {count for count in counts if count is not None}
     subsets = label_subsets(train_y, sorted(numbers), seeds)
     layers = [layer] if isinstance(layer, int) else list(layer)
-    raw = raw or raw_features(subjects[0].model)
+    raw = raw_features(subjects[0].model) if raw is None else raw
     measured = _Measured(train_y, test_y, subsets, seeds[0], pooling, layers, batch_size)
     lines = [FeatureSet(one.name, "model", one.name) for one in subjects]
     lines += [FeatureSet(f"{one.name}, untrained", "untrained", one.name) for one in subjects]
-    lines.append(FeatureSet(raw.name, "raw", None))
+    lines += [FeatureSet(one.name, "raw", None) for one in raw]
     progress = tqdm(list(zip(lines, [*subjects, *subjects], strict=False)), unit="encoder")
     for line, subject in progress:
         progress.set_description(line.name)
         measured.encoder(line, subject, subject.model if line.kind == "model" else random_weights(subject.model))
-    measured.probes(lines[-1], *raw.compute(subjects[0].train[0], subjects[0].test[0]))
+    for one in raw:
+        measured.probes(FeatureSet(one.name, "raw", None), *one.compute(subjects[0].train[0], subjects[0].test[0]))
     return Comparison(
         lines,
         measured.scores,
@@ -174,10 +174,9 @@ class _Measured:
 
     def probes(self, line: FeatureSet, train_x: Features, test_x: Features) -> None:
         for ids in self.subsets:
-            linear = [linear_predictions(train_x[own], self.train_y[own], test_x, self.seed).classes for own in ids]
-            near = [knn_predictions(train_x[own], self.train_y[own], test_x, NEIGHBOURS) for own in ids]
-            self._score(line, "linear", len(ids[0]), linear)
-            self._score(line, "kNN", len(ids[0]), near)
+            found = [all_predictions(train_x[own], self.train_y[own], test_x, seed=self.seed) for own in ids]
+            for probe in found[0]:
+                self._score(line, probe, len(ids[0]), [predicted[probe] for predicted in found])
 
     def _score(self, line: FeatureSet, probe: str, labels: int, predictions: list[np.ndarray]) -> None:
         right = np.stack(predictions) == self.test_y  # [S, N]
@@ -186,7 +185,7 @@ class _Measured:
 
     def _layers(self, line: FeatureSet, train: LayerFeatures, test: LayerFeatures) -> None:
         found = [
-            linear_predictions(train_x, self.train_y, test_x, self.seed)
+            ridge_predictions(train_x, self.train_y, test_x)
             for train_x, test_x in zip(train.pooled, test.pooled, strict=True)
         ]
         held_out = [-1.0 if one.held_out is None else one.held_out for one in found]
@@ -224,7 +223,8 @@ class _Measured:
         """Models against their baselines, and against each other."""
         models = [line.name for line in lines if line.kind == "model"]
         pairs = [(name, line.name) for name in models for line in lines if line.kind != "model"]
-        pairs = [(name, other) for name, other in pairs if other in (f"{name}, untrained", lines[-1].name)]
+        baselines = [line.name for line in lines if line.kind == "raw"]
+        pairs = [(name, other) for name, other in pairs if other in (f"{name}, untrained", *baselines)]
         pairs += combinations(models, 2)
         return [
             Difference(name, other, probe, labels, bootstrap(right - self.right[probe, labels, other]))

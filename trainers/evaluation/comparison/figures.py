@@ -16,8 +16,9 @@ from ...monitoring.curves import BLUE, GRAY, GREEN, INK, ORANGE, PINK, dress, sa
 from .results import Comparison, FeatureSet, LayerScore, Score, Similarity
 
 COLOURS = (BLUE, ORANGE, GREEN, PINK, "#56B4E9", "#E69F00")  # Okabe and Ito's; a seventh model begins anew
+RAW_COLOURS = (INK, GRAY)
 STYLES = {"model": "-", "untrained": (0, (4, 2)), "raw": (0, (1, 1.5))}
-MARKERS = {"linear": "o", "kNN": "s", "attentive": "D"}
+MARKERS = {"linear": "o", "ridge": "^", "kNN": "s", "kNN, cosine": "v", "attentive": "D"}
 
 
 FIGURES = ("accuracies.png", "few_labels.png", "layers.png", "cka.png")
@@ -35,8 +36,11 @@ def save_figures(comparison: Comparison, folder: str | PathLike[str]) -> list[Pa
 
 
 def _colour(comparison: Comparison, line: FeatureSet) -> str:
+    if line.model is None:
+        raw = [one.name for one in comparison.features if one.kind == "raw"]
+        return RAW_COLOURS[raw.index(line.name) % len(RAW_COLOURS)]
     models = [one.name for one in comparison.features if one.kind == "model"]
-    return INK if line.model is None else COLOURS[models.index(line.model) % len(COLOURS)]
+    return COLOURS[models.index(line.model) % len(COLOURS)]
 
 
 def _shown(line: FeatureSet) -> float:
@@ -55,7 +59,7 @@ def _legend(figure: Figure, comparison: Comparison) -> None:
         for line in comparison.features
     ]
     models = sum(line.kind == "model" for line in comparison.features)
-    pairs = [handle for i in range(models) for handle in (handles[i], handles[models + i])] + handles[-1:]
+    pairs = [handle for i in range(models) for handle in (handles[i], handles[models + i])] + handles[2 * models :]
     figure.legend(
         handles=pairs,
         loc="outside lower left",
@@ -75,13 +79,13 @@ def _accuracies(comparison: Comparison) -> Figure:
     scores = [one for one in comparison.scores if one.labels == comparison.num_train]
     models = [line for line in comparison.features if line.kind == "model"]
     order = [line for model in models for line in comparison.features if line.model == model.name]
-    order.append(comparison.features[-1])
+    order += [line for line in comparison.features if line.kind == "raw"]
     figure = _figure(7.2, 1.3 + 0.42 * len(order))
     axis = figure.add_subplot()
     for place, line in enumerate(order):
         for number, (probe, marker) in enumerate(MARKERS.items()):
             for score in (one for one in scores if (one.features, one.probe) == (line.name, probe)):
-                y = place + 0.2 * (number - 1)
+                y = place + 0.16 * (number - 2)
                 colour, low, high = _colour(comparison, line), score.accuracy.low, score.accuracy.high
                 axis.plot([low, high], [y, y], color=colour, linewidth=1.6, alpha=_shown(line))
                 face = colour if line.kind == "model" else "white"
@@ -95,7 +99,7 @@ def _accuracies(comparison: Comparison) -> Figure:
     marks = [
         Line2D([], [], color=INK, marker=mark, linestyle="", markersize=5, label=name) for name, mark in MARKERS.items()
     ]
-    figure.legend(handles=marks, loc="outside lower left", ncols=3, frameon=False, fontsize=8.5, labelcolor=INK)
+    figure.legend(handles=marks, loc="outside lower left", ncols=5, frameon=False, fontsize=8.5, labelcolor=INK)
     return figure
 
 
@@ -168,7 +172,7 @@ def _layers(comparison: Comparison) -> Figure:
     """Accuracy and effective rank of each layer; a ring around the layer that held-out training labels choose."""
     figure = _figure(8.6, 4.2)
     left, right = figure.subplots(1, 2)
-    for line in comparison.features[:-1]:
+    for line in (one for one in comparison.features if one.kind != "raw"):
         rows = [one for one in comparison.layers if one.features == line.name]
         depth = [one.layer for one in rows]
         _band(left, comparison, line, depth, rows, marker="o")
@@ -179,16 +183,17 @@ def _layers(comparison: Comparison) -> Figure:
         right.plot(depth, ranks, color=colour, alpha=alpha, **style)
         for one in (row for row in rows if row.best and line.kind == "model"):
             left.plot(one.layer, one.accuracy.value, "o", color=colour, markerfacecolor="none", markersize=11)
-    raw = comparison.features[-1]
-    for score in comparison.scores:
-        if (score.features, score.probe, score.labels) == (raw.name, "linear", comparison.num_train):
-            left.axhline(score.accuracy.value, color=INK, linestyle=STYLES["raw"], linewidth=1.8, alpha=_shown(raw))
+    for raw in (one for one in comparison.features if one.kind == "raw"):
+        for score in comparison.scores:
+            if (score.features, score.probe, score.labels) == (raw.name, "ridge", comparison.num_train):
+                style = {"color": _colour(comparison, raw), "linestyle": STYLES["raw"], "alpha": _shown(raw)}
+                left.axhline(score.accuracy.value, linewidth=1.8, **style)
     for axis in (left, right):
         axis.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         axis.set_xlabel("layer (0: input of the first; last: output)", fontsize=9, color=INK)
     left.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     right.set_ylim(bottom=0)
-    dress(left, "Linear probe of each layer (ring: chosen)", "accuracy, 95% band", columns=0, pad=8)
+    dress(left, "Ridge probe of each layer (ring: chosen)", "accuracy, 95% band", columns=0, pad=8)
     dress(right, "Effective rank of each layer", "dimensions in use", columns=0, pad=8)
     _legend(figure, comparison)
     return figure

@@ -7,7 +7,8 @@ from pathlib import Path
 from ..intervals import Interval
 from .results import Comparison, LayerScore, Similarity
 
-PROBES = ("linear", "kNN", "attentive")
+FEW_LABEL_PROBES = ("linear", "ridge", "kNN", "kNN, cosine")
+PROBES = (*FEW_LABEL_PROBES, "attentive")
 
 
 def report(comparison: Comparison, *, title: str, notes: Sequence[str] = (), figures: Iterable[Path] = ()) -> str:
@@ -134,13 +135,13 @@ def _few_labels(comparison: Comparison) -> list[str]:
         f"Mean over {len(comparison.seeds)} random label subsets (classes in proportion), accuracy in %. The interval "
         "covers test samples and subsets.",
     ]
-    for probe in ("linear", "kNN"):
+    for probe in FEW_LABEL_PROBES:
         found = {(one.features, one.labels): one.accuracy for one in comparison.scores if one.probe == probe}
         rows = [
             [line.name, *(_percent(found[line.name, labels]) for labels in comparison.label_counts)]
             for line in comparison.features
         ]
-        heads = [f"{probe} probe" if probe == "linear" else probe, *(f"{n:,} labels" for n in comparison.label_counts)]
+        heads = [probe, *(f"{n:,} labels" for n in comparison.label_counts)]
         lines += ["", *_table(heads, rows)]
     return lines
 
@@ -148,9 +149,9 @@ def _few_labels(comparison: Comparison) -> list[str]:
 def _layers(comparison: Comparison) -> list[str]:
     rows = [_layer_row(one) for one in comparison.layers]
     return [
-        "A linear probe of each layer with all labels. Layer 0 is the first layer's input, the last one the encoder's "
-        "output. Bold: the layer with the best accuracy on a held-out quarter of the training labels. The test split "
-        "does not choose.",
+        "A ridge probe of each layer with all labels. Layer 0 is the first layer's input, the last one the encoder's "
+        "output. Bold: the layer with the best accuracy on training samples that are left out one by one. The test "
+        "split does not choose.",
         "",
         *_table(["features", "layer", "held-out labels, %", "test, %", "effective rank"], rows),
     ]
@@ -199,8 +200,9 @@ def _method(comparison: Comparison, notes: Sequence[str]) -> list[str]:
     return [
         *(f"- {note}" for note in notes),
         f'- Features: pooling "{comparison.pooling}", layer {layers} (-1 is the output) but for probes of each layer.',
-        "- Linear: logistic regression, its strength chosen on held-out training labels; kNN: 5 neighbours; attentive: "
-        "a learned query over the positions, stopped early on held-out training labels. Nothing saw the test split.",
+        "- Linear: logistic regression; ridge: ridge regression onto the classes; penalty and scaling of both chosen "
+        "by held-out training labels. kNN: 5 neighbours, weighted by distance. Attentive: a learned query over the "
+        "positions, stopped early on held-out training labels. Nothing saw the test split.",
         "- Untrained: the same encoder with random weights.",
         f"- Label subsets and probes: seeds {', '.join(map(str, comparison.seeds))}. Intervals: bootstrap of 2,000 "
         "draws for accuracies and crops; grouped jackknife for what compares samples with each other.",

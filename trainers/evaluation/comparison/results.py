@@ -40,7 +40,7 @@ class Difference:
 
 @dataclass
 class LayerScore:
-    """A linear probe of one layer with all labels; 0 is the first layer's input, the last one the encoder's output.
+    """A ridge probe of one layer with all labels; 0 is the first layer's input, the last one the encoder's output.
 
     Attributes:
         held_out: accuracy on held-out training labels; None where none could be held back.

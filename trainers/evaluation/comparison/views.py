@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from .features import Inputs
+from ..features import Inputs
 
 SHARE = 0.5  # of a sample's pixels, samples of sound or tokens that a view shows
 SHORTEST_CLIP = 800  # samples of sound in a view, so that it makes a frame

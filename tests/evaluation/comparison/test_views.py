@@ -2,7 +2,7 @@
 
 import torch
 
-from modeling_data2vec.trainers.evaluation.views import two_views
+from modeling_data2vec.trainers.evaluation.comparison.views import two_views
 
 
 def test_views_of_an_image_keep_its_size_and_range():
