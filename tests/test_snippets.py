@@ -8,11 +8,14 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from PIL import Image
+from tiny_tasks import body
 from transformers import Data2VecVisionConfig, Data2VecVisionModel, ViTImageProcessorPil
 
-from modeling_data2vec import Data2VecTrainingArguments, FinetuningArguments
+from modeling_data2vec import Data2VecTrainingArguments, FinetuningArguments, train_tokenizer
 from modeling_data2vec.hub_configs import recipe_names
 from modeling_data2vec.trainers.modalities.image import digits
 from modeling_data2vec.trainers.option_parser import OptionParser
@@ -43,6 +46,8 @@ SNIPPETS = {
         {'"runs/photos"': '"facebook/data2vec-vision-base"'},
     ),
     "neighbors": (("docs/images.md", "import embed"), {}),
+    "frames": (("docs/speech.md", "decode_audio("), {}),
+    "vectors of texts": (("docs/text.md", "AutoTokenizer"), {}),
     "vectors, for agents": (("skills/data2vec/SKILL.md", "import embed"), {}),
     "a recipe, for agents": (
         ("skills/data2vec/SKILL.md", 'recipe.build("photos")'),
@@ -66,13 +71,15 @@ def snippet(file: str, words: str) -> str:
 
 @pytest.fixture
 def published(hub, tmp_path):
-    """facebook/data2vec-vision-base, with a tiny model."""
+    """facebook/data2vec-vision-base and data2vec-audio-base, with tiny models."""
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     config = Data2VecVisionConfig(**sizes, image_size=16, patch_size=4)
     Data2VecVisionModel(config).save_pretrained(tmp_path / "model")
     ViTImageProcessorPil().save_pretrained(tmp_path / "model")
-    files = {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()}
-    hub.put("facebook/data2vec-vision-base", files)
+    body("speech 1.0", tmp_path / "speech")
+    for name, folder in (("vision", "model"), ("audio", "speech")):
+        files = {path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()}
+        hub.put(f"facebook/data2vec-{name}-base", files)
 
 
 @pytest.mark.parametrize("name", SNIPPETS)
@@ -81,6 +88,10 @@ def test_it_runs(name, published, datasets_cache, tmp_path, monkeypatch, capsys)
     for number, image in enumerate(digits().select(range(12))["image"]):
         Path("photos").mkdir(exist_ok=True)
         image.resize((16, 16), Image.Resampling.BICUBIC).convert("RGB").save(f"photos/{number}.png")
+    Path("recordings").mkdir()
+    soundfile.write("recordings/1.wav", np.sin(np.arange(8000) / 20), 16_000)
+    train_tokenizer(["one sentence", "and a longer one"], vocab_size=300).save_pretrained("tokenizer")
+    body("text 2.0", Path("runs/text"), Path("tokenizer"))
     place, changes = SNIPPETS[name]
     code = snippet(*place)
     for written, small in changes.items():
@@ -88,6 +99,8 @@ def test_it_runs(name, published, datasets_cache, tmp_path, monkeypatch, capsys)
         code = code.replace(written, small)
     names: dict = {}
     exec(compile(code, place[0], "exec"), names)
+    if "vectors" in names:
+        assert len(names["vectors"]) == 2
     if "trainer" in names:
         assert names["trainer"].state.global_step == 2
 
