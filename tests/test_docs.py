@@ -141,6 +141,16 @@ def test_links_to_code_lead_to_its_page_on_the_site():
     assert 'id="L2"' in with_line_numbers("a = 1\nb = 2\n", "one.py")
 
 
+def test_files_and_folders_that_are_linked_have_a_page_on_the_site():
+    from source_links import source_pages
+
+    pages = {name: context["body"] for name, context, _ in source_pages(None)}
+    assert "run_pretrain" in pages["source/trainers/cli.py"]
+    folder = "source/examples/objectives"
+    for name in re.findall(r'href="objectives/([^"]+)\.html"', pages[folder]):
+        assert f"{folder}/{name}" in pages
+
+
 @pytest.mark.parametrize("page", [*OUTSIDE, *PAGES], ids=lambda page: str(page.relative_to(ROOT)))
 def test_scripts_tests_and_targets_of_commands_are_there(page):
     for line in "\n".join(BASH.findall(page.read_text())).splitlines():

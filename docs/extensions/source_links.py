@@ -1,4 +1,4 @@
-"""Links from the pages to files outside of docs/: each such file becomes a page of the site, with numbered lines.
+"""Links from the pages to files outside of docs/: each such file, or folder, becomes a page of the site.
 
 On GitHub [`name`](../trainers/cli.py#L86) leads to the file; on the site to `source/trainers/cli.py.html#L86`.
 """
@@ -44,13 +44,21 @@ def to_source_pages(app: Any, name: str, content: list[str]) -> None:
 
 
 def source_pages(app: Any) -> Iterator[tuple[str, dict[str, str], str]]:
-    """A page for each file that any page links to."""
+    """A page for each file and folder that any page links to, and for each file of these folders."""
     pages = sorted(DOCS.rglob("*.md"))
     found = {source_of(match, page) for page in pages for match in LINK.finditer(page.read_text(encoding="utf-8"))}
-    for path in sorted(path for path in found if path is not None):
-        code = (DOCS.parent / path).read_text(encoding="utf-8")
-        body = f"<h1>{escape(path)}</h1>\n{with_line_numbers(code, path)}"
-        yield f"source/{path}", {"title": path, "body": body}, "page.html"
+    sources = {DOCS.parent / path for path in found if path is not None}
+    sources |= {file for folder in sources if folder.is_dir() for file in folder.iterdir() if file.is_file()}
+    for source in sorted(sources):
+        path = str(source.relative_to(DOCS.parent))
+        text = listing(source) if source.is_dir() else with_line_numbers(source.read_text(encoding="utf-8"), path)
+        yield f"source/{path}", {"title": path, "body": f"<h1>{escape(path)}</h1>\n{text}"}, "page.html"
+
+
+def listing(folder: Path) -> str:
+    """The files of a folder as links to their pages, which lie in a folder of the same name."""
+    names = sorted(escape(file.name) for file in folder.iterdir() if file.is_file())
+    return "\n".join(["<ul>", *(f'<li><a href="{folder.name}/{name}.html">{name}</a></li>' for name in names), "</ul>"])
 
 
 def with_line_numbers(code: str, path: str) -> str:
