@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 from modeling_data2vec import Data2Vec2VisionConfig, Data2Vec2VisionModel
 from modeling_data2vec.trainers.evaluation.choice import choose_features
 from modeling_data2vec.trainers.evaluation.features import encode
+from modeling_data2vec.trainers.evaluation.options import ProbeOptions
 from modeling_data2vec.trainers.evaluation.probe_table import baseline_accuracy, probe_accuracy, probe_table
 from modeling_data2vec.trainers.evaluation.probes import knn, label_subset, leave_one_out, linear_probe, ridge_probe
 from modeling_data2vec.trainers.media.mfcc import mfcc_statistics
@@ -181,3 +182,9 @@ def test_candidates_are_what_the_model_has(kind, widest, monkeypatch):
     assert max(tried) == widest * 32 * (3 if kind == "our text" else 2)  # all layers side by side
     one = choose_features(model, inputs, labels, [np.arange(14)], pooling="mean+max", layer=[0, -1])
     assert one == [((0, -1), "mean+max", 0.5)]
+
+
+def test_options_of_the_choice():
+    where = {"model": "m", "dataset": "d"}
+    assert ProbeOptions(**where, layers=["auto"], pooling="auto").layer() == "auto"
+    assert ProbeOptions(**where, layers=["0", "-1"]).layer() == [0, -1] and ProbeOptions(**where).layer() == -1
