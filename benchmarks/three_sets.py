@@ -41,7 +41,7 @@ def prepare(folder: Path) -> None:
     if not (folder / "syllables.npz").exists():
         speech_sets.decode(folder)
     if not (folder / "documents").exists():
-        learning_text.prepare(folder, None, "2.0")
+        learning_text.prepare(folder, None, str(Path(__file__).parent / "text_small"))
 
 
 def tokenizer(folder: Path) -> Any:

@@ -31,26 +31,31 @@ SHOWN = {
         "random weights, mean of layers": "random weights, mean of layers",
     },
     "text": {
-        "glosses, model, last layer, 1000": "last layer, 1,000 labels",
-        "glosses, model, all layers, 1000": "all layers, 1,000 labels",
-        "glosses, model, all layers, 10000": "all layers, 10,000 labels",
-        "glosses, random weights, all layers, 1000": "random weights, all layers, 1,000",
+        "glosses, data2vec, mean, last layer, 1000": "last layer, 1,000 labels",
+        "glosses, data2vec, mean + max, all layers, 1000": "all layers, 1,000 labels",
+        "glosses, data2vec, mean + max, all layers, 10000": "all layers, 10,000 labels",
+        "glosses, random weights, mean + max, all layers, 1000": "random weights, all layers, 1,000",
     },
 }
 VERSIONS = ("2.0", "1.0")
 SCRIPTS = {"vision": "learning_vision.py", "speech": "learning_waveforms.py", "text": "learning_text.py"}
+HERE = Path(__file__).parent
+TEXT_RECIPES = {"2.0": HERE / "text_small", "1.0": HERE / "text_small_v1"}
 
 
 def run(modality: str, version: str, seed: int, options: argparse.Namespace) -> dict:
     """One run of a learning script; the figures that it reports."""
-    script = Path(__file__).parent / SCRIPTS[modality]
-    argv = ["--version", version, "--seeds", str(seed), "--minutes", str(options.minutes)]
-    if modality == "text" and options.brown:
-        argv += ["--brown", options.brown]
+    argv = ["--seeds", str(seed), "--minutes", str(options.minutes)]
     with tempfile.TemporaryDirectory() as folder:
+        if modality == "text":
+            argv += ["--recipe", str(TEXT_RECIPES[version]), "--output_dir", folder]
+            argv += ["--brown", options.brown] if options.brown else []
+        else:
+            argv += ["--version", version]
         if modality == "vision":
             argv += ["--probes", "mean", "--output_dir", folder]
-        done = subprocess.run([sys.executable, str(script), *argv], check=True, capture_output=True, text=True)
+        command = [sys.executable, str(HERE / SCRIPTS[modality]), *argv]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
     line = next(line for line in done.stderr.splitlines() if line.startswith("done: "))
     return json.loads(line[line.index("{") :])
 
