@@ -34,9 +34,10 @@ import tarfile
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from budgeted_runs import each, peak_memory, run_apart, steps_within, summary
-from word_vectors import WordVectors
+from word_vectors import WordVectors, neighbour_vectors
 
 WORDNET = Path("/usr/share/wordnet")
 RECIPE = "data2vec2-text-tiny"
@@ -126,13 +127,29 @@ def prepare(folder: Path, brown_path: str | None, recipe: str = RECIPE) -> None:
 
     texts = glosses()[0] + (brown(brown_path) if brown_path else [])
     texts = [texts[i] for i in np.random.default_rng(0).permutation(len(texts))]
-    vocab_size = load_recipe(recipe).model_config().vocab_size
-    train_tokenizer(texts, vocab_size).save_pretrained(folder / "tokenizer")
+    config = load_recipe(recipe).model_config()
+    tokenizer = train_tokenizer(texts, config.vocab_size)
+    tokenizer.save_pretrained(folder / "tokenizer")
     datasets.Dataset.from_dict({"text": texts}).save_to_disk(folder / "documents")
     WordVectors.train(texts).save(folder / "word_vectors.npz")
+    tokens = tokenizer(texts, add_special_tokens=False).input_ids
+    np.save(folder / "token_vectors.npy", neighbour_vectors(tokens, config.vocab_size, config.hidden_size))
 
 
 # ---- one run ----
+
+
+def begin(model: Any, options: argparse.Namespace) -> Any:
+    """Put the tokens' word vectors in place of random embeddings, as far apart as those; they are not trained then."""
+    import numpy as np
+    import torch
+
+    if options.start == "word_vectors":
+        vectors = torch.from_numpy(np.load(options.shared / "token_vectors.npy"))
+        known = vectors.abs().sum(1) > 0
+        embeddings = model.base_model.get_input_embeddings().weight.requires_grad_(False)
+        embeddings[known] = vectors[known] * (model.config.initializer_range / vectors[known].std())
+    return model
 
 
 def train(options: argparse.Namespace, seed: int) -> dict:
@@ -162,7 +179,7 @@ def train(options: argparse.Namespace, seed: int) -> dict:
             output, **settings, save_strategy="no", disable_tqdm=True, use_cpu=True, stop_on_collapse=False
         )
         samples = SampleDataset(blocks, TextReader(tokenizer), seed=seed)
-        return Data2VecTrainer(recipe.model_class(config), args, train_dataset=samples)
+        return Data2VecTrainer(begin(recipe.model_class(config), options), args, train_dataset=samples)
 
     with tempfile.TemporaryDirectory() as folder:
         steps = steps_within(60 * options.minutes, lambda steps: trainer(steps, folder))
@@ -191,7 +208,7 @@ def one(options: argparse.Namespace, seed: int) -> dict:
     transformers_logging.disable_progress_bar()
     logging.disable(logging.WARNING)
     file = options.output_dir / f"seed{seed}.json"
-    settings = {"recipe": options.recipe, "minutes": options.minutes, "brown": bool(options.brown)}
+    settings = {name: getattr(options, name) for name in ("recipe", "minutes", "start")}
     result = json.loads(file.read_text()) if file.exists() else {"settings": settings, **train(options, seed)}
     if result["settings"] != settings:
         sys.exit(f"{file} was made with {result['settings']}, not {settings}: choose another --output_dir")
@@ -200,6 +217,8 @@ def one(options: argparse.Namespace, seed: int) -> dict:
     tokenizer = AutoTokenizer.from_pretrained(options.shared / "tokenizer")
     vectors = WordVectors.load(options.shared / "word_vectors.npz")
     encoders = {"random weights": random_weights(model, seed), "data2vec": model}
+    if options.start == "word_vectors":
+        encoders["word vectors, then random weights"] = begin(random_weights(model, seed), options)
     for name, labelled in tasks(options).items():
         if not any(row.startswith(f"{name}, ") for row in scores):
             probed = probe(encoders, tokenizer, vectors, *split(labelled, NUM_TEST[name], seed), seed)
@@ -270,6 +289,7 @@ def main() -> None:
     parser.add_argument("--brown", help="tarball of the Brown corpus")
     parser.add_argument("--reviews", help="source archive of vaderSentiment")
     parser.add_argument("--recipe", default=RECIPE, help=f"name or folder (default: {RECIPE})")
+    parser.add_argument("--start", choices=("random", "word_vectors"), default="random", help="of token embeddings")
     parser.add_argument("--minutes", type=float, default=10, help="CPU-minutes of a run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--tuning", action="store_true", help="probe what recipes are tuned by")
