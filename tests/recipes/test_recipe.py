@@ -37,7 +37,7 @@ SPEECH = {
     "training": {"max_steps": 1000, "gradient_accumulation_steps": 4},
     "global_batch": 100,
 }
-TEXT = {"config": "data2vec2-text-tiny", "data": {"dataset": "mine", "block_length": 64, "tokenizer": "mine"}}
+TEXT = {"config": "data2vec2-text-small", "data": {"dataset": "mine", "block_length": 64, "tokenizer": "mine"}}
 
 
 @pytest.fixture
