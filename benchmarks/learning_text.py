@@ -15,7 +15,7 @@ same texts, and TF-IDF, on
   split are pretrained on like all others, but nothing in pretraining sees a class: the glosses are shuffled.
 - sentences of film reviews, with `--reviews`: liked or not. No review is pretrained on.
 
-With `--tuning` they are glosses of verbs (15 classes) and sentences of product reviews instead.
+With `--tuning` the texts that are probed come from the training part of each, and the test texts stay unseen.
 
 The data:
     apt-get install -y wordnet-base
@@ -41,9 +41,9 @@ from word_vectors import WordVectors, neighbour_vectors
 
 WORDNET = Path("/usr/share/wordnet")
 RECIPE = "data2vec2-text-tiny"
-RATINGS = "additional_resources/hutto_ICWSM_2014.tar.gz"
+REVIEWS = "additional_resources/hutto_ICWSM_2014.tar.gz"
 LABELS = (100, 1_000, 10_000)
-NUM_TEST = {"glosses": 5_000, "reviews": 2_000, "verbs": 3_000, "products": 1_000}
+NUM_TEST = {"glosses": 5_000, "reviews": 2_000}
 PROBE_LENGTH = 64  # tokens
 # By name: the layers, of which 0 holds the embeddings of tokens, and how their positions become one vector.
 POOLED = {"mean, last layer": ("mean", -1), "mean + max, all layers": ("mean+max", None)}
@@ -58,19 +58,19 @@ Labelled = tuple[list[str], list[int]]
 # ---- data ----
 
 
-def glosses(labelled: str = "noun") -> tuple[list[str], Labelled]:
-    """All glosses of WordNet, and those of one part of speech with the number of their lexicographer file."""
-    texts, chosen, classes = [], [], []
+def glosses() -> tuple[list[str], Labelled]:
+    """All glosses of WordNet, and those of nouns with the number of their lexicographer file."""
+    texts, nouns, classes = [], [], []
     for part in ("noun", "verb", "adj", "adv"):
         for line in (WORDNET / f"data.{part}").read_text().splitlines():
             if line.startswith("  "):  # the licence
                 continue
             fields, gloss = line.split(" | ", 1)
             texts.append(gloss.strip())
-            if part == labelled:
-                chosen.append(gloss.strip())
+            if part == "noun":
+                nouns.append(gloss.strip())
                 classes.append(int(fields.split()[1]))
-    return texts, (chosen, classes)
+    return texts, (nouns, classes)
 
 
 def brown(path: str) -> list[str]:
@@ -85,34 +85,25 @@ def brown(path: str) -> list[str]:
     return texts
 
 
-def reviews(path: str, subject: str = "movie") -> Labelled:
-    """Sentences of reviews that people rated half a point or more on either side of 0; 1 for liked."""
+def reviews(path: str) -> Labelled:
+    """Sentences of film reviews that people rated half a point or more on either side of 0; 1 for liked."""
     with tarfile.open(path) as archive:
-        inner = next(member for member in archive.getmembers() if member.name.endswith(RATINGS))
+        inner = next(member for member in archive.getmembers() if member.name.endswith(REVIEWS))
         data = archive.extractfile(inner).read()
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        name = f"hutto_ICWSM_2014/{subject}ReviewSnippets_GroundTruth.txt"
+        name = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
         lines = archive.extractfile(name).read().decode("utf-8", "replace").splitlines()
     rated = [(float(rating), text.strip()) for _, rating, text in (line.split("\t", 2) for line in lines)]
     rated = [(rating, text) for rating, text in rated if abs(rating) >= 0.5]
     return [text for _, text in rated], [int(rating > 0) for rating, _ in rated]
 
 
-def tasks(options: argparse.Namespace) -> dict[str, Labelled]:
-    """What is probed, by name."""
-    part, texts, subject, sentences = (
-        ("verb", "verbs", "amazon", "products") if options.tuning else ("noun", "glosses", "movie", "reviews")
-    )
-    rated = {sentences: reviews(options.reviews, subject)} if options.reviews else {}
-    return {texts: glosses(part)[1]} | rated
-
-
-def split(labelled: Labelled, num_test: int, seed: int) -> tuple[Labelled, Labelled]:
-    """Training texts, chosen by the seed, and test texts, always the same."""
+def split(labelled: Labelled, num_test: int, seed: int, tuning: bool = False) -> tuple[Labelled, Labelled]:
+    """Training texts, chosen by the seed, and test texts, always the same; to tune, both of the training part."""
     import numpy as np
 
     texts, classes = labelled
-    order = np.random.default_rng(0).permutation(len(texts))
+    order = np.random.default_rng(0).permutation(len(texts))[num_test if tuning else 0 :]
     train = np.random.default_rng(seed).permutation(order[num_test:])[: LABELS[-1]]
     return tuple(([texts[i] for i in ids], [classes[i] for i in ids]) for ids in (train, order[:num_test]))
 
@@ -208,7 +199,7 @@ def one(options: argparse.Namespace, seed: int) -> dict:
     transformers_logging.disable_progress_bar()
     logging.disable(logging.WARNING)
     file = options.output_dir / f"seed{seed}.json"
-    settings = {name: getattr(options, name) for name in ("recipe", "minutes", "start")}
+    settings = {name: getattr(options, name) for name in ("recipe", "minutes", "start", "tuning")}
     result = json.loads(file.read_text()) if file.exists() else {"settings": settings, **train(options, seed)}
     if result["settings"] != settings:
         sys.exit(f"{file} was made with {result['settings']}, not {settings}: choose another --output_dir")
@@ -219,9 +210,11 @@ def one(options: argparse.Namespace, seed: int) -> dict:
     encoders = {"random weights": random_weights(model, seed), "data2vec": model}
     if options.start == "word_vectors":
         encoders["word vectors, then random weights"] = begin(random_weights(model, seed), options)
-    for name, labelled in tasks(options).items():
+    sets = {"glosses": glosses()[1]} | ({"reviews": reviews(options.reviews)} if options.reviews else {})
+    for name, labelled in sets.items():
         if not any(row.startswith(f"{name}, ") for row in scores):
-            probed = probe(encoders, tokenizer, vectors, *split(labelled, NUM_TEST[name], seed), seed)
+            parts = split(labelled, NUM_TEST[name], seed, options.tuning)
+            probed = probe(encoders, tokenizer, vectors, *parts, seed)
             scores |= {f"{name}, {features}": score for features, score in probed.items()}
     file.write_text(json.dumps(result, indent=1))
     return result
@@ -271,7 +264,7 @@ def tfidf(train: list[str], test: list[str]) -> tuple:
 # ---- all runs ----
 
 
-def report(runs: list[dict], probed: list[str]) -> None:
+def report(runs: list[dict]) -> None:
     minutes = statistics.mean(run["cpu_minutes"] for run in runs)
     steps = statistics.mean(run["steps"] for run in runs)
     print(f"\n{len(runs)} seed(s), {steps:,.0f} steps, {minutes:.1f} CPU-minutes\n")
@@ -280,8 +273,7 @@ def report(runs: list[dict], probed: list[str]) -> None:
         scores = [run["probes"][name] for run in runs]
         texts, features = name.split(", ", 1)
         features, labels = features.rsplit(", ", 1)
-        if texts in probed:
-            print(f"| {texts} | {features} | {int(labels):,} | {summary(scores)} | {each(scores)} |")
+        print(f"| {texts} | {features} | {int(labels):,} | {summary(scores)} | {each(scores)} |")
 
 
 def main() -> None:
@@ -313,7 +305,7 @@ def main() -> None:
     for seed in options.seeds:
         runs.append(run_apart(*sys.argv[1:], "--one", str(seed), HF_DATASETS_CACHE=str(options.shared)))
         print(f"done: seed {seed}: {json.dumps(runs[-1])}", file=sys.stderr, flush=True)
-    report(runs, list(tasks(options)))
+    report(runs)
 
 
 if __name__ == "__main__":
