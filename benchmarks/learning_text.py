@@ -131,15 +131,16 @@ def prepare(folder: Path, brown_path: str | None, recipe: str = RECIPE) -> None:
 
 
 def begin(model: Any, options: argparse.Namespace) -> Any:
-    """Put the tokens' word vectors in place of random embeddings, as far apart as those; they are not trained then."""
+    """Let token embeddings begin as word vectors, where that is asked for, as far apart as random ones."""
     import numpy as np
     import torch
 
     if options.start == "word_vectors":
         vectors = torch.from_numpy(np.load(options.shared / "token_vectors.npy"))
         known = vectors.abs().sum(1) > 0
-        embeddings = model.base_model.get_input_embeddings().weight.requires_grad_(False)
-        embeddings[known] = vectors[known] * (model.config.initializer_range / vectors[known].std())
+        scale = model.config.initializer_range / vectors[known].std()
+        with torch.no_grad():
+            model.base_model.get_input_embeddings().weight[known] = vectors[known] * scale
     return model
 
 
