@@ -123,7 +123,7 @@ def prepare(folder: Path, brown_path: str | None, recipe: str = RECIPE) -> None:
     tokenizer.save_pretrained(folder / "tokenizer")
     datasets.Dataset.from_dict({"text": texts}).save_to_disk(folder / "documents")
     WordVectors.train(texts).save(folder / "word_vectors.npz")
-    tokens = tokenizer(texts, add_special_tokens=False).input_ids
+    tokens = tokenizer(texts, add_special_tokens=False, verbose=False).input_ids
     np.save(folder / "token_vectors.npy", neighbour_vectors(tokens, config.vocab_size, config.hidden_size))
 
 

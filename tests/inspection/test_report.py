@@ -60,7 +60,7 @@ def test_a_text_recipe_of_unknown_data():
     assert shown["  sequences an update"] == "64"
     assert "epochs" not in inspection.to_text() and "in the data" not in inspection.to_text()
     assert inspect_target("data2vec2-text-base", tokens=128).shape.num_positions == 128
-    assert inspect_target("data2vec2-text-tiny").shape.num_positions == 128
+    assert inspect_target("data2vec2-text-tiny").shape.num_positions == 32
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.model_type)
