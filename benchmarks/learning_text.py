@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Any
 
 from budgeted_runs import each, peak_memory, run_apart, steps_within, summary
-from word_vectors import WordVectors, neighbour_vectors
+from word_vectors import WordVectors, vectors_of
 
 WORDNET = Path("/usr/share/wordnet")
 RECIPE = "data2vec2-text-tiny"
@@ -122,9 +122,9 @@ def prepare(folder: Path, brown_path: str | None, recipe: str = RECIPE) -> None:
     tokenizer = train_tokenizer(texts, config.vocab_size)
     tokenizer.save_pretrained(folder / "tokenizer")
     datasets.Dataset.from_dict({"text": texts}).save_to_disk(folder / "documents")
-    WordVectors.train(texts).save(folder / "word_vectors.npz")
+    WordVectors.train(texts, config.hidden_size).save(folder / "word_vectors.npz")
     tokens = tokenizer(texts, add_special_tokens=False, verbose=False).input_ids
-    np.save(folder / "token_vectors.npy", neighbour_vectors(tokens, config.vocab_size, config.hidden_size))
+    np.save(folder / "token_vectors.npy", vectors_of(tokens, config.vocab_size, config.hidden_size))
 
 
 # ---- one run ----
@@ -137,7 +137,7 @@ def begin(model: Any, options: argparse.Namespace) -> Any:
 
     if options.start == "word_vectors":
         vectors = torch.from_numpy(np.load(options.shared / "token_vectors.npy"))
-        known = vectors.abs().sum(1) > 0
+        known = vectors.abs().sum(1) > 1e-6  # the others have no neighbours
         scale = model.config.initializer_range / vectors[known].std()
         with torch.no_grad():
             model.base_model.get_input_embeddings().weight[known] = vectors[known] * scale

@@ -36,17 +36,36 @@ def mean_word_vectors(train: Texts, test: Texts) -> tuple[np.ndarray, np.ndarray
         >>> x.shape, y.shape, float(abs(y[1]).sum())
         ((3, 6), (2, 6), 0.0)
     """
-    from sklearn.decomposition import TruncatedSVD
-
     names, ids = np.unique(np.concatenate([text.cpu().numpy() for text in train]), return_inverse=True)
     owners = np.repeat(np.arange(len(train)), [len(text) for text in train])
-    information = _positive_information(ids, owners, len(names))
-    channels = min(CHANNELS, len(names) - 1)
-    if channels < 1 or not information.nnz:  # a single token, or no neighbours at all
-        return np.zeros((len(train), 1), np.float32), np.zeros((len(test), 1), np.float32)
-    svd = TruncatedSVD(channels, random_state=0)
-    vectors = svd.fit_transform(information) / np.sqrt(np.maximum(svd.singular_values_, 1e-6))  # [V, D]
+    vectors = neighbour_vectors(ids, owners, len(names))
     return _means(train, names, vectors), _means(test, names, vectors)
+
+
+def neighbour_vectors(ids: np.ndarray, owners: np.ndarray, size: int, channels: int = CHANNELS) -> np.ndarray:
+    """Vectors of tokens by their neighbours, as `mean_word_vectors` averages them.
+
+    Args:
+        ids: [T] tokens of all texts, one text after the other, below `size`.
+        owners: [T] which text each is of.
+        size: V, how many different tokens there may be.
+        channels: D, at most V - 1.
+
+    Returns:
+        fp32 [V, D]; 0 for a token without neighbours. A single channel of 0 where nothing has any.
+
+    Example:
+        >>> neighbour_vectors(np.array([0, 1, 2, 0, 1]), np.array([0, 0, 0, 1, 1]), 4, channels=2).shape
+        (4, 2)
+    """
+    from sklearn.decomposition import TruncatedSVD
+
+    information = _positive_information(ids, owners, size)
+    channels = min(channels, size - 1)
+    if channels < 1 or not information.nnz:  # a single token, or no neighbours at all
+        return np.zeros((size, 1), np.float32)
+    svd = TruncatedSVD(channels, random_state=0)
+    return (svd.fit_transform(information) / np.sqrt(np.maximum(svd.singular_values_, 1e-6))).astype(np.float32)
 
 
 def _positive_information(ids: np.ndarray, owners: np.ndarray, size: int) -> csr_matrix:
