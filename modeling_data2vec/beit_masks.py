@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -60,7 +60,7 @@ def _one_mask(
 ) -> int:
     """Hide blocks; patches are bits of a number, row by row, since few Python steps cost less than calls of tensors."""
     height, width = grid
-    columns = [sum(1 << row * width for row in range(high)) for high in range(height)]  # one patch wide
+    columns = _columns(height, width)
     covered, missing, failures, attempt = 0, goal, 0, 0
     while missing > 0 and failures < MAX_ATTEMPTS:
         chance, shape, down, right = draw(attempt)
@@ -82,6 +82,12 @@ def _one_mask(
             missing -= new
             failures = 0
     return covered
+
+
+@lru_cache(32)
+def _columns(height: int, width: int) -> list[int]:
+    """Blocks of one patch's width and of each height below that of the grid."""
+    return [sum(1 << row * width for row in range(high)) for high in range(height)]
 
 
 class _Draws:

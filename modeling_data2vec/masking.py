@@ -78,18 +78,18 @@ def check_mask(length: int, mask_prob: float, mask_length: int = 1) -> None:
 
 
 def _ranked(
-    num_masks: int,
+    counts: Sequence[int],
     length: int,
-    most: int,
     rows: Sequence[int],
     generator: Generator,
     stream: int,
     first: Tensor | None = None,
 ) -> Tensor:
-    """Positions of each mask in random order, the first `most` of them: int64 [N, most].
+    """`counts` random positions of each mask, in random order where counts differ: int64 [N, most], to be cut off.
 
     Only the first `rows` of a mask's positions take part, and those where `first`, bool [N, T], is True come first.
     """
+    num_masks, most = len(counts), max(counts)
     whole, length = length, max(rows)  # what is padded in all rows, or has no place, takes no part
     if isinstance(generator, torch.Generator):
         bits = uniform_numbers(num_masks, whole, generator, stream)[:, :length].mul(2**24).long().mul_(2**8)  # [N, T]
@@ -102,7 +102,7 @@ def _ranked(
         scores += first[:, :length] * 2**56
     if min(rows) < length:
         scores.masked_fill_(positions >= torch.tensor(rows, device=bits.device)[:, None], -(2**56))
-    return scores.topk(most, dim=1).indices
+    return scores.topk(most, dim=1, sorted=min(counts) < most).indices
 
 
 def _choose(
@@ -117,9 +117,9 @@ def _choose(
 
     Too many covered positions are thinned out, too few are filled up, both at random.
     """
-    most = max(counts)  # rank as many as any mask takes, then cut off each
-    best = _ranked(len(counts), length, most, rows, generator, stream, covered)  # [N, most]
+    best = _ranked(counts, length, rows, generator, stream, covered)  # [N, most]
     chosen = torch.zeros(len(counts), length, dtype=torch.bool, device=best.device)
+    most = best.shape[1]
     if min(counts) == most:
         return chosen.scatter_(1, best, True)
     taken = torch.arange(most, device=best.device) < torch.tensor(counts, device=best.device)[:, None]  # [N, most]
@@ -357,7 +357,7 @@ def span_mask(
             room = min(count + 1 if room <= count else room, row)  # as the authors count them
         counts.append(min(count, room))
         places.append(room)
-    starts: list[list[int]] = _ranked(num_masks, length, max(counts), places, generator, START_STREAM).tolist()
+    starts: list[list[int]] = _ranked(counts, length, places, generator, START_STREAM).tolist()
     # A few spans a mask: written one by one, they cost less than tensors that find out what all of them cover.
     covered_bytes, span = bytearray(num_masks * length), bytes([1]) * mask_length
     for mask, (row, chance, count) in enumerate(zip(rows, chances, counts, strict=True)):
