@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -76,6 +77,7 @@ def our_flops(shape: str, batch_size: int | None) -> int:
     batch = mask_collator(config)(samples(kind, config, batch_size or BATCH[kind], LENGTH[kind], 0.0))
     with torch.device("meta"):  # attention is not counted there unless it is written out
         model = pretraining_class(config.model_type)._from_config(config, attn_implementation="eager").train()
+    model = model.to("meta")  # transformers makes one of the weights on the CPU
     with FlopCounterMode(display=False) as counter:
         model(**{name: value.to("meta") for name, value in batch.items()}).loss.backward()
     return counter.get_total_flops()
@@ -88,8 +90,9 @@ def peak_memory(shape: str, side: str, batch_size: int | None) -> float:
 
 def alone(shape: str, side: str, batch_size: int | None) -> None:
     step = sides(shape, batch_size)[side]
+    step()  # what is imported on the way is no memory of a step
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of imports and of building the models (Linux)
     before = resident_memory("VmRSS")
-    step()
     step()
     print((resident_memory("VmHWM") - before) / 2**20)
 

@@ -221,8 +221,9 @@ def normalized(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         fp32 of the same shape.
 
     Example:
-        >>> normalized(torch.full((1, 1, 2), 255, dtype=torch.uint8), torch.ones(1, 1, 1), torch.ones(1, 1, 1))
-        tensor([[[0., 0.]]])
+        >>> one = torch.ones(1, 1, 1)
+        >>> normalized(torch.tensor([[[0, 51]]], dtype=torch.uint8), 0.5 * one, 0.25 * one)
+        tensor([[[-2.0000, -1.2000]]])
     """
     brightest = 255 if pixels.dtype == torch.uint8 else 1
     scale = 1 / (std * brightest)
