@@ -142,7 +142,45 @@ def fashion_probes(encoders: dict[str, Any], recipe: Any, seed: int, validation:
                 asked = slice(None if count else KNN_TEST)
                 scores = [accuracy(x[ids], train_y[ids], test_x[asked], test_y[asked]) for ids in chosen]
                 found[kind][f"{probe}, {f'{count:,}' if count else 'all'} labels"] = float(np.mean(scores))
+    for name, encoder in encoders.items():
+        found[f"{name}, 4 x 4 grid, layers by labels"] = {
+            f"ridge, {count:,} labels": _with_chosen_layers(
+                encoder,
+                recipe,
+                train,
+                train_y,
+                test,
+                test_y,
+                [label_subset(train_y, count, 100 * seed + number) for number in range(subsets)],
+            )
+            for count, subsets in RIDGE_LABELS.items()
+        }
     return found
+
+
+def _with_chosen_layers(
+    encoder: Any,
+    recipe: Any,
+    train: np.ndarray,
+    train_y: np.ndarray,
+    test: np.ndarray,
+    test_y: np.ndarray,
+    subsets: list[np.ndarray],
+) -> float:
+    """Mean accuracy over label subsets, each with the layers that its own labels choose when they are left out."""
+    from modeling_data2vec.trainers.evaluation.choice import choose_features
+    from modeling_data2vec.trainers.evaluation.features import encode
+    from modeling_data2vec.trainers.evaluation.probes import ridge_probe
+
+    options: dict[str, Any] = {"pooling": "grid4", "batch_size": 250}
+    choices = choose_features(encoder, normalized(train, recipe), train_y, subsets, **options)
+    scores = []
+    for ids, choice in zip(subsets, choices, strict=True):
+        x, test_x = (
+            encode(encoder, normalized(images, recipe), layer=choice.layer, **options) for images in (train[ids], test)
+        )
+        scores.append(ridge_probe(x, train_y[ids], test_x, test_y))
+    return float(np.mean(scores))
 
 
 def stamps_probes(encoders: dict[str, Any], recipe: Any) -> dict[str, dict[str, float]]:
@@ -228,11 +266,15 @@ def report(results: dict[str, list[dict]]) -> None:
         columns = list(next(iter(runs[0]["probes"].values())))
         print(f"| features | {' | '.join(columns)} |\n|---|{'---:|' * len(columns)}")
         for kind in runs[0]["probes"]:
-            cells = [summary([run["probes"][kind][column] for run in runs]) for column in columns]
+            measured = [column for column in columns if column in runs[0]["probes"][kind]]
+            cells = [
+                summary([run["probes"][kind][column] for run in runs]) if column in measured else ""
+                for column in columns
+            ]
             print(f"| {kind} | {' | '.join(cells)} |")
         print("\nEach seed:\n")
         for kind in runs[0]["probes"]:
-            for column in columns:
+            for column in runs[0]["probes"][kind]:
                 print(f"- {kind}; {column}: {each([run['probes'][kind][column] for run in runs])}")
 
 
