@@ -155,8 +155,8 @@ def one_run(setting: Any, name: str, seed: int, seconds: float, costs: dict[str,
     else:
         if VARIANTS[name].frozen:
             share = 0.5
-            earlier = trained(setting, name, seed + EARLIER_SEED, int(share * seconds / costs[name]))
-        steps = int(share * seconds / costs[name])
+            earlier = trained(setting, name, seed + EARLIER_SEED, max(1, int(share * seconds / costs[name])))
+        steps = max(1, int(share * seconds / costs[name]))
         model = trained(setting, name, seed, steps, earlier)
     return {"steps": steps, "cpu_seconds": time.process_time() - start, "probes": setting.probe(model)}
 
