@@ -1,6 +1,6 @@
 """Which changes to data2vec 2.0's objective and trunk help small runs? All at equal CPU time, in three modalities.
 
-    python benchmarks/objectives.py --seconds 15 --seeds 0 1 2
+    python benchmarks/objectives.py --seconds 12 --seeds 0 1 2
     python benchmarks/objectives.py --seconds 60 --seeds 3 4 5 --variants default registers
     python benchmarks/objectives.py --report  # docs/objectives_lab.md, from all results
 
@@ -190,7 +190,7 @@ def run_all(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     everything = ["random weights", *VARIANTS]
-    parser.add_argument("--seconds", type=float, default=15, help="CPU seconds of a run")
+    parser.add_argument("--seconds", type=float, default=12, help="CPU seconds of a run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--modalities", nargs="+", choices=MODALITIES, default=list(MODALITIES))
     parser.add_argument("--variants", nargs="+", choices=everything, default=everything)
