@@ -27,45 +27,51 @@ def collect(folder: Path) -> list[dict]:
     return runs
 
 
-def interval(scores: np.ndarray) -> float:
-    """Half the width of a 95 % interval for the difference of two rows' means; scores [variants, seeds].
+def reach_of_one(scores: np.ndarray) -> float:
+    """Half the width of a 95 % interval for the difference of two variants on one seed; scores [variants, seeds].
 
-    All variants share one deviation, of what is left when each variant's and each seed's mean is taken out: three
-    seeds alone would say little about the deviation of a single difference.
+    All variants share one deviation, of what is left when each variant's and each seed's mean is taken out: a few
+    seeds alone would say little about the deviation of a single difference. NaN for less than 2 seeds or 3 variants.
     """
     count, seeds = scores.shape
+    if seeds < 2 or count < 3:
+        return float("nan")
     rest = scores - scores.mean(1, keepdims=True) - scores.mean(0) + scores.mean()
     freedom = (count - 1) * (seeds - 1)
-    return float(student_t.ppf(0.975, freedom) * np.sqrt((rest**2).sum() / freedom * 2 / seeds))
+    return float(student_t.ppf(0.975, freedom) * np.sqrt(2 * (rest**2).sum() / freedom))
 
 
 def modality_table(runs: list[dict], says: dict[str, str]) -> tuple[list[str], dict[str, str]]:
-    """Lines of a table of one modality and budget; and a sign for each variant: "+", "-" or "0"."""
-    by_variant = {name: [run for run in runs if run["variant"] == name] for name in says}
-    by_variant = {name: sorted(own, key=lambda run: run["seed"]) for name, own in by_variant.items() if own}
+    """Lines of a table of one modality and budget; and a sign for each variant: "+", "-", "0", or "?" if unknown."""
     figures = list(runs[0]["probes"])
-    seeds = [run["seed"] for run in by_variant["default"]]
-    complete = [name for name, own in by_variant.items() if [run["seed"] for run in own] == seeds]
-    scores = {
-        name: np.array([[run["probes"][figure] for figure in figures] for run in by_variant[name]]) for name in complete
-    }  # [seeds, figures]
-    trained = np.array([scores[name].mean(1) for name in complete if name != "random weights"])
-    reach = interval(trained) if len(seeds) > 1 else float("nan")
+    scores: dict[str, dict[int, np.ndarray]] = {name: {} for name in says}
+    for run in runs:
+        scores[run["variant"]][run["seed"]] = np.array([run["probes"][figure] for figure in figures])
+    default = scores["default"]
+    # Variants with fewer seeds than the default get intervals too: they say nothing about the deviation.
+    complete = [own for name, own in scores.items() if own.keys() >= default.keys() and name != "random weights"]
+    reach = reach_of_one(np.array([[own[seed].mean() for seed in default] for own in complete]))
     lines = [
-        f"| variant | steps | CPU s | {' | '.join(figures)} | difference, mean of both |",
-        "|---|---:|---:|" + "---:|" * len(figures) + "---:|",
+        f"| variant | seeds | steps | CPU s | {' | '.join(figures)} | difference, mean of both |",
+        "|---|---:|---:|---:|" + "---:|" * len(figures) + "---:|",
     ]
     signs = {}
-    for name in complete:
-        own = by_variant[name]
-        difference = float((scores[name] - scores["default"]).mean())
-        cell = f"{difference:+.3f}"
+    for name, own in scores.items():
+        paired = [seed for seed in own if seed in default]
+        if not paired:
+            continue
+        difference = float(np.mean([own[seed] - default[seed] for seed in paired]))
+        width = reach / np.sqrt(len(paired))
+        apart = abs(difference) > width
+        cell = "" if name == "default" else f"**{difference:+.3f}**" if apart else f"{difference:+.3f}"
         if name not in ("default", "random weights"):
-            signs[name] = "0" if not abs(difference) > reach else "+" if difference > 0 else "-"
-            cell = f"**{cell}** ± {reach:.3f}" if signs[name] != "0" else f"{cell} ± {reach:.3f}"
-        steps, seconds = (np.mean([run[key] for run in own]) for key in ("steps", "cpu_seconds"))
-        means = " | ".join(f"{mean:.3f}" for mean in scores[name].mean(0))
-        lines.append(f"| {name} | {steps:,.0f} | {seconds:.0f} | {means} | {'' if name == 'default' else cell} |")
+            signs[name] = "?" if np.isnan(width) else "0" if not apart else "+" if difference > 0 else "-"
+            cell += "" if np.isnan(width) else f" ± {width:.3f}"
+        steps, seconds = (
+            np.mean([run[key] for run in runs if run["variant"] == name]) for key in ("steps", "cpu_seconds")
+        )
+        means = " | ".join(f"{mean:.3f}" for mean in np.mean(list(own.values()), axis=0))
+        lines.append(f"| {name} | {len(own)} | {steps:,.0f} | {seconds:.0f} | {means} | {cell} |")
     return lines, signs
 
 
@@ -83,11 +89,10 @@ def write_page(folder: Path, says: dict[str, str]) -> None:
     for (seconds, modality), group in groupby(runs, key=lambda run: (run["seconds"], run["modality"])):
         own = list(group)
         lines, signs = modality_table(own, says)
-        seeds = sorted({run["seed"] for run in own})
         column = f"{modality}, {seconds:g} s"
         for name, sign in signs.items():
             summary[name][column] = sign
-        tables += [f"### {modality.capitalize()}, {seconds:g} CPU-seconds, seeds {', '.join(map(str, seeds))}", ""]
+        tables += [f"### {modality.capitalize()}, {seconds:g} CPU-seconds", ""]
         tables += [*lines, ""]
     columns = list(dict.fromkeys(column for signs in summary.values() for column in signs))
     lines = [f"| variant | change | {' | '.join(columns)} |", "|---|---|" + ":---:|" * len(columns)]
@@ -96,5 +101,5 @@ def write_page(folder: Path, says: dict[str, str]) -> None:
             cells = " | ".join(signs.get(column, "") for column in columns)
             lines.append(f"| {name} | {says[name]} | {cells} |")
     head = PAGE.read_text().split(MARK)[0]
-    legend = "`+` and `-`: the interval of the difference to the default leaves 0 out; `0`: it does not."
+    legend = "`+` and `-`: the interval of the difference to the default leaves 0 out; `0`: it does not; `?`: one seed."
     PAGE.write_text("\n".join([head + MARK, *lines, "", legend, "", *tables]).rstrip() + "\n")
