@@ -101,5 +101,9 @@ def write_page(folder: Path, says: dict[str, str]) -> None:
             cells = " | ".join(signs.get(column, "") for column in columns)
             lines.append(f"| {name} | {says[name]} | {cells} |")
     head = PAGE.read_text().split(MARK)[0]
-    legend = "`+` and `-`: the interval of the difference to the default leaves 0 out; `0`: it does not; `?`: one seed."
-    PAGE.write_text("\n".join([head + MARK, *lines, "", legend, "", *tables]).rstrip() + "\n")
+    legend = [
+        "`+` and `-`: the interval of the difference to the default leaves 0 out; `0`: it does not; `?`: too few",
+        "runs to tell. Below, accuracies are means over a row's own seeds; differences are to the default's of the same",
+        "seeds.",
+    ]
+    PAGE.write_text("\n".join([head + MARK, *lines, "", *legend, "", *tables]).rstrip() + "\n")
