@@ -63,10 +63,10 @@ def modality_table(runs: list[dict], says: dict[str, str]) -> tuple[list[str], d
         difference = float(np.mean([own[seed] - default[seed] for seed in paired]))
         width = reach / np.sqrt(len(paired))
         apart = abs(difference) > width
-        cell = "" if name == "default" else f"**{difference:+.3f}**" if apart else f"{difference:+.3f}"
+        cell = "" if name == "default" else f"{difference:+.3f}"
         if name not in ("default", "random weights"):
             signs[name] = "?" if np.isnan(width) else "0" if not apart else "+" if difference > 0 else "-"
-            cell += "" if np.isnan(width) else f" ± {width:.3f}"
+            cell = (f"**{cell}**" if apart else cell) + ("" if np.isnan(width) else f" ± {width:.3f}")
         steps, seconds = (
             np.mean([run[key] for run in runs if run["variant"] == name]) for key in ("steps", "cpu_seconds")
         )
@@ -102,8 +102,7 @@ def write_page(folder: Path, says: dict[str, str]) -> None:
             lines.append(f"| {name} | {says[name]} | {cells} |")
     head = PAGE.read_text().split(MARK)[0]
     legend = [
-        "`+` and `-`: the interval of the difference to the default leaves 0 out; `0`: it does not; `?`: too few",
-        "runs to tell. Below, accuracies are means over a row's own seeds; differences are to the default's of the same",
-        "seeds.",
+        "`+` and `-`: the interval of the difference to the default leaves 0 out; `0`: it does not; `?`: too few runs.",
+        "Below, accuracies are means over a row's own seeds, differences those to the default on the same seeds.",
     ]
     PAGE.write_text("\n".join([head + MARK, *lines, "", *legend, "", *tables]).rstrip() + "\n")
