@@ -57,11 +57,11 @@ def test_every_head_with_its_code_needs_no_package(tmp_path):
 
 # Python files, and their lines, that a push with code copies at most. Less is better; more needs a reason.
 MOST = {
-    "images 2.0": (11, 1_900),
-    "speech 2.0": (18, 3_000),
-    "spectrograms 2.0": (15, 2_360),
-    "text 2.0": (12, 2_080),
-    "joint": (36, 5_400),
+    "images 2.0": (11, 1_950),
+    "speech 2.0": (18, 3_160),
+    "spectrograms 2.0": (15, 2_400),
+    "text 2.0": (12, 2_100),
+    "joint": (36, 5_600),
 }
 
 
