@@ -63,6 +63,6 @@ def test_what_was_meant():
 
 
 def test_of_lists_each_value_is_checked():
-    options = ProbeOptions(model="model", dataset="data", layers=[0, -1, 3])
-    with pytest.raises(ValueError, match="--layers is 3, but must be at most 2"):
-        require_range(options, "layers", high=2)
+    options = ProbeOptions(model="model", dataset="data", seeds=[0, 1, 3])
+    with pytest.raises(ValueError, match="--seeds is 3, but must be at most 2"):
+        require_range(options, "seeds", high=2)

@@ -78,7 +78,7 @@ def test_defaults_that_are_written_down_are_those_of_the_code():
 
 def test_recipes_values_are_shown_as_defaults():
     shown = " ".join(option_help("pretrain", ["--help", "--recipe", "data2vec2-text-tiny"]).split())
-    assert "Optimizer steps of the run. (the recipe's: 700)" in shown
+    assert "Optimizer steps of the run. (the recipe's: 2400)" in shown
     shown = " ".join(option_help("finetune", ["--recipe", "audio-base-1h"]).split())
     assert "Instead: optimizer steps. (the recipe's:" in shown
     for recipe in ("none-such", "/"):

@@ -28,7 +28,7 @@ CONFIGS = {
     "spectrogram": Data2Vec2SpectrogramConfig,
     "text": Data2Vec2TextConfig,
 }
-TINY = ("vision", "audio", "text")  # modalities with recipes that train in minutes, or on one GPU
+TINY = ("vision", "audio", "spectrogram", "text")  # modalities with recipes that train in minutes, or on one GPU
 VERSION_2 = [name for name in NAMES if name.startswith("data2vec2-")]
 VISION, AUDIO = ([name for name in NAMES if f"-{modality}-" in name] for modality in ("vision", "audio"))
 PUBLISHED = {

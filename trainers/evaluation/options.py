@@ -72,10 +72,11 @@ class LabelledDataOptions:
         Raises:
             ValueError: one is no whole number from -1.
         """
-        wrong = [text for text in self.layers if not re.fullmatch(r"-1|\d{1,6}", text)]
-        if wrong or not self.layers:
+        texts = [str(one) for one in self.layers]  # from Python they may be numbers
+        wrong = [text for text in texts if not re.fullmatch(r"-1|\d{1,6}", text)]
+        if wrong or not texts:
             raise ValueError(f"--layers is {wrong[0] if wrong else 'empty'}, but must be whole numbers of at least -1")
-        numbers = [int(text) for text in self.layers]
+        numbers = [int(text) for text in texts]
         return numbers[0] if len(numbers) == 1 else numbers
 
 
