@@ -45,7 +45,8 @@ def add_pictures(trainer: Trainer, pictures: Iterable[Path]) -> None:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:
                 from tensorboardX import SummaryWriter  # type: ignore[no-redef]
-            with SummaryWriter(callback.logging_dir) as writer:
+            # A name of its own: files are named by the second, and a quick run's figures would be overwritten.
+            with SummaryWriter(callback.logging_dir, filename_suffix=".pictures") as writer:
                 for path in pictures:
                     with Image.open(path) as picture:
                         pixels = np.asarray(picture.convert("RGB"))  # [H, W, 3]
