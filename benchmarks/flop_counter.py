@@ -37,8 +37,9 @@ def main() -> None:
         config = load_recipe(name).model_config()
         if config.model_type == "data2vec2" or "spectrogram" in config.model_type:
             continue
-        tokens = min(TOKENS, config.max_tokens) if hasattr(config, "max_tokens") else None
-        ours = step_flops(config, step_shape(config, SAMPLES, seconds=SECONDS, tokens=tokens)).total
+        length = {"audio": SECONDS, "text": min(TOKENS, getattr(config, "max_tokens", TOKENS))}
+        kind = config.model_type.split("-")[-1]
+        ours = step_flops(config, step_shape(config, SAMPLES, length.get(kind))).total
         start = time.perf_counter()
         try:
             ratio = f"{counted(config) / ours:.3f}"

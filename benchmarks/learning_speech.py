@@ -14,12 +14,11 @@ import argparse
 import json
 import logging
 import statistics
-import sys
 import time
 from pathlib import Path
 
 from budgeted_runs import each, peak_memory, run_apart, steps_within, summary
-from speech_sets import PROMPTS, SYLLABLES, decode, syllables, training_samples
+from speech_sets import decode, require_recordings, syllables, training_samples
 from syllable_probes import FEW, TASKS, baselines, encoded, probes
 
 # Recipe, and changes of its config.
@@ -105,8 +104,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/learning_speech"), help="models and figures")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if not PROMPTS.exists() or not SYLLABLES.exists():
-        sys.exit(f"{PROMPTS} or {SYLLABLES} is missing: {__doc__.strip().splitlines()[-1].split(': ', 1)[1]}")
+    require_recordings()
     if options.one:
         folder, *rest = json.loads(options.one)
         return print("\n" + json.dumps(train(Path(folder), *rest) if rest else baselines(Path(folder))))

@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 
 from budgeted_runs import each, peak_memory, run_apart, steps_within, summary
-from speech_sets import PROMPTS, SYLLABLES, decode, normalized_syllables, training_clips
-from syllable_probes import TASKS, syllable_parts
+from speech_sets import decode, normalized_syllables, require_recordings, training_clips
+from syllable_probes import TASKS, unheard_folds
 
 HERE = Path(__file__).parent
 RECIPES = {"2.0": HERE / "speech_small", "1.0": HERE / "speech_small_v1"}
@@ -52,13 +52,10 @@ def probe(features, names: list[str], strengths: tuple[float, ...] = (0.01, 0.1,
     from sklearn.preprocessing import StandardScaler
 
     features = np.asarray(features)
-    parts = [syllable_parts(name) for name in names]
-    groups = np.array([part[0] for part in parts])
     scores = {}
-    for index, task in enumerate(TASKS, start=1):
-        labels = np.array([part[index] for part in parts])
+    for task, labels, groups, folds in unheard_folds(names):
         accuracies = []
-        for train, test in GroupKFold(5, shuffle=True, random_state=0).split(features, labels, groups):
+        for train, test in folds:
             classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200, tol=1e-2))
             if len(strengths) > 1:
                 grid = {"logisticregression__C": strengths}
@@ -174,8 +171,7 @@ def main() -> None:
     parser.add_argument("--careless", action="store_true", help="settings that collapse, with the health monitor on")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if not PROMPTS.exists() or not SYLLABLES.exists():
-        sys.exit(f"{PROMPTS} or {SYLLABLES} is missing: {__doc__.strip().splitlines()[-1].split(': ', 1)[1]}")
+    require_recordings()
     if options.one:
         folder, *rest = json.loads(options.one)
         return print(json.dumps(train(Path(folder), *rest)))

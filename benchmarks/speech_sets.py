@@ -3,6 +3,7 @@
 apt-get install -y asterisk-core-sounds-{en,es,fr,it,ru}-g722 gcin-voice
 """
 
+import sys
 from pathlib import Path
 
 PROMPTS = Path("/usr/share/asterisk/sounds")
@@ -10,6 +11,13 @@ SYLLABLES = Path("/usr/share/gcin-voice/ogg")
 # Each set's files; of the syllables one voice of two, since the other is synthetic.
 FILES = {"prompts": (PROMPTS, "*.g722"), "syllables": (SYLLABLES, "3.ogg")}
 RATE = 16_000
+INSTALL = "apt-get install -y asterisk-core-sounds-{en,es,fr,it,ru}-g722 gcin-voice"
+
+
+def require_recordings() -> None:
+    """End the script with what to install, if a set is missing."""
+    if not PROMPTS.exists() or not SYLLABLES.exists():
+        sys.exit(f"{PROMPTS} or {SYLLABLES} is missing: {INSTALL}")
 
 
 def decode(folder: Path) -> None:

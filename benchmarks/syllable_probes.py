@@ -4,7 +4,9 @@ A ridge regression names the initial (22 classes) or the final (39) of a syllabl
 1,200 syllables of one man's voice.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from speech_sets import normalized_syllables, syllables
 
@@ -29,6 +31,22 @@ def syllable_parts(name: str) -> tuple[str, str, str]:
     return base, initial, base.removeprefix(initial)
 
 
+def unheard_folds(names: list[str]) -> Iterator[tuple[str, Any, Any, list[tuple[Any, Any]]]]:
+    """(task, labels, base syllables, [(training, test) indices of five folds]) of each task; no fold shares a syllable.
+
+    Args:
+        names: folder names of the syllables.
+    """
+    import numpy as np
+    from sklearn.model_selection import GroupKFold
+
+    parts = [syllable_parts(name) for name in names]
+    groups = np.array([part[0] for part in parts])
+    folds = list(GroupKFold(5, shuffle=True, random_state=0).split(groups, groups=groups))
+    for index, task in enumerate(TASKS, start=1):
+        yield task, np.array([part[index] for part in parts]), groups, folds
+
+
 def probe(features, names: list[str], labels_a_class: int | None = None) -> dict[str, float]:
     """Accuracy for initials and finals, five folds by base syllable.
 
@@ -38,18 +56,14 @@ def probe(features, names: list[str], labels_a_class: int | None = None) -> dict
         labels_a_class: how many training labels of each class are used; None for all. Of few, the mean of some draws.
     """
     import numpy as np
-    from sklearn.model_selection import GroupKFold
 
     from modeling_data2vec.trainers.evaluation.probes import ridge_probe
 
     features = np.asarray(features)
-    parts = [syllable_parts(name) for name in names]
-    groups = np.array([part[0] for part in parts])
     scores = {}
-    for index, task in enumerate(TASKS, start=1):
-        labels = np.array([part[index] for part in parts])
+    for task, labels, _, folds in unheard_folds(names):
         accuracies = []
-        for train, test in GroupKFold(5, shuffle=True, random_state=0).split(features, labels, groups):
+        for train, test in folds:
             for draw in range(DRAWS if labels_a_class else 1):
                 order = np.random.default_rng(draw).permutation(train)
                 chosen = np.concatenate([order[labels[order] == one][:labels_a_class] for one in np.unique(labels)])
