@@ -9,6 +9,7 @@ from sklearn.metrics import accuracy_score, average_precision_score, confusion_m
 
 IGNORED = -100  # a label that does not count
 LOWER_IS_BETTER = ("loss", "wer", "cer", "mse")
+MULTI_LABEL_FIGURES = ("map", "f1_micro", "f1_macro")
 
 
 def greater_is_better(metric: str) -> bool:

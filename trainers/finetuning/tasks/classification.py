@@ -31,7 +31,7 @@ from ...sources.label_checks import (
 )
 from ...sources.labels import LabelMap, is_list, label_column, label_values
 from ...sources.loading import column_types, find_column
-from ..metrics import classification_metrics, multi_label_metrics, regression_metrics
+from ..metrics import MULTI_LABEL_FIGURES, classification_metrics, multi_label_metrics, regression_metrics
 from .task import Labelled, SoundTask, Task, padded
 
 MULTI_LABEL = "multi_label_classification"  # transformers' name of it in configs
@@ -116,7 +116,7 @@ class ClassificationTask(Task):
 
     def figure_names(self) -> tuple[str, ...]:
         if self.learns_several:
-            return ("map", "f1_micro", "f1_macro")
+            return MULTI_LABEL_FIGURES
         of_two = ("f1", "accuracy_f1") if self.config.num_labels == 2 else ()
         return ("accuracy", "f1_macro", "matthews", *of_two)
 

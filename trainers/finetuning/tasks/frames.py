@@ -12,7 +12,7 @@ from ...modalities.speech import load_audio
 from ...sources.label_checks import in_rows, say_alike
 from ...sources.labels import LabelMap, in_order
 from ...sources.loading import column_types, find_column, shown_type
-from ..metrics import IGNORED, multi_label_metrics
+from ..metrics import IGNORED, MULTI_LABEL_FIGURES, multi_label_metrics
 from .classification import MULTI_LABEL
 from .task import SoundTask, padded
 
@@ -96,7 +96,7 @@ class AudioFrameClassification(SoundTask):
         return multi_label_metrics(predictions[real], labels[real])
 
     def figure_names(self) -> tuple[str, ...]:
-        return ("map", "f1_micro", "f1_macro")
+        return MULTI_LABEL_FIGURES
 
 
 class FrameReader:
