@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from budgeted_runs import each, peak_memory, run_apart, steps_within, summary
 DATA = Path("/usr/share/datasets/fashion-mnist")
 HERE = Path(__file__).parent
 RECIPES = {"2.0": HERE / "fashion_mnist", "1.0": HERE / "fashion_mnist_v1"}
+Features = Callable[[np.ndarray], np.ndarray]
 CLAIMS: dict[str, dict[str, Any]] = {
     "K = all, M = 8": {},
     "K = 1": {"average_top_k_layers": 1},
@@ -42,7 +43,12 @@ NUM_VALIDATION = 10_000  # of the 60,000 training images, the last ones
 RIDGE_LABELS = {1_000: 5, 10_000: 1}
 KNN_LABELS = {100: 10, 1_000: 5, None: 1}
 KNN_TEST = 5_000  # test images for neighbours among all labels, the first ones: they take longest
-POOLINGS = {"mean of patches": "mean", "4 x 4 grid": "grid4"}
+# Pooling and layers of each kind of features. Neighbours among all labels are asked for of single layers only.
+FEATURES = {
+    "mean of patches": ("mean", -1),
+    "4 x 4 grid": ("grid4", -1),
+    "4 x 4 grid, layers 2 + 4": ("grid4", "2+4"),
+}
 
 
 def read_idx(name: str):
@@ -111,21 +117,22 @@ def normalized(images: np.ndarray, recipe: Any) -> torch.Tensor:
     return ((torch.from_numpy(images.astype(np.float32)) / 255 - mean) / std)[:, None]
 
 
-def kinds_of_features(
-    encoders: dict[str, Any], images: list[np.ndarray], recipe: Any
-) -> Iterator[tuple[str, list[np.ndarray]]]:
-    """(name, features of each of several arrays of images): raw pixels, and each encoder's by each pooling."""
+def kinds_of_features(encoders: dict[str, Any], recipe: Any) -> dict[str, Features]:
+    """Raw pixels, and each encoder's features, by their names: functions of images uint8 [N, 28, 28]."""
     from modeling_data2vec.trainers.evaluation.features import encode
 
-    inputs = [normalized(array, recipe) for array in images]
-    yield "raw pixels", [pixels.flatten(1).numpy() for pixels in inputs]
+    kinds: dict[str, Features] = {"raw pixels": lambda images: normalized(images, recipe).flatten(1).numpy()}
     for name, encoder in encoders.items():
-        for title, pooling in POOLINGS.items():
-            yield f"{name}, {title}", [encode(encoder, pixels, pooling=pooling, batch_size=250) for pixels in inputs]
+        for title, (pooling, layer) in FEATURES.items():
+            options: dict[str, Any] = {"pooling": pooling, "layer": layer, "batch_size": 250}
+            kinds[f"{name}, {title}"] = lambda images, encoder=encoder, options=options: encode(
+                encoder, normalized(images, recipe), **options
+            )
+    return kinds
 
 
-def fashion_probes(encoders: dict[str, Any], recipe: Any, seed: int, validation: bool) -> dict[str, dict[str, float]]:
-    """Accuracies on products, by kind of features and column of the table."""
+def fashion_probes(kind: str, features: Features, seed: int, validation: bool) -> dict[str, float]:
+    """Accuracies of some features on products, by column of the table."""
     from modeling_data2vec.trainers.evaluation.probes import knn, label_subset, ridge_probe
 
     train, train_y = read_idx("train-images-idx3-ubyte"), read_idx("train-labels-idx1-ubyte")
@@ -133,62 +140,28 @@ def fashion_probes(encoders: dict[str, Any], recipe: Any, seed: int, validation:
     if validation:
         test, test_y = train[-NUM_VALIDATION:], train_y[-NUM_VALIDATION:]
         train, train_y = train[:-NUM_VALIDATION], train_y[:-NUM_VALIDATION]
-    found: dict[str, dict[str, float]] = {}
-    for kind, (x, test_x) in kinds_of_features(encoders, [train, test], recipe):
-        found[kind] = {}
-        for probe, accuracy, counts in (("ridge", ridge_probe, RIDGE_LABELS), ("kNN", knn, KNN_LABELS)):
-            for count, subsets in counts.items():
-                chosen = [label_subset(train_y, count or len(x), 100 * seed + number) for number in range(subsets)]
-                asked = slice(None if count else KNN_TEST)
-                scores = [accuracy(x[ids], train_y[ids], test_x[asked], test_y[asked]) for ids in chosen]
-                found[kind][f"{probe}, {f'{count:,}' if count else 'all'} labels"] = float(np.mean(scores))
-    for name, encoder in encoders.items():
-        found[f"{name}, 4 x 4 grid, layers by labels"] = {
-            f"ridge, {count:,} labels": _with_chosen_layers(
-                encoder,
-                recipe,
-                train,
-                train_y,
-                test,
-                test_y,
-                [label_subset(train_y, count, 100 * seed + number) for number in range(subsets)],
-            )
-            for count, subsets in RIDGE_LABELS.items()
-        }
+    columns = {
+        (probe, accuracy, count): [label_subset(train_y, count or len(train), 100 * seed + n) for n in range(subsets)]
+        for probe, accuracy, counts in (("ridge", ridge_probe, RIDGE_LABELS), ("kNN", knn, KNN_LABELS))
+        for count, subsets in counts.items()
+        if count or not kind.endswith("layers 2 + 4")
+    }
+    used = np.unique(np.concatenate([ids for subsets in columns.values() for ids in subsets]))
+    x, test_x = features(train[used]), features(test)
+    found = {}
+    for (probe, accuracy, count), subsets in columns.items():
+        asked = slice(None if count else KNN_TEST)
+        scores = [
+            accuracy(x[np.searchsorted(used, ids)], train_y[ids], test_x[asked], test_y[asked]) for ids in subsets
+        ]
+        found[f"{probe}, {f'{count:,}' if count else 'all'} labels"] = float(np.mean(scores))
     return found
 
 
-def _with_chosen_layers(
-    encoder: Any,
-    recipe: Any,
-    train: np.ndarray,
-    train_y: np.ndarray,
-    test: np.ndarray,
-    test_y: np.ndarray,
-    subsets: list[np.ndarray],
-) -> float:
-    """Mean accuracy over label subsets, each with the layers that its own labels choose when they are left out."""
-    from modeling_data2vec.trainers.evaluation.choice import choose_features
-    from modeling_data2vec.trainers.evaluation.features import encode
-    from modeling_data2vec.trainers.evaluation.probes import ridge_probe
-
-    options: dict[str, Any] = {"pooling": "grid4", "batch_size": 250}
-    choices = choose_features(encoder, normalized(train, recipe), train_y, subsets, **options)
-    scores = []
-    for ids, choice in zip(subsets, choices, strict=True):
-        x, test_x = (
-            encode(encoder, normalized(images, recipe), layer=choice.layer, **options) for images in (train[ids], test)
-        )
-        scores.append(ridge_probe(x, train_y[ids], test_x, test_y))
-    return float(np.mean(scores))
-
-
-def stamps_probes(encoders: dict[str, Any], recipe: Any) -> dict[str, dict[str, float]]:
-    """The same for the categories of Tux Paint's stamps, in grey: five folds, stamps of one name in one fold."""
+def stamps() -> tuple[np.ndarray, np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+    """(grey images, categories, five folds) of Tux Paint's stamps; those of one name are in one fold."""
     from sklearn.model_selection import StratifiedGroupKFold
     from stamps import STAMPS, named_stamps, thumbnail
-
-    from modeling_data2vec.trainers.evaluation.probes import knn, ridge_probe
 
     found = [(picture, name) for name, pictures in named_stamps().items() for picture in pictures]
     sizes = Counter(picture.relative_to(STAMPS).parts[0] for picture, _ in found)
@@ -196,15 +169,20 @@ def stamps_probes(encoders: dict[str, Any], recipe: Any) -> dict[str, dict[str, 
     pictures = np.stack([np.asarray(thumbnail(picture, 28).convert("L")) for picture, _ in found])
     _, labels = np.unique([picture.relative_to(STAMPS).parts[0] for picture, _ in found], return_inverse=True)
     folds = StratifiedGroupKFold(5, shuffle=True, random_state=0).split(pictures, labels, [name for _, name in found])
-    folds = list(folds)
+    return pictures, labels, list(folds)
+
+
+def stamps_probes(features: Features) -> dict[str, float]:
+    """Accuracies of some features on the categories of stamps."""
+    from modeling_data2vec.trainers.evaluation.probes import knn, ridge_probe
+
+    pictures, labels, folds = stamps()
+    x = features(pictures)
     return {
-        kind: {
-            f"{probe}, stamps": float(
-                np.mean([accuracy(x[train], labels[train], x[test], labels[test]) for train, test in folds])
-            )
-            for probe, accuracy in (("ridge", ridge_probe), ("kNN", knn))
-        }
-        for kind, (x,) in kinds_of_features(encoders, [pictures], recipe)
+        f"{probe}, stamps": float(
+            np.mean([accuracy(x[train], labels[train], x[test], labels[test]) for train, test in folds])
+        )
+        for probe, accuracy in (("ridge", ridge_probe), ("kNN", knn))
     }
 
 
@@ -242,20 +220,21 @@ def run(changes: dict, seed: int, budget: float, options: argparse.Namespace, fo
     if not facts.exists():
         done = run_apart("--one", json.dumps([changes, seed, budget, options.version, str(folder)]))
         facts.write_text(json.dumps(done))
-    accuracies = folder / f"{options.probes}{'_validation' if options.validation else ''}.json"
-    if not accuracies.exists():
-        torch.set_num_threads(1)
-        model, recipe = AutoModel.from_pretrained(folder), load_recipe(RECIPES[options.version])
-        encoders = {"random weights": random_weights(model, seed), "model": model}
-        if options.probes == "mean":
-            found = mean_probes(encoders, recipe, seed)
-        else:
-            found = fashion_probes(encoders, recipe, seed, options.validation)
-            if not options.validation:
-                for kind, scores in stamps_probes(encoders, recipe).items():
-                    found[kind] |= scores
-        accuracies.write_text(json.dumps(found))
-    return json.loads(facts.read_text()) | {"probes": json.loads(accuracies.read_text())}
+    file = folder / f"{options.probes}{'_validation' if options.validation else ''}.json"
+    found = json.loads(file.read_text()) if file.exists() else {}
+    torch.set_num_threads(1)
+    model, recipe = AutoModel.from_pretrained(folder), load_recipe(RECIPES[options.version])
+    encoders = {"random weights": random_weights(model, seed), "model": model}
+    if options.probes == "mean":
+        found = found or mean_probes(encoders, recipe, seed)
+    else:
+        for kind, features in kinds_of_features(encoders, recipe).items():
+            if kind not in found:
+                found[kind] = fashion_probes(kind, features, seed, options.validation)
+                found[kind] |= {} if options.validation else stamps_probes(features)
+                file.write_text(json.dumps(found))
+    file.write_text(json.dumps(found))
+    return json.loads(facts.read_text()) | {"probes": found}
 
 
 def report(results: dict[str, list[dict]]) -> None:

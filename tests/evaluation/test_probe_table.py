@@ -182,9 +182,11 @@ def test_candidates_are_what_the_model_has(kind, widest, monkeypatch):
     assert max(tried) == widest * 32 * (3 if kind == "our text" else 2)  # all layers side by side
     one = choose_features(model, inputs, labels, [np.arange(14)], pooling="mean+max", layer=[0, -1])
     assert one == [((0, -1), "mean+max", 0.5)]
+    assert one == choose_features(model, inputs, labels, [np.arange(14)], pooling="mean+max", layer="0+-1")
 
 
 def test_options_of_the_choice():
     where = {"model": "m", "dataset": "d"}
     assert ProbeOptions(**where, layers=["auto"], pooling="auto").layer() == "auto"
     assert ProbeOptions(**where, layers=["0", "-1"]).layer() == [0, -1] and ProbeOptions(**where).layer() == -1
+    assert ProbeOptions(**where, layers=["2+4"]).layer() == [2, 4] and ProbeOptions(**where, layers=[3]).layer() == 3

@@ -1,7 +1,7 @@
 """Feature vectors of any data by any encoder, in two lines."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from ..evaluation.features import encode
+from ..evaluation.options import Layers, layer_numbers
 from ..modalities.encoders import load_encoder, move_to
 from .data import Data, SampleStream, open_data, windows
 from .options import FeatureOptions
@@ -72,7 +73,7 @@ def embed(
     column: str | None = None,
     id_column: str | None = None,
     pooling: str = "mean",
-    layer: int | Sequence[int] = -1,
+    layer: Layers = -1,
     normalize: bool = False,
     batch_size: int = 32,
     device: str | torch.device | None = None,
@@ -94,7 +95,8 @@ def embed(
         id_column: holds the samples' ids; default: names of files, where there are some, else the place in the data.
         pooling: how the real positions (patches, frames, tokens) become one vector: "mean", "max", "std", "cls",
             "grid2", "time6", "bands", or several as in "mean+max"; see `extract_features`.
-        layer: -1 for the encoder's output; any other number is an index of `hidden_states`; several are concatenated.
+        layer: -1 for the encoder's output; any other number is an index of `hidden_states`; several, as in [2, 4] or
+            "2+4", stand side by side.
         normalize: scale vectors to length 1.
         batch_size: samples in a forward pass.
         device: e.g. "cpu" or "cuda:1"; default: the accelerator if there is one, or where a loaded model is.
@@ -113,7 +115,7 @@ def embed(
         >>> features.vectors.shape, features.ids[:2], features.to_dataset().column_names
         ((500, 32), ['0', '1'], ['row', 'id', 'features'])
     """
-    layers = [layer] if isinstance(layer, int) else list(layer)
+    layers = [str(number) for number in layer_numbers(layer)]
     options = FeatureOptions(pooling=pooling, layers=layers, normalize=normalize, batch_size=batch_size)
     encoder, kind = load_encoder(os.fspath(model) if isinstance(model, os.PathLike) else model, processor, modality)
     if device is not None:

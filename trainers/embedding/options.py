@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from ..evaluation.options import POOLING_HELP, pooling_parts
+from ..evaluation.options import LAYERS_HELP, POOLING_HELP, layer_numbers, pooling_parts
 from ..option_checks import require_range
 
 FORMATS = (".parquet", ".npy")
@@ -13,16 +13,13 @@ class FeatureOptions:
     """Which features of a frozen encoder are taken, and how."""
 
     pooling: str = field(default="mean", metadata={"help": POOLING_HELP})
-    layers: list[int] = field(
-        default_factory=lambda: [-1],
-        metadata={"help": "Layer -1 is the encoder's output, 0 the first layer's input; several are concatenated."},
-    )
+    layers: list[str] = field(default_factory=lambda: ["-1"], metadata={"help": LAYERS_HELP})
     normalize: bool = field(default=False, metadata={"help": "Scale vectors to length 1."})
     batch_size: int = field(default=32, metadata={"help": "Samples in a forward pass."})
 
     def __post_init__(self) -> None:
         pooling_parts(self.pooling, flatten=False, name="--pooling")
-        require_range(self, "layers", low=-1)
+        self.layers = [str(number) for number in layer_numbers(self.layers, option="--layers")]
         require_range(self, "batch_size", low=1)
 
 

@@ -10,12 +10,11 @@ from transformers import PreTrainedModel
 from ..modalities.names import modality
 from .features import Inputs, encode, visit_states
 from .layer_features import layer_features
-from .options import AUTO
+from .options import AUTO, Layers, layer_numbers
 from .pooling import possible_bins
 from .probes import leave_one_out
 
 MOST_LABELS = 1_000  # that a choice is made by
-Layers = int | tuple[int, ...]
 
 
 class Choice(NamedTuple):
@@ -27,7 +26,7 @@ class Choice(NamedTuple):
         held_out: of a ridge regression on training samples that are left out one by one; None for what was given.
     """
 
-    layer: Layers
+    layer: int | tuple[int, ...]
     pooling: str
     held_out: float | None
 
@@ -45,14 +44,15 @@ def choose_features(
     subsets: Sequence[np.ndarray],
     *,
     pooling: str = AUTO,
-    layer: int | Sequence[int] | str = AUTO,
+    layer: Layers = AUTO,
     batch_size: int = 32,
 ) -> list[Choice]:
     """Choose features for each subset of the training samples, by the labels of this subset alone.
 
     The candidates are all poolings that the model has (mean, maximum, deviation, fields, stretches, bands, CLS token),
-    of its output, of each layer, and of all layers side by side. The best accuracy of a ridge regression on samples
-    that are left out one by one decides; of equal ones the first, so the mean of the output with one label a class.
+    of its output, of each layer, of each one and of the first layer's input beside the output, and of all
+    layers side by side. The best accuracy of a ridge regression on samples that are left out one by one decides; of
+    equal ones the first, so the mean of the output with one label a class.
 
     Args:
         model, inputs, batch_size: as in `encode`.
@@ -75,19 +75,20 @@ def choose_features(
 
 
 def _by_layer(
-    model: PreTrainedModel, inputs: Inputs, pooling: str, layer: int | Sequence[int] | str, batch_size: int
-) -> list[tuple[Layers, np.ndarray]]:
-    """Features [N, D'] of the given layers, or else of the output, of each layer, and of all of them."""
+    model: PreTrainedModel, inputs: Inputs, pooling: str, layer: Layers, batch_size: int
+) -> list[tuple[int | tuple[int, ...], np.ndarray]]:
+    """Features [N, D'] of the given layers, or else of the candidates."""
     if layer != AUTO:
-        assert not isinstance(layer, str)
-        given = layer if isinstance(layer, int) else tuple(layer)
-        return [(given, encode(model, inputs, pooling=pooling, layer=layer, batch_size=batch_size))]
+        numbers = layer_numbers(layer)
+        given = tuple(numbers) if len(numbers) > 1 else numbers[0]
+        return [(given, encode(model, inputs, pooling=pooling, layer=given, batch_size=batch_size))]
     pooled = layer_features(model, inputs, pooling=pooling, batch_size=batch_size).pooled  # [L + 1, N, D']
     last = len(pooled) - 1
     every = (*range(1, last), -1)
-    found: list[tuple[Layers, np.ndarray]] = [(-1, pooled[last])]
+    found: list[tuple[int | tuple[int, ...], np.ndarray]] = [(-1, pooled[last])]
     found += [(number, pooled[number]) for number in range(1, last)]
-    return [*found, (every, np.concatenate(pooled[1:], axis=1))] if last > 1 else found
+    found += [((number, -1), np.concatenate(pooled[[number, last]], axis=1)) for number in range(last)]
+    return [*found, (every, np.concatenate(pooled[1:], axis=1))] if last > 2 else found
 
 
 def _possible_poolings(model: PreTrainedModel, sample: Tensor) -> list[str]:

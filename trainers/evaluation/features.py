@@ -3,7 +3,7 @@
 Letters: B samples of a batch, E extra tokens, T positions (patches, frames or tokens), D channels.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from ..modalities.base import Inputs as Inputs
 from ..modalities.names import modality
-from .options import pooling_parts
+from .options import Layers, layer_numbers, pooling_parts
 from .pooling import pool_states, real_positions, without_extra_tokens
 
 Batch = Tensor | Mapping[str, Tensor]
@@ -26,7 +26,7 @@ def extract_features(
     batches: Iterable[Batch],
     *,
     pooling: str = "mean",
-    layer: int | Sequence[int] = -1,
+    layer: Layers = -1,
 ) -> np.ndarray:
     """One feature vector for each sample from a frozen encoder, in eval mode and without gradients.
 
@@ -49,7 +49,7 @@ def extract_features(
             Fields and stretches divide the sample without its padding as evenly as possible: neighbours share a
             position where it does not divide, and positions repeat where there are fewer of them.
         layer: -1 for `last_hidden_state`; any other number is an index of `hidden_states`, where 0 is the input of the
-            first layer; several are pooled each and concatenated.
+            first layer; several, as in [2, 4] or "2+4", are pooled each and stand side by side.
 
     Returns:
         fp32 [N, D'], where each layer and each pooling adds D, times N * N for "gridN", T for "flatten", and so on.
@@ -63,7 +63,7 @@ def extract_features(
         >>> from modeling_data2vec import Data2Vec2VisionConfig, Data2Vec2VisionModel
         >>> config = Data2Vec2VisionConfig(hidden_size=32, num_hidden_layers=2, num_prenet_layers=1, image_size=16,
         ...     num_attention_heads=2, intermediate_size=64, average_top_k_layers=2, patch_size=4, decoder_dim=32)
-        >>> extract_features(Data2Vec2VisionModel(config), torch.randn(10, 3, 16, 16).split(4), layer=[1, -1]).shape
+        >>> extract_features(Data2Vec2VisionModel(config), torch.randn(10, 3, 16, 16).split(4), layer="1+-1").shape
         (10, 64)
     """
     pooling_parts(pooling)  # a wrong one should not cost a forward
@@ -82,7 +82,7 @@ def encode(
     inputs: Inputs,
     *,
     pooling: str = "mean",
-    layer: int | Sequence[int] = -1,
+    layer: Layers = -1,
     batch_size: int = 32,
 ) -> np.ndarray:
     """As `extract_features`, of a whole set of samples, which may differ in length; samples of similar length share a
@@ -102,7 +102,7 @@ def encode(
 
 
 def frame_features(
-    model: PreTrainedModel, inputs: Inputs, *, layer: int | Sequence[int] = -1, batch_size: int = 32
+    model: PreTrainedModel, inputs: Inputs, *, layer: Layers = -1, batch_size: int = 32
 ) -> tuple[np.ndarray, np.ndarray]:
     """The features of every real position, sample after sample: what probes of frames, tokens or patches need.
 
@@ -160,12 +160,10 @@ def _batches(model: PreTrainedModel, inputs: Inputs, order: np.ndarray, batch_si
 
 
 def _reduced_states(
-    model: PreTrainedModel, batches: Iterable[Batch], layer: int | Sequence[int], reduce: Reduce
+    model: PreTrainedModel, batches: Iterable[Batch], layer: Layers, reduce: Reduce
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """`reduce` of each layer's states, layers side by side: fp32 [..., D'] for each batch; each sample's positions."""
-    layers = [layer] if isinstance(layer, int) else list(layer)
-    if not layers:
-        raise ValueError("layer is empty: give a number, or a list of at least one")
+    layers = layer_numbers(layer)
 
     def reduce_all(states: list[Tensor], real: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
         return torch.cat([reduce(state, real, inputs) for state in states], dim=1)

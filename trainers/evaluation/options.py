@@ -1,6 +1,7 @@
 """Options of `data2vec probe` and `data2vec evaluate`."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,8 +9,12 @@ from ..option_checks import LARGEST_SEED, did_you_mean, require_range
 
 AUTO = "auto"  # layer or pooling that training labels choose
 POOLINGS = ("mean", "max", "std", "cls", "bands")
+Layers = int | str | Sequence[int | str]  # 4, "2+4" or [2, 4]
 BINNED = re.compile(r"(grid|time)([1-9]\d?)")
 POOLING_HELP = "mean, max, std, cls, grid2 (N x N fields), time6 (N stretches), bands; several as in mean+max."
+LAYERS_HELP = (
+    "Layer -1 is the encoder's output, 0 the first layer's input; several stand side by side, as in 2+4 or 2 4."
+)
 
 
 def pooling_parts(pooling: str, *, flatten: bool = True, name: str = "pooling") -> list[tuple[str, int]]:
@@ -41,6 +46,31 @@ def pooling_parts(pooling: str, *, flatten: bool = True, name: str = "pooling") 
     return found
 
 
+def layer_numbers(layers: Layers, *, option: str | None = None) -> list[int]:
+    """The layers that numbers or texts name.
+
+    Args:
+        layers: one layer or several; texts may join several by "+".
+        option: of a command, for the error; it counts no layers from the end but the last.
+
+    Raises:
+        ValueError: there are none, or one is no whole number.
+
+    Example:
+        >>> layer_numbers("2+4"), layer_numbers([0, "-1"]), layer_numbers(-1)
+        ([2, 4], [0, -1], [-1])
+    """
+    given = [layers] if isinstance(layers, int | str) else list(layers)
+    texts = [text for one in given for text in str(one).split("+")]
+    wrong = [text for text in texts if not re.fullmatch(r"-1|\d{1,6}" if option else r"-?\d{1,6}", text)]
+    if wrong or not texts:
+        raise ValueError(
+            f"{option or 'layer'} is {wrong[0] if wrong and wrong[0] else 'empty'}, but must be whole numbers"
+            f"{' of at least -1' if option else ''}, several joined by '+', as in 2+4"
+        )
+    return [int(text) for text in texts]
+
+
 @dataclass(kw_only=True)
 class LabelledDataOptions:
     """Where labelled samples come from, and which features of them are probed."""
@@ -55,10 +85,7 @@ class LabelledDataOptions:
     modality: str | None = field(
         default=None, metadata={"help": "Of a model with several modalities: audio, text or vision."}
     )
-    layers: list[str] = field(
-        default_factory=lambda: ["-1"],
-        metadata={"help": "Layer -1 is the encoder's output, 0 the first layer's input; several are concatenated."},
-    )
+    layers: list[str] = field(default_factory=lambda: ["-1"], metadata={"help": LAYERS_HELP})
 
     def __post_init__(self) -> None:
         from ..sources.splits import require_other_data  # imports transformers, which help does without
@@ -67,16 +94,8 @@ class LabelledDataOptions:
         require_other_data("--test_split", (self.dataset, self.test_split), (self.dataset, self.train_split))
 
     def layer(self) -> int | list[int]:
-        """The layers as numbers.
-
-        Raises:
-            ValueError: one is no whole number from -1.
-        """
-        texts = [str(one) for one in self.layers]  # from Python they may be numbers
-        wrong = [text for text in texts if not re.fullmatch(r"-1|\d{1,6}", text)]
-        if wrong or not texts:
-            raise ValueError(f"--layers is {wrong[0] if wrong else 'empty'}, but must be whole numbers of at least -1")
-        numbers = [int(text) for text in texts]
+        """The layers as numbers."""
+        numbers = layer_numbers(self.layers, option="--layers")
         return numbers[0] if len(numbers) == 1 else numbers
 
 
@@ -99,10 +118,7 @@ class ProbeOptions(LabelledDataOptions):
     tokenizer: str | None = field(default=None, metadata={"help": "Tokenizer, for text; default: the model's."})
     layers: list[str] = field(
         default_factory=lambda: ["-1"],
-        metadata={
-            "help": "Layer -1 is the encoder's output, 0 the first layer's input; several are concatenated; 'auto': "
-            "chosen by the training labels."
-        },
+        metadata={"help": f"{LAYERS_HELP} 'auto': chosen by the training labels."},
     )
     pooling: str = field(
         default="mean", metadata={"help": f"{POOLING_HELP} Or flatten. 'auto': chosen by the training labels."}

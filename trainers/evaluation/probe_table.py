@@ -11,7 +11,7 @@ from ..data.samples import LabelledSet
 from .baselines import RawFeatures, random_weights, raw_features
 from .choice import Choice, choose_features
 from .features import encode
-from .options import AUTO
+from .options import AUTO, Layers, layer_numbers
 from .probes import Features, all_predictions, check_labels, knn, label_subset, linear_probe, ridge_probe
 
 # From a label subset to its features, those of the test samples, and how they were chosen.
@@ -98,7 +98,7 @@ def probe_table(
     *,
     label_counts: Sequence[int | None] = (100, None),
     pooling: str = "mean",
-    layer: int | Sequence[int] | str = -1,
+    layer: Layers = -1,
     seeds: Sequence[int] = (0, 1, 2),
     k: int = 5,
     batch_size: int = 32,
@@ -134,7 +134,7 @@ def probe_table(
     (train_inputs, train_labels), (test_inputs, test_labels) = train, test
     train_y, test_y = check_labels(train_inputs, train_labels, test_inputs, test_labels)
     subsets = label_subsets(train_y, label_counts, seeds)  # first: a count that can't be had should not cost a forward
-    given = [layer] if isinstance(layer, int) else layer if layer == AUTO else list(layer)
+    given = AUTO if layer == AUTO else layer_numbers(layer)
     rows: list[ProbeRow] = []
     for name, encoder in (("random weights", random_weights(model)), ("model", model)):
         features = _EncoderFeatures(encoder, train, test, subsets, pooling, given, batch_size)
@@ -144,7 +144,7 @@ def probe_table(
     return ProbeTable(
         rows,
         pooling,
-        layer=layer if isinstance(layer, int | str) else list(layer),
+        layer=given[0] if len(given) == 1 else given,
         seeds=list(seeds),
         num_train=len(train_y),
         num_test=len(test_y),
@@ -244,7 +244,7 @@ def probe_accuracy(
     test: LabelledSet,
     *,
     pooling: str = "mean",
-    layer: int | Sequence[int] = -1,
+    layer: Layers = -1,
     k: int = 5,
     seed: int = 0,
     batch_size: int = 32,

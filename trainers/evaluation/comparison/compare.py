@@ -16,6 +16,7 @@ from ..baselines import RawFeatures, random_weights, raw_features
 from ..features import encode
 from ..intervals import bootstrap, jackknife
 from ..layer_features import LayerFeatures, layer_features
+from ..options import Layers, layer_numbers
 from ..probe_table import label_subsets
 from ..probes import Features, all_predictions, check_labels, ridge_predictions
 from ..similarity import alignment, cka, class_alignment, uniformity
@@ -57,7 +58,7 @@ def compare(
     *,
     label_counts: Sequence[int | None] | None = None,
     pooling: str = "mean",
-    layer: int | Sequence[int] = -1,
+    layer: Layers = -1,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     batch_size: int = 32,
     raw: list[RawFeatures] | None = None,
@@ -69,7 +70,7 @@ def compare(
         label_counts: as for `probe_table`, to which all labels are added; default: `few_label_counts`.
         pooling: as in `encode`, but not "flatten".
         layer: whose features are probed (but for the probes of all layers): -1 for the encoder's output, 0 for the
-            first layer's input; several are concatenated.
+            first layer's input; several, as in [2, 4] or "2+4", stand side by side.
         seeds: label subsets; the first one is also that of probes with all labels.
         batch_size: samples in a forward pass.
         raw: features of the raw input, of the first subject's samples; default: `raw_features`.
@@ -81,7 +82,7 @@ def compare(
     counts = few_label_counts(len(np.unique(train_y)), len(train_y)) if label_counts is None else label_counts
     numbers = {len(train_y)} | {count for count in counts if count is not None}
     subsets = label_subsets(train_y, sorted(numbers), seeds)
-    layers = [layer] if isinstance(layer, int) else list(layer)
+    layers = layer_numbers(layer)
     raw = raw_features(subjects[0].model) if raw is None else raw
     measured = _Measured(train_y, test_y, subsets, seeds[0], pooling, layers, batch_size)
     lines = [FeatureSet(one.name, "model", one.name) for one in subjects]
