@@ -48,6 +48,7 @@ class Provenance:
         base_model: what the run went on from: a Hub id, or the last part of a path.
         dataset: what it was trained on, as it was named on the command line, of paths the last part.
         recipe: name of the recipe, and where the recipe's values come from.
+        schedule: values that were made to fit the batch or the data: name, old and new value, rule and its source.
         hyperparameters: name to value.
         steps: optimizer steps made.
         health: the last health figures, by name.
@@ -63,6 +64,7 @@ class Provenance:
     base_model: str | None = None
     dataset: str | None = None
     recipe: dict[str, str] = field(default_factory=dict)
+    schedule: list[dict[str, Any]] = field(default_factory=list)
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     steps: int | None = None
     health: dict[str, float] = field(default_factory=dict)
@@ -89,7 +91,7 @@ class Provenance:
 
     def save(self, folder: str | Path) -> None:
         """Write it into a folder."""
-        values = {name: value for name, value in asdict(self).items() if value not in (None, {})}
+        values = {name: value for name, value in asdict(self).items() if value not in (None, {}, [])}
         write_text(Path(folder) / PROVENANCE_FILE, json.dumps(values, indent=2) + "\n")
 
 

@@ -18,6 +18,7 @@ from ..modalities.mixture import MixtureDataset
 from ..modalities.names import config_of, modalities, modalities_of
 from ..option_checks import check_keys, require_plain_name
 from ..runs.arguments import Data2VecTrainingArguments
+from .batch_scaling import Change, scaled_recipe
 from .building import build_model, build_samples, mixture_sources, named, run_config, sources_of
 from .model_config import build_config
 from .parts import SAMPLING_RATE, RecipePart, check_data, check_figures
@@ -49,6 +50,7 @@ class Recipe:
         paper: what the paper says instead, by the name of the value here: of the config, of `training`, `epochs` or
             `global_batch`.
         notes: contradictions between paper and files, and other things to know.
+        changes: what `scaled` changed; no key of the file.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Recipe:
     published: dict[str, Any] = field(default_factory=dict)
     paper: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    changes: tuple[Change, ...] = ()
 
     @property
     def only(self) -> RecipePart:
@@ -147,9 +150,7 @@ class Recipe:
         seed = self.training.get("seed", DEFAULT_SEED) if seed is None else seed
         built, modalities = build_model(self, config, sources, seed=seed, checkpoint=model, tokenizer=tokenizer)
         samples = build_samples(modalities, sources, streaming=streaming, seed=seed)
-        provenance = Provenance(
-            base_model=model, dataset=named(sources), recipe={"name": self.name, "source": self.source}
-        )
+        provenance = self.provenance(base_model=model, dataset=named(sources))
         if len(modalities_of(config)) == 1:
             (only,) = samples.values()
             only.provenance = provenance
@@ -158,6 +159,11 @@ class Recipe:
         mixture = MixtureDataset(parts, {name: self.modalities[name].ratio for name in parts})
         mixture.provenance = provenance
         return built, mixture
+
+    def provenance(self, **known: Any) -> Provenance:
+        """Where a model of this recipe comes from, for its card; `known` are other fields of `Provenance`."""
+        origin = {"name": self.name, "source": self.source}
+        return Provenance(recipe=origin, schedule=[vars(change) for change in self.changes], **known)
 
     def arguments(self, output_dir: str | Path | None = None, **changes: Any) -> Data2VecTrainingArguments:
         """The recipe's training arguments, with changes.
@@ -255,6 +261,27 @@ class Recipe:
             )
         return steps
 
+    def scaled(
+        self, global_batch: float, *, num_gpus: int = 1, per_device_batch: float | None = None, **given: Any
+    ) -> "Recipe":
+        """The recipe for another global batch, by the rules of `batch_scaling`; its `changes` say what they changed.
+
+        Args:
+            global_batch: samples (or seconds) of an optimizer step, in the recipe's `unit`.
+            num_gpus: devices.
+            per_device_batch: micro-batch of each; default: as much of its share as the recipe's micro-batch holds.
+            given: values that are not to follow from the rules, e.g. `learning_rate=1e-3`.
+
+        Raises:
+            ValueError: several modalities, or a batch that can't be shared out equally or that no rule reaches.
+
+        Example:
+            >>> recipe = load_recipe("data2vec2-vision-base").scaled(global_batch=64)
+            >>> recipe.training["learning_rate"], recipe.training["max_steps"], recipe.model_config().ema_decay
+            (0.0005, 1501200, 0.99994999625)
+        """
+        return scaled_recipe(self, global_batch, num_gpus, per_device_batch, given)
+
 
 def load_recipe(name_or_path: str | Path) -> Recipe:
     """Read and check a recipe.
@@ -288,7 +315,7 @@ def own_recipes() -> dict[str, dict[str, Any]]:
 
 
 def _checked(values: dict[str, Any], path: Path) -> Recipe:
-    sections = {entry.name: entry for entry in fields(Recipe)}
+    sections = {entry.name: entry for entry in fields(Recipe) if entry.name != "changes"}
     check_keys(values, {*sections, "data", "global_batch", "epochs"}, str(path))
     of_parts = [] if "modalities" in values else ["data", "global_batch"]
     required = [name for name in required_fields(Recipe) if name != "modalities"]
