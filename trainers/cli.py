@@ -73,11 +73,11 @@ def _how_to_go_on(command: str, argv: list[str]) -> str:
     return f". To go on:\n{shlex.join(['data2vec', command, *words, '--resume'])}"
 
 
-def _chosen_recipe(argv: list[str]) -> str | None:
-    """What --recipe names: its values are defaults of the other options."""
+def _chosen(option: str, argv: list[str]) -> str | None:
+    """The value of an option on which the defaults of others depend, such as --recipe."""
     chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    chooser.add_argument("--recipe", nargs="?")  # without a value, the whole parser says that one is missing
-    return chooser.parse_known_args(argv)[0].recipe
+    chooser.add_argument(f"--{option}", nargs="?")  # without a value, the whole parser says that one is missing
+    return getattr(chooser.parse_known_args(argv)[0], option)
 
 
 # ---- pretrain ----
@@ -85,18 +85,31 @@ def _chosen_recipe(argv: list[str]) -> str | None:
 
 def run_pretrain(argv: list[str]) -> None:
     from .pretraining.run import pretrain
+    from .pretraining.schedule import given_values, scaled_recipe_of
+    from .recipes.adapting import recipe_of
+    from .recipes.batch_scaling import TEACHER
     from .recipes.recipe import load_recipe
     from .runs.arguments import Data2VecTrainingArguments
 
     parser = OptionParser("pretrain", Data2VecTrainingArguments)
-    chosen = _chosen_recipe(argv)
+    chosen = _chosen("recipe", argv)
+    if chosen is None and (adapted := _chosen("adapt", argv)):
+        chosen = recipe_of(adapted)
+        argv = ["--recipe", chosen, *argv]
     if chosen is None:
         parser.parse(argv)  # shows the help, or says that a recipe is required
         return
     recipe = load_recipe(chosen)
     parser.set_defaults(output_dir=f"runs/{recipe.name}", **recipe.training_arguments())
     options, args = parser.parse(argv)
-    pretrain(options, args, recipe, assignments(options.config, "--config"))
+    changes = assignments(options.config, "--config")
+    given = given_values(args, parser.given(argv), changes)
+    if options.scale_to_batch is not None or options.adapt:
+        recipe = scaled_recipe_of(options, args, recipe, parser.given(argv), given)
+        parser.set_defaults(**recipe.training_arguments())
+        options, args = parser.parse(argv)
+        changes = {name: recipe.config_overrides[name] for name in TEACHER if name in recipe.config_overrides} | changes
+    pretrain(options, args, recipe, changes, given)
 
 
 # ---- finetune ----
@@ -107,7 +120,7 @@ def run_finetune(argv: list[str]) -> None:
     from .finetuning.recipe import load_finetune_recipe
     from .finetuning.run import finetune
 
-    chosen = _chosen_recipe(argv)
+    chosen = _chosen("recipe", argv)
     recipe = load_finetune_recipe(chosen) if chosen else None
     parser = OptionParser("finetune", FinetuningArguments)
     parser.set_defaults(output_dir="runs/finetuned", **(recipe.defaults() if recipe else {}))

@@ -64,6 +64,16 @@ class OptionParser(HfArgumentParser):
             raise ValueError(f"{rest[0]!r} belongs to no option: {self._where_listed}")
         return tuple(values)
 
+    @staticmethod
+    def given(argv: Sequence[str]) -> set[str]:
+        """Names of the options that a command line has.
+
+        Example:
+            >>> sorted(OptionParser.given(["--learning-rate", "1e-3", "--max_steps=5"]))
+            ['learning_rate', 'max_steps']
+        """
+        return {word.partition("=")[0][2:].replace("-", "_") for word in argv if word.startswith("--")}
+
     def _check_names(self, argv: Sequence[str]) -> None:
         """Name an unknown option before argparse says that another one is missing."""
         known = [name for action in self._actions for name in action.option_strings]

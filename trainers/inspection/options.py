@@ -17,8 +17,12 @@ class InspectOptions:
         default=None, metadata={"help": "Part of a joint model: audio, text or vision; default: the whole."}
     )
 
+    scale_to_batch: float | None = field(
+        default=None, metadata={"help": "Of a recipe: the schedule for so many samples or seconds an optimizer step."}
+    )
+
     def __post_init__(self) -> None:
         require_range(self, "batch_size", "tokens", low=1)
-        require_range(self, "seconds", above=0)
+        require_range(self, "seconds", "scale_to_batch", above=0)
         if self.dtype_bytes not in (2, 4):
             raise ValueError(f"--dtype_bytes is {self.dtype_bytes}, but must be 2 (half precision) or 4 (fp32)")

@@ -11,6 +11,7 @@ from ..files.model_folders import loading
 from ..modalities.base import Modality
 from ..modalities.names import config_of, modalities, modalities_of, modality
 from ..option_checks import wrong_choice
+from ..recipes.batch_scaling import shown
 from ..recipes.recipe import Recipe, load_recipe, own_recipes
 from ..sources.source_files import plural
 from .costs import (
@@ -127,6 +128,8 @@ class Inspection(Report):
             rows += [(f"  {unit} in the data", f"{part.data_size:,.10g}"), ("  epochs", f"{most}{epochs:.1f}")]
         micro_batch = self.shape.batch_size * (self.seconds if self.seconds and unit == "seconds" else 1)
         rows.append(("the whole run", _flops(updates * part.global_batch / micro_batch * self.flops.total)))
+        for change in recipe.changes:
+            rows.append((f"  {change.name}", f"{shown(change.new)} instead of {shown(change.old)}: {change.rule}"))
         return rows
 
 
@@ -178,6 +181,7 @@ def inspect_target(
     seconds: float | None = None,
     tokens: int | None = None,
     modality: str | None = None,
+    scale_to_batch: float | None = None,
 ) -> Inspection | JointInspection:
     """Inspect a recipe or a model by name.
 
@@ -188,6 +192,7 @@ def inspect_target(
         dtype_bytes, seconds, tokens: as for `inspect`; sequences are by default the recipe's blocks, and clips not
             longer than its longest.
         modality: which part of a joint model, as if it were a model of its own; None for the whole.
+        scale_to_batch: another global batch for the recipe's schedule, on one device.
 
     Raises:
         ValueError: if there is nothing of that name, it is not a data2vec model, or lengths don't suit it.
@@ -200,6 +205,10 @@ def inspect_target(
     if modality is not None and modality not in modalities():
         raise ValueError(wrong_choice("--modality", modality, modalities()))
     config, recipe = _load(name)
+    if scale_to_batch is not None:
+        if recipe is None:
+            raise ValueError(f"{name!r} is a model, which has no schedule to scale: name a recipe")
+        recipe = recipe.scaled(scale_to_batch)
     names = modalities_of(config)
     sizes: dict[str, Any] = {"batch_size": batch_size, "dtype_bytes": dtype_bytes}
     if modality is not None or len(names) == 1:

@@ -7,6 +7,7 @@ from ..option_checks import require_license, require_range, require_shares
 # How `--help` puts them together; what is in no group comes first.
 PRETRAIN_GROUPS = {
     "data": ("split", "column", "streaming", "tokenizer"),
+    "schedule (docs/scale.md#few-gpus)": ("scale_to_batch", "adapt"),
     "model": ("model", "config", "license"),
     "probes: is it learning anything?": ("probe_split", "probe_dataset", "probe_limit", "probe_steps"),
     "several modalities (docs/one_network.md)": (
@@ -56,6 +57,22 @@ class PretrainingOptions:
         default=None, metadata={"help": "Licence of the weights, for the model card: mit, cc-by-4.0, ..."}
     )
     config: list[str] = field(default_factory=list, metadata={"help": "Changes of the model's config: NAME=VALUE ..."})
+    scale_to_batch: float | None = field(
+        default=None,
+        metadata={
+            "help": "Fit learning rate, teacher's decay, warm-up and steps to another batch than the recipe's: N "
+            "samples or seconds a step, or without a number what this run has.",
+            "nargs": "?",
+            "const": 0,
+        },
+    )
+    adapt: str | None = field(
+        default=None,
+        metadata={
+            "help": "Go on from this trained model (folder or Hub id) on other data, by a schedule that follows from "
+            "their size and this run's batch; the recipe is the model's, if it is known."
+        },
+    )
     resume: bool = field(default=False, metadata={"help": "Go on from the last checkpoint in output_dir."})
     probe_split: list[str] | None = field(
         default=None, metadata={"help": "Labelled split to probe on; the probes' training labels come from `split`."}
@@ -85,8 +102,14 @@ class PretrainingOptions:
     )
 
     def __post_init__(self) -> None:
+        if self.adapt and self.model:
+            raise ValueError(
+                f"--adapt {self.adapt} and --model {self.model} both name the model to go on from: --adapt also fits "
+                "the schedule, --model keeps the recipe's. Leave one out"
+            )
+        self.model = self.adapt or self.model
         require_range(self, "probe_limit", "pairs_batch_size", low=1)
-        require_range(self, "probe_steps", low=0)
+        require_range(self, "probe_steps", "scale_to_batch", low=0)
         require_range(self, "mixing_temperature", above=0)
         require_shares(self, "mixing_ratio", "micro_batch")
         require_license(self)

@@ -1,7 +1,7 @@
 """One pretraining run from recipe to report: what `data2vec pretrain` does, the same for one modality or several."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,13 @@ from transformers.utils import logging
 from modeling_data2vec.native_audio import run_channels_last
 
 from ..files.output_checks import check_output
-from ..hub.provenance import Provenance
 from ..logging import errors_only
 from ..modalities.base import Modality
 from ..modalities.names import modalities, modalities_of
 from ..monitoring.curves import plot_curves
 from ..monitoring.modality_logs import summary_table
 from ..monitoring.trackers import add_pictures
+from ..recipes.batch_scaling import change_table
 from ..recipes.building import Source, build_model, build_samples, run_config
 from ..recipes.recipe import Recipe
 from ..runs.arguments import Data2VecTrainingArguments
@@ -28,6 +28,7 @@ from ..sources.splits import require_other_data
 from .modality_run import RunPart, by_modality_name
 from .options import PretrainingOptions
 from .run_data import advice, say_what_differs, train_dataset
+from .schedule import adapt_schedule
 from .trainer import Data2VecTrainer
 
 logger = logging.get_logger(__name__)
@@ -49,11 +50,21 @@ class Pretrained:
 
 
 def pretrain(
-    options: PretrainingOptions, args: Data2VecTrainingArguments, recipe: Recipe, config_changes: dict[str, Any]
+    options: PretrainingOptions,
+    args: Data2VecTrainingArguments,
+    recipe: Recipe,
+    config_changes: dict[str, Any],
+    given: Mapping[str, Any] | None = None,
 ) -> Pretrained:
     """Pretrain, save, draw and, where there are labels, probe.
 
     Figures and what was written where are logged as information, which `data2vec pretrain` prints.
+
+    Args:
+        options, args: of the run.
+        recipe: that it follows; with `options.adapt` scaled to the run's batch.
+        config_changes: fields of the model's config.
+        given: with `options.adapt`, values of the schedule that stay as they are, by name.
 
     Raises:
         ValueError: options, recipe and data don't go together, or the output folder is not for this run.
@@ -61,13 +72,18 @@ def pretrain(
     """
     output = Path(args.output_dir)
     check_output(output, resume=options.resume or bool(args.resume_from_checkpoint))
-    args.check_warmup()
+    if not options.adapt:
+        args.check_warmup()
     with only_run_in(output, args.process_index == 0):
-        return _pretrain(options, args, recipe, config_changes)
+        return _pretrain(options, args, recipe, config_changes, given or {})
 
 
 def _pretrain(
-    options: PretrainingOptions, args: Data2VecTrainingArguments, recipe: Recipe, config_changes: dict[str, Any]
+    options: PretrainingOptions,
+    args: Data2VecTrainingArguments,
+    recipe: Recipe,
+    config_changes: dict[str, Any],
+    given: Mapping[str, Any],
 ) -> Pretrained:
     output = Path(args.output_dir)
     set_seed(args.seed)
@@ -76,19 +92,22 @@ def _pretrain(
         model,
         args,
         train_dataset=train_dataset(options, args, recipe, parts),
-        provenance=Provenance(
-            license=options.license,
-            base_model=options.model,
-            dataset=" ".join(options.dataset),
-            recipe={"name": recipe.name, "source": recipe.source},
+        provenance=recipe.provenance(
+            license=options.license, base_model=options.model, dataset=" ".join(options.dataset)
         ),
         push_at_end=False,  # there is more to say in the card
     )
     say_what_differs(trainer, recipe)
+    if options.adapt:
+        recipe = adapt_schedule(trainer, recipe, given)
+        trainer.provenance = replace(trainer.provenance, schedule=recipe.provenance().schedule)
+        args.check_warmup()
     checkpoint = trainer.checkpoint_of(args.resume_from_checkpoint or options.resume)
     plan = trainer.plan()
     if trainer.is_world_process_zero():
         logger.info(f"Training on {plan}.")
+        if recipe.changes:
+            logger.info(f"The schedule of {recipe.name} for this run:\n{change_table(recipe.changes)}")
         if said := advice(plan, recipe, args.max_steps):
             logger.info(said)
     if options.probe_steps:

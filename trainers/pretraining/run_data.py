@@ -84,7 +84,8 @@ def say_other_batch(name: str, part: RecipePart, batch: float | None) -> None:
     if batch and batch != part.global_batch:
         logger.warning(
             f"{name} was made for {part.global_batch} {part.unit} in an optimizer step; this run has "
-            f"{batch:g}. --gradient_accumulation_steps brings them together."
+            f"{batch:g}. --gradient_accumulation_steps brings them together, or --scale_to_batch fits the schedule to "
+            "this batch."
         )
 
 

@@ -43,17 +43,14 @@ def scaled_recipe(
     recipe: Any, global_batch: float, num_gpus: int, per_device_batch: float | None, given: Mapping[str, Any]
 ) -> Any:
     """A recipe for another global batch: `Recipe.scaled`, which says what the arguments are."""
-    if len(recipe.modalities) > 1:
-        raise ValueError(
-            f"{recipe.name} has a global batch for each of {', '.join(recipe.modalities)}, and no rule scales several: "
-            "keep them, with gradient_accumulation_steps"
-        )
+    require_one_batch(recipe)
     check_keys(given, SCALED, "what is given to scaled()")
     part = _part_for(recipe.only, global_batch, num_gpus, per_device_batch)
     config = recipe.model_config()
     arguments = {one.name: one.default for one in fields(Data2VecTrainingArguments) if one.name in (*SCALED, "optim")}
     values = arguments | recipe.training | {name: getattr(config, name) for name in TEACHER}
-    changes = scaled_values(values, global_batch / recipe.global_batch, given)
+    k = global_batch / recipe.global_batch
+    changes = scaled_values(values, k, given)
     new = {change.name: change.new for change in changes}
     training = {name: value for name, value in new.items() if name not in TEACHER}
     training["gradient_accumulation_steps"] = round(global_batch / num_gpus / part.micro_batch)
@@ -65,8 +62,17 @@ def scaled_recipe(
         training=recipe.training | training,
         config_overrides=recipe.config_overrides | {name: new[name] for name in TEACHER if name in new},
         modalities={part.modality: part},
-        changes=tuple(changes),
+        changes=(Change("global_batch", recipe.global_batch, part.global_batch, f"k = {k:.4g}"), *changes),
     )
+
+
+def require_one_batch(recipe: Any) -> None:
+    """Raise a ValueError for a recipe of several modalities: each has a global batch of its own."""
+    if len(recipe.modalities) > 1:
+        raise ValueError(
+            f"{recipe.name} has a global batch for each of {', '.join(recipe.modalities)}, and no rule scales several: "
+            "keep them, with gradient_accumulation_steps, and go on from a model with --model instead of --adapt"
+        )
 
 
 def _part_for(part: RecipePart, global_batch: float, num_gpus: int, per_device_batch: float | None) -> RecipePart:

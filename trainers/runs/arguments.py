@@ -13,7 +13,7 @@ from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_availab
 
 from ..modalities.mixture_order import MIXINGS
 from ..option_checks import LARGEST_SEED, require_choice, require_range, wrong_choice
-from .schedules import tri_stage
+from .schedules import check_stages, has_stages, tri_stage
 
 WORDS = {  # of transformers, whose own message names the class instead of the option
     "lr_scheduler_type": SchedulerType,
@@ -114,6 +114,8 @@ class BaseTrainingArguments(TrainingArguments):
 
     def _check_schedule(self) -> None:
         """Build the schedule once now: transformers builds it late, and does not say which option is wrong."""
+        if has_stages(self):
+            check_stages(self)
         optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)])
         settings: Any = self.lr_scheduler_kwargs or {}
         try:

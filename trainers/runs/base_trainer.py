@@ -21,12 +21,12 @@ from ..logging import errors_only
 from ..monitoring.health import CollapseError
 from .arguments import BaseTrainingArguments
 from .best_checkpoint import breaks_tie, find_best_checkpoint
-from .callbacks import DivergenceCallback, EpochCallback, HealthCallback
+from .callbacks import DivergenceCallback, EpochCallback, HealthCallback, StableStageCallback
 from .checkpoints import check_files, check_same_model, check_same_run, last_checkpoint, loading
 from .loaders import length_loader
 from .run_lock import only_run_in
-from .run_plan import RunPlan, run_plan
-from .run_settings import RunSettings, settings_of, settings_of_run
+from .run_plan import RunPlan, run_plan, stages_of_run
+from .run_settings import RunSettings, require_stage, settings_of, settings_of_run
 from .saving import new_checkpoint, new_model
 from .schedules import tri_stage
 from .stopping import StopCallback, StoppedError, signals_call
@@ -84,6 +84,7 @@ class BaseTrainer(Trainer):
         self.add_callback(EpochCallback(self.train_dataset, getattr(self._loader, "batch_sampler", None)))
         self.stop_callback = StopCallback()
         self.add_callback(self.stop_callback)
+        self.add_callback(StableStageCallback())
         self.health_callback = health_callback or DivergenceCallback()
         self.add_callback(self.health_callback)
         self._resumed: Path | None = None  # the checkpoint that the run goes on from
@@ -120,6 +121,7 @@ class BaseTrainer(Trainer):
             check_files(checkpoint)
         check_same_model(checkpoint, self.accelerator.unwrap_model(self.model))
         check_same_run(checkpoint, settings_of(checkpoint), self._settings)
+        require_stage(checkpoint, stages_of_run(self))
         return str(checkpoint)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
@@ -153,7 +155,7 @@ class BaseTrainer(Trainer):
         checkpoint = self.checkpoint_of(resume)
         self._resumed = Path(checkpoint) if checkpoint else None
         self.remove_callback(RunSettings)  # of an earlier call
-        self._kept = RunSettings(self._settings)
+        self._kept = RunSettings(self._settings, stages_of_run(self))
         self.add_callback(self._kept)
         result = super().train(resume_from_checkpoint=checkpoint, **kwargs)
         made, wanted = self.state.global_step, self.state.max_steps

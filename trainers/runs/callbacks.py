@@ -6,15 +6,18 @@ from typing import Any
 
 from tqdm.auto import tqdm
 from transformers import ProgressCallback, TrainerCallback, TrainerControl, TrainerState
+from transformers.trainer_utils import SaveStrategy
 from transformers.utils import logging
 
 from modeling_data2vec import Data2VecPreTrainingConfig
 
 from ..data.finiteness import REMEDIES
+from ..modalities.names import config_of, modalities_of
 from ..monitoring.health import diagnose, undefined_figures
 from ..monitoring.modality_logs import by_modality
 from ..monitoring.trackers import alert
 from .arguments import BaseTrainingArguments, Data2VecTrainingArguments
+from .schedules import has_stages, stages_of
 
 logger = logging.get_logger(__name__)
 
@@ -26,7 +29,9 @@ class EMATeacherCallback(TrainerCallback):
     alone, so nothing has to be saved. It runs on `on_optimizer_step`, so that a checkpoint holds student and teacher of
     the same step, and skips steps that the optimizer skipped (fp16 overflow).
 
-    Of a config that was given no decay, it follows a run that is too short for the default one.
+    With `warmup_stable_decay`, τ is a function of the stage: it rises with the learning rate, from `ema_decay` to
+    `ema_end_decay`, and stays for as long as the run goes on. Else, of a config that was given no decay, it follows a
+    run that is too short for the default one.
     """
 
     def __init__(self) -> None:
@@ -36,7 +41,12 @@ class EMATeacherCallback(TrainerCallback):
         self, args: Data2VecTrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         config = kwargs["model"].config
-        if isinstance(config, Data2VecPreTrainingConfig) and config.follow_run(state.max_steps):
+        if has_stages(args):
+            warmup = args.get_warmup_steps(state.max_steps)
+            for name in modalities_of(config):
+                config_of(config, name).ema_anneal_end_step = warmup
+            logger.info(f"The teacher's decay rises with the learning rate, for {warmup:,} steps, and then stays.")
+        elif isinstance(config, Data2VecPreTrainingConfig) and config.follow_run(state.max_steps):
             logger.warning(
                 f"The teacher's decay follows the run of {state.max_steps:,} steps, since the config was given none: "
                 f"ema_decay {config.ema_decay:.4g}, ema_end_decay {config.ema_end_decay:.4g}, ema_anneal_end_step "
@@ -48,6 +58,17 @@ class EMATeacherCallback(TrainerCallback):
     ) -> None:
         if not getattr(kwargs.get("optimizer"), "step_was_skipped", False):
             self.decay = kwargs["model"].update_teacher(state.global_step + 1)
+
+
+class StableStageCallback(TrainerCallback):
+    """Saves a checkpoint where the stable stage of `warmup_stable_decay` ends: a longer run can go on from there."""
+
+    def on_step_end(
+        self, args: BaseTrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        stages = stages_of(args, state.max_steps)
+        if stages and state.global_step == stages.stable_end and args.save_strategy != SaveStrategy.NO:
+            control.should_save = True
 
 
 class EpochCallback(TrainerCallback):

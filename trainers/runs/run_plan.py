@@ -12,6 +12,7 @@ from ..data.samples import IterableSampleDataset
 from ..modalities.mixture import MixtureDataset, MixtureSource
 from ..sources.source_files import counted
 from .loaders import share_of_process
+from .schedules import Stages, has_stages, stages_of
 
 FILE = {"bytes", "path"}  # of a column with files, which are in the table or on the disk
 
@@ -73,6 +74,14 @@ def run_plan(trainer: Any) -> RunPlan:
             "raise one of them"
         )
     return RunPlan(samples, max_steps, None if num_batches is None else steps_per_epoch)
+
+
+def stages_of_run(trainer: Any) -> Stages | None:
+    """The stages of a run with `warmup_stable_decay`; None for other schedules."""
+    if not has_stages(trainer.args):
+        return None
+    max_steps = trainer.args.max_steps
+    return stages_of(trainer.args, max_steps if max_steps > 0 else run_plan(trainer).max_steps)
 
 
 def _samples(dataset: Any, args: Any, num_batches: int | None) -> str:

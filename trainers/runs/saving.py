@@ -9,6 +9,7 @@ from typing import Any
 from ..data.finiteness import weights_are_finite
 from ..files.writing import UNFINISHED, new_files, publish_checkpoint, rotate_checkpoints, save_error
 from .checkpoints import STATE_FILE, last_checkpoint
+from .schedules import stages_of
 
 
 @contextmanager
@@ -16,7 +17,8 @@ def new_checkpoint(trainer: Any, final: Path) -> Iterator[Path]:
     """Give a hidden folder to write a checkpoint into; it gets its own name when all processes are through.
 
     Args:
-        trainer: whose checkpoint it is. Of those that are too many by `save_total_limit`, the oldest go.
+        trainer: whose checkpoint it is. Of those that are too many by `save_total_limit`, the oldest go, but not that
+            of the end of a stable stage, from which a longer run can go on.
         final: the checkpoint's folder, `checkpoint-...` in the folder of the run.
 
     Raises:
@@ -79,5 +81,7 @@ def _publish(trainer: Any, staged: Path, final: Path) -> None:
         state.save_to_json(str(staged / STATE_FILE))
     publish_checkpoint(staged, final)
     keep = {final.name} | ({Path(best).name} if best is not None else set())
+    if stages := stages_of(trainer.args, state.max_steps):
+        keep.add(f"checkpoint-{stages.stable_end}")
     if weights_are_finite(trainer.model):  # else it replaces none of those that are healthy
         rotate_checkpoints(final.parent, trainer.args.save_total_limit, keep=keep)
