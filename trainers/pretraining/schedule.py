@@ -37,12 +37,14 @@ def scaled_recipe_of(
     require_one_batch(recipe)
     unit, devices = recipe.only.unit, args.world_size * max(1, args.n_gpu)
     size = "max_batch_length" if unit == "seconds" else "per_device_train_batch_size"
-    if unit == "seconds" and (options.streaming or args.max_batch_length is None):
-        raise ValueError(
-            f"--scale_to_batch counts in seconds, as {recipe.name} does, but a stream's batches hold clips of unknown "
-            "lengths: leave --streaming out, or set the schedule yourself"
-        )
-    micro_batch = args.max_batch_length / SAMPLING_RATE if unit == "seconds" else args.per_device_train_batch_size
+    micro_batch: float = args.per_device_train_batch_size
+    if unit == "seconds":
+        if options.streaming or args.max_batch_length is None:
+            raise ValueError(
+                f"--scale_to_batch counts in seconds, as {recipe.name} does, but a stream's batches hold clips of "
+                "unknown lengths: leave --streaming out, or set the schedule yourself"
+            )
+        micro_batch = args.max_batch_length / SAMPLING_RATE
     own_batch = micro_batch * args.gradient_accumulation_steps * devices
     batch = options.scale_to_batch or own_batch
     if batch != own_batch and {size, "gradient_accumulation_steps"} <= set(named):
