@@ -7,8 +7,7 @@ from ..option_checks import require_license, require_range, require_shares
 # How `--help` puts them together; what is in no group comes first.
 PRETRAIN_GROUPS = {
     "data": ("split", "column", "streaming", "tokenizer"),
-    "schedule (docs/scale.md#few-gpus)": ("scale_to_batch", "adapt"),
-    "model": ("model", "config", "license"),
+    "model and schedule": ("model", "adapt", "config", "scale_to_batch", "license"),
     "probes: is it learning anything?": ("probe_split", "probe_dataset", "probe_limit", "probe_steps"),
     "several modalities (docs/one_network.md)": (
         *("micro_batch", "mixing_ratio", "mixing_temperature", "pairs", "pairs_batch_size"),
@@ -60,8 +59,8 @@ class PretrainingOptions:
     scale_to_batch: float | None = field(
         default=None,
         metadata={
-            "help": "Fit learning rate, teacher's decay, warm-up and steps to another batch than the recipe's: N "
-            "samples or seconds a step, or without a number what this run has.",
+            "help": "Fit the schedule to another batch than the recipe's: N samples or seconds a step; without N what "
+            "this run has (docs/scale.md).",
             "nargs": "?",
             "const": 0,
         },
@@ -69,8 +68,7 @@ class PretrainingOptions:
     adapt: str | None = field(
         default=None,
         metadata={
-            "help": "Go on from this trained model (folder or Hub id) on other data, by a schedule that follows from "
-            "their size and this run's batch; the recipe is the model's, if it is known."
+            "help": "Go on from this trained model on other data, by a schedule that fits their size (docs/scale.md)."
         },
     )
     resume: bool = field(default=False, metadata={"help": "Go on from the last checkpoint in output_dir."})
