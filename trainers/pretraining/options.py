@@ -59,8 +59,8 @@ class PretrainingOptions:
     scale_to_batch: float | None = field(
         default=None,
         metadata={
-            "help": "Fit the schedule to another batch than the recipe's: N samples or seconds a step; without N what "
-            "this run has (docs/scale.md).",
+            "help": "Fit the recipe's schedule to another batch: N samples or seconds a step; without N what this "
+            "run has (docs/scale.md).",
             "nargs": "?",
             "const": 0,
         },
