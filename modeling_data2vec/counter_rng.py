@@ -54,6 +54,19 @@ def random_bits(keys: Tensor, count: int, stream: int = 0) -> Tensor:
     return _mix32(_counters(count, stream, keys)[None, :] ^ keys.to(torch.int32)[:, None])  # [N, count]
 
 
+def random_lanes(keys: Tensor, count: int, stream: int = 0) -> Tensor:
+    """[N] keys to [N, count] int16 with all 16 bits random, two of each 32 bits, for keys that are random themselves.
+
+    Such keys need half of the mixing, and dropout asks for more numbers than anything else.
+    """
+    x = _counters((count + 1) // 2, stream, keys)[None, :] ^ keys[:, None]  # [N, count / 2]
+    x *= -2048144789
+    shifted = x >> 16
+    x ^= shifted.bitwise_and_(0xFFFF)
+    x *= -1028477387
+    return x.view(torch.int16)[:, :count]
+
+
 _longest: dict[tuple[int, torch.device], Tensor] = {}  # of a stream: shorter ones are its beginning
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from transformers import initialization as init
 
 from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
+from .dropout import Dropout
 from .embedding import Embedding, gather_rows
 from .trunk import Data2Vec2Layer, drawn_layerdrop, padding_mask, trainable_input, unless_dropped
 
@@ -86,7 +87,7 @@ class FeatureEncoder(nn.Module):
             if config.norm_position == "post"
             else nn.Identity()
         )
-        self.dropout = nn.Dropout(config.prenet_dropout)
+        self.dropout = Dropout(config.prenet_dropout)
         self.prenet = nn.ModuleList(Data2Vec2Layer(config) for _ in range(config.num_prenet_layers))
 
     def init_weights(self) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .core import Data2VecCore, StudentOutput
 from .ema import Teacher
 from .embedding import Embedding
+from .native_dropout import run_own_dropout
 
 
 class OutputRecorder:
@@ -71,6 +72,7 @@ class Data2VecEncoderForPreTraining(Data2VecCore):
 
     def _build(self, encoder: nn.Module, head: nn.Module) -> None:
         """Finish the constructor after the native one: student, head, and the teacher that the config asks for."""
+        run_own_dropout(encoder)
         setattr(self, self.base_model_prefix, encoder)  # type: ignore[attr-defined]
         self.head = head
         self.teacher = Teacher()

@@ -8,6 +8,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_data2vec2_text import Data2Vec2TextConfig
+from .dropout import Dropout
 from .embedding import Embedding, check_tensor
 from .feature_encoder import FeatureEncoder
 from .length_groups import encode_by_length
@@ -53,7 +54,7 @@ class TextFeatureEncoder(FeatureEncoder):
         self.embed_tokens = tokens if local_encoder else None
         self.embed_positions = positions if local_encoder else None
         self.embed_norm = nn.LayerNorm(config.hidden_size) if local_encoder else None
-        self.embed_dropout = nn.Dropout(config.embedding_dropout)
+        self.embed_dropout = Dropout(config.embedding_dropout)
         if not config.num_prenet_layers:
             self.norm = nn.Identity()  # the embeddings are normalised already
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .core import StudentOutput, StudentTeacher
+from .dropout import dropout
 from .embedding import Embedding, visible_ids
 from .feature_encoder import FeatureEncoder
 from .heads import ConvDecoder
@@ -107,7 +107,7 @@ class Data2Vec2StudentTeacher(StudentTeacher):
         config = self.config
         batch, num_masks, num_visible = ids_keep.shape
         visible = states[:, config.num_extra_tokens :]  # [R, V, D]; extra tokens have no position to be decoded at
-        visible = F.dropout(visible, config.decoder_dropout, training=self.head.training)
+        visible = dropout(visible, config.decoder_dropout, self.head.training)
         rows, _, dim = visible.shape
         length = math.prod(grid)
         # The noise is drawn for all T positions, then the visible ones are written over it: fixed shapes, and a row's

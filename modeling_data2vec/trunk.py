@@ -14,12 +14,19 @@ from torch.func import functional_call
 from transformers.activations import ACT2FN
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import AttentionInterface
 
+from .attention import sdpa_attention
 from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
+from .dropout import Dropout
+from .dropout import dropout as drop
 
 # Weights to compute with instead of a module's own, by their names in it.
 Weights = Mapping[str, Tensor]
+
+# transformers' implementations of attention, with an "sdpa" that is cheaper on a CPU.
+ATTENTION = AttentionInterface()
+ATTENTION["sdpa"] = sdpa_attention
 
 
 def weights_below(weights: Weights, prefix: str) -> Weights:
@@ -80,7 +87,7 @@ def eager_attention(
     if attention_mask is not None:
         weights = weights + attention_mask
     weights = F.softmax(weights, dim=-1, dtype=torch.float32).to(query.dtype)
-    weights = F.dropout(weights, p=dropout, training=module.training)
+    weights = drop(weights, dropout, module.training)
     return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights  # [R, S, H, D/H]
 
 
@@ -128,7 +135,7 @@ class Data2Vec2Attention(nn.Module):
         rows, length, _ = hidden_states.shape
         qkv = self.qkv(hidden_states).view(rows, length, 3, self.num_heads, self.head_dim)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # 3 x [R, H, S, D/H]
-        attend: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
+        attend: Callable = ATTENTION.get_interface(self.config._attn_implementation, eager_attention)
         output, weights = attend(
             self,
             query,
@@ -150,7 +157,7 @@ class Data2Vec2MLP(nn.Module):
         self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
         self.act = ACT2FN[config.hidden_act]
         self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
-        self.dropout = nn.Dropout(config.activation_dropout)
+        self.dropout = Dropout(config.activation_dropout)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """[R, S, D] to [R, S, D]."""
@@ -172,8 +179,8 @@ class Data2Vec2Layer(GradientCheckpointingLayer):
         self.attention = Data2Vec2Attention(config)
         self.norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.mlp = Data2Vec2MLP(config)
-        self.attention_branch_dropout = nn.Dropout(config.hidden_dropout)
-        self.mlp_branch_dropout = nn.Dropout(config.post_mlp_dropout)
+        self.attention_branch_dropout = Dropout(config.hidden_dropout)
+        self.mlp_branch_dropout = Dropout(config.post_mlp_dropout)
 
     def forward(
         self,

@@ -11,6 +11,7 @@ from transformers import AutoConfig, set_seed
 from transformers.utils import logging
 
 from modeling_data2vec.native_audio import run_channels_last
+from modeling_data2vec.native_dropout import run_own_dropout
 from modeling_data2vec.weight_files import check_finite
 
 from ..data.finiteness import REMEDIES
@@ -253,6 +254,7 @@ def _model(name: str, task: Task) -> tuple[Any, list[str]]:
             name, config=task.config, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
         )
     run_channels_last(model)
+    run_own_dropout(model)
     encoder = model.base_model_prefix
     changed = sorted({entry[0] if isinstance(entry, tuple) else entry for entry in info["mismatched_keys"]})
     if wrong := [weight for weight in changed if in_encoder(weight, encoder)]:
