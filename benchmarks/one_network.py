@@ -94,8 +94,8 @@ class Stamps:
         """The training pairs, for a mix."""
         return MixtureSource(SampleDataset(self.data["train"], self.reader, seed=seed), self.batch_size)
 
-    def retrieval(self, models: dict[str, Any], heads: Any = None) -> dict[str, dict]:
-        """Retrieval among the test pairs, with the model of each modality."""
+    def features(self, models: dict[str, Any]) -> dict[str, dict]:
+        """What the model of each modality makes of the pairs of both splits."""
         features: dict[str, dict] = {}
         for split, data in self.data.items():
             samples = [self.reader(example) for example in data]  # without augmentation
@@ -105,8 +105,13 @@ class Stamps:
                 batches = [collator([{"pairs": {name: one["pairs"][name]}} for one in group]) for group in groups]
                 batches = [batch["pairs"][name] for batch in batches]
                 features.setdefault(split, {})[name] = pooled_features(model, name, batches)
-        found = retrieve(features["train"], features["test"], heads)
-        return {f"{given} to {sought}": asdict(one) for (given, sought), one in found.items()}
+        return features
+
+
+def retrieval(features: dict[str, dict], heads: Any = None) -> dict[str, dict]:
+    """Retrieval among the test pairs, by a ridge regression on the training pairs or by a model's heads."""
+    found = retrieve(features["train"], features["test"], heads)
+    return {f"{given} to {sought}": asdict(one) for (given, sought), one in found.items()}
 
 
 # ---- one run ----
@@ -198,12 +203,13 @@ def cell(variant: str, seed: int, steps: int, settings: dict, folder: Path, prob
             result["probes"][name] = probes.score(encoder, name)
             models[name] = model
             print(f"{variant}, seed {seed}: {name} {result['probes'][name]}", flush=True)
-    result["retrieval"] = {"ridge": pairs.retrieval(models)}
+    features = pairs.features(models)
+    result["retrieval"] = {"ridge": retrieval(features)}
     if variant == CROSS_MODAL:
-        result["retrieval"]["heads"] = pairs.retrieval(models, model)
+        result["retrieval"]["heads"] = retrieval(features, model)
     if untrained is not None:
         scores = {name: probes.score(encoder, name) for name, encoder in slices(untrained).items()}
-        found = {"ridge": pairs.retrieval(dict.fromkeys(MODALITIES, untrained))}
+        found = {"ridge": retrieval(pairs.features(dict.fromkeys(MODALITIES, untrained)))}
         result[RANDOM] = {"probes": scores, "retrieval": found}
     return result
 

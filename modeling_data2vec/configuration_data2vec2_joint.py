@@ -65,6 +65,13 @@ class Data2Vec2Config(PreTrainedConfig):
         modality_ffn_layers: number of topmost layers whose feed-forward part is each modality's own.
         cross_modal_layers: linear layers of the heads that predict one modality's mean target from another's states,
             for paired samples; 0 for no such heads.
+        cross_attention_layers: layers of the predictors that see one modality's visible positions and predict the
+            other's targets at all of its positions; 0 for none. With them paired samples are masked, each modality of
+            them predicts its own hidden positions as well, and the heads' source is what is visible.
+        cross_modal_weight: weight of all that is predicted across modalities, beside what each predicts of its own; 0
+            leaves it out, which is the control without pairs.
+        cross_modal_balance: whether what predictions across modalities send back into the student is made as long as
+            what the modalities' own losses do, times `cross_modal_weight`; by a factor for each batch, at most 10.
 
     Raises:
         huggingface_hub.errors.StrictDataclassError: no modality, or modalities that differ in a shared field.
@@ -92,6 +99,9 @@ class Data2Vec2Config(PreTrainedConfig):
     modality_lora_rank: int = 0
     modality_ffn_layers: int = 0
     cross_modal_layers: int = 0
+    cross_attention_layers: int = 0
+    cross_modal_weight: Number = 1.0
+    cross_modal_balance: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
         for key, config_class in self.sub_configs.items():
@@ -156,7 +166,7 @@ class Data2Vec2Config(PreTrainedConfig):
                 )
 
     def validate_own_parts(self) -> None:
-        for name in ("modality_lora_rank", "modality_ffn_layers", "cross_modal_layers"):
+        for name in ("modality_lora_rank", "modality_ffn_layers", "cross_modal_layers", "cross_attention_layers"):
             if not 0 <= getattr(self, name) <= MAX_LAYERS:
                 raise ValueError(
                     f"{name} is {getattr(self, name)}, but must not be negative, nor more than {MAX_LAYERS:,}"
@@ -166,3 +176,10 @@ class Data2Vec2Config(PreTrainedConfig):
             raise ValueError(f"modality_ffn_layers is {self.modality_ffn_layers}, but the trunk has {depth} layers")
         if self.cross_modal_layers and len(self.modalities) < 2:
             raise ValueError("cross_modal_layers is set, but one modality alone has no pairs: set it to 0")
+        if self.cross_attention_layers and not self.cross_modal_layers:
+            raise ValueError(
+                f"cross_attention_layers is {self.cross_attention_layers}, but cross_modal_layers 0: predictions at "
+                "positions go with those of means, so set it to 1 or more"
+            )
+        if not 0 <= self.cross_modal_weight < inf:
+            raise ValueError(f"cross_modal_weight is {self.cross_modal_weight}, but must be a number from 0 on")

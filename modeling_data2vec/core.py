@@ -43,6 +43,9 @@ class Data2VecPreTrainingOutput(ModelOutput):
         valid: bool [B, T], True at real positions; None where nothing is padded.
         visible_valid: bool [R, V] or [R, T], which of `student_states` (without extra tokens) are real positions that
             the student saw; None for all.
+        pooled_states: of paired samples, the mean of the student's states of each modality, [B, D].
+        constant_position_loss: of paired samples as `constant_loss`, of what is predicted at positions.
+        cross_modal_weight: of paired samples that are masked: scalar, the factor of the terms across modalities.
     """
 
     loss: Tensor | None = None
@@ -56,6 +59,9 @@ class Data2VecPreTrainingOutput(ModelOutput):
     target_spread: Tensor | None = None
     valid: Tensor | None = None
     visible_valid: Tensor | None = None
+    pooled_states: dict[str, Tensor] | None = None
+    constant_position_loss: Tensor | None = None
+    cross_modal_weight: Tensor | None = None
 
     @property
     def regression_loss(self) -> Tensor | None:
@@ -74,6 +80,23 @@ class StudentOutput(NamedTuple):
     predictions: Tensor
     states: Tensor
     visible_valid: Tensor | None
+    ids_keep: Tensor | None = None  # int64 [B, M, V], the positions of what was visible; None in 1.0, which keeps all
+
+
+class Observation(NamedTuple):
+    """A batch as student and teacher see it, with what `Views` leaves out of it.
+
+    Attributes:
+        views: the argument of the terms of the loss.
+        layers: the teacher's, each [B, T, D].
+        grid: the shape of the T positions.
+        ids_keep: as in `StudentOutput`.
+    """
+
+    views: Views
+    layers: list[Tensor]
+    grid: tuple[int, ...]
+    ids_keep: Tensor | None
 
 
 class StudentTeacher:
@@ -273,6 +296,14 @@ class Data2VecCore(SafeLoading):
         Raises:
             ValueError: input is missing, or input and masks don't fit the model or each other.
         """
+        views = self.observe(inputs, mask, attention_mask, modality, **view).views
+        losses = weighted_losses(self.build_terms(self.side(modality).config), views) if return_loss else {}
+        return Data2VecPreTrainingOutput(**total_loss(losses), **vars(views))
+
+    def observe(
+        self, inputs: Any, mask: Any, attention_mask: Tensor | None = None, modality: str | None = None, **view: Any
+    ) -> Observation:
+        """Student, teacher and targets for one batch, without a loss; the arguments are those of `pretrain`."""
         side = self.side(modality)
         config: Data2VecPreTrainingConfig = side.config
         embedding = side.embed(inputs, attention_mask)
@@ -296,8 +327,7 @@ class Data2VecCore(SafeLoading):
             valid=embedding.valid,
             visible_valid=seen.visible_valid,
         )
-        losses = weighted_losses(self.build_terms(config), views) if return_loss else {}
-        return Data2VecPreTrainingOutput(**total_loss(losses), **vars(views))
+        return Observation(views, layers, embedding.grid, seen.ids_keep)
 
     def _drawn_masks(self, config: Any, embedding: Embedding) -> tuple[Tensor, Tensor]:
         """Masks [B, M, T] by the config, and the keys [B, M] of the noise behind them."""

@@ -1,7 +1,7 @@
 """Paired samples, such as a picture and its spoken name: one modality's pooled latents predicted from another's."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 from typing import Any
 
@@ -12,7 +12,7 @@ from .configuration_data2vec2_joint import Data2Vec2Config
 from .core import Data2VecPreTrainingOutput, total_loss
 from .embedding import Embedding, mean_over_positions
 from .heads import RegressionHead
-from .objective import Term, regression_loss, weighted_losses
+from .objective import Term, masked_mean, regression_loss, weighted_losses
 from .student_teacher import Data2Vec2StudentTeacher
 
 PAIRS = "pairs"  # what a batch of paired samples is called, beside the modalities
@@ -94,20 +94,57 @@ class PairViews:
     Attributes:
         predictions: [B, D] of each ordered pair (source, target) of modalities, predicted from the source.
         targets: [B, D] of each modality.
+        position_predictions: [B, T, D] of each ordered pair, at the T positions of the target; none by default.
+        position_targets: [B, T, D] of each modality.
+        valid: bool [B, T] of each modality, True at real positions; None where nothing is padded.
+
+    Of masked samples, `predictions` are [B, M, D], from each of the source's M views, and `targets` [B, 1, D].
     """
 
     predictions: dict[tuple[str, str], Tensor]
     targets: dict[str, Tensor]
+    position_predictions: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+    position_targets: dict[str, Tensor] = field(default_factory=dict)
+    valid: dict[str, Tensor | None] = field(default_factory=dict)
+
+    def constant(self) -> "PairViews":
+        """The same with the best constant predictions."""
+        # Pooled targets have mean 0 over the batch.
+        pooled = {pair: torch.zeros_like(found) for pair, found in self.predictions.items()}
+        at_positions = {}
+        for (source, target), found in self.position_predictions.items():
+            rows = self.position_targets[target]
+            valid = self.valid[target]
+            at_positions[source, target] = (
+                (rows.flatten(0, 1) if valid is None else rows[valid]).mean(0).expand_as(found)
+            )
+        return replace(self, predictions=pooled, position_predictions=at_positions)
 
 
-def pair_terms() -> list[Term]:
-    """The terms of the loss of paired samples: regression, the mean over all ordered pairs of modalities."""
-    return [Term("cross_modal_loss", 1.0, pair_regression)]
+def pair_terms(config: Data2Vec2Config) -> list[Term]:
+    """The terms of the loss of paired samples across modalities: of pooled targets and, where asked for, at positions.
+
+    Each is a mean over all ordered pairs of modalities.
+    """
+    terms = [Term("cross_modal_loss", 1.0, pair_regression)]
+    if config.cross_attention_layers:
+        terms.append(Term("cross_position_loss", 1.0, position_regression))
+    return terms
 
 
 def pair_regression(views: PairViews) -> Tensor:
     """Mean over ordered pairs of modalities and over samples of the loss summed over channels, a scalar."""
     losses = [regression_loss(found, views.targets[target]).mean() for (_, target), found in views.predictions.items()]
+    return torch.stack(losses).mean()
+
+
+def position_regression(views: PairViews) -> Tensor:
+    """The same at positions: mean over ordered pairs of modalities and over the target's real positions, a scalar."""
+    losses = []
+    for (_, target), found in views.position_predictions.items():
+        at_positions = regression_loss(found, views.position_targets[target])  # [B, T]
+        valid = views.valid[target]
+        losses.append(at_positions.mean() if valid is None else masked_mean(at_positions, valid))
     return torch.stack(losses).mean()
 
 
@@ -129,7 +166,7 @@ def pretrain_on_pairs(
     Raises:
         ValueError: the model has no such heads; the batch has fewer than two modalities or samples, or unequally many.
     """
-    _check_pairs(model.config, pairs)
+    check_pairs(model.config, pairs)
     states, targets, spreads = {}, {}, []
     for name, part in pairs.items():
         inputs, attention_mask = part["inputs"], part.get("attention_mask")
@@ -143,22 +180,25 @@ def pretrain_on_pairs(
     fields: dict[str, Any] = {}
     if return_loss:
         views = PairViews(model.cross_modal(states), targets)
-        # Targets have mean 0 over the batch, so 0 is the best constant.
-        constant = PairViews({pair: torch.zeros_like(found) for pair, found in views.predictions.items()}, targets)
         fields = total_loss(weighted_losses(model.build_pair_terms(), views))
-        fields["constant_loss"] = pair_regression(constant)
+        fields["constant_loss"] = pair_regression(views.constant())
     return Data2VecPreTrainingOutput(
-        **fields, targets=torch.stack(list(targets.values()), dim=1), target_spread=torch.stack(spreads).mean()
+        **fields,
+        targets=torch.stack(list(targets.values()), dim=1),
+        target_spread=torch.stack(spreads).mean(),
+        pooled_states={name: state.detach() for name, state in states.items()},
     )
 
 
-def _check_pairs(config: Data2Vec2Config, pairs: Mapping[str, Mapping[str, Tensor | None]]) -> None:
+def check_pairs(config: Data2Vec2Config, pairs: Mapping[str, Mapping[str, Tensor | None]]) -> None:
+    """Raise a ValueError for a batch that is no pairs, or a model without heads for them."""
     if not config.cross_modal_layers:
         raise ValueError(
             "pairs are given, but the model has no heads for them: build it with cross_modal_layers of at least 1"
         )
     sizes = {name: len(part["inputs"]) for name, part in pairs.items()}  # type: ignore[arg-type]
-    if len(sizes) < 2 or len(set(sizes.values())) > 1 or min(sizes.values()) < 2:
+    alone = bool(config.cross_attention_layers) and not config.cross_modal_weight  # each modality predicts its own
+    if len(sizes) < (1 if alone else 2) or len(set(sizes.values())) > 1 or min(sizes.values()) < 2:
         raise ValueError(
             f"pairs hold {sizes or 'nothing'} (samples of each modality), but must hold two or more modalities, and "
             "equally many samples of each, at least 2: their targets are normalised over the batch"

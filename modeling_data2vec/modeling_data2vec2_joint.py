@@ -10,9 +10,11 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_data2vec2_joint import Data2Vec2Config
 from .core import Data2VecCore, Data2VecPreTrainingOutput, StudentTeacher
+from .cross_attention import CrossAttentionPredictors
 from .cross_modal import CrossModalHeads, pair_terms, pretrain_on_pairs
 from .ema import Teacher
 from .length_groups import RECORDS, encode_by_length
+from .masked_pairs import pretrain_on_masked_pairs
 from .modeling_data2vec2 import Data2Vec2PreTrainedModel
 
 # Imported to be known: `modality_models` finds them.
@@ -110,7 +112,7 @@ class Data2Vec2Model(Data2Vec2JointPreTrainedModel):
     """
 
     # A pretraining checkpoint also holds these; the bare encoder does without.
-    _keys_to_ignore_on_load_unexpected = [r"^teacher\.", r"^head\.", r"^cross_modal\."]  # noqa: RUF012
+    _keys_to_ignore_on_load_unexpected = [r"^teacher\.", r"^head\.", r"^cross_"]  # noqa: RUF012
 
     def __init__(self, config: Data2Vec2Config):
         super().__init__(config)
@@ -238,6 +240,8 @@ class Data2Vec2ForPreTraining(Data2VecCore, Data2Vec2JointPreTrainedModel):
         self.teacher = JointTeacher(config)
         if config.cross_modal_layers:
             self.cross_modal = CrossModalHeads(config)
+        if config.cross_attention_layers:
+            self.cross_attention = CrossAttentionPredictors(config)
         self.post_init()
         self.sync_teacher()
 
@@ -259,7 +263,7 @@ class Data2Vec2ForPreTraining(Data2VecCore, Data2Vec2JointPreTrainedModel):
 
     def build_pair_terms(self) -> list[Term]:
         """List the terms of the loss of paired samples; override it to add, drop or weight terms."""
-        return pair_terms()
+        return pair_terms(self.config)
 
     def forward(
         self,
@@ -279,11 +283,13 @@ class Data2Vec2ForPreTraining(Data2VecCore, Data2Vec2JointPreTrainedModel):
         """Compute the loss of one batch of one kind of input; exactly one of the four is given, or `pairs`.
 
         The arguments are those of the modality's single model, e.g. `Data2Vec2AudioForPreTraining`; `mask` is required.
-        Instead of all of them, `pairs` has samples of several modalities each (`cross_modal.pretrain_on_pairs`).
+        Instead of all of them, `pairs` has samples of several modalities each (`cross_modal.pretrain_on_pairs`; with
+        `cross_attention_layers`, `masked_pairs.pretrain_on_masked_pairs`).
         `others` is the input of a kind of data from a file of one's own, by its name.
         """
         if pairs is not None:
-            return pretrain_on_pairs(self, pairs, return_loss)
+            pretrain = pretrain_on_masked_pairs if self.config.cross_attention_layers else pretrain_on_pairs
+            return pretrain(self, pairs, return_loss)
         name, inputs = only_input(
             input_values=input_values,
             input_ids=input_ids,

@@ -77,6 +77,7 @@ class Data2Vec2StudentTeacher(StudentTeacher):
             predictions=self._decode(states, ids_keep, embedding.grid, noise_keys, mask_noise, valid),
             states=states,
             visible_valid=embedding.valid_at(ids_keep),
+            ids_keep=ids_keep,
         )
 
     def _checked_ids_keep(

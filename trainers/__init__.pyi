@@ -2,6 +2,7 @@ from .data.packing import pack_documents as pack_documents
 from .data.samples import IterableSampleDataset as IterableSampleDataset
 from .data.samples import SampleDataset as SampleDataset
 from .data.samples import UnreadableError as UnreadableError
+from .embedding.across import embed_across as embed_across
 from .embedding.embed import Embeddings as Embeddings
 from .embedding.embed import embed as embed
 from .evaluation.comparison.compare import Subject as Subject

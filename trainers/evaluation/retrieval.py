@@ -3,7 +3,7 @@
 Letters: N paired samples, K of the teacher's layers, D channels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
@@ -35,7 +35,7 @@ class PooledFeatures:
 
 
 @torch.no_grad()
-def pooled_features(model: Any, modality: str, batches: Sequence[Mapping[str, Any]]) -> PooledFeatures:
+def pooled_features(model: Any, modality: str, batches: Iterable[Mapping[str, Any]]) -> PooledFeatures:
     """Encode whole samples by student and teacher.
 
     Args:
@@ -48,6 +48,7 @@ def pooled_features(model: Any, modality: str, batches: Sequence[Mapping[str, An
     try:
         for batch in batches:
             inputs, attention_mask = batch["inputs"].to(model.device), batch.get("attention_mask")
+            attention_mask = None if attention_mask is None else attention_mask.to(model.device)
             side = model.side(modality)
             embedding = side.embed(inputs, attention_mask)
             states.append(pooled_states(side, embedding))

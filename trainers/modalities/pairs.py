@@ -5,6 +5,7 @@ from random import Random
 from typing import Any
 
 import datasets
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -66,6 +67,36 @@ def load_pairs(
     return dataset, dict(columns)
 
 
+def shuffled_pairs(dataset: datasets.Dataset, columns: Mapping[str, str], seed: int = 0) -> datasets.Dataset:
+    """The same rows with their pairs broken: a control for whatever is learned from pairs.
+
+    Rows stand in a circle, in random order, and the n-th modality moves by n places. So each cell is still there once,
+    and no two of a row belong together.
+
+    Args:
+        dataset, columns: of `load_pairs`.
+        seed: of the order.
+
+    Raises:
+        ValueError: there are not more rows than columns.
+
+    Example:
+        >>> rows = datasets.Dataset.from_dict({"image": [0, 1, 2, 3], "text": ["0", "1", "2", "3"]})
+        >>> broken = shuffled_pairs(rows, {"vision": "image", "text": "text"})
+        >>> sorted(broken["text"]), any(str(image) == text for image, text in zip(broken["image"], broken["text"]))
+        (['0', '1', '2', '3'], False)
+    """
+    if len(dataset) <= len(columns):
+        raise ValueError(f"{len(dataset)} pairs of {len(columns)} columns can't be broken: more rows are needed")
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    moved = []
+    for places, column in enumerate(columns.values()):
+        source = np.empty_like(order)
+        source[order] = np.roll(order, places)  # the row that gives its cell to each
+        moved.append(dataset.select_columns(column).select(source.tolist()).flatten_indices())
+    return datasets.concatenate_datasets(moved, axis=1)
+
+
 class PairsReader:
     """Makes the inputs of all modalities of an example; one that lacks any of them is passed over.
 
@@ -99,25 +130,29 @@ class PairsReader:
 class PairsCollator:
     """Makes a batch of paired samples: `inputs` and, where something is padded, `attention_mask` of each modality.
 
-    Nothing is masked: the whole of one modality predicts the whole of another.
-
     Args:
         collators: of each modality.
+        masked: whether to draw masks, with `ids_keep` and `noise_keys`, as for batches of a single modality, for models
+            with `cross_attention_layers`. By default nothing is masked: the whole of one modality predicts the whole of
+            another.
     """
 
-    def __init__(self, collators: Mapping[str, MaskCollator]) -> None:
-        self.collators = dict(collators)
+    def __init__(self, collators: Mapping[str, MaskCollator], *, masked: bool = False) -> None:
+        self.collators, self.masked = dict(collators), masked
 
     @classmethod
     def of(cls, config: Data2Vec2Config) -> "PairsCollator":
         """That of a joint model, in which nothing is cropped."""
-        return cls({name: mask_collator(config.of(name)) for name in config.modalities})
+        collators = {name: mask_collator(config.of(name)) for name in config.modalities}
+        return cls(collators, masked=bool(config.cross_attention_layers))
 
     def __call__(self, examples: Examples) -> dict[str, dict[str, dict[str, Tensor]]]:
         keys = torch.tensor([int(example.get("key", 0)) for example in examples], dtype=torch.int32)
         batch = {}
         for name in examples[0][PAIRS]:
-            inputs, _, _ = self.collators[name].batch([example[PAIRS][name] for example in examples], keys)
+            collator = self.collators[name]
+            samples = [example[PAIRS][name] | {"key": key} for example, key in zip(examples, keys, strict=True)]
+            inputs = collator(samples) if self.masked else collator.batch(samples, keys)[0]
             own_name = modalities()[name].input_name
             batch[name] = {"inputs" if key == own_name else key: value for key, value in inputs.items()}
         return {PAIRS: batch}

@@ -14,6 +14,8 @@ from torch import Tensor
 from modeling_data2vec import Data2VecPreTrainingConfig, Data2VecPreTrainingOutput
 from modeling_data2vec.objective import regression_loss, spread, weighted_variance
 
+from .alignment import measure_alignment
+
 MAX_ROWS = 1024  # rows that an effective rank is computed from
 
 # Thresholds of `diagnose`, tried on healthy and collapsed runs (docs/health.md). Those of the targets' and
@@ -131,14 +133,30 @@ def measure_health(output: Data2VecPreTrainingOutput, config: Data2VecPreTrainin
 
 @torch.no_grad()
 def measure_pairs(output: Data2VecPreTrainingOutput) -> dict[str, Tensor]:
-    """Figures of a batch of paired samples: its terms, `constant_loss`, `loss_below_constant` and `pooled_spread`.
+    """Figures of a batch of paired samples.
 
-    All but the last mean the same as in `measure_health`. The last is the std over the batch of the teacher's layers,
-    averaged over positions, *before* normalisation: pooled targets that hardly vary are noise when they are normalised.
+    | figure | meaning |
+    |---|---|
+    | `cross_modal_loss` and so on | terms of the loss, weighted, by their names |
+    | `constant_loss`, `loss_below_constant` | as in `measure_health`, of pooled targets |
+    | `position_below_constant` | the same of the targets at positions |
+    | `cross_modal_weight` | the factor of what is predicted across modalities, of masked pairs |
+    | `cka_...`, `found_...`, `uniformity_...` | whether modalities agree: `measure_alignment` |
+    | `pooled_spread` | std over the batch of the teacher's pooled layers *before* normalisation |
+
+    Pooled targets that hardly vary are noise when they are normalised.
     """
-    assert output.losses is not None and output.constant_loss is not None and output.target_spread is not None
-    terms = _term_figures(output.losses, "cross_modal_loss", output.constant_loss)
-    return {**terms, "pooled_spread": output.target_spread}
+    assert output.losses is not None and output.target_spread is not None
+    figures = {name: loss.detach() for name, loss in output.losses.items()}
+    if output.constant_loss is not None:
+        figures |= _term_figures(output.losses, "cross_modal_loss", output.constant_loss)
+    if output.constant_position_loss is not None and "cross_position_loss" in output.losses:
+        figures["position_below_constant"] = 1 - output.losses["cross_position_loss"] / output.constant_position_loss
+    if output.cross_modal_weight is not None:
+        figures["cross_modal_weight"] = output.cross_modal_weight
+    if output.pooled_states is not None:
+        figures |= measure_alignment(output.pooled_states)
+    return {**figures, "pooled_spread": output.target_spread}
 
 
 def _term_figures(losses: Mapping[str, Tensor], regression: str, constant_loss: Tensor) -> dict[str, Tensor]:

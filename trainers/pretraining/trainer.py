@@ -24,6 +24,7 @@ from ..runs.arguments import Data2VecTrainingArguments, pretraining_arguments
 from ..runs.base_trainer import BaseTrainer
 from ..runs.callbacks import EMATeacherCallback, HealthCallback, HealthProgressCallback
 from ..runs.loaders import loader_options, share_of_process
+from .clipping import ModalityClipping
 from .given_data import GivenData, knows_lengths, modalities_of_samples, processor_of
 from .step_loss import OptimizerStep, StepLoss, has_loss
 
@@ -115,6 +116,7 @@ class Data2VecTrainer(BaseTrainer):
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(HealthProgressCallback())
         self._cosine = self._gradient_cosine()
+        self._clipping = self._modality_clipping()
         self._step = OptimizerStep([], None)
         self._samples_since_log = 0
         self._last_log_time = 0.0
@@ -156,6 +158,15 @@ class Data2VecTrainer(BaseTrainer):
             )
         return GradientCosine(self.model.base_model.trunk.parameters(), self._mean_over_processes)
 
+    def _modality_clipping(self) -> ModalityClipping | None:
+        if not self.args.clip_modalities:
+            return None
+        if self._order is None or len(self._order.shares) < 2:
+            raise ValueError(
+                "clip_modalities is given, but the run has one modality, whose gradient is clipped anyway: leave it out"
+            )
+        return ModalityClipping(self.model.parameters(), self.args.max_grad_norm)
+
     # ---- training ----
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
@@ -177,11 +188,14 @@ class Data2VecTrainer(BaseTrainer):
         return bool(self.health_callback.diagnosis) and self.args.stop_on_collapse
 
     def unlogged(self) -> dict[str, Any]:
-        return super().unlogged() | {"figures": self._figures.state()}
+        clipped = self._clipping.counts if self._clipping else {}
+        return super().unlogged() | {"figures": self._figures.state(), "clipped": clipped}
 
     def load_unlogged(self, state: dict[str, Any]) -> None:
         super().load_unlogged(state)
         self._figures.load(state["figures"], self.args.device)
+        if self._clipping:
+            self._clipping.counts = dict(state.get("clipped", {}))
 
     # ---- an optimizer step ----
 
@@ -196,11 +210,15 @@ class Data2VecTrainer(BaseTrainer):
             weights = {name: loss_weight_of(self.model.config, name) for name in self._figures.names}
             loss = StepLoss.from_batches(batches, weights, device, self._mean_over_processes)
         self._step = OptimizerStep([modality_of(batch) for batch in batches], loss)
+        if self._clipping:
+            self._clipping.begin_step()
         return batches, None
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         loss = super().training_step(model, inputs, num_items_in_batch)
         name = modality_of(inputs)
+        if self._clipping and self._step.has_all_of(name):
+            self._clipping.clip(name, self._step.loss.shares[name] if self._step.loss else 1.0)
         if self._cosine and self._step.has_all_of(name) and self._is_cosine_step():
             self._cosine.record(name)
         return loss
@@ -254,6 +272,8 @@ class Data2VecTrainer(BaseTrainer):
             logs |= self._figures.take(self._mean_over_processes)
             if self._cosine:
                 logs |= self._cosine.take()
+            if self._clipping:
+                logs |= self._clipping.take()
             if self.teacher_callback.decay is not None:
                 logs["ema_decay"] = self.teacher_callback.decay
             now = time.perf_counter()

@@ -158,6 +158,9 @@ class Data2VecTrainingArguments(BaseTrainingArguments):
     Args:
         mixing: of a joint model, "accumulate": each optimizer step covers all modalities, each by some of its
             micro-batches, so `gradient_accumulation_steps` is at least their number; "step": one modality a step.
+        clip_modalities: of a joint model with "accumulate", clip each modality's gradient before they are added up, to
+            its share of `max_grad_norm` (its loss weight over their sum). So a joint step clips as often as separate
+            runs do; by default the sum is clipped, in which large gradients are thinned out. For one process.
         gradient_cosine_steps: log the cosine between the modalities' gradients, and their norms, whenever a log's
             optimizer step is a multiple of this; 0 for never.
         stop_on_collapse: stop a collapsed or diverged run after writing a checkpoint.
@@ -170,6 +173,9 @@ class Data2VecTrainingArguments(BaseTrainingArguments):
     dataloader_drop_last: bool = field(default=True, metadata={"help": "Drop the last incomplete batch of an epoch."})
     mixing: str = field(
         default="accumulate", metadata={"help": "Modalities in an optimizer step: all ('accumulate') or one ('step')."}
+    )
+    clip_modalities: bool = field(
+        default=False, metadata={"help": "Clip the gradient of each modality, to its share, instead of their sum."}
     )
     gradient_cosine_steps: int = field(
         default=0, metadata={"help": "Steps between logs of how the modalities' gradients compare; 0 for none."}
@@ -184,7 +190,23 @@ class Data2VecTrainingArguments(BaseTrainingArguments):
         super().__post_init__()
         require_choice(self, "mixing", MIXINGS)
         require_range(self, "health_patience", low=1)
+        self._check_clipping()
         require_range(self, "health_start_step", "gradient_cosine_steps", low=0)
+
+    def _check_clipping(self) -> None:
+        if not self.clip_modalities:
+            return
+        for name, wrong, remedy in (
+            ("max_grad_norm", not self.max_grad_norm, "there is nothing to clip to: raise it"),
+            ("mixing", self.mixing != "accumulate", "a step has one modality, whose gradient is clipped anyway"),
+            ("fp16", self.fp16, "its gradients are scaled when they are clipped: take --bf16"),
+            ("world_size", self.world_size > 1, "gradients are added up over processes first: take one process"),
+        ):
+            if wrong:
+                raise ValueError(
+                    f"clip_modalities is given, but {name} is {getattr(self, name)}: {remedy}, or leave "
+                    "clip_modalities out"
+                )
 
 
 def pretraining_arguments(args: TrainingArguments | None) -> Data2VecTrainingArguments:

@@ -14,6 +14,7 @@ from modeling_data2vec import Data2VecPreTrainingConfig
 from ..data.finiteness import REMEDIES
 from ..modalities.names import config_of, modalities_of
 from ..monitoring.health import diagnose, undefined_figures
+from ..monitoring.joint_health import rising_losses
 from ..monitoring.modality_logs import by_modality
 from ..monitoring.trackers import alert
 from .arguments import BaseTrainingArguments, Data2VecTrainingArguments
@@ -91,7 +92,8 @@ class EpochCallback(TrainerCallback):
 class HealthCallback(TrainerCallback):
     """Judges the run at each log; a collapsed one is saved and stopped, and `diagnosis` says why.
 
-    Of a figure that is NaN it says once what that means.
+    Of a figure that is NaN it says once what that means, and of a modality whose own loss rises while what is predicted
+    across modalities improves, that it does; neither stops the run.
     """
 
     def __init__(self) -> None:
@@ -118,6 +120,13 @@ class HealthCallback(TrainerCallback):
             control.should_training_stop = True
         elif self.diagnosis:
             logger.warning(self.diagnosis)
+        for modality, finding in rising_losses(state.log_history).items():
+            self._say_once(
+                f"{modality} pays",
+                f"The run's {modality} part pays for what is learned across modalities: "
+                f"{finding}. Try a smaller cross_modal_weight, fewer pairs in the mix, or norms and layers of its own "
+                "(modality_norms, modality_ffn_layers); the run goes on.",
+            )
         if not self.diagnosis:  # of a diverged run many figures are NaN, and the diagnosis says why
             self._explain(histories)
 
@@ -125,9 +134,14 @@ class HealthCallback(TrainerCallback):
         for modality, history in histories.items():
             for figure, why in undefined_figures(history[-1] if history else {}).items():
                 name = f"{modality}/{figure}" if modality else figure
-                if name not in self.explained:
-                    logger.warning(f"{name} is NaN at step {history[-1]['step']}: {why}. It is not judged where it is.")
-                    self.explained.add(name)
+                self._say_once(
+                    name, f"{name} is NaN at step {history[-1]['step']}: {why}. It is not judged where it is."
+                )
+
+    def _say_once(self, name: str, text: str) -> None:
+        if name not in self.explained:
+            logger.warning(text)
+            self.explained.add(name)
 
 
 class DivergenceCallback(TrainerCallback):

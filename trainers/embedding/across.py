@@ -1,0 +1,86 @@
+"""Feature vectors of one modality in the space of another, by a model that was trained on pairs: search across them."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from modeling_data2vec import Data2Vec2ForPreTraining
+
+from ..evaluation.retrieval import Latents, head_predictions, pooled_features
+from ..modalities.encoders import load_encoder
+from .data import Data, Sample, open_data, windows
+from .embed import Embeddings, nothing_readable
+
+
+def embed_across(
+    model: str | os.PathLike[str] | Data2Vec2ForPreTraining,
+    data: Data,
+    *,
+    modality: str,
+    space: str,
+    processor: Any = None,
+    split: str = "train",
+    column: str | None = None,
+    id_column: str | None = None,
+    batch_size: int = 32,
+) -> Embeddings:
+    """Take a vector of each sample in one modality's space, so that the cosine finds what belongs together.
+
+    In its own space a sample is what the teacher makes of it: its pooled layers, standardized over the data, so these
+    should be a collection to be searched. From another modality, the model's head for the two predicts that.
+
+    Args:
+        model: a pretraining model with several modalities that was trained on pairs, or its folder or Hub id.
+        data: as for `embed`.
+        modality: of the data: "audio", "spectrogram", "text" or "vision".
+        space: the modality whose space the vectors are in.
+        processor, split, column, id_column: as for `embed`.
+        batch_size: samples in a forward pass.
+
+    Raises:
+        ValueError: the model has no heads across modalities, or not these modalities; or as `embed`.
+
+    Example:
+        >>> pictures = embed_across("runs/paired", "photos", modality="vision", space="vision")  # doctest: +SKIP
+        >>> words = embed_across("runs/paired", ["a wren"], modality="text", space="vision")  # doctest: +SKIP
+        >>> found = pictures.ids[int((pictures.vectors @ words.vectors.T).argmax(0)[0])]  # doctest: +SKIP
+    """
+    loaded: Any = Data2Vec2ForPreTraining.from_pretrained(model) if isinstance(model, str | os.PathLike) else model
+    if not hasattr(loaded, "cross_modal"):
+        raise ValueError(
+            f"{getattr(loaded, 'name_or_path', '') or type(loaded).__name__} has no heads across modalities: train a "
+            "pretraining model with cross_modal_layers on pairs, or compare features of one modality by embed"
+        )
+    loaded.config.of(space)  # says which modalities there are
+    _, kind = load_encoder(loaded, processor, modality)
+    samples = open_data(kind, data, split=split, column=column, id_column=id_column)
+    kept: list[Sample] = []
+    left_out: dict[str, str] = {}
+
+    def batches() -> Iterator[dict[str, Tensor]]:
+        collator = kind.collator()
+        for window in windows(samples.read(), batch_size):
+            read = [sample for sample in window if isinstance(sample.inputs, Tensor)]
+            left_out.update({sample.id: sample.inputs for sample in window if isinstance(sample.inputs, str)})
+            kept.extend(sample._replace(inputs="") for sample in read)
+            if read:
+                examples = [{kind.input_name: sample.inputs} for sample in read]
+                inputs, _, _ = collator.batch(examples, torch.zeros(len(read), dtype=torch.int32))
+                yield {"inputs" if key == kind.input_name else key: value for key, value in inputs.items()}
+
+    try:
+        features = pooled_features(loaded, modality, batches())
+    except RuntimeError:
+        if not kept:
+            raise nothing_readable(left_out, kind.medium.noun) from None
+        raise
+    if modality == space:
+        vectors = Latents(features)(features)
+    else:
+        vectors = head_predictions(loaded, modality, space, features.states)
+    rows = torch.tensor([sample.row for sample in kept]).numpy()
+    norms = (vectors**2).sum(1, keepdims=True).clip(1e-24) ** 0.5
+    return Embeddings(vectors / norms, rows, [sample.id for sample in kept], left_out)

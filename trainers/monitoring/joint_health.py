@@ -1,0 +1,55 @@
+"""Whether a modality of a joint run pays for what is learned across modalities."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from modeling_data2vec.cross_modal import PAIRS
+
+from .modality_logs import by_modality
+
+# Thresholds of `rising_losses`, of the mean of `WINDOW` logs: noise of single batches is a few percent.
+WINDOW = 3
+MIN_RISE = 0.05  # of a modality's own loss, above its lowest
+MIN_GAIN = 0.02  # of the share that is known of another modality
+
+
+def rising_losses(history: Sequence[Mapping[str, float]]) -> dict[str, str]:
+    """Modalities whose own loss rises while what is predicted across modalities improves, each with that in words.
+
+    Such a run goes on: its trunk leaves what serves one modality for what serves pairs, which probes of this modality
+    show late (issue 4 of MJEPA's code reports it, after 100 epochs).
+
+    Args:
+        history: `TrainerState.log_history` of a joint model.
+
+    Example:
+        >>> history = [{"step": s, "audio/loss": 2 + abs(s - 4) / 9, "pairs/loss": 1.0,
+        ...     "pairs/loss_below_constant": s / 20} for s in range(12)]
+        >>> print(rising_losses(history)["audio"])
+        audio/loss has risen from 2.07 (step 4) to 2.67 (step 10), while pairs/loss_below_constant rose from 0.2 to 0.5
+    """
+    parts = by_modality(history)
+    across = [entry for entry in parts.pop(PAIRS, []) if math.isfinite(entry.get("loss_below_constant", math.nan))]
+    findings = {}
+    for name, entries in parts.items():
+        own = _smoothed(entries, "loss")
+        if len(own) < 2 * WINDOW:
+            continue
+        low_step, low = min(own[:-WINDOW], key=lambda point: point[1])
+        last_step, last = own[-1]
+        known = dict(_smoothed(across, "loss_below_constant"))
+        if low_step not in known or last_step not in known:
+            continue
+        if last > (1 + MIN_RISE) * low and known[last_step] > known[low_step] + MIN_GAIN:
+            findings[name] = (
+                f"{name}/loss has risen from {low:.3g} (step {low_step}) to {last:.3g} (step {last_step}), while "
+                f"{PAIRS}/loss_below_constant rose from {known[low_step]:.2g} to {known[last_step]:.2g}"
+            )
+    return findings
+
+
+def _smoothed(entries: Sequence[Mapping[str, float]], name: str) -> list[tuple[int, float]]:
+    """(step, mean of `WINDOW` logs around it) of those logs that have a figure."""
+    points = [(int(entry["step"]), entry[name]) for entry in entries if name in entry]
+    windows = (points[start : start + WINDOW] for start in range(len(points) - WINDOW + 1))
+    return [(window[WINDOW // 2][0], sum(value for _, value in window) / WINDOW) for window in windows]
