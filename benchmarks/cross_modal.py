@@ -61,12 +61,13 @@ DIAGNOSED = 8  # batches of pairs whose gradients are compared at the end
 
 
 def load_settings() -> dict:
-    """Those of `one_network.py` with the changes for this experiment."""
+    """Those of `one_network.py` with the changes for this experiment; null leaves one out."""
 
     def merged(old: Any, new: Any) -> Any:
         if not isinstance(old, dict) or not isinstance(new, dict):
             return new
-        return old | {key: merged(old.get(key), value) for key, value in new.items()}
+        both = old | {key: merged(old.get(key), value) for key, value in new.items()}
+        return {key: value for key, value in both.items() if value is not None}
 
     changes = Path(__file__).parent / "cross_modal" / "settings.yaml"
     return merged(yaml.safe_load(SETTINGS.read_text()), yaml.safe_load(changes.read_text()))
@@ -271,7 +272,7 @@ def run_all(options: argparse.Namespace, settings: dict) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="for prepared data and results")
-    parser.add_argument("--steps", type=int, default=200, help="updates of each modality")
+    parser.add_argument("--steps", type=int, default=160, help="updates of each modality")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--table", action="store_true", help="print the results so far")

@@ -132,7 +132,7 @@ def _mean_of_views(model: Any, name: str, seen: Observation, states: Tensor) -> 
 def _own_losses(model: Any, seen: Mapping[str, Observation]) -> dict[str, Tensor]:
     """What each modality predicts of its own, as `audio_regression_loss` and so on."""
     total = sum(model.config.loss_weight(name) for name in seen) or 1.0
-    losses = {}
+    losses: dict[str, Tensor] = {}
     for name, one in seen.items():
         share = model.config.loss_weight(name) / total
         own = weighted_losses(model.build_terms(model.side(name).config), one.views)

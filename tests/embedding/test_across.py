@@ -40,7 +40,7 @@ def test_vectors_are_those_of_the_retrieval(model):
 def test_what_cannot_be_read_is_named(model, tmp_path):
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"no sound")
-    with pytest.raises(ValueError, match="none of the clips can be read"):
+    with pytest.raises(ValueError, match="none of the .* can be read"):
         across(model, [str(broken)])
 
 

@@ -19,7 +19,7 @@ from modeling_data2vec.trainers import Data2VecTrainer, ImageTransform
 from modeling_data2vec.trainers.data.samples import SampleDataset
 from modeling_data2vec.trainers.modalities.image import ImageReader
 from modeling_data2vec.trainers.modalities.mixture import JointCollator, MixtureDataset, MixtureSource
-from modeling_data2vec.trainers.modalities.pairs import PairsCollator, PairsReader, load_pairs
+from modeling_data2vec.trainers.modalities.pairs import PairsCollator, PairsReader, load_pairs, shuffled_pairs
 from modeling_data2vec.trainers.modalities.speech import AudioReader
 from modeling_data2vec.trainers.modalities.text import SentenceReader
 from modeling_data2vec.trainers.modalities.tokenizer_training import train_tokenizer
@@ -180,3 +180,14 @@ def test_stamps_as_pairs(tmp_path, monkeypatch):
 def test_nothing_is_masked(folder):
     batch = PairsCollator.of(joint().config)([samples(folder)[0], samples(folder)[1]])
     assert set(batch) == {"pairs"}
+
+
+def test_shuffled_pairs_hold_the_same_cells_and_no_pair():
+    columns = {"audio": "sound", "text": "words", "vision": "image"}
+    rows = datasets.Dataset.from_dict({name: list(range(7)) for name in columns.values()})
+    broken = shuffled_pairs(rows, columns)
+    assert all(sorted(broken[name]) == list(range(7)) for name in columns.values())
+    assert all(len(set(row.values())) == 3 for row in broken)
+    assert broken[:] == shuffled_pairs(rows, columns)[:] != shuffled_pairs(rows, columns, seed=1)[:]
+    with pytest.raises(ValueError, match="3 pairs of 3 columns"):
+        shuffled_pairs(rows.select(range(3)), columns)

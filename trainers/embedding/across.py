@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import torch
@@ -71,12 +72,11 @@ def embed_across(
                 inputs, _, _ = collator.batch(examples, torch.zeros(len(read), dtype=torch.int32))
                 yield {"inputs" if key == kind.input_name else key: value for key, value in inputs.items()}
 
-    try:
-        features = pooled_features(loaded, modality, batches())
-    except RuntimeError:
-        if not kept:
-            raise nothing_readable(left_out, kind.medium.noun) from None
-        raise
+    readable = batches()
+    first = next(readable, None)
+    if first is None:
+        raise nothing_readable(left_out, kind.medium.noun)
+    features = pooled_features(loaded, modality, chain([first], readable))
     if modality == space:
         vectors = Latents(features)(features)
     else:
