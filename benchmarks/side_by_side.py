@@ -6,10 +6,13 @@
 A step is forward, backward and the teacher's average, with the published dropouts, in fp32. Both sides take turns in
 one process, in changing order; times are medians of CPU time. The share of the floor is the floating-point operations
 of our step (torch's counter on the meta device) over what a large matrix product does in that time. Memory is the peak
-above the start of a process that runs one side. The other sides are in `paper_step.py`; the table is Markdown.
+above what a process that runs one side holds between two steps. The other sides are in `paper_step.py`; the table is
+Markdown.
 """
 
 import argparse
+import ctypes
+import gc
 import json
 import math
 import statistics
@@ -91,6 +94,8 @@ def peak_memory(shape: str, side: str, batch_size: int | None) -> float:
 def alone(shape: str, side: str, batch_size: int | None) -> None:
     step = sides(shape, batch_size)[side]
     step()  # what is imported on the way is no memory of a step
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # else a step reuses what the first one left, and seems to need less (Linux)
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak of imports and of building the models (Linux)
     before = resident_memory("VmRSS")
     step()

@@ -33,7 +33,8 @@ class Data2VecPreTrainingOutput(ModelOutput):
             mean over masked positions of the loss summed over channels; "cls_loss" where a CLS token has one; terms of
             one's own; of paired samples "cross_modal_loss" alone (`cross_modal.py`).
         constant_loss: scalar, of paired samples: what it would be if the same were predicted for all samples.
-        predictions: [B, M, T, D], the student's prediction of every position.
+        predictions: [B, M, T, D], the student's prediction of every position. In training 1.0 on a CPU without terms
+            of one's own, those of visible positions are 0, since no loss looks at them.
         targets: [B, T, D] fp32, what the teacher computed; of paired samples [B, modalities, D].
         mask: bool [B, M, T], the positions that count.
         student_states: the student's encoder output: [R, S, D] at the tokens it saw in 2.0, [R, T, D] at all positions

@@ -34,6 +34,26 @@ class RegressionHead(nn.Sequential):
         super().__init__(*layers[:-1])
 
 
+def at_positions(head: nn.Module, states: Tensor, where: Tensor) -> Tensor:
+    """Apply a head that treats each position by itself to some positions; on a CPU, since a GPU would be waited for.
+
+    Args:
+        head: takes [N, D].
+        states: [R, T, D].
+        where: bool [R, T].
+
+    Returns:
+        [R, T, D'], 0 where `where` is False.
+
+    Example:
+        >>> at_positions(nn.Linear(4, 2), torch.ones(1, 3, 4), torch.tensor([[True, False, True]])).count_nonzero(2)
+        tensor([[2, 0, 2]])
+    """
+    ids = where.flatten().nonzero().squeeze(1)  # [N]
+    found = head(states.flatten(0, 1).index_select(0, ids))  # [N, D']
+    return found.new_zeros(where.numel(), found.shape[1]).index_copy(0, ids, found).unflatten(0, where.shape)
+
+
 class MaskNoise(nn.Module):
     """The decoder's input at hidden positions: N(0, std²), as a function of a row's key.
 

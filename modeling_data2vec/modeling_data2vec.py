@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .core import Data2VecCore, StudentOutput
 from .ema import Teacher
 from .embedding import Embedding
+from .heads import RegressionHead, at_positions
 from .native_dropout import run_own_dropout
 
 
@@ -143,9 +144,14 @@ class Data2VecEncoderForPreTraining(Data2VecCore):
             rows_valid = embedding.valid.repeat_interleave(num_masks, dim=0)  # [R, T]
         tokens = self.student_tokens(inputs, embedding, mask)
         states = self.encode(self.base_model, tokens, embedding.grid, rows_valid)  # [R, T, D]
-        seen = ~mask.flatten(0, 1)
+        hidden = mask.flatten(0, 1)  # [R, T]
+        seen = ~hidden
+        # Terms of one's own may look at other positions, too.
+        some = asks and self.training and type(self.head) is RegressionHead
+        some = some and type(self).build_terms is Data2VecCore.build_terms
+        predictions = at_positions(self.head, states, hidden) if some else self.head(states)  # [R, T, D]
         return StudentOutput(
-            predictions=self.head(states).unflatten(0, (batch, num_masks)),  # [B, M, T, D]
+            predictions=predictions.unflatten(0, (batch, num_masks)),  # [B, M, T, D]
             states=states,
             visible_valid=seen if rows_valid is None else seen & rows_valid,
         )

@@ -154,8 +154,8 @@ class Targets:
 def spread(x: Tensor, valid: Tensor | None = None) -> Tensor:
     """Mean over channels of the standard deviation over real positions; x [B, T, D], valid [B, T], a scalar."""
     rows = x.detach().float().flatten(0, 1)  # [B * T, D]
-    if valid is None:
-        return rows.std(dim=0).mean()
+    if valid is None:  # in two passes, which on a CPU take an eighth of the time of `std` over the outer axis
+        return (rows - rows.mean(0)).square_().sum(0).div_(len(rows) - 1).sqrt_().mean()
     return weighted_variance(rows, valid.flatten().float()).sqrt().mean()
 
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modeling_data2vec import Data2Vec2PreTrainingConfig
-from modeling_data2vec.heads import ConvDecoder, RegressionHead
+from modeling_data2vec.heads import ConvDecoder, RegressionHead, at_positions
 
 
 def decoder(**options) -> ConvDecoder:
@@ -74,3 +74,15 @@ def test_linear_heads_are_twice_as_wide_inside(num_layers):
     widths = [(layer.in_features, layer.out_features) for layer in head if isinstance(layer, torch.nn.Linear)]
     assert widths == {1: [(16, 16)], 2: [(16, 32), (32, 16)], 3: [(16, 32), (32, 32), (32, 16)]}[num_layers]
     assert isinstance(head[-1], torch.nn.Linear) and head(torch.zeros(2, 5, 16)).shape == (2, 5, 16)
+
+
+def test_a_head_at_some_positions_is_the_head_there():
+    head = RegressionHead(16, 2)
+    states = torch.randn(3, 9, 16, requires_grad=True)
+    where = torch.rand(3, 9) > 0.6
+    found, expected = at_positions(head, states, where), head(states) * where[..., None]
+    torch.testing.assert_close(found, expected)
+    inputs = [states, *head.parameters()]
+    weights = torch.randn_like(expected)
+    for gradient, other in zip(*(torch.autograd.grad(x, inputs, weights) for x in (found, expected)), strict=True):
+        torch.testing.assert_close(gradient, other)
