@@ -20,6 +20,7 @@ class Data2Vec2SpectrogramConfig(PatchShape, Data2Vec2PreTrainingConfig):
             are not seen.
         patch_embed_dim: width of patches before a linear layer to `hidden_size` [embed_dim of the modality]; None for
             patches of that width, without the layer.
+        flexible_mask: as `Data2Vec2VisionConfig` has it: blocks of 6 x 4, 5 x 5 or 8 x 3 patches (time x bands).
         alibi_dims: as `Data2Vec2VisionConfig` has it.
         classifier_pooling: what `Data2Vec2SpectrogramForAudioClassification` reads: "cls", the first extra token, or
             "mean", the mean of the real patches [prediction_mode].
@@ -46,6 +47,7 @@ class Data2Vec2SpectrogramConfig(PatchShape, Data2Vec2PreTrainingConfig):
     mask_length: int = 5
     mask_prob_adjust: Number = 0.07
     inverse_mask: bool = True
+    flexible_mask: bool = False
     layer_norm_targets: bool = True
     cls_loss_weight: Number = 192.0
     ema_decay: Number = PublishedDecay(0.9998)

@@ -20,6 +20,7 @@ class Data2Vec2VisionConfig(ImageShape, Data2Vec2PreTrainingConfig):
         num_channels: channels of an image: 1, 3 or any other number.
         patch_embed_dim: width of patches before a linear layer to `hidden_size` [embed_dim of the modality]; None for
             patches of that width, without the layer.
+        flexible_mask: blocks of 6 x 4, 5 x 5 or 8 x 3 patches, the same for all masks of an image, as EAT has them.
         alibi_dims: with `use_alibi`: 2 for distances in the grid of patches, 1 for those in their sequence, row by row.
         out_indices: the four layers that `Data2Vec2VisionForSemanticSegmentation` reads, shallow to deep, the first
             layer being 1 and a prenet's counted; None for those at each quarter of the depth.
@@ -49,6 +50,7 @@ class Data2Vec2VisionConfig(ImageShape, Data2Vec2PreTrainingConfig):
     mask_length: int = 3
     mask_prob_adjust: Number = 0.07
     inverse_mask: bool = True
+    flexible_mask: bool = False
     average_top_k_layers: int = Published(10)
     layer_norm_targets: bool = True
     cls_loss_weight: Number = 2.56

@@ -10,12 +10,19 @@ from .beit_masks import beit_block_mask
 from .configuration_data2vec import Data2VecTextPreTrainingConfig, Data2VecVisionPreTrainingConfig
 from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
 from .counter_rng import derive_key, derive_keys, to_int32
+from .flexible_masks import flexible_block_mask
 from .masking import block_mask, random_mask, span_mask
 
 FEW = 128  # keys that are derived faster one by one than by calls of tensors
 
 
-def draw_masks(config: Any, keys: Tensor, grid: tuple[int, ...], lengths: Tensor | None = None) -> Tensor:
+def draw_masks(
+    config: Any,
+    keys: Tensor,
+    grid: tuple[int, ...],
+    lengths: Tensor | None = None,
+    sample_keys: Tensor | None = None,
+) -> Tensor:
     """Masks by a pretraining config; equal keys give equal masks.
 
     Args:
@@ -23,6 +30,7 @@ def draw_masks(config: Any, keys: Tensor, grid: tuple[int, ...], lengths: Tensor
         keys: int32 [N], one for each mask.
         grid: shape of the positions, T in all.
         lengths: int [N], real positions of each mask where not all T are; None for all.
+        sample_keys: int32 [N], key of each mask's sample, for what all masks of a sample share; default: `keys`.
 
     Returns:
         bool [N, T], True at hidden positions.
@@ -43,6 +51,8 @@ def draw_masks(config: Any, keys: Tensor, grid: tuple[int, ...], lengths: Tensor
             "mask_prob_adjust": config.mask_prob_adjust,
             "inverse": config.inverse_mask,
         }
+        if getattr(config, "flexible_mask", False):
+            return flexible_block_mask(len(keys), grid, lengths=lengths, sample_keys=sample_keys, **shape)
         return block_mask(len(keys), grid, lengths=lengths, **shape)
     if isinstance(config, Data2VecVisionPreTrainingConfig):
         sizes: dict[str, Any] = {"min_block": config.min_mask_block, "max_block": config.max_mask_block}
@@ -67,11 +77,12 @@ def draw_views(
         (bool [B, M, T] masks; int32 [B, M] keys, of the decoder's noise as well; bool [B, 1, T], True at the positions
         that masks take for real ones, None for all of them).
     """
+    of_samples = keys.repeat_interleave(config.num_masks)  # [B * M]
     keys = _keys_of_views(keys, config.num_masks)  # [B, M]
     if config.masks_reach_padding:
         lengths = None
     of_rows = None if lengths is None else lengths.repeat_interleave(keys.shape[1])  # [B * M]
-    mask = draw_masks(config, keys.flatten(), grid, of_rows).view(*keys.shape, -1)  # [B, M, T]
+    mask = draw_masks(config, keys.flatten(), grid, of_rows, of_samples).view(*keys.shape, -1)  # [B, M, T]
     valid = None if lengths is None else torch.arange(prod(grid), device=keys.device) < lengths[:, None, None]
     return mask, keys, valid
 

@@ -20,9 +20,9 @@ Generator = torch.Generator | Tensor
 
 # Streams of `counter_rng` in use: one for block centres, one for the fill-up to the exact count; the decoder's noise
 # (heads.py) has a third, random crops (trainers/modalities/speech.py) a fourth. Number and starts of spans, their
-# thinning out to equal counts, and BEiT's blocks have the others.
+# thinning out to equal counts, BEiT's blocks and the shapes of EAT's have the others.
 CENTRE_STREAM, FILL_STREAM = 1, 2
-SPAN_STREAM, START_STREAM, THIN_STREAM, BEIT_STREAM = 5, 6, 7, 8
+SPAN_STREAM, START_STREAM, THIN_STREAM, BEIT_STREAM, SHAPE_STREAM = 5, 6, 7, 8, 9
 
 
 def uniform_numbers(num: int, count: int, generator: Generator, stream: int) -> Tensor:
@@ -255,11 +255,13 @@ def block_mask(
     inverse: bool = False,
     exact_count: bool = True,
     lengths: Tensor | None = None,
+    block_shape: tuple[int, ...] | None = None,
 ) -> Tensor:
     """Hide (or with `inverse` show) blocks on a grid of any number of axes: spans, squares, cubes.
 
     The arguments are those of `block_mask_1d` and `block_mask_2d`. Masks may differ in the extent of the first axis,
-    time, along which batches are padded. The result is flattened, [N, T].
+    time, along which batches are padded. The result is flattened, [N, T]. `block_shape` is a block's extent along each
+    axis, by default `mask_length`; in any case it begins `mask_length // 2` cells before its centre.
 
     Example:
         >>> block_mask(2, (4, 6, 6), 0.75, 2, inverse=True, generator=torch.Generator().manual_seed(0)).sum(1)
@@ -271,7 +273,8 @@ def block_mask(
     block_prob = 1 - mask_prob if inverse else mask_prob
     # As many blocks are drawn as would cover the share if none overlapped or reached over the edge. Only the axes after
     # the first limit a block's size: that of one sample must not depend on how far others are padded.
-    size = mask_length * math.prod(min(mask_length, extent) for extent in grid[1:])
+    blocks = block_shape or (mask_length,) * len(grid)
+    size = blocks[0] * math.prod(min(block, extent) for block, extent in zip(blocks[1:], grid[1:], strict=True))
     share = (block_prob + mask_prob_adjust) / size  # blocks per position
     num_blocks = int(length * share)
 
@@ -281,11 +284,11 @@ def block_mask(
     centres = centres.minimum(extents - 1)  # u * length can round up to length
     # From centres to the cells of their blocks, one axis at a time: the coordinates along an axis are the centre's and
     # its neighbours, clamped to the grid, and each is combined with all cells of the axes before.
-    offsets = torch.arange(mask_length, device=centres.device) - mask_length // 2  # [len]
     positions = torch.zeros_like(centres)[..., None]  # [N, blocks, 1]
     stride = length  # flattened cells from one coordinate of an axis to the next
-    for extent, real in zip(grid, [extents // in_a_row, *grid[1:]], strict=True):
+    for extent, real, block in zip(grid, [extents // in_a_row, *grid[1:]], blocks, strict=True):
         stride //= extent
+        offsets = torch.arange(block, device=centres.device) - mask_length // 2  # [len]
         coordinate = (centres // stride % extent)[..., None] + offsets  # [N, blocks, len]
         last = torch.as_tensor(real, device=coordinate.device)[..., None] - 1  # [N, 1, 1] or [1]
         coordinate = coordinate.clamp(min=0).minimum(last)

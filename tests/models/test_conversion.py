@@ -31,7 +31,6 @@ TABLES = {"model": LEFT_OUT_COMMON, "modality": LEFT_OUT_MODALITY, "decoder": LE
 MASK_OPTIONS = {
     "expand_adjcent": False,
     "non_overlapping": False,
-    "flexible_mask": False,
 }  # of the mask functions, not of the model
 
 

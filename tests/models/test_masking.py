@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 from scipy import ndimage, stats
 from torch import Tensor
 
+from modeling_data2vec import Data2Vec2SpectrogramConfig
 from modeling_data2vec.beit_masks import beit_block_mask
 from modeling_data2vec.counter_rng import derive_keys
+from modeling_data2vec.drawn_masks import draw_views
 from modeling_data2vec.embedding import visible_ids
+from modeling_data2vec.flexible_masks import SHAPES, flexible_block_mask
 from modeling_data2vec.masking import (
     block_mask_1d,
     block_mask_2d,
@@ -65,6 +68,8 @@ def draw(args: dict, rows: int, length: int, generator: torch.Generator | Tensor
     if args.get("function") == "compute_block_mask_1d":
         return block_mask_1d(rows, length, args["mask_prob"], args["mask_length"], generator=generator, **options)
     grid = grid_of(args, length)
+    if args.get("flexible_mask"):
+        return flexible_block_mask(rows, grid, args["mask_prob"], args["mask_length"], generator=generator, **options)
     return block_mask_2d(rows, grid, args["mask_prob"], args["mask_length"], generator=generator, **options)
 
 
@@ -76,6 +81,8 @@ def grid_of(args: dict, length: int) -> tuple[int, int]:
 
 def rows_of_a_call(args: dict) -> int:
     """How many rows of the reference's figures were drawn together, and so depend on each other."""
+    if args.get("flexible_mask"):  # whose shape is one for a call
+        return args.get("shape", [1])[0]
     return args["shape"][0] if args.get("require_same_masks") and args.get("min_masks") == 1 else 1
 
 
@@ -252,6 +259,30 @@ def test_reference_mask_statistics(name, entry, generator):
     p_values |= p_of_positions(mask, case.tensors[f"{entry}.position_frequency"].double(), rows, together)
     worst = min(p_values, key=p_values.__getitem__)
     assert p_values[worst] * len(p_values) > FALSE_ALARM, f"{worst} has p = {p_values[worst]:.1e} of {p_values}"
+
+
+def test_masks_of_a_sample_have_blocks_of_one_shape():
+    """Of one block each: where it is not cut off at an edge, its extents are those of a shape."""
+    samples, views, grid = 60, 4, (40, 30)
+    of_samples = keys(samples).repeat_interleave(views)
+    options = {"generator": keys(samples * views, 1), "sample_keys": of_samples, "exact_count": False}
+    masks = flexible_block_mask(samples * views, grid, 30 / 1_200, 5, **options).unflatten(1, grid)
+    extents = torch.stack([masks.any(2).sum(1), masks.any(1).sum(1)], 1)  # [samples * views, 2]
+    assert torch.equal(extents.prod(1), masks.sum((1, 2)))
+    found = [{tuple(one) for one in of_sample.tolist() if math.prod(one) >= 24} for of_sample in extents.split(views)]
+    assert all(len(shapes) <= 1 for shapes in found) and set().union(*found) == set(SHAPES)
+
+
+def test_flexible_blocks_come_by_the_config():
+    config = Data2Vec2SpectrogramConfig(flexible_mask=True)
+    mask, _, _ = draw_views(config, keys(3), (64, 8))
+    assert mask.shape == (3, 16, 512) and bool((mask.sum(2) == 410).all())
+    alone, _, _ = draw_views(config, keys(3)[1:2], (64, 8))
+    assert torch.equal(mask[1], alone[0]), "a sample's masks don't depend on the batch"
+    plain, _, _ = draw_views(Data2Vec2SpectrogramConfig(), keys(3), (64, 8))
+    assert not torch.equal(mask, plain)
+    with pytest.raises(ValueError, match=r"blocks along two axes, but the grid is \(4, 6, 6\)"):
+        flexible_block_mask(1, (4, 6, 6), 0.8, 5, generator=keys(1))
 
 
 GRIDS = st.tuples(st.integers(1, 9), st.integers(1, 9)).filter(lambda grid: grid[0] * grid[1] > 1)
