@@ -65,7 +65,8 @@ def test_any_documents_and_length(documents, length):
     blocks = PackedDocuments(dataset, length)
     tokens = list(chain.from_iterable(documents))
     assert rows(blocks) == [tokens[start : start + length] for start in range(0, len(tokens), length)]
-    assert rows(PackedStream(dataset.to_iterable_dataset(), length)) == rows(blocks)
+    stream = PackedStream(dataset.to_iterable_dataset(), lambda ids: {"input_ids": ids}, "input_ids", length)
+    assert rows(stream) == rows(blocks)
     for index in (len(blocks), -len(blocks) - 1):
         with pytest.raises(IndexError):
             blocks[index]

@@ -8,8 +8,9 @@ import torch
 from tiny_runs import Clips, Sentences
 
 from modeling_data2vec.trainers.data.samples import IterableSampleDataset, SampleDataset
-from modeling_data2vec.trainers.modalities.mixture import MixtureDataset, MixtureSource, MixtureStream
+from modeling_data2vec.trainers.modalities.mixture import MixtureDataset, MixtureSource
 from modeling_data2vec.trainers.modalities.mixture_order import MixtureOrder
+from modeling_data2vec.trainers.modalities.mixture_stream import StreamedBatches
 
 
 class StreamedSentences(Sentences):
@@ -88,7 +89,7 @@ def streamed(mixed: MixtureDataset, num: int, workers: int = 0, skip: int = 0, *
     order = MixtureOrder(mixed.shares, 2)
     share = {"seed": 1, "num_processes": 1, "process": 0} | share
     loader = mixed.loader(order, share, collate_fn=list, num_workers=workers)
-    assert isinstance(loader.dataset, MixtureStream)
+    assert isinstance(loader.dataset, StreamedBatches)
     return list(islice(loader, skip, skip + num))
 
 

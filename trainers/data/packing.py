@@ -1,6 +1,7 @@
 """From documents to training samples: tokens, joined and cut into blocks of equal length."""
 
 from collections.abc import Iterator
+from itertools import chain, islice
 from typing import Any
 
 import datasets
@@ -9,6 +10,8 @@ import pyarrow.compute as pc
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
+
+from .streams import Position, Share, SharedStream, as_stream, in_chunks
 
 logger = logging.get_logger(__name__)
 
@@ -22,11 +25,11 @@ def pack_documents(
 
     Each document ends with the end token. A block holds `block_length - 1` tokens, before which `TextReader` puts the
     start token; the corpus's last block is shorter unless it happens to be full, so no token is lost. Map-style data
-    are tokenised once and cached by `datasets`. Streams are tokenised as they come; shuffle them before. Each worker
-    of a stream packs its own documents.
+    are tokenised once and cached by `datasets`. Streams are tokenised as they come; `Stream` shuffles them before. Each
+    worker of a stream packs its own documents.
 
     Args:
-        dataset: a `datasets.Dataset` or `IterableDataset`.
+        dataset: a `datasets.Dataset` or `IterableDataset`, or a `Stream`.
         tokenizer: a fast one, with a start and an end token. Names of special tokens in the text are plain text.
         block_length: tokens of a sample, with the start token; at least 3.
         text_column: the column that holds the documents.
@@ -49,8 +52,7 @@ def pack_documents(
         raise ValueError(f"block_length is {block_length}, but a start, a token and an end need 3")
     tokenize = Tokenize(tokenizer, None if pack else block_length - 1)
     if not isinstance(dataset, datasets.Dataset):
-        documents = dataset.map(tokenize, batched=True, batch_size=MAP_BATCH, input_columns=[text_column])
-        return PackedStream(documents, block_length - 1) if pack else documents
+        return PackedStream(dataset, tokenize, text_column, block_length - 1 if pack else None)
     documents = dataset.map(
         tokenize,
         batched=True,
@@ -144,21 +146,36 @@ class PackedDocuments:
         return {"input_ids": tokens.slice(skipped, stop - start).to_numpy()}
 
 
-class PackedStream:
-    """Blocks of a tokenised stream. Arguments: see `PackedDocuments`."""
+class PackedStream(SharedStream):
+    """Tokens of a stream of documents, which each reader joins and cuts into blocks.
 
-    def __init__(self, documents: datasets.IterableDataset, length: int) -> None:
-        self.documents, self.length = documents, length
+    Args:
+        documents: a stream with a column of texts.
+        tokenize: makes their tokens.
+        column: the texts'.
+        length: tokens of a block; None for one document a block.
+    """
 
-    def set_epoch(self, epoch: int) -> None:
-        self.documents.set_epoch(epoch)
+    def __init__(self, documents: Any, tokenize: Tokenize, column: str, length: int | None) -> None:
+        self.documents, self.tokenize, self.column, self.length = as_stream(documents), tokenize, column, length
+        self.source = self.documents.source
 
-    def __iter__(self) -> Iterator[dict[str, list[int]]]:
-        tokens: list[int] = []
-        for example in self.documents:
-            tokens += example["input_ids"]
-            while len(tokens) >= self.length:
-                yield {"input_ids": tokens[: self.length]}
-                del tokens[: self.length]
+    def read(self, epoch: int, share: Share, position: Position | None = None) -> Iterator[tuple[Any, Position]]:
+        return in_chunks(lambda start: self._blocks(epoch, share, start), position)
+
+    def _blocks(self, epoch: int, share: Share, start: Position) -> Iterator[tuple[Position, list[Any]]]:
+        """(where it starts, blocks) of some documents after the other; tokens that fill no block go on to the next."""
+        read = self.documents.read(epoch, share, start.get("documents"))
+        tokens, reached = list(start.get("tokens", [])), start.get("documents")
+        while some := list(islice(read, MAP_BATCH)):
+            here = {"documents": reached, "tokens": list(tokens)}
+            rows = self.tokenize([document[self.column] for document, _ in some])["input_ids"]
+            if self.length is not None:
+                tokens += chain.from_iterable(rows)
+                end = len(tokens) // self.length * self.length
+                rows = [tokens[first : first + self.length] for first in range(0, end, self.length)]
+                del tokens[:end]
+            yield here, [{"input_ids": row} for row in rows]
+            reached = some[-1][1]
         if tokens:
-            yield {"input_ids": tokens}
+            yield {"documents": reached, "tokens": tokens}, [{"input_ids": tokens}]

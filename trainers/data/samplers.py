@@ -1,6 +1,7 @@
 """Batches of a data set, in a new order each epoch: of a fixed size, or of similar length within a bound."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain, count, islice
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -122,3 +123,10 @@ class LengthBatchSampler(EpochBatches):
             if (i - starts[-1] + 1) * length > max_batch_length:
                 starts.append(i)
         return starts
+
+
+def endless_batches(batches: EpochBatches, start: int = 0) -> Iterator[tuple[int, list[int]]]:
+    """(epoch, indices) of batch after batch, one epoch after the other, from batch `start` on."""
+    first, skipped = divmod(start, len(batches))
+    numbered = (((epoch, batch) for batch in batches.of_epoch(epoch)) for epoch in count(first))
+    return islice(chain.from_iterable(numbered), skipped, None)

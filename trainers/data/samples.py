@@ -1,7 +1,6 @@
 """Training samples from any dataset: random choices depend on a sample's place alone; unreadable ones are skipped."""
 
 from collections.abc import Iterator, Sequence
-from copy import deepcopy
 from itertools import count
 from random import Random
 from typing import Any, Protocol
@@ -9,7 +8,7 @@ from typing import Any, Protocol
 import datasets
 import numpy as np
 import torch
-from torch.utils.data import Dataset, IterableDataset, get_worker_info
+from torch.utils.data import Dataset, IterableDataset
 from transformers.utils import logging
 
 from ..sources.label_checks import require_labels
@@ -17,6 +16,7 @@ from ..sources.labels import as_whole_numbers, is_list, label_values
 from ..sources.loading import column_types, find_column
 from ..sources.source_files import LABEL_COLUMNS
 from .finiteness import is_finite
+from .streams import Position, Share, as_stream, share_of_worker
 
 logger = logging.get_logger(__name__)
 
@@ -151,44 +151,53 @@ class SampleDataset(_Samples, Dataset):
 class IterableSampleDataset(_Samples, IterableDataset):
     """Samples that come in a stream, e.g. from the Hub. Arguments: see `SampleDataset`.
 
-    A sample's number is its place in its worker's stream, so augmentation and masks repeat as long as that does.
+    A sample's number is its place in what its reader (a worker process) reads, so augmentation and masks repeat as long
+    as that does. In a loader of one's own, each worker process reads its part.
     """
 
     def __init__(self, dataset: Any, reader: SampleReader, *, seed: int = 0, augment: bool = True) -> None:
         super().__init__(dataset, reader, seed=seed, augment=augment)
+        self.stream = as_stream(dataset)
         self._num_unreadable = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        return self._read(self.dataset, int(self._epoch))
+        return (sample for sample, _ in self._read(int(self._epoch), share_of_worker(), 0, None))
 
-    def endless(self) -> Iterator[dict[str, Any]]:
-        """Repeat the stream without end, as epochs 0, 1, ..., whichever epoch is set.
+    def endless(self, share: Share, position: Position | None = None) -> Iterator[tuple[dict[str, Any], Position]]:
+        """Repeat a share of the stream without end, as epochs 0, 1, ..., whichever is set, and the position after each.
+
+        Args:
+            share: what this reader reads.
+            position: after which to go on; or {"epoch": ...} alone, to begin with that epoch.
 
         Raises:
             ValueError: nothing in it can be read.
         """
-        dataset = deepcopy(self.dataset)  # its epoch is shared by all worker processes, which are not in step
-        for epoch in count():
-            if hasattr(dataset, "set_epoch"):
-                dataset.set_epoch(epoch)
-            empty = True
-            for sample in self._read(dataset, epoch):
+        position = position or {"epoch": 0}
+        index, inner = position.get("index", 0), position.get("examples")
+        for epoch in count(position["epoch"]):
+            empty = not index
+            for sample, reached in self._read(epoch, share, index, inner):
                 empty = False
-                yield sample
+                yield sample, {"epoch": epoch} | reached
             if empty:
                 raise ValueError(
-                    f"none of the {self.reader.noun}s of a stream can be read, or it has fewer shards than there are "
-                    "worker processes: check the data, or lower dataloader_num_workers"
+                    f"none of the {self.reader.noun}s of a stream can be read, or it has fewer than the {share.total} "
+                    "that read it (processes times dataloader_num_workers): check the data, or take fewer of these"
                 )
+            index, inner = 0, None
 
-    def _read(self, dataset: Any, epoch: int) -> Iterator[dict[str, Any]]:
-        worker = get_worker_info()
-        for index, example in enumerate(dataset):
+    def _read(
+        self, epoch: int, share: Share, first: int, position: Position | None
+    ) -> Iterator[tuple[dict[str, Any], Position]]:
+        for index, (example, reached) in enumerate(self.stream.read(epoch, share, position), first):
             try:
-                yield self.sample(example, epoch, worker.id if worker else 0, index)
+                sample = self.sample(example, epoch, share.begin, index)
             except UnreadableError as error:
                 self._num_unreadable += 1
                 logger.warning(f"Passing over {self.reader.noun} {index} of the stream: {error}")
+                continue
+            yield sample, {"index": index + 1, "examples": reached}
 
     def unreadable(self) -> list[str]:
         """One line that counts the samples that could not be read, in each epoch anew; their places were logged."""

@@ -17,13 +17,13 @@ from modeling_data2vec.auto import pretraining_class
 
 from ..data.collators import Examples, MaskCollator, pad_inputs
 from ..data.samples import IterableSampleDataset, LabelledSet, SampleDataset, SampleReader, read_labelled
+from ..data.streams import Stream
 from ..media.encoded_files import encoded_file
 from ..sources.loading import load_source, prepare_column
 from ..sources.source_files import Medium
 from .drawing import PictureCanvas, heat_map
 
 MOST_POSITIONS = 1_000_000
-SHUFFLE_BUFFER = 1_000  # samples of a stream that are held to be shuffled
 
 Samples = SampleDataset | IterableSampleDataset
 Inputs = Tensor | Sequence[Tensor]  # N samples: one tensor, or a list where they differ in size
@@ -372,7 +372,7 @@ def shuffled(dataset: Any, seed: int) -> Any:
     """A stream in random order; map-style data as they are, since the sampler shuffles them."""
     if isinstance(dataset, datasets.Dataset):
         return dataset
-    return dataset.shuffle(seed=seed, buffer_size=SHUFFLE_BUFFER)
+    return Stream(dataset, seed)
 
 
 def as_samples(dataset: Any, reader: SampleReader, seed: int) -> Samples:

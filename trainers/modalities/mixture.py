@@ -2,17 +2,17 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain, count, islice
 from typing import Any
 
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from modeling_data2vec.cross_modal import PAIRS
 
 from ..data.collators import Examples, MaskCollator
-from ..data.samplers import EpochBatches, FixedBatchSampler, LengthBatchSampler
+from ..data.samplers import EpochBatches, FixedBatchSampler, LengthBatchSampler, endless_batches
 from ..data.samples import IterableSampleDataset, SampleDataset
 from .mixture_order import MixtureOrder
+from .mixture_stream import MixtureStream, streamed_loader
 from .names import config_of, mask_collator, modality_of
 from .pairs import PairsCollator
 
@@ -54,13 +54,6 @@ class MixtureSource:
         if self.max_batch_length is None:
             return FixedBatchSampler(len(self.samples), self.batch_size or 1, **options)
         return LengthBatchSampler(self.samples.lengths or [], self.max_batch_length, **options)
-
-
-def endless_batches(batches: EpochBatches, start: int = 0) -> Iterator[tuple[int, list[int]]]:
-    """(epoch, indices) of batch after batch, one epoch after the other, from batch `start` on."""
-    first, skipped = divmod(start, len(batches))
-    numbered = (((epoch, batch) for batch in batches.of_epoch(epoch)) for epoch in count(first))
-    return islice(chain.from_iterable(numbered), skipped, None)
 
 
 class MixtureDataset(Dataset):
@@ -143,7 +136,7 @@ class MixtureDataset(Dataset):
         """
         self.batches(share)  # says now, not in a worker, where there are too few samples
         if self.streamed:
-            return DataLoader(MixtureStream(self, order, share), batch_size=None, **options)
+            return streamed_loader(MixtureStream(self.sources, order, share), **options)
         return DataLoader(self, batch_sampler=MixtureBatchSampler(self, order, share), **options)
 
 
@@ -173,33 +166,6 @@ class MixtureBatchSampler(Sampler[list[Place]]):
             for name in self.order.step(step):
                 epoch, indices = next(parts[name])
                 yield [(name, epoch, index) for index in indices]
-
-
-class MixtureStream(IterableDataset):
-    """Micro-batches of a mix with streams, as lists of samples, without end.
-
-    Each process reads all of a stream and keeps its share of the samples; each worker process makes every n-th
-    micro-batch. Arguments: see `MixtureDataset.loader`.
-    """
-
-    def __init__(self, mix: MixtureDataset, order: MixtureOrder, share: Mapping[str, int]) -> None:
-        self.mix, self.order, self.share = mix, order, share
-
-    def __iter__(self) -> Iterator[list[dict[str, Any]]]:
-        worker = get_worker_info()
-        number, num_workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        parts = {name: self._lists(source, number, num_workers) for name, source in self.mix.sources.items()}
-        names = chain.from_iterable(map(self.order.step, count()))
-        for name in islice(names, number, None, num_workers):
-            yield next(parts[name])
-
-    def _lists(self, source: MixtureSource, worker: int, num_workers: int) -> Iterator[list[dict[str, Any]]]:
-        samples = source.samples
-        if isinstance(samples, SampleDataset):
-            own = islice(endless_batches(source.batches(**self.share)), worker, None, num_workers)
-            return ([samples.of_epoch(epoch, index) for index in batch] for epoch, batch in own)
-        kept = islice(samples.endless(), self.share["process"], None, self.share["num_processes"])
-        return iter(lambda: list(islice(kept, source.batch_size)), [])
 
 
 class JointCollator:

@@ -23,7 +23,7 @@ from .arguments import BaseTrainingArguments
 from .best_checkpoint import breaks_tie, find_best_checkpoint
 from .callbacks import DivergenceCallback, EpochCallback, HealthCallback, StableStageCallback
 from .checkpoints import check_files, check_same_model, check_same_run, last_checkpoint, loading
-from .loaders import length_loader
+from .loaders import length_loader, load_position, save_position
 from .run_lock import only_run_in
 from .run_plan import RunPlan, run_plan, stages_of_run
 from .run_settings import RunSettings, require_stage, settings_of, settings_of_run
@@ -154,6 +154,8 @@ class BaseTrainer(Trainer):
         self.plan()
         checkpoint = self.checkpoint_of(resume)
         self._resumed = Path(checkpoint) if checkpoint else None
+        if self._resumed and not load_position(self._loader, self._resumed, self.args.process_index):
+            self._say(f"{checkpoint} holds no position in the stream: what was read before is read again.")
         self.remove_callback(RunSettings)  # of an earlier call
         self._kept = RunSettings(self._settings, stages_of_run(self))
         self.add_callback(self._kept)
@@ -297,6 +299,7 @@ class BaseTrainer(Trainer):
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
+        save_position(self._loader, Path(output_dir), self.args.process_index)
         state = self.unlogged()
         if self.args.should_save:
             (Path(output_dir) / UNLOGGED).write_text(json.dumps(state), encoding="utf-8")

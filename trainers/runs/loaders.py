@@ -1,10 +1,13 @@
 """Loaders of training data: batches of similar lengths, and what the arguments say about all loaders."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 from torch.utils.data import DataLoader
 
 from ..data.samplers import LengthBatchSampler
+from ..modalities.mixture_stream import StreamedBatches
 
 
 def share_of_process(args: Any) -> dict[str, int]:
@@ -51,3 +54,30 @@ def length_loader(dataset: Any, args: Any, collate: Any) -> DataLoader:
         )
     sampler = LengthBatchSampler(lengths, args.max_batch_length, **share_of_process(args))
     return DataLoader(dataset, batch_sampler=sampler, **loader_options(args, collate))
+
+
+# ---- the position in a stream, of which each process has its own, in a file of a checkpoint ----
+
+
+def save_position(loader: Any, folder: Path, process: int) -> None:
+    """Write where a process is in the streams of its loader, if it has any."""
+    batches = getattr(loader, "dataset", None)
+    if isinstance(batches, StreamedBatches):
+        (folder / f"stream_{process}.json").write_text(json.dumps(batches.state_dict()), encoding="utf-8")
+
+
+def load_position(loader: Any, checkpoint: Path, process: int) -> bool:
+    """Let the streams of a loader go on from a checkpoint; False if it holds no position, so that they can't.
+
+    Raises:
+        ValueError: it is of other data.
+    """
+    batches = getattr(loader, "dataset", None)
+    if not isinstance(batches, StreamedBatches):
+        return True
+    files = sorted(checkpoint.glob("stream_*.json"))
+    if not files:
+        return False
+    own = checkpoint / f"stream_{process}.json"
+    batches.load_state_dict(json.loads((own if own in files else files[0]).read_text(encoding="utf-8")))
+    return True

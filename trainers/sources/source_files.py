@@ -109,7 +109,7 @@ def counted(number: int, noun: str) -> str:
 
 def plural(noun: str) -> str:
     """Several of a noun, e.g. "images", "patches"."""
-    return noun + ("es" if noun.endswith("ch") else "s")
+    return noun + ("es" if noun.endswith(("ch", "ss")) else "s")
 
 
 # ---- what else is there ----

@@ -1,0 +1,239 @@
+"""Batches of streams, and of mixes with streams: made by worker processes, with the position that each has reached."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from itertools import accumulate, chain, count, islice, repeat
+from typing import Any
+
+from torch import Generator
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from transformers.utils import logging
+
+from ..data.finiteness import CheckedCollator
+from ..data.samplers import endless_batches
+from ..data.samples import IterableSampleDataset, SampleDataset
+from ..data.streams import Share
+from ..sources.source_files import counted
+from .mixture_order import MixtureOrder
+
+logger = logging.get_logger(__name__)
+
+PARTS = 4  # of the worker that makes most batches: how finely shares differ where modalities come in no fixed turn
+
+
+class MixtureStream(IterableDataset):
+    """Micro-batches of a mix with streams, as lists of samples, without end; each with the position after it.
+
+    Each process reads its share of a stream, and each of its worker processes a part of that; a worker makes every n-th
+    micro-batch.
+
+    Args:
+        sources: a `MixtureSource` of each modality.
+        order, share: see `MixtureDataset.loader`.
+
+    Attributes:
+        start: how many micro-batches of the process were made before, and where its workers are in each stream.
+    """
+
+    def __init__(self, sources: Mapping[str, Any], order: MixtureOrder, share: Mapping[str, int]) -> None:
+        self.sources, self.order, self.share = sources, order, share
+        self.start: dict[str, Any] = {"batches": 0, "workers": {}}
+
+    @property
+    def streams(self) -> dict[str, IterableSampleDataset]:
+        """The samples of those modalities that come as a stream."""
+        found = {name: source.samples for name, source in self.sources.items()}
+        return {name: samples for name, samples in found.items() if isinstance(samples, IterableSampleDataset)}
+
+    def shares(self, name: str, num_workers: int) -> list[Share]:
+        """What each worker process reads of a stream, in proportion to the micro-batches that it makes of it."""
+        made = batches_of_workers(self.order, name, num_workers)
+        ends = list(accumulate(made))
+        place = self.share["process"], self.share["num_processes"]
+        return [Share(*place, end - own, end, ends[-1]) for own, end in zip(made, ends, strict=True)]
+
+    def __iter__(self) -> Iterator[tuple[list[dict[str, Any]], dict[str, Any]]]:
+        info = get_worker_info()
+        place, num_workers = (info.id, info.num_workers) if info else (0, 1)
+        first = self.start["batches"] + place  # the loader's first worker is the one whose turn it is
+        worker = str(first % num_workers)
+        kept = self.start["workers"].get(worker, {})
+        streams = {
+            name: samples.endless(self.shares(name, num_workers)[int(worker)], kept.get(name))
+            for name, samples in self.streams.items()
+        }
+        indexed = {name: _Indexed(one, self.share) for name, one in self.sources.items() if name not in streams}
+        step, rest = divmod(first, self.order.accumulation)
+        before = Counter(self.order.before(step)) + Counter(self.order.step(step)[:rest])
+        names = islice(chain.from_iterable(map(self.order.step, count(step))), rest, None)
+        for number, name in enumerate(names):
+            if number % num_workers == 0:
+                if name in streams:
+                    read = list(islice(streams[name], self.sources[name].batch_size))
+                    yield [sample for sample, _ in read], {"worker": worker, "name": name, "position": read[-1][1]}
+                else:
+                    yield indexed[name].batch(before[name]), {}
+            before[name] += 1
+
+
+class _Indexed:
+    """Micro-batches of samples with an index, by their number."""
+
+    def __init__(self, source: Any, share: Mapping[str, int]) -> None:
+        self.samples: SampleDataset = source.samples
+        self.batches: Any = source.batches(**share)
+        self.following: Iterator[tuple[int, list[int]]] = iter(())
+        self.number = 0
+
+    def batch(self, number: int) -> list[dict[str, Any]]:
+        """The micro-batch of a number, not smaller than that of any call before."""
+        if not self.number:
+            self.following, self.number = endless_batches(self.batches, number), number
+        epoch, indices = next(islice(self.following, number - self.number, None))
+        self.number = number + 1
+        return [self.samples.of_epoch(epoch, index) for index in indices]
+
+
+def batches_of_workers(order: MixtureOrder, name: str, num_workers: int) -> list[int]:
+    """How many micro-batches of a modality each worker makes, in proportion to the others.
+
+    Example:
+        >>> order = MixtureOrder({"audio": 3, "text": 1}, accumulation=4)  # 0 audio, 1 audio, 0 audio, 1 text, ...
+        >>> batches_of_workers(order, "audio", 2), batches_of_workers(order, "text", 2)
+        ([2, 1], [0, 1])
+    """
+    in_turns = order.mixing == "accumulate"
+    steps = math.lcm(order.accumulation, num_workers) // order.accumulation if in_turns else 100 * num_workers
+    names = chain.from_iterable(map(order.step, range(steps)))
+    made = Counter(number % num_workers for number, other in enumerate(names) if other == name)
+    most = PARTS if not in_turns else max(made.values())
+    parts = [-(-most * made[worker] // max(made.values())) for worker in range(num_workers)]
+    return [part // math.gcd(*parts) for part in parts]
+
+
+class PositionedCollator(CheckedCollator):
+    """As `CheckedCollator`, of samples and a position, which it hands on."""
+
+    def __call__(self, item: Any) -> Any:
+        samples, position = item
+        return super().__call__(samples), position
+
+
+class StreamedBatches(IterableDataset):
+    """The batches that a loader of a `MixtureStream` gives, and the position after the last one that was taken.
+
+    `skip_first_batches`, by which `Trainer` resumes, finds an empty place for each batch that was made before.
+
+    Args:
+        loader: whose worker processes make the batches.
+    """
+
+    def __init__(self, loader: DataLoader) -> None:
+        self.loader = loader
+        self.stream: MixtureStream = loader.dataset  # type: ignore[assignment]
+        self.readers = {"processes": self.stream.share["num_processes"], "workers": max(1, loader.num_workers)}
+        self._start: dict[str, Any] = self.stream.start
+        self._reached = self._start
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the process is, as JSON has it: `load_state_dict` of a new object goes on with the next batch."""
+        sources = {name: samples.stream.source for name, samples in self.stream.streams.items()}
+        shards = {name: [source.num_shards, source.sizes] for name, source in sources.items() if source is not None}
+        return {"readers": self.readers, "shards": shards, **self._reached}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state; if there are other readers now, with the next epoch of each stream.
+
+        Raises:
+            ValueError: it is of other data.
+        """
+        for name, samples in self.stream.streams.items():
+            source, (num_shards, sizes) = samples.stream.source, state["shards"].get(name, [None, None])
+            if source is None or num_shards is None:
+                continue
+            if num_shards != source.num_shards:
+                raise ValueError(
+                    f"the stream of {samples.reader.noun}s had {counted(num_shards, 'shard')} when the run began, and "
+                    f"has {source.num_shards:,} now: resume with the same data, or begin another run"
+                )
+            source.sizes = sizes
+        workers = state["workers"]
+        if state["readers"] != self.readers:
+            epochs = Counter[str]()
+            for positions in workers.values():
+                epochs |= Counter({name: one["epoch"] + 1 for name, one in positions.items()})
+            begin = {name: {"epoch": epochs[name]} for name in self.stream.streams}
+            workers = {str(worker): begin for worker in range(self.readers["workers"])}
+            if not self.stream.share["process"]:
+                logger.warning(
+                    f"The checkpoint is of {_shown(state['readers'])}, and the run has {_shown(self.readers)}, which "
+                    f"share a stream in another way: it goes on with epoch {max(epochs.values(), default=0)}, counted "
+                    "from 0. What was not read of the epoch before is left out of that one. Resume with the same "
+                    "numbers to go on with the next sample."
+                )
+        self._start = {"batches": state["batches"], "workers": workers}
+
+    def __iter__(self) -> Iterator[Any]:
+        start, self._start = self._start, {"batches": 0, "workers": {}}
+        yield from repeat(None, start["batches"])
+        self._share_out()
+        self.stream.start = start
+        self.loader._iterator = None  # workers that are there from before would go on from another start
+        self._reached = {"batches": start["batches"], "workers": {**start["workers"]}}
+        for batch, made in self.loader:
+            self._reached["batches"] += 1
+            if made:
+                worker = self._reached["workers"].get(made["worker"], {})
+                self._reached["workers"][made["worker"]] = worker | {made["name"]: made["position"]}
+            yield batch
+
+    def _share_out(self) -> None:
+        """Let all readers know the sizes of the shards, and say how each stream is shared."""
+        for name, samples in self.stream.streams.items():
+            source, share = samples.stream.source, self.stream.shares(name, self.readers["workers"])[0]
+            if source is None or share.total == 1:
+                continue
+            source.measure()
+            if self.stream.share["process"]:
+                continue
+            said = f"{name}: {counted(source.num_shards, 'shard')}, shared by {_shown(self.readers)}"
+            if source.sizes is not None:
+                left = sum(source.sizes) % share.total
+                logger.info(
+                    f"{said}: each sample is read by one; {left:,} of {sum(source.sizes):,} are left out an epoch."
+                )
+            elif source.is_dealt_out(share):
+                logger.warning(
+                    f"{said}: fewer shards than readers, of unknown sizes, so that each reader goes through the whole "
+                    f"stream and decodes every {share.total}th sample; up to {share.total - 1} are left out an epoch."
+                )
+            else:
+                logger.warning(
+                    f"{said}: whole shards of unknown sizes, so that a reader whose shards have fewer samples begins "
+                    "its next epoch earlier than others."
+                )
+
+
+def _shown(readers: Mapping[str, int]) -> str:
+    processes, workers = counted(readers["processes"], "process"), counted(readers["workers"], "worker")
+    return f"{processes} x {workers}"
+
+
+def streamed_loader(stream: MixtureStream, collate_fn: Callable[[Any], Any], **options: Any) -> DataLoader:
+    """A loader of the micro-batches of a stream; its `dataset` are `StreamedBatches`.
+
+    Args:
+        stream: of samples.
+        collate_fn: makes a batch of them.
+        options: those of the `DataLoader` with the worker processes.
+    """
+    inner = DataLoader(stream, batch_size=None, collate_fn=PositionedCollator(collate_fn), **options)
+    # With a generator of its own, since a loader draws a number when it begins, and the inner one does so already.
+    outer = DataLoader(StreamedBatches(inner), batch_size=None, collate_fn=_as_it_is, generator=Generator())
+    outer.base_dataloader = inner  # the name that accelerate's loaders have for it
+    return outer
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
