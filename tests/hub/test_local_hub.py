@@ -1,9 +1,12 @@
 """local_hub.py answers the genuine clients as the Hub does, and fails when it is told to."""
 
+import io
 import os
 import subprocess
 import sys
+import tarfile
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
 import datasets
@@ -17,6 +20,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from xet_files import VERSION
+
+from modeling_data2vec.trainers.data.streams import Share, Stream
 
 ANNA = HfApi(token="hf_anna")
 NAME = "anna/model"
@@ -117,6 +122,30 @@ def test_a_dataset_is_loaded(hub, tmp_path):
     assert datasets.load_dataset("anna/data", split="train", cache_dir=str(tmp_path))["text"] == ["a", "b"]
     streamed = datasets.load_dataset("anna/data", split="train", streaming=True)
     assert [row["text"] for row in streamed] == ["a", "b"]
+
+
+def test_streams_of_a_dataset_are_shared(hub, tmp_path):
+    """Parquet, whose sizes stand in its footers, and shards of WebDataset, which readers have as a whole."""
+    for number, size in enumerate((3, 6, 4)):
+        rows = datasets.Dataset.from_dict({"number": list(range(10 * number, 10 * number + size))})
+        rows.to_parquet(tmp_path / f"train-{number}.parquet")
+        with tarfile.open(tmp_path / f"train-{number}.tar", "w") as archive:
+            for sample in range(10 * number, 10 * number + 2):
+                member = tarfile.TarInfo(f"{sample}.cls")
+                member.size = 2
+                archive.addfile(member, io.BytesIO(b"%02d" % sample))
+    for kind, column, sizes in (("parquet", "number", [3, 6, 4]), ("tar", "cls", None)):
+        files = {f"data/{file.name}": file.read_bytes() for file in tmp_path.glob(f"*.{kind}")}
+        hub.put(f"anna/{kind}", files, kind="dataset")
+        stream = Stream(datasets.load_dataset(f"anna/{kind}", split="train", streaming=True), seed=0)
+        stream.measure()
+        assert stream.sizes == sizes
+        shares = [Share(reader, 3) for reader in range(3)]
+        whole = [list(stream.read(0, share)) for share in shares]
+        found = [[example[column] for example, _ in part] for part in whole]
+        assert len({*chain(*found)}) == (12 if sizes else 6) and len(set(map(len, found))) == 1
+        (_, position), *rest = whole[1]
+        assert list(stream.read(0, shares[1], position)) == rest
 
 
 def test_transformers_load_from_it(hub, tmp_path):

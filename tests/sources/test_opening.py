@@ -1,6 +1,8 @@
 """Layouts of data as people have them: each gives its samples, in their splits, or is refused by its name."""
 
+import io
 import json
+import tarfile
 from pathlib import Path
 
 import datasets
@@ -11,11 +13,13 @@ from PIL import Image
 from transformers import Wav2Vec2FeatureExtractor
 
 from modeling_data2vec.trainers.cli import run
+from modeling_data2vec.trainers.media.image_transform import decode_image
 from modeling_data2vec.trainers.modalities.image import load_images
 from modeling_data2vec.trainers.modalities.pairs import load_pairs
 from modeling_data2vec.trainers.modalities.speech import TRANSCRIBED, AudioReader, clip_lengths, load_audio
 from modeling_data2vec.trainers.modalities.text import TEXTS, load_text
 from modeling_data2vec.trainers.sources.loading import load_source, open_source
+from modeling_data2vec.trainers.sources.shards import shard_sizes
 
 pytestmark = pytest.mark.usefixtures("datasets_cache")
 
@@ -417,3 +421,38 @@ def test_a_broken_table_is_one_line_and_leaves_nothing(tmp_path, capsys):
         f"data2vec tokenizer: {tmp_path}/ragged.csv, line 3, has 3 cells, but the first line names"
     )
     assert not (tmp_path / "out").exists()
+
+
+# ---- shards of WebDataset ----
+
+
+def write_shard(path, names, suffix="png"):
+    """A tar file with a grey picture and a class of each name."""
+    with tarfile.open(path, "w:gz" if path.suffix in (".gz", ".tgz") else "w") as archive:
+        for number, name in enumerate(names):
+            picture = io.BytesIO()
+            Image.new("L", (8, 8), 10 * number).save(picture, "png")
+            for ending, content in ((suffix, picture.getvalue()), ("cls", str(number).encode())):
+                member = tarfile.TarInfo(f"{name}.{ending}")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+
+
+def test_shards_of_webdataset_are_read_as_a_stream(tmp_path):
+    for number, name in enumerate(["train-000[0].tar", "train-001.tar.gz", "test-000.tgz"]):
+        write_shard(tmp_path / name, [f"{number}/{sample}" for sample in "abc"])
+    (tmp_path / "train_stats.json").write_text('{"count": 6}')  # as img2dataset leaves it
+    (tmp_path / "notes.csv").write_text("url\nhttps://example.com/a.png\n")
+    for split, number in (("train", 6), ("test", 3)):
+        dataset, column = load_images(str(tmp_path), split=split, streaming=True)
+        assert column == "png" and [row["cls"] for row in dataset] == number // 3 * [0, 1, 2]
+        assert sum(shard_sizes(dataset)) == number
+    alone, column = load_images(str(tmp_path / "train-000[0].tar"), streaming=True)
+    sample = next(iter(alone))[column]
+    assert sample["path"] == "0/a.png" and decode_image(sample, 1).size == (8, 8)
+    with pytest.raises(ValueError, match="or, if it is a shard of WebDataset, read it as a stream"):
+        load_images(str(tmp_path / "test-000.tgz"))
+    for content in (b"", b"no archive at all"):
+        (tmp_path / "broken.tar").write_bytes(content)
+        with pytest.raises(ValueError, match="broken.tar is no shard of WebDataset"):
+            load_images(str(tmp_path / "broken.tar"), streaming=True)

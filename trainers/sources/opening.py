@@ -17,6 +17,7 @@ from .manifests import is_fairseq_manifest, read_fairseq_manifests, read_transcr
 from .source_files import (
     ARCHIVES,
     LABEL_COLUMNS,
+    SHARDS,
     TABLES,
     Medium,
     are_about_data,
@@ -27,7 +28,7 @@ from .source_files import (
 )
 from .splits import choose_split, data_folder, named_splits, names_split, split_files, split_of, split_tables
 from .table_rows import suffix_of
-from .tables import parquet_features, read_csv, read_json, read_paragraphs, read_parquet, table_columns
+from .tables import parquet_features, read_csv, read_json, read_paragraphs, read_parquet, read_tars, table_columns
 
 logger = logging.get_logger(__name__)
 
@@ -69,8 +70,10 @@ def open_source(source: Any, medium: Medium, *, split: str = "train", streaming:
         dataset = _tables([path], path, medium, split, streaming)
     elif suffix_of(path) in medium.suffixes:
         dataset = _files([path], path, medium, split, streaming)
+    elif streaming and suffix_of(path) in SHARDS:
+        dataset = read_tars([path])
     elif suffix_of(path) in ARCHIVES:
-        raise ValueError(f"{source} is an archive, which is not read: unpack it, and name the folder")
+        raise ValueError(f"{source} is an archive, which is not read: unpack it, and name the folder{_unless(path)}")
     else:
         raise _no_source(source, medium)
     if isinstance(dataset, datasets.Dataset) and not len(dataset):
@@ -149,15 +152,26 @@ def _folder(path: Path, medium: Medium, split: str, streaming: bool) -> Any:
     if files and not parquet and not (tables and (medium.transcribed or are_about_data(files, medium))):
         files = without_companions(files, found, medium, path)
         return _files(files, path, medium, split, streaming)
+    shards = [file for file in found if suffix_of(file) in SHARDS]
+    if streaming and shards and not files and not any(_holds(file, medium) for file in parquet):
+        return read_tars(choose_split(split_tables(shards, path), split, path))
     if not tables:
         refuse_kaldi(found, path)
         archives = [file for file in found if suffix_of(file) in ARCHIVES]
         raise ValueError(
             f"{path} holds no {medium.noun}s ({', '.join(sorted(medium.suffixes))}), no tables "
             f"({', '.join(TABLES)}) and no saved dataset"
-            + (f", but {counted(len(archives), 'archive')} ({archives[0].name}): unpack them" if archives else "")
+            + (
+                f", but {counted(len(archives), 'archive')} ({archives[0].name}): unpack them{_unless(archives[0])}"
+                if archives
+                else ""
+            )
         )
     return _tables(parquet or tables, path, medium, split, streaming)
+
+
+def _unless(archive: Path) -> str:
+    return ", or, if it is a shard of WebDataset, read it as a stream (--streaming)" * (suffix_of(archive) in SHARDS)
 
 
 def _tables(files: list[Path], source: Path, medium: Medium, split: str, streaming: bool) -> Any:

@@ -31,6 +31,7 @@ KINDS = {
 # Formats of tables, by suffix.
 TABLES = {".parquet": "parquet", ".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".tsv": "csv"}
 ARCHIVES = frozenset({".zip", ".tar", ".tgz", ".7z", ".rar"})
+SHARDS = frozenset({".tar", ".tgz"})  # of WebDataset, which are read as a stream
 LABEL_COLUMNS = ("label", "labels", "fine_label")
 # Texts about a corpus, which are no part of it.
 ABOUT = re.compile(r"(readme|licen[cs]e|copying|notice|authors|changelog|citation)\b", re.IGNORECASE)

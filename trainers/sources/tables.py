@@ -1,6 +1,7 @@
-"""Tables as `datasets`: CSV, TSV, JSON and text, row by row as they stand in the files, and parquet."""
+"""Tables as `datasets`: CSV, TSV, JSON and text, row by row as they stand in the files; parquet; tar files."""
 
 import json
+import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -221,11 +222,14 @@ def read_parquet(files: Sequence[Path], *, with_folder: bool = False, streaming:
         )
     if any("::" in str(file) for file in files):  # which joins two addresses, where `datasets` opens files
         return _in_memory(files)
-    # A list of this type is taken as it is; in any other, a path with * ? [ ] is a pattern.
-    listed = DataFilesList([str(file) for file in files], [(str(file.stat().st_mtime_ns),) for file in files])
     with _plain_errors(files):
-        return datasets.load_dataset("parquet", data_files={"train": listed}, split="train", streaming=streaming)
+        return datasets.load_dataset("parquet", data_files=_listed(files), split="train", streaming=streaming)
     return datasets.Dataset(pq.read_schema(files[0]).empty_table())
+
+
+def _listed(files: Sequence[Path]) -> dict[str, DataFilesList]:
+    """A list of this type is taken as it is; in any other, a path with * ? [ ] is a pattern."""
+    return {"train": DataFilesList([str(file) for file in files], [(str(file.stat().st_mtime_ns),) for file in files])}
 
 
 def _in_memory(files: Sequence[Path]) -> datasets.Dataset:
@@ -263,3 +267,20 @@ def _require_same_columns(files: Sequence[Path], columns: Callable[[Path], Itera
                 "of the files, or give them the same columns"
             )
     return first
+
+
+# ---- WebDataset ----
+
+
+def read_tars(files: Sequence[Path]) -> datasets.IterableDataset:
+    """Shards of WebDataset, tar files, as a stream: a column for each ending of a sample's files.
+
+    Raises:
+        ValueError: a file is no such archive.
+    """
+    if colons := [file for file in files if "::" in str(file)]:
+        raise ValueError(f"'::' in the path of {colons[0]} joins two addresses to `datasets`: rename it")
+    try:
+        return datasets.load_dataset("webdataset", data_files=_listed(files), split="train", streaming=True)
+    except (tarfile.TarError, OSError, EOFError, IndexError, ValueError) as error:
+        raise ValueError(f"{files[0]} is no shard of WebDataset ({error}): unpack it, and name the folder") from error
