@@ -8,11 +8,14 @@ from itertools import chain, islice
 import datasets
 import pytest
 from datasets.distributed import split_dataset_by_node
+from PIL import Image
 
 from modeling_data2vec.trainers.data import streams
 from modeling_data2vec.trainers.data.packing import PackedStream
 from modeling_data2vec.trainers.data.streams import OtherStream, Share, Stream
+from modeling_data2vec.trainers.modalities.image import load_images
 from modeling_data2vec.trainers.sources.shards import shard_sizes
+from modeling_data2vec.trainers.sources.tables import read_csv
 
 FOUR = [Share(process, 2, worker, worker + 1, 2) for process in (0, 1) for worker in (0, 1)]
 
@@ -201,7 +204,15 @@ def test_a_reader_opens_only_its_own_shards():
     assert opened == [(50, 60)]
 
 
-def test_sizes_that_can_not_be_known():
+def test_which_sizes_are_known(tmp_path):
+    (tmp_path / "a.csv").write_text("image\na.png\nb.png\n")
+    (tmp_path / "b.csv").write_text("image\nc.png\n")
+    for name in "abc":
+        Image.new("L", (4, 4)).save(tmp_path / f"{name}.png")
+    dataset, _ = load_images(str(tmp_path / "a.csv"), streaming=True)
+    assert shard_sizes(dataset) == [2]
+    assert shard_sizes(read_csv([tmp_path / "a.csv", tmp_path / "b.csv"], streaming=True)) == [2, 1]
     assert shard_sizes(unknown(3, 4)) is None
-    assert shard_sizes(indexed(9, 2)) == [5, 4]
+    assert shard_sizes(indexed(9, 2)) == shard_sizes(indexed(9, 2).map(lambda row: row)) == [5, 4]
     assert shard_sizes(indexed(9, 2).filter(lambda row: True)) is None
+    assert shard_sizes(indexed(9, 2).map(lambda rows: rows, batched=True)) is None

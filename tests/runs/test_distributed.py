@@ -1,5 +1,6 @@
 """Two processes (gloo): the same teacher on both, and the same run as one process with the global batch."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,21 @@ def test_two_processes_equal_one(tmp_path, kind):
         assert torch.equal(value, ranks[1][name]), name
         torch.testing.assert_close(value, one[name], rtol=0, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
     assert any(name.startswith("teacher.") for name in one)
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_in_a_stream(tmp_path):
+    """Two workers each; the resumed run ends as the one that never stopped, bit for bit, on both processes."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+    options = ["--batch", "4", "--kind", "text 2.0", "--streamed", "--save-steps", "7"]
+    for folder, steps in (("whole", "14"), ("resumed", "7"), ("resumed", "14")):
+        subprocess.run([*torchrun, SCRIPT, str(tmp_path / folder), *options, "--steps", steps], check=True)
+    for rank in (0, 1):
+        resumed, whole = (load_file(tmp_path / name / f"rank{rank}.safetensors") for name in ("resumed", "whole"))
+        assert all(torch.equal(value, whole[name]) for name, value in resumed.items())
+        state = json.loads((tmp_path / "whole" / "checkpoint-14" / f"stream_{rank}.json").read_text())
+        epochs = [position["text"]["epoch"] for position in state["workers"].values()]
+        assert epochs == [2, 2] and state["shards"] == {"text": [3, [15, 15, 15]]}, "28 each of 11 an epoch"
 
 
 @pytest.mark.slow

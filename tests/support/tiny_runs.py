@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from random import Random
 from typing import Any
 
+import datasets
 import torch
 from recordings import voice
 from safetensors.torch import save_file
@@ -24,7 +25,8 @@ from modeling_data2vec import (
     Data2VecVisionForPreTraining,
 )
 from modeling_data2vec.trainers import Data2VecTrainer, Data2VecTrainingArguments, ImageTransform, load_images
-from modeling_data2vec.trainers.data.samples import SampleDataset
+from modeling_data2vec.trainers.data.samples import IterableSampleDataset, SampleDataset
+from modeling_data2vec.trainers.data.streams import Stream
 from modeling_data2vec.trainers.modalities.image import ImageReader
 from modeling_data2vec.trainers.modalities.mixture import MixtureDataset, MixtureSource
 
@@ -156,6 +158,23 @@ def tiny_samples(model: Any, num: int = NUM_SAMPLES) -> SampleDataset:
     return SampleDataset(range(num), reader)
 
 
+def tiny_streamed(model: Any, num: int = NUM_SAMPLES) -> IterableSampleDataset:
+    """The samples of `tiny_samples` as a stream in three shards, shuffled."""
+    samples = tiny_samples(model, num)
+
+    class Rows:
+        noun = samples.reader.noun
+
+        def __call__(self, example: dict[str, Any], rng: Random | None) -> dict[str, torch.Tensor]:
+            return samples.reader(samples.dataset[example["number"]], rng)
+
+        def name(self, example: dict[str, Any]) -> None:
+            return None
+
+    rows = datasets.Dataset.from_dict({"number": list(range(num))}).to_iterable_dataset(num_shards=3)
+    return IterableSampleDataset(Stream(rows, seed=0), Rows())
+
+
 def arguments(output_dir, **overrides) -> Data2VecTrainingArguments:
     settings = {
         "max_steps": 5,
@@ -189,6 +208,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--save-steps", type=int, default=4)
     parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--streamed", action="store_true", help="samples come as a stream, with two workers")
     parser.add_argument("--kill-in-save", type=int)
     parser.add_argument("--slow", type=float, default=0.0, help="seconds to wait at each step, to be killed in time")
     options = parser.parse_args()
@@ -198,7 +218,7 @@ def main() -> None:
         samples = tiny_mix(model, options.batch)
     else:
         model = tiny_model(options.kind)
-        samples = tiny_samples(model)
+        samples = tiny_streamed(model) if options.streamed else tiny_samples(model)
     args = arguments(
         options.output_dir,
         max_steps=options.steps,
@@ -206,6 +226,7 @@ def main() -> None:
         gradient_accumulation_steps=3 if options.kind == JOINT else 1,
         save_strategy="steps",
         save_steps=options.save_steps,
+        dataloader_num_workers=2 if options.streamed else 0,
         ddp_backend="gloo" if "RANK" in os.environ else None,
     )
     trainer = Data2VecTrainer(model, args, train_dataset=samples)

@@ -75,8 +75,6 @@ class _Samples:
 
     def set_epoch(self, epoch: int) -> None:
         self._epoch.fill_(epoch)
-        if hasattr(self.dataset, "set_epoch"):
-            self.dataset.set_epoch(epoch)
 
     def sample(self, example: dict[str, Any], epoch: int, *place: int) -> dict[str, Any]:
         """The reader's inputs of an example, and the `key` that its masks are drawn from."""
@@ -110,6 +108,11 @@ class SampleDataset(_Samples, Dataset):
         super().__init__(dataset, reader, seed=seed, augment=augment)
         self.lengths = lengths
         self._unreadable = torch.zeros(len(dataset), dtype=torch.bool).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        super().set_epoch(epoch)
+        if hasattr(self.dataset, "set_epoch"):
+            self.dataset.set_epoch(epoch)
 
     def __len__(self) -> int:
         return len(self.dataset)

@@ -256,7 +256,7 @@ class _Reading:
             return self.group | {"given": self.given}
         if not self.stream.saves_its_state:
             return {"piece": self.piece, "read": self.read}  # the piece is read again up to there
-        return {"piece": self.piece, "state": self.part.state_dict() if self.part else self.state}
+        return {"piece": self.piece, "state": self.state if self.part is None else self.part.state_dict()}
 
     def __iter__(self) -> Iterator[Any]:
         return self

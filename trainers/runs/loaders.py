@@ -7,7 +7,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from ..data.samplers import LengthBatchSampler
-from ..modalities.mixture_stream import StreamedBatches
+from ..data.streamed_batches import StreamedBatches
 
 
 def share_of_process(args: Any) -> dict[str, int]:
@@ -79,5 +79,9 @@ def load_position(loader: Any, checkpoint: Path, process: int) -> bool:
     if not files:
         return False
     own = checkpoint / f"stream_{process}.json"
-    batches.load_state_dict(json.loads((own if own in files else files[0]).read_text(encoding="utf-8")))
+    file = own if own in files else files[0]
+    try:
+        batches.load_state_dict(json.loads(file.read_text(encoding="utf-8")))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file} holds no position in a stream ({error!r}): remove the folder {checkpoint}") from error
     return True

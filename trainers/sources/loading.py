@@ -8,6 +8,7 @@ import datasets
 
 from .located_files import TABLE_FOLDER, FileFinder, locate, refuse_other_times
 from .opening import FILE_NAME, OPEN_DATASET, UNDECODED, empty, local_path, name_of, open_source, with_files
+from .shards import SAME_ROWS
 from .source_files import Medium, list_files, table_format
 from .table_rows import suffix_of
 
@@ -112,6 +113,7 @@ def _located(dataset: Any, source: str, medium: Medium, column: str) -> Any:
         files = [path and (find(table, path) or os.path.join(table, path)) for table, path in places]
         return {column: [file and {"bytes": None, "path": file} for file in files]}
 
+    setattr(as_files, SAME_ROWS, True)
     features = dataset.features and datasets.Features(dataset.features | {column: UNDECODED})
     return dataset.map(as_files, batched=True, features=features)
 

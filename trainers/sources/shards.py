@@ -8,11 +8,18 @@ from typing import Any
 
 import datasets
 import pyarrow.parquet as pq
-from datasets.iterable_dataset import BufferShuffledExamplesIterable, MappedExamplesIterable, SelectColumnsIterable
+from datasets.iterable_dataset import (
+    BufferShuffledExamplesIterable,
+    FormattedExamplesIterable,
+    MappedExamplesIterable,
+    RebatchedArrowExamplesIterable,
+    SelectColumnsIterable,
+)
 from datasets.packaged_modules.webdataset.webdataset import base_plus_ext
 from datasets.utils.file_utils import xopen
 
-SAME_ROWS = "same_rows"  # attribute of functions of our own that are mapped, and make a row of each row
+SAME_ROWS = "same_rows"  # attribute of functions of our own that are mapped over batches, and keep their number of rows
+IN_PASSING = (FormattedExamplesIterable, RebatchedArrowExamplesIterable, SelectColumnsIterable)
 THREADS = 16  # that read the footers of parquet files, which may be far away
 
 
@@ -28,8 +35,7 @@ def _steps(dataset: datasets.IterableDataset) -> Iterator[Any]:
 def has_plain_shards(dataset: datasets.IterableDataset) -> bool:
     """Whether the shards, read one after the other, give what the stream gives; not so after `take` or `shuffle`."""
     return all(
-        hasattr(step, "kwargs") or isinstance(step, MappedExamplesIterable | SelectColumnsIterable)
-        for step in _steps(dataset)
+        hasattr(step, "kwargs") or isinstance(step, (MappedExamplesIterable, *IN_PASSING)) for step in _steps(dataset)
     )
 
 
@@ -45,7 +51,9 @@ def shard_sizes(dataset: datasets.IterableDataset) -> list[int] | None:
     datasets with an index; and of tables and texts that this package reads, by reading them.
     """
     step = dataset._ex_iterable
-    while isinstance(step, MappedExamplesIterable) and getattr(step.function, SAME_ROWS, False):
+    while isinstance(step, IN_PASSING) or (
+        type(step) is MappedExamplesIterable and (not step.batched or getattr(step.function, SAME_ROWS, False))
+    ):
         step = step.ex_iterable
     given = getattr(step, "kwargs", {})
     if "row_groups_list" in given and not any(given["row_groups_list"]):

@@ -10,12 +10,11 @@ from torch import Generator
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers.utils import logging
 
-from ..data.finiteness import CheckedCollator
-from ..data.samplers import endless_batches
-from ..data.samples import IterableSampleDataset, SampleDataset
-from ..data.streams import Share
 from ..sources.source_files import counted
-from .mixture_order import MixtureOrder
+from .finiteness import CheckedCollator
+from .samplers import endless_batches
+from .samples import IterableSampleDataset, SampleDataset
+from .streams import Share
 
 logger = logging.get_logger(__name__)
 
@@ -30,13 +29,13 @@ class MixtureStream(IterableDataset):
 
     Args:
         sources: a `MixtureSource` of each modality.
-        order, share: see `MixtureDataset.loader`.
+        order, share: see `MixtureDataset.loader`; the order is a `MixtureOrder`.
 
     Attributes:
         start: how many micro-batches of the process were made before, and where its workers are in each stream.
     """
 
-    def __init__(self, sources: Mapping[str, Any], order: MixtureOrder, share: Mapping[str, int]) -> None:
+    def __init__(self, sources: Mapping[str, Any], order: Any, share: Mapping[str, int]) -> None:
         self.sources, self.order, self.share = sources, order, share
         self.start: dict[str, Any] = {"batches": 0, "workers": {}}
 
@@ -95,10 +94,11 @@ class _Indexed:
         return [self.samples.of_epoch(epoch, index) for index in indices]
 
 
-def batches_of_workers(order: MixtureOrder, name: str, num_workers: int) -> list[int]:
+def batches_of_workers(order: Any, name: str, num_workers: int) -> list[int]:
     """How many micro-batches of a modality each worker makes, in proportion to the others.
 
     Example:
+        >>> from modeling_data2vec.trainers.modalities.mixture_order import MixtureOrder
         >>> order = MixtureOrder({"audio": 3, "text": 1}, accumulation=4)  # 0 audio, 1 audio, 0 audio, 1 text, ...
         >>> batches_of_workers(order, "audio", 2), batches_of_workers(order, "text", 2)
         ([2, 1], [0, 1])
