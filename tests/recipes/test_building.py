@@ -11,6 +11,7 @@ from tiny_runs import SIZES
 import data2vec_cli
 from modeling_data2vec import Data2VecTrainer, load_recipe
 from modeling_data2vec.model_files import read_json
+from modeling_data2vec.trainers.data.streams import Share
 from modeling_data2vec.trainers.modalities.image import digits
 from modeling_data2vec.trainers.modalities.text import python_docs
 
@@ -122,7 +123,7 @@ def test_wrong_names_are_named():
 def test_streamed_clips_are_trained_on_by_number(recordings, tmp_path, caplog):
     recipe = load_recipe("data2vec2-audio-tiny")
     model, samples = recipe.build(str(recordings), streaming=True)
-    assert len(list(islice(samples.endless(), 14))) == 14
+    assert len(list(islice(samples.endless(Share()), 14))) == 14
     args = recipe.arguments(tmp_path, max_steps=1, warmup_steps=0, use_cpu=True, per_device_train_batch_size=2)
     Data2VecTrainer(model, args, train_dataset=samples).train()
     assert "batches hold per_device_train_batch_size 2 samples" in caplog.text

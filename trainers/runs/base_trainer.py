@@ -154,8 +154,8 @@ class BaseTrainer(Trainer):
         self.plan()
         checkpoint = self.checkpoint_of(resume)
         self._resumed = Path(checkpoint) if checkpoint else None
-        if self._resumed and not load_position(self._loader, self._resumed, self.args.process_index):
-            self._say(f"{checkpoint} holds no position in the stream: what was read before is read again.")
+        if self._resumed:
+            load_position(self._loader, self._resumed, self.args.process_index)
         self.remove_callback(RunSettings)  # of an earlier call
         self._kept = RunSettings(self._settings, stages_of_run(self))
         self.add_callback(self._kept)

@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from torch.utils.data import DataLoader
+from transformers.utils import logging
 
 from ..data.samplers import LengthBatchSampler
 from ..data.streamed_batches import StreamedBatches
+
+logger = logging.get_logger(__name__)
 
 
 def share_of_process(args: Any) -> dict[str, int]:
@@ -66,22 +69,23 @@ def save_position(loader: Any, folder: Path, process: int) -> None:
         (folder / f"stream_{process}.json").write_text(json.dumps(batches.state_dict()), encoding="utf-8")
 
 
-def load_position(loader: Any, checkpoint: Path, process: int) -> bool:
-    """Let the streams of a loader go on from a checkpoint; False if it holds no position, so that they can't.
+def load_position(loader: Any, checkpoint: Path, process: int) -> None:
+    """Let the streams of a loader, if it has any, go on from a checkpoint.
 
     Raises:
         ValueError: it is of other data.
     """
     batches = getattr(loader, "dataset", None)
     if not isinstance(batches, StreamedBatches):
-        return True
+        return
     files = sorted(checkpoint.glob("stream_*.json"))
     if not files:
-        return False
+        if not process:
+            logger.warning(f"{checkpoint} holds no position in a stream: what was read before is read again.")
+        return
     own = checkpoint / f"stream_{process}.json"
     file = own if own in files else files[0]
     try:
         batches.load_state_dict(json.loads(file.read_text(encoding="utf-8")))
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} holds no position in a stream ({error!r}): remove the folder {checkpoint}") from error
-    return True
