@@ -182,6 +182,26 @@ def test_nothing_is_masked(folder):
     assert set(batch) == {"pairs"}
 
 
+def test_a_run_with_masked_pairs_resumes_bit_for_bit(folder, tmp_path):
+    def start(place, resume=None):
+        model = joint(cross_attention_layers=1)
+        mix = tiny_mix(model)
+        sources = {"text": mix.sources["text"], "pairs": MixtureSource(samples(folder), batch_size=4)}
+        options = {"gradient_accumulation_steps": 2, "clip_modalities": True, "save_strategy": "steps", "save_steps": 2}
+        args = arguments(tmp_path / place, max_steps=3, **options)
+        trainer = Data2VecTrainer(model, args, train_dataset=MixtureDataset(sources))
+        trainer.train(resume_from_checkpoint=resume)
+        return trainer
+
+    whole = start("whole")
+    resumed = start("resumed", str(tmp_path / "whole" / "checkpoint-2"))
+    states = whole.model.state_dict()
+    assert all(torch.equal(value, states[name]) for name, value in resumed.model.state_dict().items())
+    logged = [entry for entry in whole.state.log_history if "loss" in entry][-1]
+    figures = ("cross_position_loss", "cross_modal_weight", "cka_audio_text", "clipped")
+    assert all(f"pairs/{name}" in logged for name in figures)
+
+
 def test_shuffled_pairs_hold_the_same_cells_and_no_pair():
     columns = {"audio": "sound", "text": "words", "vision": "image"}
     rows = datasets.Dataset.from_dict({name: list(range(7)) for name in columns.values()})

@@ -11,11 +11,12 @@ from modeling_data2vec.trainers.monitoring.joint_health import rising_losses
 from modeling_data2vec.trainers.runs.callbacks import HealthCallback
 
 
-def history(text_rise: float = 0.0, gain: float = 0.5) -> list[dict]:
+def history(text_rise: float = 0.0, gain: float = 0.5, richer: float = 0.0) -> list[dict]:
     entries = []
     for step in range(10):
         late = max(0, step - 5) / 4
         own = {"audio/loss": 2.0 - 0.05 * step, "text/loss": 3.0 - 0.1 * min(step, 5) + text_rise * late}
+        own |= {"audio/loss_below_constant": 0.3, "text/loss_below_constant": 0.4 - (text_rise - richer) * late / 2}
         across = {"pairs/loss": 1.0, "pairs/loss_below_constant": 0.1 + gain * late}
         entries.append({"step": 10 * step, "loss": 6.0, **own, **across})
     return entries
@@ -26,9 +27,11 @@ def test_a_modality_that_pays_is_named():
     assert list(findings) == ["text"] and "text/loss has risen from 2.5" in findings["text"]
 
 
-@pytest.mark.parametrize("changes", [{}, {"text_rise": 0.4, "gain": 0.0}, {"text_rise": 0.05}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"text_rise": 0.4, "gain": 0.0}, {"text_rise": 0.05}, {"text_rise": 0.4, "richer": 0.4}]
+)
 def test_a_modality_that_does_not_is_left_alone(changes):
-    """Nothing rises; nothing is learned across; it rises by less than noise."""
+    """Nothing rises; nothing is learned across; it rises by less than noise; or because its targets grow richer."""
     assert rising_losses(history(**changes)) == {}
 
 

@@ -10,6 +10,7 @@ from .modality_logs import by_modality
 # Thresholds of `rising_losses`, of the mean of `WINDOW` logs: noise of single batches is a few percent.
 WINDOW = 3
 MIN_RISE = 0.05  # of a modality's own loss, above its lowest
+MIN_LOSS = 0.05  # of the share that it knows of its own targets, since then: targets that grow richer raise a loss, too
 MIN_GAIN = 0.02  # of the share that is known of another modality
 
 
@@ -24,7 +25,7 @@ def rising_losses(history: Sequence[Mapping[str, float]]) -> dict[str, str]:
 
     Example:
         >>> history = [{"step": s, "audio/loss": 2 + abs(s - 4) / 9, "pairs/loss": 1.0,
-        ...     "pairs/loss_below_constant": s / 20} for s in range(12)]
+        ...     "audio/loss_below_constant": 0.5 - s / 40, "pairs/loss_below_constant": s / 20} for s in range(12)]
         >>> print(rising_losses(history)["audio"])
         audio/loss has risen from 2.07 (step 4) to 2.67 (step 10), while pairs/loss_below_constant rose from 0.2 to 0.5
     """
@@ -37,10 +38,11 @@ def rising_losses(history: Sequence[Mapping[str, float]]) -> dict[str, str]:
             continue
         low_step, low = min(own[:-WINDOW], key=lambda point: point[1])
         last_step, last = own[-1]
-        known = dict(_smoothed(across, "loss_below_constant"))
-        if low_step not in known or last_step not in known:
+        known, own_known = (dict(_smoothed(part, "loss_below_constant")) for part in (across, entries))
+        if any(step not in shares for step in (low_step, last_step) for shares in (known, own_known)):
             continue
-        if last > (1 + MIN_RISE) * low and known[last_step] > known[low_step] + MIN_GAIN:
+        pays = last > (1 + MIN_RISE) * low and own_known[last_step] < own_known[low_step] - MIN_LOSS
+        if pays and known[last_step] > known[low_step] + MIN_GAIN:
             findings[name] = (
                 f"{name}/loss has risen from {low:.3g} (step {low_step}) to {last:.3g} (step {last_step}), while "
                 f"{PAIRS}/loss_below_constant rose from {known[low_step]:.2g} to {known[last_step]:.2g}"
