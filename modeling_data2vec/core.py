@@ -171,6 +171,13 @@ class Data2VecCore(SafeLoading):
     _keep_in_fp32_modules_strict = {"teacher"}  # an average in bf16 does not move  # noqa: RUF012
     accepts_loss_kwargs = False  # the loss is a mean over masked positions, to be averaged over micro-batches
 
+    def get_input_embeddings(self) -> Any:
+        """The student's embeddings, or None where it has no table of them; accelerate asks for it before it shards."""
+        try:
+            return self.base_model.get_input_embeddings()
+        except NotImplementedError:
+            return None
+
     # ---- the teacher ----
 
     def freeze_teacher(self) -> None:

@@ -54,7 +54,7 @@ class CrossModalHeads(nn.ModuleDict):
 def pooled_states(side: Data2Vec2StudentTeacher, embedding: Embedding) -> Tensor:
     """The student's states of the whole input, nothing hidden, averaged over its real positions: [B, D]."""
     tokens, attention_masks = side.feature_encoder.contextualize(embedding)
-    states, _ = side.trunk(tokens, attention_masks, weights=side.weights)  # [B, E + T, D]
+    states, _ = side.trunk(tokens, attention_masks, differences=side.differences)  # [B, E + T, D]
     return mean_over_positions(states[:, side.config.num_extra_tokens :], embedding.valid)
 
 

@@ -44,13 +44,18 @@ def ema_decay_at(step: int, ema_decay: float, ema_end_decay: float, ema_anneal_e
     return ema_end_decay - (ema_end_decay - ema_decay) * remaining
 
 
+def local_shard(tensor: Tensor) -> Tensor:
+    """The part of a sharded weight (FSDP2) that this process holds; any other tensor as it is."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
 @torch.no_grad()
 def update_ema(teacher: nn.Module, student: nn.Module, decay: float, copied: tuple[str, ...] = ()) -> None:
     """Move the teacher towards the student in place: `teacher = decay * teacher + (1 - decay) * student`.
 
     Parameters are paired by name: the teacher may lack some of the student's. Frozen parameters of the student, those
     under the names in `copied`, and all buffers are copied. With a decay of 1 or more nothing happens at all, as in the
-    reference.
+    reference. Where both are sharded alike, each process averages its own part.
 
     Args:
         teacher: module whose parameters and buffers are a subset, by name, of the student's; parameters in fp32.
@@ -67,12 +72,13 @@ def update_ema(teacher: nn.Module, student: nn.Module, decay: float, copied: tup
     averaged: list[Tensor] = []
     sources: list[Tensor] = []
     for name, parameter in teacher.named_parameters():
-        source = students[name]
-        if source.requires_grad and not name.startswith(copied):
-            averaged.append(parameter.data)
-            sources.append(source.data.to(parameter.dtype))
+        student_parameter = students[name]
+        target, source = local_shard(parameter.data), local_shard(student_parameter.data)
+        if student_parameter.requires_grad and not name.startswith(copied):
+            averaged.append(target)
+            sources.append(source.to(target.dtype))
         else:
-            parameter.copy_(source)
+            target.copy_(source)
     if averaged:
         torch._foreach_lerp_(averaged, sources, 1.0 - decay)
     buffers = dict(student.named_buffers())

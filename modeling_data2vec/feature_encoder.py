@@ -157,7 +157,7 @@ class FeatureEncoder(nn.Module):
         """Run the prenet's layers on the output of `arrange`: tokens [R, E + V, D], and the trunk's attention masks."""
         layerdrop = self.config.prenet_layerdrop if self.training else 0.0
         for layer, attention_mask in zip(self.prenet, attention_masks, strict=False):
-            dropped = drawn_layerdrop(layerdrop, hidden_states)
+            dropped = drawn_layerdrop(layerdrop, hidden_states, layer)
             if dropped is not True:
                 states, _ = layer(trainable_input(layer, hidden_states), attention_mask, **kwargs)
                 hidden_states = unless_dropped(dropped, states, hidden_states)

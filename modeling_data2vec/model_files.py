@@ -129,6 +129,22 @@ def names_in_index(index: Path) -> list[str]:
 class SafeLoading:
     """A mixin of every model class: `from_pretrained` takes safetensors, or pickles by `use_safetensors=False`."""
 
+    def save_pretrained(
+        self, save_directory: Any, is_main_process: bool = True, state_dict: Any = None, **kwargs: Any
+    ) -> None:
+        """Save the model, as transformers does.
+
+        Raises:
+            ValueError: its weights are sharded over processes, by a Trainer with FSDP.
+        """
+        sharded = any(hasattr(weight, "full_tensor") for weight in self.parameters())  # type: ignore[attr-defined]
+        if sharded and state_dict is None and getattr(self.config, "distributed_config", None) is None:  # type: ignore[attr-defined]
+            raise ValueError(
+                "the weights are sharded over processes (FSDP), and one alone can't save them: call "
+                "trainer.save_model(folder) in all processes, which gathers them"
+            )
+        super().save_pretrained(save_directory, is_main_process, state_dict, **kwargs)  # type: ignore[misc]
+
     def _initialize_weights(self, module: Any, is_custom_code: bool = False) -> None:
         """Initialize every module, as transformers does for its own models.
 

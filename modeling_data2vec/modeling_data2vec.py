@@ -84,6 +84,10 @@ class Data2VecEncoderForPreTraining(Data2VecCore):
             part = copy.deepcopy(getattr(encoder, name), {id(self.config): self.config})
             self.teacher.add_module(name, part)
         self.post_init()  # type: ignore[attr-defined]
+        # Layers are the units that FSDP shards. transformers names none for speech, and embeddings as well for text,
+        # inside of which accelerate shards the table of words once more.
+        layers = self.target_modules(encoder.encoder, end_of_block=True)
+        self._no_split_modules = {type(layer).__name__ for layer in layers}
         self.sync_teacher()
 
     def freeze_teacher(self) -> None:

@@ -23,7 +23,7 @@ from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
 from .embedding import mean_over_positions
 from .feature_encoder import FeatureEncoder
 from .model_files import SafeLoading
-from .trunk import Data2Vec2Attention, Data2Vec2Layer, Data2Vec2Trunk, Weights
+from .trunk import Data2Vec2Attention, Data2Vec2Layer, Data2Vec2Trunk, Differences
 
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 
@@ -130,7 +130,7 @@ def encode(
     trunk: Data2Vec2Trunk,
     inputs: Tensor,
     attention_mask: Tensor | None = None,
-    weights: Weights | None = None,
+    differences: Differences | None = None,
     **kwargs: Any,
 ) -> BaseModelOutputWithPooling:
     """Encode raw input [B, ...]: states of all tokens [B, E + T, D], and their mean over real positions [B, D].
@@ -143,7 +143,7 @@ def encode(
     valid = embedding.valid
     del embedding  # its features would fill memory beside the layers
     tokens, attention_masks = feature_encoder.run_prenet(tokens, attention_masks, **kwargs)
-    hidden_states, _ = trunk(tokens, attention_masks, weights=weights, **kwargs)
+    hidden_states, _ = trunk(tokens, attention_masks, differences=differences, **kwargs)
     pooled = mean_over_positions(hidden_states[:, config.num_extra_tokens :], valid)
     if valid is not None and config.padding == "exact":
         real = F.pad(valid, (config.num_extra_tokens, 0), value=True)  # [B, E + T]

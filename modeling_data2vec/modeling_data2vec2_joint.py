@@ -29,7 +29,7 @@ from .objective import Term
 from .slices import slice_options, take_slice
 from .specialisation import TrunkDifferences, specialised
 from .student_teacher import Data2Vec2StudentTeacher
-from .trunk import Data2Vec2Trunk, Weights
+from .trunk import Data2Vec2Trunk, Differences
 
 
 def only_input(**inputs: Tensor | None) -> tuple[str, Tensor]:
@@ -66,11 +66,11 @@ def add_parts(module: Any, config: Data2Vec2Config, feature_encoders: dict[str, 
     module.differences = nn.ModuleDict({name: TrunkDifferences(config, module.trunk) for name in names})
 
 
-def own_weights(module: Any, modality: str) -> Weights | None:
-    """A modality's own weights in the trunk of student or teacher; None where it has none."""
+def own_differences(module: Any, modality: str) -> Differences | None:
+    """A modality's differences to the trunk of student or teacher; None where it has none."""
     if modality not in module.differences:
         return None
-    return module.differences[modality].weights(dict(module.trunk.named_parameters()))
+    return module.differences[modality].differences_to(dict(module.trunk.named_parameters()))
 
 
 class Data2Vec2JointPreTrainedModel(Data2Vec2PreTrainedModel):
@@ -190,11 +190,11 @@ class Data2Vec2Model(Data2Vec2JointPreTrainedModel):
             **other_inputs(kwargs),
         )
         self.config.of(name)  # says which modalities there are
-        weights = own_weights(self, name)
+        differences = own_differences(self, name)
         for record in RECORDS:  # the modality's config does not say it
             kwargs.setdefault(record, getattr(self.config, record))
         return encode_by_length(
-            self.feature_encoders[name], self.trunk, inputs, attention_mask, weights=weights, **kwargs
+            self.feature_encoders[name], self.trunk, inputs, attention_mask, differences=differences, **kwargs
         )
 
 
@@ -257,8 +257,8 @@ class Data2Vec2ForPreTraining(Data2VecCore, Data2Vec2JointPreTrainedModel):
             self.head[modality],
             dict(teacher.feature_encoders.items()).get(modality),
             teacher.trunk,
-            own_weights(student, modality),
-            own_weights(teacher, modality),
+            own_differences(student, modality),
+            own_differences(teacher, modality),
         )
 
     def build_pair_terms(self) -> list[Term]:

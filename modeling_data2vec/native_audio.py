@@ -3,7 +3,6 @@
 from typing import Any
 
 from torch import Tensor, nn
-from transformers.integrations import is_fsdp_managed_module
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.models.data2vec.modeling_data2vec_audio import (
     Data2VecAudioConvLayer,
@@ -79,8 +78,8 @@ class ChannelsLastEncoder(Data2VecAudioEncoder):
         states = self.dropout(self.layer_norm(hidden_states + positions.transpose(1, 2)))
         mask = padding_mask(self.config, states, attention_mask)
         for layer in self.layers:
-            dropped = drawn_layerdrop(self.config.layerdrop if self.training else 0.0, states)
-            if dropped is not True or is_fsdp_managed_module(self):  # sharded weights are gathered by all processes
+            dropped = drawn_layerdrop(self.config.layerdrop if self.training else 0.0, states, layer)
+            if dropped is not True:
                 states = unless_dropped(dropped, layer(states, attention_mask=mask, **kwargs), states)
         return BaseModelOutput(last_hidden_state=states)
 

@@ -122,8 +122,8 @@ def add_differences(config: Data2Vec2Config, own: dict[str, Tensor], weights: di
     differences = TrunkDifferences(config, Data2Vec2Trunk(config.trunk_config))
     differences.load_state_dict(own)
     shared = {key.removeprefix(trunk): value for key, value in weights.items() if key.startswith(trunk)}
-    for key, value in differences.weights(shared).items():
-        weights[trunk + key] = value.detach()
+    for key, difference in differences.differences_to(shared).items():
+        weights[trunk + key] = (shared[key] + difference).detach()
 
 
 def checkpoint_files(name: str, hub: dict[str, Any]) -> list[str]:

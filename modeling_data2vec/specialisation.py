@@ -1,14 +1,14 @@
 """Each modality's own differences to the weights of a shared trunk, which are zero at first."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import initialization as init
 
 from .configuration_data2vec2_joint import Data2Vec2Config
-from .trunk import Weights
+from .trunk import Differences
 
 
 class TrunkDifferences(nn.Module):
@@ -30,7 +30,7 @@ class TrunkDifferences(nn.Module):
         ...     average_top_k_layers=1, decoder_dim=8)
         >>> trunk = Data2Vec2Trunk(text)
         >>> own = TrunkDifferences(Data2Vec2Config(text_config=text, modality_norms=True), trunk)
-        >>> sorted(own.weights(dict(trunk.named_parameters())))[:2]
+        >>> sorted(own.differences_to(dict(trunk.named_parameters())))[:2]
         ['layers.0.attention.proj.bias', 'layers.0.attention.qkv.bias']
     """
 
@@ -62,8 +62,11 @@ class TrunkDifferences(nn.Module):
             bound = 1 / math.sqrt(factor.shape[1])
             init.uniform_(factor, -bound, bound)
 
-    def weights(self, shared: Mapping[str, Tensor]) -> Weights:
-        """The trunk's weights of this modality, as far as they differ: `shared + difference`, by the trunk's names.
+    def differences_to(self, shared: Container[str]) -> Differences:
+        """Differences to the trunk's weights, by their names in it.
+
+        Args:
+            shared: names of all weights that the trunk has.
 
         Raises:
             ValueError: the trunk's weights are in another form.
@@ -74,11 +77,10 @@ class TrunkDifferences(nn.Module):
                 "quantised? Take the modality's part first (`slice`, or `from_pretrained` with `modality`), and "
                 "quantise that"
             )
-        own = {}
-        for key, name in self.names.items():
-            difference = self.full[key] if key in self.full else self.up[key] @ self.down[key]
-            own[name] = shared[name] + difference
-        return own
+        return {
+            name: self.full[key] if key in self.full else self.up[key] @ self.down[key]
+            for key, name in self.names.items()
+        }
 
 
 def specialised(config: Data2Vec2Config) -> bool:

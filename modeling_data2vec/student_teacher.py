@@ -12,7 +12,7 @@ from .dropout import dropout
 from .embedding import Embedding, visible_ids
 from .feature_encoder import FeatureEncoder
 from .heads import ConvDecoder
-from .trunk import Data2Vec2Trunk, Weights
+from .trunk import Data2Vec2Trunk, Differences
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Data2Vec2StudentTeacher(StudentTeacher):
         feature_encoder, trunk, head: the student's.
         teacher_encoder: the teacher's average of the feature encoder, or None if it has none of its own.
         teacher_trunk: the teacher's average of the trunk.
-        weights, teacher_weights: those of the trunks' weights that are the modality's own; None for none.
+        differences, teacher_differences: of the modality to the trunks' weights; None for none.
     """
 
     feature_encoder: FeatureEncoder
@@ -33,8 +33,8 @@ class Data2Vec2StudentTeacher(StudentTeacher):
     head: ConvDecoder
     teacher_encoder: FeatureEncoder | None
     teacher_trunk: Data2Vec2Trunk
-    weights: Weights | None = None
-    teacher_weights: Weights | None = None
+    differences: Differences | None = None
+    teacher_differences: Differences | None = None
 
     @property
     def config(self) -> Any:
@@ -72,7 +72,7 @@ class Data2Vec2StudentTeacher(StudentTeacher):
         """
         ids_keep = self._checked_ids_keep(ids_keep, mask, embedding.valid if valid is None else valid, valid is None)
         tokens, attention_masks = self.feature_encoder.contextualize(embedding, mask, ids_keep)
-        states, _ = self.trunk(tokens, attention_masks, weights=self.weights)
+        states, _ = self.trunk(tokens, attention_masks, differences=self.differences)
         return StudentOutput(
             predictions=self._decode(states, ids_keep, embedding.grid, noise_keys, mask_noise, valid),
             states=states,
@@ -144,5 +144,5 @@ class Data2Vec2StudentTeacher(StudentTeacher):
         encoder = self.feature_encoder if own is None else own
         tokens, attention_masks = encoder.contextualize(embedding)
         keep = "end_of_block" if end_of_block else "feed_forward"
-        _, layers = self.teacher_trunk(tokens, attention_masks, keep, weights=self.teacher_weights)
+        _, layers = self.teacher_trunk(tokens, attention_masks, keep, differences=self.teacher_differences)
         return [layer[:, config.num_extra_tokens :] for layer in layers]  # [B, E + T, D] to [B, T, D]

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 from transformers.activations import ACT2FN
+from transformers.integrations import is_fsdp_managed_module
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import AttentionInterface
@@ -21,20 +22,28 @@ from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
 from .dropout import Dropout
 from .dropout import dropout as drop
 
-# Weights to compute with instead of a module's own, by their names in it.
-Weights = Mapping[str, Tensor]
+# Differences to a module's own weights, by their names in it.
+Differences = Mapping[str, Tensor]
 
 # transformers' implementations of attention, with an "sdpa" that is cheaper on a CPU.
 ATTENTION = AttentionInterface()
 ATTENTION["sdpa"] = sdpa_attention
 
 
-def weights_below(weights: Weights, prefix: str) -> Weights:
+def differences_below(differences: Differences, prefix: str) -> Differences:
     """Entries whose name starts with `prefix`, with the prefix removed."""
-    return {name[len(prefix) :]: weight for name, weight in weights.items() if name.startswith(prefix)}
+    return {name[len(prefix) :]: value for name, value in differences.items() if name.startswith(prefix)}
 
 
-def trainable_input(layer: Any, hidden_states: Tensor, weights: Weights | None = None) -> Tensor:
+def changed_weights(module: nn.Module, differences: Differences) -> dict[str, Tensor]:
+    """The weights of a module that have a difference, with it added.
+
+    A sharded module (FSDP) has whole weights only while it runs, so that only its own forward can call this.
+    """
+    return {name: module.get_parameter(name) + difference for name, difference in differences.items()}
+
+
+def trainable_input(layer: Any, hidden_states: Tensor, differences: Differences | None = None) -> Tensor:
     """Let a layer's input require gradients where checkpointing would otherwise train nothing.
 
     Reentrant checkpointing gives weights a gradient only if the layer's input requires one. The input of the first
@@ -43,12 +52,12 @@ def trainable_input(layer: Any, hidden_states: Tensor, weights: Weights | None =
     Args:
         layer: a `GradientCheckpointingLayer`.
         hidden_states: its input.
-        weights: what it computes with instead of its own weights.
+        differences: to its own weights.
     """
     needless = hidden_states.requires_grad or not torch.is_grad_enabled()
     if needless or not (layer.training and layer.gradient_checkpointing):
         return hidden_states
-    used = (*layer.parameters(), *(weights or {}).values())
+    used = (*layer.parameters(), *(differences or {}).values())
     return hidden_states.detach().requires_grad_() if any(weight.requires_grad for weight in used) else hidden_states
 
 
@@ -99,11 +108,15 @@ def drop_path(x: Tensor, rate: float, training: bool) -> Tensor:
     return x * keep / (1 - rate)
 
 
-def drawn_layerdrop(rate: float, hidden_states: Tensor) -> bool | Tensor:
-    """Draw whether all rows skip a layer together: a bool; in a program that is compiled a tensor, for either case."""
+def drawn_layerdrop(rate: float, hidden_states: Tensor, layer: nn.Module) -> bool | Tensor:
+    """Draw whether all rows skip a layer together: a bool, or a tensor where the layer has to run in any case.
+
+    So it is in a program that is compiled, which is for either case, and where the layer is sharded: each process draws
+    for itself, but all of them gather its weights.
+    """
     if rate == 0.0:
         return False
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or is_fsdp_managed_module(layer):
         return torch.rand((), device=hidden_states.device) < rate
     return float(torch.rand(())) < rate  # from the CPU's generator, so that nothing waits for a GPU
 
@@ -186,12 +199,12 @@ class Data2Vec2Layer(GradientCheckpointingLayer):
         self,
         hidden_states: Tensor,
         attention_mask: Tensor | None = None,
-        weights: Weights | None = None,
+        differences: Differences | None = None,
         **kwargs: object,
     ) -> tuple[Tensor, Tensor]:
-        """[R, S, D] to (hidden states [R, S, D], feed-forward output [R, S, D]); with other `weights`, if given."""
-        if weights:
-            own = {f"layer.{name}": weight for name, weight in weights.items()}
+        """[R, S, D] to (hidden states [R, S, D], feed-forward output [R, S, D]); with `differences` to its weights."""
+        if differences:
+            own = {f"layer.{name}": weight for name, weight in changed_weights(self, differences).items()}
             return functional_call(_Computing(self), own, (hidden_states, attention_mask), kwargs)
         return self.compute(hidden_states, attention_mask, **kwargs)
 
@@ -253,7 +266,7 @@ class Data2Vec2Trunk(nn.Module):
         hidden_states: Tensor,
         attention_masks: Sequence[Any] | None = None,
         keep: Literal["feed_forward", "end_of_block"] | None = None,
-        weights: Weights | None = None,
+        differences: Differences | None = None,
         **kwargs: object,
     ) -> tuple[Tensor, list[Tensor]]:
         """Run all layers.
@@ -264,7 +277,7 @@ class Data2Vec2Trunk(nn.Module):
                 broadcastable to [R, H, S, S]; None to attend everywhere.
             keep: the output of each layer that is returned as well, of its feed-forward part or at its end; None for
                 none, which saves their memory.
-            weights: to compute with instead of the trunk's own, by their names in it; all others stay.
+            differences: are added to the trunk's own weights, by their names in it.
 
         Returns:
             The states [R, S, D], and a list with the kept output [R, S, D] of each layer.
@@ -272,17 +285,17 @@ class Data2Vec2Trunk(nn.Module):
         layers: list[Tensor] = []
         masks = attention_masks or [None] * len(self.layers)
         for index, (layer, attention_mask) in enumerate(zip(self.layers, masks, strict=True)):
-            dropped = drawn_layerdrop(self.layerdrop if self.training else 0.0, hidden_states)
+            dropped = drawn_layerdrop(self.layerdrop if self.training else 0.0, hidden_states, layer)
             if dropped is True:
                 continue
-            own = weights_below(weights, f"layers.{index}.") if weights else None
+            own = differences_below(differences, f"layers.{index}.") if differences else None
             before = trainable_input(layer, hidden_states, own)
-            hidden_states, ffn_output = layer(before, attention_mask, weights=own, **kwargs)
+            hidden_states, ffn_output = layer(before, attention_mask, differences=own, **kwargs)
             hidden_states = unless_dropped(dropped, hidden_states, before)
             del before
             if keep is not None:
                 layers.append(ffn_output if keep == "feed_forward" else hidden_states)
             del ffn_output  # else it would stay until the next layer has run
-        last = dict(weights_below(weights, "norm.")) if weights else None
+        last = changed_weights(self.norm, differences_below(differences or {}, "norm."))
         states = functional_call(self.norm, last, (hidden_states,)) if last else self.norm(hidden_states)
         return states, layers

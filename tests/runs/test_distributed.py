@@ -1,4 +1,4 @@
-"""Two processes (gloo): the same teacher on both, and the same run as one process with the global batch."""
+"""Two processes (gloo), sharded or not: the same run as one process with the global batch; any goes on from any."""
 
 import json
 import subprocess
@@ -7,26 +7,79 @@ from pathlib import Path
 
 import pytest
 import torch
+from distributed_runs import TinyRun, runs
 from safetensors.torch import load_file
 from tiny_runs import JOINT, KINDS
 
-SCRIPT = str(Path(__file__).parents[1] / "support" / "tiny_runs.py")
-OPTIONS = ["--steps", "20", "--save-steps", "20"]
+SUPPORT = Path(__file__).parents[1] / "support"
+SCRIPT = str(SUPPORT / "tiny_runs.py")
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
+ALL = [*KINDS, JOINT]
+# One process, then two, then two with shards, twice: gathered and as they are.
+CHAIN = {"one": 4, "ddp": 8, "fsdp": 12, "shards": 16}
 
 
-@pytest.mark.parametrize("kind", [*KINDS, JOINT])
-def test_two_processes_equal_one(tmp_path, kind):
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
-    subprocess.run([*torchrun, SCRIPT, str(tmp_path / "two"), "--batch", "4", "--kind", kind, *OPTIONS], check=True)
-    subprocess.run(
-        [sys.executable, SCRIPT, str(tmp_path / "one"), "--batch", "8", "--kind", kind, *OPTIONS], check=True
-    )
-    ranks = [load_file(tmp_path / "two" / f"rank{rank}.safetensors") for rank in (0, 1)]
-    one = load_file(tmp_path / "one" / "rank0.safetensors")
-    for name, value in ranks[0].items():
-        assert torch.equal(value, ranks[1][name]), name
-        torch.testing.assert_close(value, one[name], rtol=0, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
-    assert any(name.startswith("teacher.") for name in one)
+def in_processes(count: int, folder: Path, *named: str) -> None:
+    """Do runs of `distributed_runs.py` in so many processes."""
+    script = str(SUPPORT / "distributed_runs.py")
+    subprocess.run([*TORCHRUN, str(count), script, str(folder), *named], check=True, timeout=900)
+
+
+def chain(folder: Path, kind: str) -> list[str]:
+    """Begin a run in one process, and name what others do with it."""
+    first, *others = (f"{form}:{kind}:{stop}" for form, stop in CHAIN.items())
+    runs(folder, first)[0]()
+    return others
+
+
+def assert_close(folder: Path, expected: Path) -> None:
+    weights, others = (load_file(one / "model.safetensors") for one in (folder, expected))
+    assert weights.keys() == others.keys()
+    assert any(name.startswith("teacher.") for name in weights)
+    for name, value in weights.items():
+        torch.testing.assert_close(value, others[name], rtol=0, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Runs of all kinds: alone, in two processes, and sharded between two; and one that goes through all forms."""
+    folder = tmp_path_factory.mktemp("distributed")
+    torch.set_num_threads(1)
+    others = chain(folder, "images 2.0")
+    in_processes(2, folder, *(f"{form}:{kind}" for form in ("ddp", "fsdp") for kind in ALL), *others)
+    for run in runs(folder, *(f"one:{kind}" for kind in ALL)):
+        run()
+    return folder
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_two_processes_equal_one(folder, kind):
+    ranks = [load_file(folder / "ddp" / f"{kind}-rank{rank}.safetensors") for rank in (0, 1)]
+    assert all(torch.equal(value, ranks[1][name]) for name, value in ranks[0].items())
+    assert_close(folder / "ddp" / kind, folder / "one" / kind)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_sharded_weights_equal_one_process(folder, kind):
+    assert_close(folder / "fsdp" / kind, folder / "one" / kind)
+
+
+def assert_goes_on(folder: Path, kind: str) -> None:
+    """From gathered weights and from shards, a run of one process ends as one that was never distributed."""
+    path = folder / "chain" / kind
+    steps = {int(checkpoint.name[11:]) for checkpoint in path.glob("checkpoint-*")}
+    assert steps == {3, 4, 7, 8, 11, 12, 15, 16}  # each part with `save_steps` of its own
+    assert (path / "checkpoint-12" / "optimizer.pt").is_file()
+    assert not (path / "checkpoint-16" / "model.safetensors").exists()
+    for step in (12, 16):
+        trainer = TinyRun("one", kind, path).trainer()
+        trainer.train(resume_from_checkpoint=str(path / f"checkpoint-{step}"))
+        trainer.save_model(str(folder / f"{kind} after {step}"))
+        assert_close(folder / f"{kind} after {step}", folder / "one" / kind)
+
+
+def test_any_form_goes_on_from_any_other(folder):
+    assert_goes_on(folder, "images 2.0")
 
 
 @pytest.mark.slow
@@ -68,7 +121,7 @@ except SystemExit as stopped:
     os._exit(0)
 """
     (tmp_path / "stopped.py").write_text(script)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+    torchrun = [*TORCHRUN, "2"]
     options = ["--batch", "4", "--steps", "12", "--save-steps", "12"]
     command = [*torchrun, str(tmp_path / "stopped.py"), str(tmp_path / "run"), *options]
     said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout

@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+
+from modeling_data2vec.ema import local_shard
 
 REMEDIES = (
     "Try a lower learning_rate, more warmup_steps, or bf16 or fp32 instead of fp16; check labels and inputs for values "
@@ -51,9 +54,20 @@ class CheckedCollator:
 
 
 def weights_are_finite(model: nn.Module) -> bool:
-    """Whether all weights are numbers; one question to the device."""
-    finite = [parameter.detach().isfinite().all() for parameter in model.parameters() if parameter.is_floating_point()]
-    return bool(torch.stack([one.to(finite[0].device) for one in finite]).all()) if finite else True
+    """Whether all weights are numbers; one question to the device. Of sharded weights, all processes ask at once."""
+    finite = {name: _is_finite(weight) for name, weight in model.named_parameters() if weight.is_floating_point()}
+    if not finite:
+        return True
+    device = next(iter(finite.values())).device
+    answer = torch.stack([one.to(device) for one in finite.values()]).all()
+    if any(local_shard(weight) is not weight for weight in model.parameters()):
+        answer = answer.int()
+        dist.all_reduce(answer, dist.ReduceOp.MIN)
+    return bool(answer)
+
+
+def _is_finite(weight: Tensor) -> Tensor:
+    return local_shard(weight.detach()).isfinite().all()
 
 
 def what_diverged(loss: float, last_log: int, step: int, model: nn.Module) -> str | None:
@@ -69,6 +83,8 @@ def what_diverged(loss: float, last_log: int, step: int, model: nn.Module) -> st
         when = f"after the last log, between steps {last_log} and {step}"
         return f"The run diverged: the loss became {loss} {when}. {REMEDIES}"
     if not weights_are_finite(model):
-        wrong = next(name for name, value in model.named_parameters() if not value.isfinite().all())
+        wrong = next(
+            (name for name, weight in model.named_parameters() if not _is_finite(weight)), "of other processes"
+        )
         return f"The run diverged: at step {step} weights are NaN or infinite ({wrong} and maybe others). {REMEDIES}"
     return None

@@ -72,7 +72,7 @@ def write_run_card(trainer: Any) -> None:
     """
     folder, config = Path(trainer.args.output_dir), trainer.model.config
     if not (folder / "config.json").exists():  # of a run whose first checkpoint is pushed
-        config.architectures = [type(trainer.model).__name__]
+        config.architectures = [type(trainer.model).__name__.removeprefix("FSDP")]
         with new_files(folder) as unfinished:
             config.save_pretrained(unfinished)
     run_provenance(trainer).save(folder)

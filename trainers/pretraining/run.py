@@ -121,14 +121,16 @@ def _pretrain(
     except Exception:  # but not after a signal, which leaves no time to draw
         if trainer.is_world_process_zero():
             try:
-                _finish(trainer, parts, output)
+                # Sharded weights are gathered by all processes, which may not all have come here.
+                _finish(trainer, None if trainer.is_fsdp_enabled else trainer.model, parts, output)
             except (OSError, ValueError) as error:
                 logger.warning(f"no pictures of this run: {error}")
         raise
     probes = {}
+    whole = trainer.whole_model()
     if trainer.is_world_process_zero():
-        _finish(trainer, parts, output)
-        reloaded = check_reload(model, output, parts)
+        _finish(trainer, whole, parts, output)
+        reloaded = check_reload(whole, output, parts)
         for name, part in parts.items():
             if part.probe_sets is not None:
                 probes[name] = part.report(reloaded, output)
@@ -207,20 +209,25 @@ def _add_probes(trainer: Data2VecTrainer, parts: Mapping[str, RunPart], every: i
     for part in parts.values():
         if part.probe_sets is not None:
             baselines = part.baselines(trainer.model)
-            probe = partial(part.probe, baselines=baselines)
-            trainer.add_callback(ProbeCallback(probe, trainer.log, every))
+            trainer.add_callback(ProbeCallback(partial(_probe, trainer, part, baselines), trainer.log, every))
+
+
+def _probe(trainer: Data2VecTrainer, part: RunPart, baselines: Mapping[str, float], _: Any) -> dict[str, float]:
+    """Figures of a probe now; none in processes that don't have the whole model."""
+    whole = trainer.whole_model()
+    return {} if whole is None else part.probe(whole, baselines)
 
 
 # ---- after training ----
 
 
-def _finish(trainer: Data2VecTrainer, parts: Mapping[str, RunPart], output: Path) -> None:
-    """What is drawn and said whether the run ended well or not."""
+def _finish(trainer: Data2VecTrainer, model: Any, parts: Mapping[str, RunPart], output: Path) -> None:
+    """What is drawn and said whether the run ended well or not; without a model its features are left out."""
     history = trainer.state.log_history
     if any("loss" in entry for entry in history):
         plot_curves(history, output / "curves.png")
-        for part in parts.values():
-            part.draw_features(trainer.model, output)
+        for part in parts.values() if model is not None else ():
+            part.draw_features(model, output)
         logger.info("\n" + summary_table(history) + "\n")
         pictures = sorted(output.glob("*.png"))
         add_pictures(trainer, pictures)

@@ -156,6 +156,11 @@ class Data2VecTrainer(BaseTrainer):
                 f"gradient_cosine_steps is {args.gradient_cosine_steps}, but gradients are compared between the "
                 'modalities of one optimizer step: train on several, with mixing "accumulate", or set it to 0'
             )
+        if self.is_fsdp_enabled:
+            raise ValueError(
+                f"gradient_cosine_steps is {args.gradient_cosine_steps}, but gradients that are sharded (FSDP) are not "
+                "compared: set it to 0"
+            )
         return GradientCosine(self.model.base_model.trunk.parameters(), self._mean_over_processes)
 
     def _modality_clipping(self) -> ModalityClipping | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
+from accelerate import ParallelismConfig
 from transformers import TrainingArguments, get_scheduler
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 from transformers.trainer_utils import HubStrategy, IntervalStrategy, SaveStrategy, SchedulerType
@@ -40,6 +41,7 @@ class BaseTrainingArguments(TrainingArguments):
         tri_stage: shares of warm-up, plateau and decay, as the speech recipes have them; replaces `lr_scheduler_type`
             and `warmup_steps`.
         tri_stage_end: what remains of the learning rate after these stages, as a share.
+        fsdp_config: as transformers', and `dp_replicate_size`: how many groups of processes hold all weights each.
     """
 
     bf16: bool | str = field(
@@ -64,6 +66,7 @@ class BaseTrainingArguments(TrainingArguments):
         self._check_values()
         self._choose_precision()
         super().__post_init__()
+        self._check_sharding()
         self._check_schedule()
         self._check_reports()
         if self.device.type == "cpu":
@@ -123,6 +126,25 @@ class BaseTrainingArguments(TrainingArguments):
         except (TypeError, ValueError) as error:
             kind = SchedulerType(self.lr_scheduler_type).value
             raise ValueError(f"--lr_scheduler_type is {kind} with --lr_scheduler_kwargs {settings}: {error}") from error
+
+    def _check_sharding(self) -> None:
+        """Require several processes, and read in `fsdp_config` how many groups of them hold all weights each (HSDP)."""
+        if not self.fsdp:
+            return
+        if self.world_size < 2:
+            raise ValueError(
+                "--fsdp shards the weights over several processes, but there is one: start them with torchrun "
+                "--nproc_per_node N -m data2vec_cli ..., or leave --fsdp out"
+            )
+        groups = int(self.fsdp_config.get("dp_replicate_size", 1))
+        if groups > 1:
+            if self.world_size % groups or self.world_size == groups:
+                raise ValueError(
+                    f"dp_replicate_size of --fsdp_config is {groups}, but must divide the {self.world_size} processes "
+                    "into groups of at least two"
+                )
+            sizes = {"dp_replicate_size": groups, "dp_shard_size": self.world_size // groups}
+            self.parallelism_config = ParallelismConfig(**sizes)
 
     def _check_reports(self) -> None:
         for name in self.report_to:

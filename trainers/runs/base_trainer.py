@@ -8,7 +8,6 @@ from typing import Any
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
-from transformers import Trainer
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import has_length
 from transformers.utils import logging
@@ -29,6 +28,7 @@ from .run_plan import RunPlan, run_plan, stages_of_run
 from .run_settings import RunSettings, require_stage, settings_of, settings_of_run
 from .saving import new_checkpoint, new_model
 from .schedules import tri_stage
+from .sharding import ShardedTrainer
 from .stopping import StopCallback, StoppedError, signals_call
 from .workers import inner_loader, no_worker_stays, with_own_workers
 
@@ -37,7 +37,7 @@ logger = logging.get_logger(__name__)
 UNLOGGED = "unlogged.json"  # in a checkpoint
 
 
-class BaseTrainer(Trainer):
+class BaseTrainer(ShardedTrainer):
     """`Trainer` whose runs are checked before they begin, end in order, go on bit for bit, and are pushed safely.
 
     - A checkpoint appears under its name only when it is complete, so that a killed run or a full disk leaves the last
@@ -117,7 +117,7 @@ class BaseTrainer(Trainer):
         if checkpoint is None:
             self._say(f"There is no checkpoint in {self.args.output_dir} to go on from: the run starts anew.")
             return None
-        if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):  # which save in ways of their own
+        if not self.is_deepspeed_enabled:  # which saves in a way of its own
             check_files(checkpoint)
         check_same_model(checkpoint, self.accelerator.unwrap_model(self.model))
         check_same_run(checkpoint, settings_of(checkpoint), self._settings)

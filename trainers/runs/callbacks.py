@@ -163,7 +163,7 @@ class ProbeCallback(TrainerCallback):
     """Runs a probe of the frozen features every `every` optimizer steps and logs what it returns.
 
     Args:
-        probe: takes the model, returns figures to log, e.g. `{"probe_linear": 0.81}`.
+        probe: takes the model, returns figures to log, e.g. `{"probe_linear": 0.81}`; none are not logged.
         log: where they go, usually `trainer.log`.
         every: optimizer steps between two probes; it also runs at the last step.
     """
@@ -176,8 +176,9 @@ class ProbeCallback(TrainerCallback):
     def on_step_end(
         self, args: Data2VecTrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if state.global_step % self.every == 0 or state.global_step == state.max_steps:
-            self.log(self.probe(kwargs["model"]))
+        due = state.global_step % self.every == 0 or state.global_step == state.max_steps
+        if due and (figures := self.probe(kwargs["model"])):
+            self.log(figures)
 
 
 class HealthProgressCallback(ProgressCallback):

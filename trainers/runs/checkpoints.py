@@ -11,10 +11,11 @@ from safetensors import SafetensorError, safe_open
 from transformers.trainer_utils import get_last_checkpoint, sort_checkpoints
 
 from ..errors import first_line
+from .sharding import SHARDED_OPTIMIZER, SHARDED_WEIGHTS, class_name
 
 STATE_FILE = "trainer_state.json"
 OBJECTS = (STATE_FILE, "config.json", "adapter_config.json")
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors")
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors", SHARDED_WEIGHTS)
 NOT_COMPARED = (
     # What says nothing about the model, or is filled in while it trains.
     *("transformers_version", "dtype", "problem_type", "pad_token_id", "bos_token_id", "eos_token_id"),
@@ -40,11 +41,11 @@ def check_files(checkpoint: Path) -> None:
     for needed in ((STATE_FILE,), WEIGHTS):
         if not any((checkpoint / name).exists() for name in needed):
             raise ValueError(f"{checkpoint} has no {needed[0]}: {_advice(checkpoint)}")
-    for name in ("optimizer.pt", "scheduler.pt"):
-        if not (checkpoint / name).exists():
+    for names in (("optimizer.pt", SHARDED_OPTIMIZER), ("scheduler.pt",)):
+        if not any((checkpoint / name).exists() for name in names):
             raise ValueError(
-                f"{checkpoint} has no {name}, as with --save_only_model, so no run can go on from it: begin another "
-                "one from its weights, with --model and another --output_dir"
+                f"{checkpoint} has no {names[0]}, as with --save_only_model, so no run can go on from it: begin "
+                "another one from its weights, with --model and another --output_dir"
             )
     for file in sorted(checkpoint.iterdir()):
         try:
@@ -114,7 +115,7 @@ def check_same_model(checkpoint: Path, model: Any) -> None:
         there, now = ("the whole model", "an adapter") if adapter is not None else ("an adapter", "the whole model")
         raise ValueError(f"{checkpoint} holds {there}, but the run trains {now}: {_start_again(checkpoint)}")
     if adapter is None:
-        own = json.loads(model.config.to_json_string(use_diff=False)) | {"architectures": [type(model).__name__]}
+        own = json.loads(model.config.to_json_string(use_diff=False)) | {"architectures": [class_name(model)]}
         _check_equal(checkpoint, json.loads((checkpoint / "config.json").read_text(encoding="utf-8")), own)
         return
     there = json.loads((checkpoint / "adapter_config.json").read_text(encoding="utf-8"))

@@ -29,8 +29,9 @@ def new_checkpoint(trainer: Any, final: Path) -> Iterator[Path]:
         try:
             yield staging
             trainer.accelerator.wait_for_everyone()  # every process has written its random state
+            healthy = weights_are_finite(trainer.model)  # of sharded weights, all processes have to say
             if trainer.args.should_save:
-                _publish(trainer, staging / final.name, final)
+                _publish(trainer, staging / final.name, final, healthy)
         except Exception as error:
             last = last_checkpoint(run_dir)
             remains = f"Complete so far: {last}; train(resume_from_checkpoint=True) goes on from there."
@@ -72,8 +73,8 @@ def _cleared(trainer: Any, place: Path) -> Iterator[None]:
                 place.parent.rmdir()
 
 
-def _publish(trainer: Any, staged: Path, final: Path) -> None:
-    """Give a checkpoint its name, and remove those that are too many."""
+def _publish(trainer: Any, staged: Path, final: Path, healthy: bool) -> None:
+    """Give a checkpoint its name, and remove those that are too many, unless this one is not healthy."""
     state = trainer.state
     best = state.best_model_checkpoint
     if best is not None and Path(best).parent == staged.parent:
@@ -83,5 +84,5 @@ def _publish(trainer: Any, staged: Path, final: Path) -> None:
     keep = {final.name} | ({Path(best).name} if best is not None else set())
     if stages := stages_of(trainer.args, state.max_steps):
         keep.add(f"checkpoint-{stages.stable_end}")
-    if weights_are_finite(trainer.model):  # else it replaces none of those that are healthy
+    if healthy:
         rotate_checkpoints(final.parent, trainer.args.save_total_limit, keep=keep)
