@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from transformers import Data2VecVisionModel, Data2VecVisionPreTrainedModel
 from .configuration_data2vec import Data2VecVisionPreTrainingConfig
 from .core import Data2VecPreTrainingOutput
 from .embedding import Embedding
-from .modeling_data2vec import Data2VecEncoderForPreTraining, in_eval_mode
+from .modeling_data2vec import Data2VecEncoderForPreTraining, OutputRecorder, in_eval_mode
 from .modeling_data2vec2_vision import check_images
 
 
@@ -47,6 +48,20 @@ def shared_bias_computed_once(encoder: Any) -> Iterator[None]:
         del bias.forward
 
 
+@dataclass(frozen=True)
+class LayerScale:
+    """A hook of a layer that scales the output of its feed-forward part, recorded last, as the layer has done.
+
+    It is done while the layer runs, since a sharded layer has whole weights only then.
+    """
+
+    recorder: OutputRecorder
+
+    def __call__(self, layer: Any, args: Any, output: Any) -> None:
+        if self.recorder.outputs is not None:
+            self.recorder.outputs[-1] = layer.lambda_2 * self.recorder.outputs[-1]
+
+
 class Data2VecVisionForPreTraining(Data2VecEncoderForPreTraining, Data2VecVisionPreTrainedModel):
     """data2vec 1.0 pretraining on images, around transformers' `Data2VecVisionModel` (arXiv 2202.03555).
 
@@ -70,6 +85,14 @@ class Data2VecVisionForPreTraining(Data2VecEncoderForPreTraining, Data2VecVision
         head = nn.LayerNorm(config.hidden_size, config.layer_norm_eps) if config.use_mean_pooling else nn.Identity()
         self._build(Data2VecVisionModel(config), head)
 
+    def freeze_teacher(self) -> None:
+        """Freeze the teacher; what a feed-forward part adds to the residual stream is scaled, where layers do so."""
+        super().freeze_teacher()
+        scale = LayerScale(self._feed_forward_outputs)
+        for layer in self.teacher.encoder.layer if self.config.layer_scale_init_value else ():
+            if scale not in layer._forward_hooks.values():
+                layer.register_forward_hook(scale)
+
     def tokens(self, parts: Any, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         return parts.embeddings(inputs, bool_masked_pos=mask)[0]  # [B, 1 + T, D]
 
@@ -90,21 +113,6 @@ class Data2VecVisionForPreTraining(Data2VecEncoderForPreTraining, Data2VecVision
 
     def target_modules(self, encoder: Any, end_of_block: bool) -> list[nn.Module]:
         return [layer if end_of_block else layer.output for layer in encoder.layer]
-
-    def run_teacher(
-        self,
-        inputs: Tensor,
-        embedding: Embedding,
-        attention_mask: Tensor | None,
-        mask: Tensor | None,
-        *,
-        end_of_block: bool,
-    ) -> list[Tensor]:
-        layers = super().run_teacher(inputs, embedding, attention_mask, mask, end_of_block=end_of_block)
-        if end_of_block or not self.config.layer_scale_init_value:
-            return layers
-        # What a feed-forward part adds to the residual stream is scaled.
-        return [layer.lambda_2 * output for layer, output in zip(self.teacher.encoder.layer, layers, strict=True)]
 
     def forward(
         self, pixel_values: Tensor | None = None, mask: Tensor | None = None, return_loss: bool = True

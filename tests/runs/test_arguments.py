@@ -42,3 +42,13 @@ def test_command_line(monkeypatch, tmp_path, capsys):
         assert data2vec_cli.main(["pretrain", *given, *words]) == 2
         assert said in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "run").exists()
+
+
+def test_shards_want_several_processes(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="start them with torchrun"):
+        Data2VecTrainingArguments(str(tmp_path), use_cpu=True, fsdp=True)
+    monkeypatch.setattr(Data2VecTrainingArguments, "world_size", 4)
+    with pytest.raises(ValueError, match="dp_replicate_size of --fsdp_config is 3, but must divide the 4 processes"):
+        Data2VecTrainingArguments(str(tmp_path), use_cpu=True, fsdp=True, fsdp_config={"dp_replicate_size": 3})
+    args = Data2VecTrainingArguments(str(tmp_path), use_cpu=True, fsdp=True, fsdp_config={"dp_replicate_size": 2})
+    assert args.parallelism_config.dp_shard_size == 2

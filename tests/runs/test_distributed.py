@@ -2,42 +2,17 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from distributed_runs import TinyRun, runs
+from distributed_runs import TORCHRUN, assert_close, assert_goes_on, chain, in_processes, runs
 from safetensors.torch import load_file
 from tiny_runs import JOINT, KINDS
 
 SUPPORT = Path(__file__).parents[1] / "support"
 SCRIPT = str(SUPPORT / "tiny_runs.py")
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
 ALL = [*KINDS, JOINT]
-# One process, then two, then two with shards, twice: gathered and as they are.
-CHAIN = {"one": 4, "ddp": 8, "fsdp": 12, "shards": 16}
-
-
-def in_processes(count: int, folder: Path, *named: str) -> None:
-    """Do runs of `distributed_runs.py` in so many processes."""
-    script = str(SUPPORT / "distributed_runs.py")
-    subprocess.run([*TORCHRUN, str(count), script, str(folder), *named], check=True, timeout=900)
-
-
-def chain(folder: Path, kind: str) -> list[str]:
-    """Begin a run in one process, and name what others do with it."""
-    first, *others = (f"{form}:{kind}:{stop}" for form, stop in CHAIN.items())
-    runs(folder, first)[0]()
-    return others
-
-
-def assert_close(folder: Path, expected: Path) -> None:
-    weights, others = (load_file(one / "model.safetensors") for one in (folder, expected))
-    assert weights.keys() == others.keys()
-    assert any(name.startswith("teacher.") for name in weights)
-    for name, value in weights.items():
-        torch.testing.assert_close(value, others[name], rtol=0, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
 
 
 @pytest.fixture(scope="module")
@@ -62,20 +37,6 @@ def test_two_processes_equal_one(folder, kind):
 @pytest.mark.parametrize("kind", ALL)
 def test_sharded_weights_equal_one_process(folder, kind):
     assert_close(folder / "fsdp" / kind, folder / "one" / kind)
-
-
-def assert_goes_on(folder: Path, kind: str) -> None:
-    """From gathered weights and from shards, a run of one process ends as one that was never distributed."""
-    path = folder / "chain" / kind
-    steps = {int(checkpoint.name[11:]) for checkpoint in path.glob("checkpoint-*")}
-    assert steps == {3, 4, 7, 8, 11, 12, 15, 16}  # each part with `save_steps` of its own
-    assert (path / "checkpoint-12" / "optimizer.pt").is_file()
-    assert not (path / "checkpoint-16" / "model.safetensors").exists()
-    for step in (12, 16):
-        trainer = TinyRun("one", kind, path).trainer()
-        trainer.train(resume_from_checkpoint=str(path / f"checkpoint-{step}"))
-        trainer.save_model(str(folder / f"{kind} after {step}"))
-        assert_close(folder / f"{kind} after {step}", folder / "one" / kind)
 
 
 def test_any_form_goes_on_from_any_other(folder):

@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 COMMANDS = {
@@ -49,9 +50,8 @@ class FakeSlurm:
             (folder / "bin" / name).write_text(text)
             (folder / "bin" / name).chmod(0o755)
         job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_JOB_NODELIST": "here", "SLURM_NTASKS": str(tasks)}
-        self.env = (
-            os.environ | job | {"FAKE_SLURM": str(folder), "PATH": f"{folder / 'bin'}:{path}:{os.environ['PATH']}"}
-        )
+        job |= {"FAKE_SLURM": str(folder), "PATH": f"{folder / 'bin'}:{path}:{os.environ['PATH']}"}
+        self.env = os.environ | job
         self.log = folder / "log.txt"
 
     def run(self, *arguments: str, stop: signal.Signals | None = None, sign: Path, delay: float = 0.0) -> int:
@@ -64,6 +64,7 @@ class FakeSlurm:
         """
         (self.folder / "tasks").unlink(missing_ok=True)
         (self.folder / "requeued").unlink(missing_ok=True)
+        sign.unlink(missing_ok=True)
         with self.log.open("a") as log:
             job = subprocess.Popen(["bash", str(self.script), *arguments], env=self.env, stdout=log, stderr=log)
         while stop is not None and job.poll() is None and not sign.exists():
@@ -71,25 +72,21 @@ class FakeSlurm:
         if stop is not None and job.poll() is None:
             time.sleep(delay)
             for task in (self.folder / "tasks").read_text().split():
-                try:
+                with suppress(ProcessLookupError):
                     os.kill(int(task), stop)
-                except ProcessLookupError:
-                    pass
         return job.wait(timeout=600)
 
     def requeued(self) -> bool:
         """Whether the script has put itself into the queue again."""
         return (self.folder / "requeued").exists()
 
-    def until_done(
-        self, *arguments: str, kills: int, sign: Path, seed: int = 0, seconds: float = 1.0
-    ) -> dict[str, int]:
+    def until_done(self, *arguments: str, kills: int, sign: Path, seconds: float = 1.0) -> dict[str, int]:
         """Run the job again and again until it ends by itself, and stop it `kills` times before.
 
         Returns:
             How often each signal was answered with its exit code.
         """
-        rng, answered = random.Random(seed), {"SIGUSR1": 0, "SIGTERM": 0, "SIGKILL": 0}
+        rng, answered = random.Random(0), {"SIGUSR1": 0, "SIGTERM": 0, "SIGKILL": 0}
         codes = {138: "SIGUSR1", 143: "SIGTERM", 137: "SIGKILL"}
         while True:
             left = kills - sum(answered.values())
