@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from fsdp_on_cpu import shard_on_cpu
+from fsdp_on_cpu import norms_as_on_gpus, shard_on_cpu
 from safetensors.torch import load_file, save_file
 from tiny_runs import JOINT, arguments, tiny_joint_model, tiny_mix, tiny_model, tiny_samples
 from torch.distributed.tensor import DTensor
@@ -195,6 +195,7 @@ def leave() -> None:
 def main() -> None:
     torch.set_num_threads(1)
     shard_on_cpu()
+    norms_as_on_gpus()
     for run in runs(Path(sys.argv[1]), *sys.argv[2:]):
         run()
     leave()

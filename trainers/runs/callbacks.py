@@ -178,7 +178,9 @@ class ProbeCallback(TrainerCallback):
     ) -> None:
         due = state.global_step % self.every == 0 or state.global_step == state.max_steps
         if due and (figures := self.probe(kwargs["model"])):
+            due_log = control.should_log
             self.log(figures)
+            control.should_log = due_log  # transformers takes any log for that of the step, which is still to come
 
 
 class HealthProgressCallback(ProgressCallback):
