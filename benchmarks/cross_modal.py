@@ -191,7 +191,7 @@ def layer_means(model: Any, name: str, batches: list[dict]) -> np.ndarray:
     for batch in batches:
         embedding = side.embed(batch["inputs"], batch.get("attention_mask"))
         tokens, masks = side.feature_encoder.contextualize(embedding)
-        _, layers = side.trunk(tokens, masks, "end_of_block", weights=side.weights)
+        _, layers = side.trunk(tokens, masks, "end_of_block", differences=side.differences)
         rows = [layer[:, side.config.num_extra_tokens :] for layer in (tokens, *layers)]
         found.append(torch.stack([mean_over_positions(layer, embedding.valid) for layer in rows]))
     return torch.cat(found, dim=1).numpy()
