@@ -35,7 +35,7 @@ def test_processes_drop_layers_for_themselves(folder, name):
 @pytest.mark.parametrize("name", [name for name in VARIANTS if "bf16" in name])
 def test_half_precision_is_that_of_whole_weights(folder, name):
     losses = [torch.tensor(logged(folder / form / name)) for form in ("fsdp", "ddp")]
-    torch.testing.assert_close(*losses, rtol=2e-3, atol=0)
+    torch.testing.assert_close(*losses, rtol=1e-2, atol=0)
 
 
 def logged(folder: Path) -> list[float]:

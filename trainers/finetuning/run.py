@@ -164,6 +164,8 @@ def _check_options(options: FinetuningOptions, args: FinetuningArguments) -> Non
         raise ValueError("--push_to_hub publishes whole models: with --peft, add --merge")
     if options.peft is not None and args.freeze is not None:
         raise ValueError("--peft freezes the encoder already: leave out --freeze")
+    if args.fsdp:
+        raise ValueError("--fsdp is for pretraining: a fine-tuned model is measured and reloaded in one process")
     if args.label_smoothing_factor and TASKS[options.task].label_smoothing is None:
         raise ValueError(f"--label_smoothing_factor does not apply to --task {options.task}: leave it out")
     for name, tasks in AUGMENTED.items():
