@@ -46,7 +46,7 @@ def test_any_form_goes_on_from_any_other(folder):
 @pytest.mark.slow
 def test_two_processes_go_on_in_a_stream(tmp_path):
     """Two workers each; the resumed run ends as the one that never stopped, bit for bit, on both processes."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+    torchrun = [*TORCHRUN, "2"]
     options = ["--batch", "4", "--kind", "text 2.0", "--streamed", "--save-steps", "7"]
     for folder, steps in (("whole", "14"), ("resumed", "7"), ("resumed", "14")):
         subprocess.run([*torchrun, SCRIPT, str(tmp_path / folder), *options, "--steps", steps], check=True)
