@@ -195,6 +195,17 @@ def run_inspect(argv: list[str]) -> None:
     print(inspect_target(rest.target, **vars(options)).to_text())
 
 
+# ---- explore ----
+
+
+def run_explore(argv: list[str]) -> None:
+    from .exploring.run import explore
+
+    parser = OptionParser("explore")
+    options, rest = parser.parse(argv)
+    explore(rest.model, rest.data, options)
+
+
 # ---- merge ----
 
 

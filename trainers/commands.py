@@ -160,6 +160,24 @@ COMMANDS = {
         "InspectOptions",
         (Argument("target", "a recipe's name or file, a model folder, or a Hub id; none: list recipes", nargs="?"),),
     ),
+    "explore": Command(
+        "a page to look at a model: masks, features as colors, neighbors among the data, beside random weights",
+        (
+            "data2vec explore runs/photos photos",
+            "data2vec explore runs/joint vision=photos audio=recordings --port 8000 --no_browser",
+        ),
+        "exploring",
+        "ExploreOptions",
+        (
+            Argument("model", "model folder or Hub id: any Hugging Face encoder of images, speech or text"),
+            Argument(
+                "data",
+                "folder of images, audio or text, table, saved dataset or Hub id; of a joint model audio=..., ...",
+                nargs="+",
+                metavar="DATA",
+            ),
+        ),
+    ),
     "completion": Command(
         "a script for the shell, by which the Tab key completes commands and options",
         ("data2vec completion bash", "data2vec completion zsh"),

@@ -1,7 +1,7 @@
 """Data of any form, read one sample after the other for a frozen encoder; what can't be read is named."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -37,12 +37,16 @@ class SampleStream:
     Args:
         dataset: examples by index, or a stream of them.
         reader: what makes model inputs of an example.
+        column: that holds the data.
         folder: what file names are relative to, where they lie below it.
         id_column: holds the samples' ids; default: names of files, where there are some.
     """
 
-    def __init__(self, dataset: Any, reader: SampleReader, folder: str | None, id_column: str | None) -> None:
-        self.dataset, self.reader, self.folder, self.id_column = dataset, reader, folder, id_column
+    def __init__(
+        self, dataset: Any, reader: SampleReader, column: str, folder: str | None = None, id_column: str | None = None
+    ) -> None:
+        self.dataset, self.reader, self.column = dataset, reader, column
+        self.folder, self.id_column = folder, id_column
 
     def known_length(self) -> int | None:
         """The number of samples; None for a stream."""
@@ -51,17 +55,24 @@ class SampleStream:
     def read(self, first: int = 0) -> Iterator[Sample]:
         """The samples from row `first` on."""
         length = self.known_length()
-        if length is None:
-            examples: Any = self.dataset.skip(first) if first else self.dataset
-        else:
-            examples = (self.dataset[row] for row in range(first, length))
+        if length is not None:
+            yield from self.at(range(first, length))
+            return
+        examples = self.dataset.skip(first) if first else self.dataset
         for row, example in enumerate(examples, first):
-            try:
-                (inputs,) = readable_inputs(self.reader, example, None).values()
-            except UnreadableError as error:
-                yield Sample(row, self._id(example, row), str(error))
-            else:
-                yield Sample(row, self._id(example, row), inputs)
+            yield self._sample(row, example)
+
+    def at(self, rows: Iterable[int]) -> Iterator[Sample]:
+        """The samples of some rows of examples by index."""
+        for row in rows:
+            yield self._sample(row, self.dataset[row])
+
+    def _sample(self, row: int, example: dict[str, Any]) -> Sample:
+        try:
+            (inputs,) = readable_inputs(self.reader, example, None).values()
+        except UnreadableError as error:
+            return Sample(row, self._id(example, row), str(error))
+        return Sample(row, self._id(example, row), inputs)
 
     def _id(self, example: dict[str, Any], row: int) -> str:
         if self.id_column is not None:
@@ -80,6 +91,7 @@ def open_data(
     column: str | None = None,
     id_column: str | None = None,
     streaming: bool = False,
+    cut: bool = False,
 ) -> SampleStream:
     """Open what `embed` takes.
 
@@ -90,6 +102,7 @@ def open_data(
         split, column: of a source or a `DatasetDict`; the column is found by itself where there is only one.
         id_column: holds the samples' ids; default: names of files, where there are some.
         streaming: read a source as it comes.
+        cut: long samples, as for probes, since they are held in memory.
 
     Raises:
         ValueError: the source is missing, empty, or has no such split or column.
@@ -117,7 +130,8 @@ def open_data(
             raise ValueError(f"id_column is {id_column!r}, but the data have the columns {', '.join(sorted(types))}")
         needed = {column, id_column, *kind.medium.numbers}
         dataset = dataset.select_columns([name for name in types if name in needed])  # others are not decoded
-    return SampleStream(dataset, kind.reader(column), folder, id_column)
+    reader = kind.probe_reader(column) if cut else kind.reader(column)
+    return SampleStream(dataset, reader, column, folder, id_column)
 
 
 def windows(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:

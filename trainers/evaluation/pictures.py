@@ -62,7 +62,7 @@ def pca_maps(
     """Colour each position by three components of its features, beside an untrained encoder's.
 
     Plain principal components would mostly show where a position is. These are the directions in which samples differ
-    most at one and the same position, compared with how much positions differ (`content_components`). They are taken
+    most at one and the same position, compared with how much positions differ (`content_axes`). They are taken
     over all positions of all samples together, so that one colour means one thing in the whole column; each is
     stretched from its 2nd to its 98th percentile. Colours of different columns are unrelated.
 
@@ -87,16 +87,20 @@ def pca_maps(
 
 def _pca_colours(features: np.ndarray, samples: np.ndarray) -> list[np.ndarray]:
     """Features [F, D] of all positions to RGB [T, 3] for each sample; `samples` [F] says whose they are."""
-    if len(features) < 3:
-        raise ValueError(f"{len(features)} position(s) are too few for 3 components: give more samples, or longer ones")
-    components = content_components(features, samples)
-    low, high = np.percentile(components, [2, 98], axis=0)
-    colours = ((components - low) / np.maximum(high - low, 1e-12)).clip(0, 1)
+    require_positions(features)
+    mean, axes = content_axes(features, samples)
+    components = (features - mean) @ axes
+    colours = stretched(components, *np.percentile(components, [2, 98], axis=0))
     return np.split(colours, np.flatnonzero(np.diff(samples)) + 1)
 
 
-def content_components(features: np.ndarray, samples: np.ndarray) -> np.ndarray:
-    """Three components of features that tell samples apart, rather than positions.
+def place_in_sample(samples: np.ndarray) -> np.ndarray:
+    """Which position of its sample each row is: int64 [F], from 0; `samples` [F] says whose they are."""
+    return np.concatenate([np.arange(count) for count in np.bincount(samples)])
+
+
+def content_axes(features: np.ndarray, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Three directions in which features tell samples apart, rather than positions.
 
     Of all directions these have the most variance between samples at the same position, in units of the variance of
     the positions' means (Fisher's criterion) plus a small share of the mean variance, which keeps directions out that
@@ -107,19 +111,19 @@ def content_components(features: np.ndarray, samples: np.ndarray) -> np.ndarray:
         samples: [F], whose they are, as `frame_features` gives them.
 
     Returns:
-        fp64 [F, 3], centred.
+        (mean [D], axes [D, 3]), fp64.
 
     Example: the first channel says where a position is, the others what is there.
         >>> position, content = np.tile(np.arange(4.0), 25), np.random.default_rng(0).normal(size=(100, 3))
         >>> features = np.column_stack([9 * position, content])
-        >>> found = content_components(features, np.repeat(np.arange(25), 4))
-        >>> bool(abs(np.corrcoef(found.T, position)[3, :3]).max() < 0.3)
+        >>> mean, axes = content_axes(features, np.repeat(np.arange(25), 4))
+        >>> bool(abs(np.corrcoef(((features - mean) @ axes).T, position)[3, :3]).max() < 0.3)
         True
     """
-    counts = np.bincount(samples)
-    positions = np.concatenate([np.arange(count) for count in counts])  # [F]
+    positions = place_in_sample(samples)  # [F]
     having = np.bincount(positions)  # [T], how many samples have each position
-    centred = features - features.mean(0, dtype=np.float64)
+    mean = features.mean(0, dtype=np.float64)
+    centred = features - mean
     sums = np.zeros((len(having), features.shape[1]))
     np.add.at(sums, positions, centred)
     # A position that only one sample has, e.g. the end of the longest clip, says nothing about positions.
@@ -127,4 +131,15 @@ def content_components(features: np.ndarray, samples: np.ndarray) -> np.ndarray:
     content = (centred - means).T @ (centred - means) / len(features)  # [D, D]
     place = means.T @ means / len(features)
     small = OUTWEIGHED * np.trace(content + place) / len(place) + 1e-12
-    return centred @ eigh(content, place + small * np.eye(len(place)))[1][:, :-4:-1]
+    return mean, eigh(content, place + small * np.eye(len(place)))[1][:, :-4:-1]
+
+
+def stretched(components: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Numbers [F, 3] as colours from 0 at `low` to 1 at `high`, [3] each."""
+    return ((components - low) / np.maximum(high - low, 1e-12)).clip(0, 1)
+
+
+def require_positions(features: np.ndarray) -> None:
+    """Raise a ValueError for fewer than 3 positions, of which no 3 components can be taken."""
+    if len(features) < 3:
+        raise ValueError(f"{len(features)} position(s) are too few for 3 components: give more samples, or longer ones")

@@ -295,6 +295,10 @@ class Modality:
         """A text beside each sample, e.g. its length; empty for none."""
         return ()
 
+    def player(self, example: Mapping[str, Any], column: str) -> str:
+        """HTML by which an example is heard; empty for what can't be."""
+        return ""
+
     def canvas(self, inputs: Inputs) -> Any:
         """Draws masks over samples, and colours of their positions beside or below them."""
         return PictureCanvas(self, inputs)

@@ -1,15 +1,20 @@
 """Clips of recordings: where they lie, one transcript for each, and what tasks of sound ask of a kind of data."""
 
-from collections.abc import Sequence
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from io import BytesIO
 from typing import Any, ClassVar
 
 import datasets
+import soundfile
 from torch import Tensor
 
 from ..data.samples import SampleReader
+from ..media.audio_decoding import decode_audio
 from ..sources.label_checks import in_rows
 from .base import Modality
 
+PLAYED_SECONDS = 20.0  # of a recording on a page
 SEGMENT_COLUMNS = ("start", "end", "offset", "duration", "num_samples")
 
 
@@ -115,3 +120,12 @@ class SoundModality(Modality):
     def inputs(self, clips: Sequence[Tensor]) -> dict[str, Tensor]:
         """A padded batch of the model's input, of waveforms [samples]; see `normalizes_waveforms`."""
         raise NotImplementedError
+
+    def player(self, example: Mapping[str, Any], column: str) -> str:
+        """The clip as a player with its sound in it, at most 20 seconds."""
+        start, end = segment(dict(example))
+        rate = self.processor.sampling_rate
+        waveform = decode_audio(example[column], rate, start=start, end=end)[: round(PLAYED_SECONDS * rate)]
+        file = BytesIO()
+        soundfile.write(file, waveform, rate, format="FLAC")
+        return f'<audio controls src="data:audio/flac;base64,{b64encode(file.getvalue()).decode()}"></audio>'

@@ -1,13 +1,17 @@
 """Where samples are drawn with something for each of their positions: masks over them, or colours beside or below them.
 
-A canvas is made of samples, of at most 6.
+A canvas is made of samples, of at most 6. It draws a figure of all of them, or one of them as HTML.
 """
 
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from html import escape
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from unicodedata import east_asian_width
 
 import numpy as np
+from PIL import Image
 
 if TYPE_CHECKING:  # drawing takes long to import, and commands without pictures do without
     from matplotlib.axes import Axes
@@ -16,6 +20,7 @@ if TYPE_CHECKING:  # drawing takes long to import, and commands without pictures
 INK = "#333333"
 HIDDEN = (0.74, 0.77, 0.83)  # a cool grey, which grey pictures don't have
 HEAT_MAP = (256, 640)  # dots: height and width
+SMALLEST = 256  # dots of the longer side of a picture on a page: a browser would blur smaller ones
 
 # By the title of a column: an array for each sample, bool [T] of masks or RGB [T, 3] of colours.
 Columns = Mapping[str, Sequence[np.ndarray]]
@@ -56,6 +61,21 @@ class PictureCanvas:
         ]
         return mosaic(rows, list(colours), self.captions)
 
+    def html(self, number: int = 0) -> str:
+        """A sample as it is."""
+        return picture_html(self.pictures[number], self.modality.picture_title)
+
+    def mask_html(self, mask: np.ndarray, number: int = 0) -> str:
+        """A sample with a mask, bool [T], over it."""
+        cells = self.modality.cells(mask, self.samples[number])
+        return picture_html(covered(self.pictures[number], cells), f"{mask.mean():.0%} hidden")
+
+    def colour_html(self, colours: np.ndarray, number: int = 0) -> str:
+        """Colours [T, 3] of a sample's positions, as large as its picture; below it where they have one row."""
+        picture, cells = self.pictures[number], self.modality.cells(colours, self.samples[number])
+        drawn = self._with_strip(picture, cells) if len(cells) == 1 else enlarged(cells, *picture.shape[:2])
+        return picture_html(drawn, "features as colors")
+
     def _with_strip(self, picture: np.ndarray, colours: np.ndarray) -> np.ndarray:
         height, width = picture.shape[:2]
         strip = enlarged(colours, round(self.STRIP * height), width)
@@ -69,11 +89,13 @@ class TextCanvas:
     WIDTH, LINE, LETTER = 3.4, 0.19, 0.0669  # inches: of a column, a line, and a letter at 8 points
 
     def __init__(self, texts: Sequence[Any], processor: Any) -> None:
-        self.places = []  # for each text its tokens as (word, left, line)
-        for text in texts:
-            ids = text[: self.MOST].tolist()
-            words = [f" {token}" if processor is None else processor.decode([token]) for token in ids]
-            self.places.append(self._lines(words + [" …"] * (len(text) > self.MOST)))
+        self.texts, self.processor = texts, processor
+        self.words = [
+            [f" {token}" if processor is None else processor.decode([token]) for token in text.tolist()]
+            for text in texts
+        ]
+        # For each text its tokens as (word, left, line).
+        self.places = [self._lines(words[: self.MOST] + [" …"] * (len(words) > self.MOST)) for words in self.words]
 
     def _lines(self, words: list[str]) -> list[tuple[str, float, int]]:
         """Tokens that begin a word stand apart from the one before."""
@@ -98,6 +120,29 @@ class TextCanvas:
     def draw_colours(self, colours: Columns) -> "Figure":
         # Half white, so that the words can be read on every colour.
         return self._draw({title: [(own + 1) / 2 for own in column] for title, column in colours.items()})
+
+    def html(self, number: int = 0) -> str:
+        """A sample's text, without what the tokenizer has put before and after it."""
+        if self.processor is None:
+            return f"<p>{''.join(self.words[number]).strip()}</p>"
+        return f"<p>{escape(self.processor.decode(self.texts[number].tolist(), skip_special_tokens=True).strip())}</p>"
+
+    def mask_html(self, mask: np.ndarray, number: int = 0) -> str:
+        """A sample's words, those under a mask, bool [T], as grey boxes."""
+        styles = ["color: transparent; background: #bcc4d3; user-select: none" if one else "" for one in mask]
+        return self._spans(number, styles)
+
+    def colour_html(self, colours: np.ndarray, number: int = 0) -> str:
+        """A sample's words on colours [T, 3], half white, so that they can be read."""
+        levels = ((colours + 1) / 2 * 255).round().astype(int).tolist()
+        return self._spans(number, [f"color: {INK}; background: rgb{tuple(one)}" for one in levels])
+
+    def _spans(self, number: int, styles: Sequence[str]) -> str:
+        spans = []
+        for word, style in zip(self.words[number], styles, strict=True):
+            space = " " if word[:1].isspace() else ""
+            spans.append(f'{space}<span style="border-radius: 2px; {style}">{escape(word.strip() or "␣")}</span>')
+        return f"<p style='line-height: 1.7'>{''.join(spans)}</p>"
 
     def _draw(self, backgrounds: Columns) -> "Figure":
         heights = [self.LINE * (places[-1][2] + 1) for places in self.places]  # inches, like all lengths here
@@ -124,6 +169,16 @@ class TextCanvas:
 
 
 # ---- arrays of colours ----
+
+
+def picture_html(pixels: np.ndarray, alt: str) -> str:
+    """An RGB array [H, W, 3] of 0 to 1 as HTML that needs no file; a small one is enlarged without blur."""
+    height, width = pixels.shape[:2]
+    times = -(-SMALLEST // max(height, width))
+    dots = (enlarged(pixels, times * height, times * width).clip(0, 1) * 255).round().astype(np.uint8)
+    file = BytesIO()
+    Image.fromarray(dots).save(file, "PNG")
+    return f'<img alt="{escape(alt)}" src="data:image/png;base64,{b64encode(file.getvalue()).decode()}">'
 
 
 def heat_map(values: np.ndarray) -> np.ndarray:

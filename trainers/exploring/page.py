@@ -1,0 +1,138 @@
+"""The page itself, in gradio: what is clicked, and what is drawn anew then. All it shows is made in `views.py`."""
+
+import random
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import datasets
+
+from ..modalities.base import Modality
+from .explorer import Explorer, Shown
+from .run_log import RunLog
+from .views import STYLE, colour_html, mask_html, neighbour_html, sample_html
+
+LARGEST_SEED = 2**31 - 1
+
+
+def require_gradio() -> ModuleType:
+    """Import gradio, which only this page needs.
+
+    Raises:
+        ImportError: it is missing; says how to install it.
+    """
+    try:
+        import gradio
+    except ImportError as error:
+        raise ImportError(f"gradio can't be imported ({error}): pip install 'data2vec[explore]'") from error
+    return gradio
+
+
+def build_page(title: str, explorers: list[Explorer], run: RunLog | None = None) -> Any:
+    """Build the page, a `gradio.Blocks`; nothing is served yet.
+
+    Args:
+        title: of the page, e.g. the model's name.
+        explorers: one for each modality; each has a tab.
+        run: what to show of the run that the model is from; None for nothing.
+
+    Raises:
+        ImportError: gradio is missing.
+    """
+    gr = require_gradio()
+    with gr.Blocks(title=f"{title} · data2vec", analytics_enabled=False) as page:
+        gr.HTML(f"<style>{STYLE}</style>", padding=False)
+        gr.Markdown(f"# {title}")
+        with gr.Tabs():
+            for explorer in explorers:
+                with gr.Tab(explorer.kind.title.capitalize()):
+                    _explorer_tab(gr, page, explorer)
+            if run is not None:
+                with gr.Tab("Run"):
+                    gr.Markdown(run.diagnosis)
+                    gr.Markdown(run.table)
+                    gr.HTML(f'<div class="d2v-run">{run.curves}</div>')
+    return page
+
+
+def _explorer_tab(gr: Any, page: Any, explorer: Explorer) -> None:
+    kind, last = explorer.kind, len(explorer) - 1
+    with gr.Row():
+        with gr.Column(scale=1, min_width=280):
+            number = gr.Slider(0, last, value=0, step=1, label=f"{kind.sample.capitalize()} of the data")
+            another = gr.Button("Another one", size="sm")
+            own = own_input(gr, kind)
+        with gr.Column(scale=1, min_width=280):
+            shown = gr.HTML(padding=False)
+    with gr.Row():
+        gr.Markdown(f"## Masks\nWhat the student sees of the {kind.sample}; it predicts the rest.")
+        redraw, seed = gr.Button("Draw other masks", size="sm", scale=0, min_width=160), gr.State(0)
+    masks = gr.HTML(padding=False)
+    gr.Markdown(
+        f"## Features\nThe color of each {kind.position} is what is there: equal colors, alike features. What "
+        "its place alone explains is taken out. Colors of the two sides are unrelated."
+    )
+    layer = gr.Slider(
+        0,
+        explorer.num_layers,
+        value=explorer.num_layers,
+        step=1,
+        label="Layer",
+        info=f"0: input of the first layer; {explorer.num_layers}: the encoder's output",
+    )
+    colours = gr.HTML(padding=False)
+    gr.Markdown(
+        f"## Nearest {kind.sample}s\nAmong {len(explorer):,} of the data, at the same layer, by the cosine of their "
+        f"features (pooling: {explorer.pooling}) after the mean is taken out."
+    )
+    neighbours = gr.HTML(padding=False)
+
+    def current(number: int, own: Any) -> Shown:
+        if not own:
+            return explorer.sample(int(number))
+        try:
+            return explorer.own(own)
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    def draw_sample(number: int, own: Any, seed: int, layer: int) -> list[str]:
+        sample = current(number, own)
+        return [sample_html(explorer, sample), mask_html(explorer, sample, seed), *draw_layer(sample, layer)]
+
+    def draw_layer(sample: Shown, layer: int) -> list[str]:
+        return [colour_html(explorer, sample, int(layer)), neighbour_html(explorer, sample, int(layer))]
+
+    everything = {
+        "fn": draw_sample,
+        "inputs": [number, own, seed, layer],
+        "outputs": [shown, masks, colours, neighbours],
+        "show_progress": "hidden",
+    }
+    later = partial(gr.on, trigger_mode="always_last")
+    later([page.load, number.change, own.change], **everything)
+    another.click(lambda: (random.randint(0, last), None), outputs=[number, own], show_progress="hidden")
+    redraw.click(lambda: random.randint(0, LARGEST_SEED), outputs=seed, show_progress="hidden").then(
+        lambda number, own, seed: mask_html(explorer, current(number, own), seed),
+        inputs=[number, own, seed],
+        outputs=masks,
+        show_progress="hidden",
+    )
+    later(
+        [layer.change],
+        fn=lambda number, own, layer: draw_layer(current(number, own), layer),
+        inputs=[number, own, layer],
+        outputs=[colours, neighbours],
+        show_progress="hidden",
+    )
+
+
+def own_input(gr: Any, kind: Modality) -> Any:
+    """Where a person puts a sample of one's own in: by the medium, since gradio has these four."""
+    label = f"Or your own {kind.medium.noun}"
+    if kind.medium.feature is datasets.Image:
+        return gr.Image(type="filepath", label=label, height=220, sources=["upload", "clipboard", "webcam"])
+    if kind.medium.feature is datasets.Audio:
+        return gr.Audio(type="filepath", label=label)
+    if kind.medium.is_text:
+        return gr.Textbox(label=label, lines=3)
+    return gr.File(label=label, file_types=sorted(kind.medium.suffixes))
