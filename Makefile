@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo demo-vision demo-speech demo-text demo-all test test-slow test-common lint types docs docs-screens clean
+.PHONY: demo demo-vision demo-speech demo-text demo-all test test-slow test-common lint types docs docs-screens explore-screens clean
 
 MODALITY ?= vision
 SOUNDS := /usr/share/asterisk/sounds
@@ -61,6 +61,9 @@ docs: $(VENV)/.docs  ## the documentation site, in build/site; warnings are erro
 docs-screens: docs $(VENV)/.browser  ## pictures of the site in build/screens: wide and narrow, light and dark; needs chromium
 	$(BIN)/python docs/screens.py
 
+explore-screens: $(VENV)/.explore $(VENV)/.browser  ## the page of `data2vec explore` clicked through; pictures in build/screens; needs chromium
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests/exploring/test_page.py $(PYTEST_ARGS)
+
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
 $(READY): setup.cfg pyproject.toml constraints.txt
@@ -68,8 +71,8 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	$(INSTALL) ".[test,dev]"
 	touch $(READY)
 
-# What only the documentation needs: the tests don't wait for it.
-$(VENV)/.docs $(VENV)/.browser: $(VENV)/.%: $(READY)
+# What only the documentation and the page need: the tests don't wait for it.
+$(VENV)/.docs $(VENV)/.browser $(VENV)/.explore: $(VENV)/.%: $(READY)
 	$(INSTALL) ".[$*]"
 	touch $@
 

@@ -8,9 +8,10 @@ from typing import Any
 import datasets
 
 from ..modalities.base import Modality
+from .across import AcrossModalities
 from .explorer import Explorer, Shown
 from .run_log import RunLog
-from .views import STYLE, colour_html, mask_html, neighbour_html, sample_html
+from .views import STYLE, across_html, colour_html, mask_html, neighbour_html, sample_html
 
 LARGEST_SEED = 2**31 - 1
 
@@ -28,13 +29,16 @@ def require_gradio() -> ModuleType:
     return gradio
 
 
-def build_page(title: str, explorers: list[Explorer], run: RunLog | None = None) -> Any:
+def build_page(
+    title: str, explorers: list[Explorer], run: RunLog | None = None, across: AcrossModalities | None = None
+) -> Any:
     """Build the page, a `gradio.Blocks`; nothing is served yet.
 
     Args:
         title: of the page, e.g. the model's name.
         explorers: one for each modality; each has a tab.
         run: what to show of the run that the model is from; None for nothing.
+        across: finds samples of other modalities; None for a model that can't.
 
     Raises:
         ImportError: gradio is missing.
@@ -46,7 +50,7 @@ def build_page(title: str, explorers: list[Explorer], run: RunLog | None = None)
         with gr.Tabs():
             for explorer in explorers:
                 with gr.Tab(explorer.kind.title.capitalize()):
-                    _explorer_tab(gr, page, explorer)
+                    _explorer_tab(gr, page, explorer, across)
             if run is not None:
                 with gr.Tab("Run"):
                     gr.Markdown(run.diagnosis)
@@ -55,7 +59,7 @@ def build_page(title: str, explorers: list[Explorer], run: RunLog | None = None)
     return page
 
 
-def _explorer_tab(gr: Any, page: Any, explorer: Explorer) -> None:
+def _explorer_tab(gr: Any, page: Any, explorer: Explorer, across: AcrossModalities | None) -> None:
     kind, last = explorer.kind, len(explorer) - 1
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
@@ -86,6 +90,13 @@ def _explorer_tab(gr: Any, page: Any, explorer: Explorer) -> None:
         f"features (pooling: {explorer.pooling}) after the mean is taken out."
     )
     neighbours = gr.HTML(padding=False)
+    others = []
+    if across is not None:
+        gr.Markdown(
+            "## Other modalities\nThe samples whose latents are nearest to those that are predicted of this "
+            f"{kind.sample}, by the cosine."
+        )
+        others = [gr.HTML(padding=False)]
 
     def current(number: int, own: Any) -> Shown:
         if not own:
@@ -97,7 +108,8 @@ def _explorer_tab(gr: Any, page: Any, explorer: Explorer) -> None:
 
     def draw_sample(number: int, own: Any, seed: int, layer: int) -> list[str]:
         sample = current(number, own)
-        return [sample_html(explorer, sample), mask_html(explorer, sample, seed), *draw_layer(sample, layer)]
+        drawn = [sample_html(explorer, sample), mask_html(explorer, sample, seed), *draw_layer(sample, layer)]
+        return drawn if across is None else [*drawn, across_html(across, explorer, sample)]
 
     def draw_layer(sample: Shown, layer: int) -> list[str]:
         return [colour_html(explorer, sample, int(layer)), neighbour_html(explorer, sample, int(layer))]
@@ -105,7 +117,7 @@ def _explorer_tab(gr: Any, page: Any, explorer: Explorer) -> None:
     everything = {
         "fn": draw_sample,
         "inputs": [number, own, seed, layer],
-        "outputs": [shown, masks, colours, neighbours],
+        "outputs": [shown, masks, colours, neighbours, *others],
         "show_progress": "hidden",
     }
     later = partial(gr.on, trigger_mode="always_last")

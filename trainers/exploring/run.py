@@ -15,6 +15,7 @@ from ..files.model_folders import loading
 from ..modalities.encoders import load_encoder, move_to
 from ..pretraining.modality_run import by_modality_name
 from ..runs.stopping import StoppedError
+from .across import across_modalities
 from .explorer import Explorer
 from .options import ExploreOptions
 from .page import build_page, require_gradio
@@ -74,7 +75,8 @@ def open_page(model: str, data: Sequence[str], options: ExploreOptions | None = 
         title: of the page; default: the model's name.
     """
     explorers = open_explorers(model, data, options or ExploreOptions())
-    return build_page(title or page_title(model), explorers, read_run(model))
+    across = across_modalities(model, explorers)
+    return build_page(title or page_title(model), explorers, read_run(model), across)
 
 
 def page_title(model: str) -> str:
@@ -85,7 +87,7 @@ def page_title(model: str) -> str:
 def open_explorers(model: str, data: Sequence[str], options: ExploreOptions) -> list[Explorer]:
     """Load the model and embed its data, one modality after the other; arguments and errors as in `explore`."""
     explorers = []
-    for part, source in _sources(model, data, options.modality).items():
+    for part, source in _sources(model, data, options.modality):
         encoder, kind = load_encoder(model, options.processor, part)
         if options.device is not None:
             move_to(encoder, options.device)
@@ -95,20 +97,20 @@ def open_explorers(model: str, data: Sequence[str], options: ExploreOptions) -> 
     return explorers
 
 
-def _sources(model: str, data: Sequence[str], part: str | None) -> dict[str | None, str]:
+def _sources(model: str, data: Sequence[str], part: str | None) -> Sequence[tuple[str | None, str]]:
     """The data of each modality that is to be shown; of a model that has only one, it has no name."""
     with loading(model):
         config = AutoConfig.from_pretrained(model)
     if not isinstance(config, Data2Vec2Config):
         if len(data) > 1:
             raise ValueError(f"DATA has {len(data)} sources, but {model} has a single modality: give one")
-        return {part: data[0]}
+        return [(part, data[0])]
     if part is not None:
-        return {part: data[0]}
+        return [(part, data[0])]
     named = by_modality_name(data, config.modalities, "DATA")
     if len(named) > len(data):
         raise ValueError(
             f"{model} has the modalities {', '.join(config.modalities)}: say what the data are, as in "
             f"{config.modalities[0]}={data[0]}"
         )
-    return {name: source for name, source in named.items()}
+    return list(named.items())

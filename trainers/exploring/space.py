@@ -62,8 +62,9 @@ def check_space_folder(folder: Path) -> None:
 def write_space(folder: Path, model: str, explorers: list[Explorer], *, title: str, gradio: str) -> None:
     """Write a folder that `python app.py` and a Space of the Hub start from.
 
-    The model's files go along as they would be pushed, without teacher and pickles; a Hub id stays one. The samples of
-    the page go along, too, so whoever sees the Space sees them.
+    The model's files go along as they would be pushed, without pickles; a Hub id stays one. The teacher goes along
+    where several modalities may search each other, by its latents. So do the samples of the page, and whoever sees the
+    Space sees them.
 
     Args:
         folder: does not exist yet.
@@ -84,7 +85,7 @@ def write_space(folder: Path, model: str, explorers: list[Explorer], *, title: s
     local = Path(model).is_dir()
     with new_folder(folder) as unfinished:
         if local:
-            prepare(Path(model), unfinished / "model")
+            prepare(Path(model), unfinished / "model", with_teacher=len(explorers) > 1)
             _copy_log(Path(model), unfinished / "model")
         sources = [_write_samples(explorer, unfinished / "data") for explorer in explorers]
         data = [f"{name}={path}" if len(explorers) > 1 else path for name, path in sources]

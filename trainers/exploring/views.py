@@ -3,13 +3,14 @@
 from collections.abc import Iterable
 from html import escape
 
+from .across import AcrossModalities
 from .explorer import Explorer, Shown
 
 # Colors are gradio's own, which follow its light and dark mode.
 STYLE = """
 .d2v-beside { display: grid; gap: 1rem 1.5rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 16rem), 1fr)); }
 .d2v-cards { display: grid; gap: .75rem; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); }
-.d2v-cards:has(audio), .d2v-cards:has(p) { grid-template-columns: repeat(auto-fill, minmax(min(100%, 15rem), 1fr)); }
+.d2v-cards:has(.wide), .d2v-cards:has(p) { grid-template-columns: repeat(auto-fill, minmax(min(100%, 15rem), 1fr)); }
 .d2v-card { margin: 0; padding: .5rem; border: 1px solid var(--border-color-primary); border-radius: 8px;
   background: var(--background-fill-primary); overflow-wrap: anywhere; }
 .d2v-card img { width: 100%; border-radius: 4px; margin: 0; }
@@ -24,10 +25,8 @@ STYLE = """
 
 def sample_html(explorer: Explorer, sample: Shown) -> str:
     """A sample, a player of its sound, and its name."""
-    canvas = explorer.kind.canvas([sample.inputs])
-    player = explorer.kind.player(sample.example, explorer.stream.column)
     caption = " · ".join([sample.name, *explorer.kind.captions([sample.inputs])])
-    return f'<div class="d2v-large">{_card(canvas.html() + player, caption)}</div>'
+    return f'<div class="d2v-large">{_card(_shown_and_heard(explorer, sample), caption)}</div>'
 
 
 def mask_html(explorer: Explorer, sample: Shown, seed: int) -> str:
@@ -56,15 +55,26 @@ def neighbour_html(explorer: Explorer, sample: Shown, layer: int) -> str:
     return _beside({name: samples_html(explorer, near) for name, near in found.items()})
 
 
+def across_html(across: AcrossModalities, explorer: Explorer, sample: Shown) -> str:
+    """The nearest samples of the other modalities with their similarity."""
+    found = across.nearest(explorer.kind.name, sample)
+    return _beside(
+        {across.explorers[name].kind.title: samples_html(across.explorers[name], near) for name, near in found.items()}
+    )
+
+
 def samples_html(explorer: Explorer, near: Iterable[tuple[int, float]]) -> str:
     """Samples of the data with a similarity each."""
     cards = []
     for number, similarity in near:
         sample = explorer.sample(number)
-        canvas = explorer.kind.canvas([sample.inputs])
-        player = explorer.kind.player(sample.example, explorer.stream.column)
-        cards.append(_card(canvas.html() + player, f"{similarity:.2f} · {sample.name}"))
+        cards.append(_card(_shown_and_heard(explorer, sample), f"{similarity:.2f} · {sample.name}"))
     return _cards(cards)
+
+
+def _shown_and_heard(explorer: Explorer, sample: Shown) -> str:
+    player = explorer.kind.player(sample.example, explorer.stream.column, sample.inputs)
+    return explorer.kind.canvas([sample.inputs]).html() + player
 
 
 def _beside(parts: dict[str, str]) -> str:

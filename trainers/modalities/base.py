@@ -295,8 +295,8 @@ class Modality:
         """A text beside each sample, e.g. its length; empty for none."""
         return ()
 
-    def player(self, example: Mapping[str, Any], column: str) -> str:
-        """HTML by which an example is heard; empty for what can't be."""
+    def player(self, example: Mapping[str, Any], column: str, sample: Tensor) -> str:
+        """HTML by which a sample is heard, of the example that it was read from; empty for what can't be heard."""
         return ""
 
     def canvas(self, inputs: Inputs) -> Any:

@@ -14,7 +14,6 @@ from ..media.audio_decoding import decode_audio
 from ..sources.label_checks import in_rows
 from .base import Modality
 
-PLAYED_SECONDS = 20.0  # of a recording on a page
 SEGMENT_COLUMNS = ("start", "end", "offset", "duration", "num_samples")
 
 
@@ -121,11 +120,12 @@ class SoundModality(Modality):
         """A padded batch of the model's input, of waveforms [samples]; see `normalizes_waveforms`."""
         raise NotImplementedError
 
-    def player(self, example: Mapping[str, Any], column: str) -> str:
-        """The clip as a player with its sound in it, at most 20 seconds."""
+    def player(self, example: Mapping[str, Any], column: str, sample: Tensor) -> str:
+        """A player with the sound in it, as much of the clip from its start as the model takes."""
         start, end = segment(dict(example))
         rate = self.processor.sampling_rate
-        waveform = decode_audio(example[column], rate, start=start, end=end)[: round(PLAYED_SECONDS * rate)]
+        waveform = decode_audio(example[column], rate, start=start, end=end)
+        taken = round(len(waveform) * len(sample) / self.input_length(len(waveform)))
         file = BytesIO()
-        soundfile.write(file, waveform, rate, format="FLAC")
+        soundfile.write(file, waveform[:taken], rate, format="FLAC")
         return f'<audio controls src="data:audio/flac;base64,{b64encode(file.getvalue()).decode()}"></audio>'

@@ -178,7 +178,8 @@ def picture_html(pixels: np.ndarray, alt: str) -> str:
     dots = (enlarged(pixels, times * height, times * width).clip(0, 1) * 255).round().astype(np.uint8)
     file = BytesIO()
     Image.fromarray(dots).save(file, "PNG")
-    return f'<img alt="{escape(alt)}" src="data:image/png;base64,{b64encode(file.getvalue()).decode()}">'
+    shape = ' class="wide"' if width > 1.5 * height else ""  # which takes more room beside others
+    return f'<img{shape} alt="{escape(alt)}" src="data:image/png;base64,{b64encode(file.getvalue()).decode()}">'
 
 
 def heat_map(values: np.ndarray) -> np.ndarray:
