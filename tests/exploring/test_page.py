@@ -25,7 +25,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is mi
 SCREENS = Path(__file__).parents[2] / "build" / "screens"
 WINDOWS = {"wide": (1280, 900), "narrow": (400, 800)}
 SECONDS = 120  # for a page to be there, on a busy machine
-DATA = {"images 2.0": tiny_tasks.few_digits, "spectrograms 2.0": tiny_tasks.sounds, "text 1.0": tiny_tasks.texts}
+DATA = {"images 2.0": tiny_tasks.few_digits, "spectrograms 2.0": tiny_tasks.sounds, "text 2.0": tiny_tasks.texts}
 
 
 @contextmanager
@@ -153,14 +153,13 @@ def digit(folder):
     return path
 
 
-def test_a_space_starts_from_its_folder(place, browser):
-    _, folder = place
+def test_a_space_starts_from_its_folder(tmp_path, browser):
+    folder = tmp_path
+    tiny_tasks.body("images 2.0", folder / "model")
+    tiny_tasks.few_digits(folder / "data")
     assert subprocess.run(explore("--export", "space"), cwd=folder).returncode == 0
     shutil.move(folder / "model", folder / "elsewhere")
     command = ["env", "PYTHONUNBUFFERED=1", sys.executable, "app.py"]
-    try:
-        with served(command, folder / "space") as address, looking(browser, address) as page:
-            assert page.locator("h1").inner_text() == "model"
-    finally:
-        shutil.move(folder / "elsewhere", folder / "model")
+    with served(command, folder / "space") as address, looking(browser, address) as page:
+        assert page.locator("h1").inner_text() == "model"
     assert (folder / "space" / "modeling_data2vec" / "__pycache__").is_dir(), "the package's copy is what was imported"

@@ -11,9 +11,10 @@ from ..evaluation.pictures import content_axes, place_in_sample, require_positio
 class ContentColours:
     """Colours of any sample's positions, from some samples' features: equal colours mean alike contents.
 
-    The mean of each position over the samples is taken out first, as far as that is known: the mean over all positions
-    counts as one more sample, so that what only few samples have is not taken for a matter of position. Then come the
-    axes of `content_axes`, from the 2nd to the 98th percentile of the samples.
+    Numbers along the axes of `content_axes` lose the mean of their position over the samples, and are stretched from
+    the 2nd to the 98th percentile. A mean is taken out as far as it is one of the position, and not of what happens to
+    be there in few samples: n / (n + variance at a position / variance of positions) of it, where n samples have the
+    position, which is the best guess if both are normally distributed (a random effect).
 
     Args:
         features: [F, D] of all positions, sample after sample.
@@ -34,10 +35,14 @@ class ContentColours:
         require_positions(features)
         self._mean, self._axes = content_axes(features, samples)
         positions = place_in_sample(samples)
-        having = np.bincount(positions)[:, None]
+        having = np.bincount(positions)[:, None]  # [T, 1], how many samples have each position
+        components = (features - self._mean) @ self._axes  # [F, 3]
         sums = np.zeros((len(having), 3))
-        np.add.at(sums, positions, (features - self._mean) @ self._axes)
-        self._place = sums / (having + 1)  # [T, 3]
+        np.add.at(sums, positions, components)
+        means = sums / having  # [T, 3]
+        within = np.square(components - means[positions]).sum(0) / max(1, len(features) - len(having))
+        between = np.square(means[positions]).mean(0) - within * len(having) / len(features)
+        self._place = means * having / (having + within / np.maximum(between, 1e-12))
         self._low, self._high = np.percentile(self._components(features, positions), [2, 98], axis=0)
 
     def __call__(self, features: np.ndarray) -> np.ndarray:

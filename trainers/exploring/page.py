@@ -54,8 +54,8 @@ def build_page(
             if run is not None:
                 with gr.Tab("Run"):
                     gr.Markdown(run.diagnosis)
-                    gr.Markdown(run.table)
-                    gr.HTML(f'<div class="d2v-run">{run.curves}</div>')
+                    gr.Markdown(run.table, elem_classes="d2v-table")
+                    gr.HTML(f'<div class="d2v-run" tabindex="0">{run.curves}</div>', padding=False)
     return page
 
 
@@ -122,6 +122,7 @@ def _explorer_tab(gr: Any, page: Any, explorer: Explorer, across: AcrossModaliti
     }
     later = partial(gr.on, trigger_mode="always_last")
     later([page.load, number.change, own.change], **everything)
+    number.input(lambda: None, outputs=own, show_progress="hidden")
     another.click(lambda: (random.randint(0, last), None), outputs=[number, own], show_progress="hidden")
     redraw.click(lambda: random.randint(0, LARGEST_SEED), outputs=seed, show_progress="hidden").then(
         lambda number, own, seed: mask_html(explorer, current(number, own), seed),

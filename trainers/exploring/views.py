@@ -17,9 +17,12 @@ STYLE = """
 .d2v-card audio { width: 100%; height: 2.25rem; margin-top: .4rem; }
 .d2v-card figcaption, .d2v-note { font-size: .85rem; color: var(--body-text-color-subdued); margin-top: .35rem; }
 .d2v-card p { margin: 0; }
+.d2v-large .d2v-card { width: fit-content; max-width: 100%; }
 .d2v-large img { width: auto; max-width: 100%; max-height: 17rem; }
 .d2v-beside h3 { font-size: 1rem; margin: 0 0 .5rem; }
-.d2v-run img { width: 100%; background: white; border-radius: 8px; }
+.d2v-run, .d2v-table { overflow-x: auto; }
+.d2v-run img { width: 100%; min-width: 44rem; background: white; border-radius: 8px; }
+.d2v-table :is(th, td) { white-space: nowrap; word-break: normal; }
 """
 
 
