@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import tiny_tasks
+import torch
 from encoders import encoder
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -38,7 +39,8 @@ def explorer(kind, tmp_path_factory, tokenizer):
     folder = tmp_path_factory.mktemp("explored")
     model = tiny_tasks.body(kind, folder / "model", tokenizer)
     weights = load_file(model / "model.safetensors")
-    trained = {name: value * 1.5 for name, value in weights.items()}  # else random weights are the same
+    torch.manual_seed(1)  # else random weights are the same
+    trained = {name: value + 0.1 * torch.randn_like(value) for name, value in weights.items()}
     save_file(trained, model / "model.safetensors", metadata={"format": "pt"})
     data = DATA[kind](folder / "data")
     (found,) = open_explorers(str(model), [str(data)], ExploreOptions(limit=12, device="cpu"))

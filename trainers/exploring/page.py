@@ -118,24 +118,24 @@ def _explorer_tab(gr: Any, page: Any, explorer: Explorer, across: AcrossModaliti
         "fn": draw_sample,
         "inputs": [number, own, seed, layer],
         "outputs": [shown, masks, colours, neighbours, *others],
-        "show_progress": "hidden",
+        "show_progress": "minimal",
     }
     later = partial(gr.on, trigger_mode="always_last")
     later([page.load, number.change, own.change], **everything)
-    number.input(lambda: None, outputs=own, show_progress="hidden")
-    another.click(lambda: (random.randint(0, last), None), outputs=[number, own], show_progress="hidden")
-    redraw.click(lambda: random.randint(0, LARGEST_SEED), outputs=seed, show_progress="hidden").then(
+    number.input(lambda: None, outputs=own, show_progress="minimal")
+    another.click(lambda: (random.randint(0, last), None), outputs=[number, own], show_progress="minimal")
+    redraw.click(lambda: random.randint(0, LARGEST_SEED), outputs=seed, show_progress="minimal").then(
         lambda number, own, seed: mask_html(explorer, current(number, own), seed),
         inputs=[number, own, seed],
         outputs=masks,
-        show_progress="hidden",
+        show_progress="minimal",
     )
     later(
         [layer.change],
         fn=lambda number, own, layer: draw_layer(current(number, own), layer),
         inputs=[number, own, layer],
         outputs=[colours, neighbours],
-        show_progress="hidden",
+        show_progress="minimal",
     )
 
 
