@@ -100,7 +100,7 @@ def _explorer_tab(gr: Any, page: Any, explorer: Explorer, across: AcrossModaliti
 
     def current(number: int, own: Any) -> Shown:
         if not own:
-            return explorer.sample(int(number))
+            return explorer.sample(int(number or 0))  # an emptied field is None
         try:
             return explorer.own(own)
         except ValueError as error:
@@ -112,7 +112,7 @@ def _explorer_tab(gr: Any, page: Any, explorer: Explorer, across: AcrossModaliti
         return drawn if across is None else [*drawn, across_html(across, explorer, sample)]
 
     def draw_layer(sample: Shown, layer: int) -> list[str]:
-        return [colour_html(explorer, sample, int(layer)), neighbour_html(explorer, sample, int(layer))]
+        return [one(explorer, sample, int(layer or 0)) for one in (colour_html, neighbour_html)]
 
     everything = {
         "fn": draw_sample,
