@@ -31,7 +31,14 @@ DATA = {"images 2.0": tiny_tasks.few_digits, "spectrograms 2.0": tiny_tasks.soun
 @contextmanager
 def served(command, folder):
     """The address of a page that a command serves; Ctrl-C must end it with exit code 0."""
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # in the background, shells ignore it
+    )
     try:
         said = []
         for line in process.stdout:
