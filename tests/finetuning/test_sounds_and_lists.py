@@ -60,6 +60,7 @@ def test_a_spectrogram_model_learns_letters_and_transcribes(spectrograms, tmp_pa
 
 def test_a_spectrogram_model_learns_classes_of_clips(spectrograms, tmp_path, capsys):
     more = ["--mixup", "0.8", "--spec_augment", "0.3", "--label_smoothing_factor", "0.1", "--layer_decay", "0.65"]
+    more += ["--roll_clips", "--spectrogram_noise", "0.1"]
     data = sounds(tmp_path / "data")
     figures = finetune(capsys, "audio-classification", spectrograms, data, tmp_path / "out", *more)
     assert {"accuracy", "f1_macro", "loss"} <= figures.keys()
@@ -69,9 +70,10 @@ def test_a_spectrogram_model_learns_classes_of_clips(spectrograms, tmp_path, cap
     assert sum(one["score"] for one in found) == pytest.approx(1, abs=1e-4)
 
 
-def test_waveforms_have_no_bands_to_hide(tmp_path, capsys):
+@pytest.mark.parametrize("option", [("--spec_augment", "0.3"), ("--roll_clips",)])
+def test_waveforms_have_no_bands_to_hide(option, tmp_path, capsys):
     argv = ["finetune", "--task", "audio-classification", "--model", body("speech 2.0", tmp_path / "body")]
-    argv += ["--dataset", sounds(tmp_path / "data"), "--spec_augment", "0.3", "--output_dir", tmp_path / "out", *FAST]
+    argv += ["--dataset", sounds(tmp_path / "data"), *option, "--output_dir", tmp_path / "out", *FAST]
     assert data2vec_cli.main([str(word) for word in argv]) == 2
     assert "the model takes waveforms" in capsys.readouterr().err
 

@@ -34,6 +34,10 @@ class FinetuningArguments(BaseTrainingArguments):
         mix_prob: share of batches that are mixed.
         mix_switch_prob: of those, the share that is cut rather than blended, where both are on.
         spec_augment: the largest share of pitches and of time that is hidden of each spectrogram (arXiv 1904.08779).
+        roll_clips: roll clips by any number of samples and make them up to half as loud again or as soft, for
+            spectrograms [roll_aug of EAT].
+        spectrogram_noise: the most noise that is added to normalised spectrograms, which are rolled by up to 10 frames
+            as well [noise of EAT, where it is .1]; 0 for neither.
         rand_augment: RandAugment of images, in timm's words, e.g. "rand-m9-mstd0.5-inc1".
         erasing: probability that a rectangle of an image is replaced with noise (arXiv 1708.04896).
         crop_scale: smallest and largest share of an image that a random crop takes.
@@ -65,6 +69,10 @@ class FinetuningArguments(BaseTrainingArguments):
     spec_augment: float = field(
         default=0.0, metadata={"help": "Spectrograms: largest share of pitches and of time that is hidden."}
     )
+    roll_clips: bool = field(default=False, metadata={"help": "Spectrograms: roll clips, and change their loudness."})
+    spectrogram_noise: float = field(
+        default=0.0, metadata={"help": "Spectrograms: most noise, and a roll of up to 10 frames; EAT has 0.1."}
+    )
     rand_augment: str | None = field(
         default=None, metadata={"help": "Images: RandAugment, in timm's words, e.g. rand-m9-mstd0.5-inc1."}
     )
@@ -86,7 +94,9 @@ class FinetuningArguments(BaseTrainingArguments):
         self.load_best_model_at_end = best
         self.label_names = ["labels"]
         require_range(self, "layer_decay", above=0, high=1)
-        require_range(self, "mix_prob", "mix_switch_prob", "erasing", "spec_augment", low=0, high=1)
+        require_range(
+            self, "mix_prob", "mix_switch_prob", "erasing", "spec_augment", "spectrogram_noise", low=0, high=1
+        )
         require_range(self, "mixup", "cutmix", "head_only_steps", low=0)
         require_range(self, "patience", low=1)
         require_range(self, "crop_scale", above=0, high=1)

@@ -20,7 +20,7 @@ SHOWN_ARGUMENTS = (
     *("learning_rate", "lr_scheduler_type", "tri_stage", "warmup_steps", "adam_beta1", "adam_beta2", "adam_epsilon"),
     *("weight_decay", "max_grad_norm", "per_device_train_batch_size", "max_batch_length"),
     *("gradient_accumulation_steps", "bf16", "fp16", "seed", "layer_decay", "freeze", "head_only_steps", "mixup"),
-    *("cutmix", "label_smoothing_factor", "rand_augment", "erasing"),
+    *("cutmix", "label_smoothing_factor", "rand_augment", "erasing", "spec_augment", "roll_clips", "spectrogram_noise"),
 )
 SHOWN_SETTINGS = (
     *("num_masks", "mask_prob", "mask_length", "average_top_k_layers", "loss_beta", "teacher_scope"),

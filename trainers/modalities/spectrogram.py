@@ -14,6 +14,7 @@ from modeling_data2vec import Data2Vec2SpectrogramFeatureExtractor
 
 from ..data.collators import Examples, MaskCollator, pad_inputs
 from ..data.samples import UnreadableError
+from ..data.sound_augment import SoundAugment
 from ..media.audio_decoding import decode_audio
 from ..media.mfcc import time_statistics
 from .base import Inputs, RawFeatures
@@ -30,6 +31,7 @@ class SpectrogramReader:
         audio_column: the column that holds the recordings.
         max_frames: of a longer clip a random part is taken, or its start without augmentation.
         min_frames: shorter clips are passed over.
+        augment: random changes of the clip, where samples are augmented.
 
     Example:
         >>> reader = SpectrogramReader(Data2Vec2SpectrogramFeatureExtractor(), max_frames=64)
@@ -47,9 +49,11 @@ class SpectrogramReader:
         *,
         max_frames: int | None = None,
         min_frames: int = 1,
+        augment: SoundAugment | None = None,
     ) -> None:
         self.feature_extractor, self.audio_column = feature_extractor, audio_column
         self.max_frames, self.min_frames = max_frames, min_frames
+        self.augment = augment or SoundAugment()
 
     def __call__(self, example: dict[str, Any], rng: Random | None = None) -> dict[str, Tensor]:
         extractor = self.feature_extractor
@@ -69,7 +73,10 @@ class SpectrogramReader:
             first = rng.randint(0, num_frames - length) if rng else 0
             start = first * extractor.hop_length
             waveform = waveform[start : start + (length - 1) * extractor.hop_length + extractor.frame_length]
-        return {"input_features": torch.as_tensor(extractor.log_mel(waveform))}
+        if rng is None:
+            return {"input_features": torch.as_tensor(extractor.log_mel(waveform))}
+        spectrogram = torch.as_tensor(extractor.log_mel(self.augment.waveform(waveform, rng)))
+        return {"input_features": self.augment.spectrogram(spectrogram, rng)}
 
     def name(self, example: dict[str, Any]) -> str | None:
         return clip_name(example, self.audio_column)

@@ -15,9 +15,11 @@ from transformers import (
 
 from ...data.mixup import MixupCollator
 from ...data.samples import SampleReader, UnreadableError
+from ...data.sound_augment import SoundAugment
 from ...data.spec_augment import SpecAugmentCollator
 from ...media.randaugment import FinetuningTransform, RandAugment
 from ...modalities.image import ImageReader, load_images
+from ...modalities.spectrogram import SpectrogramReader
 from ...modalities.speech import load_audio
 from ...modalities.text import load_text, require_text
 from ...sources.label_checks import (
@@ -181,7 +183,15 @@ class AudioClassification(SoundTask, ClassificationTask):
     def reader(self, dataset: datasets.Dataset, *, training: bool) -> SampleReader:
         options = self.options
         limits = {"min_seconds": options.min_seconds, "max_seconds": options.max_seconds}
-        return self.labelled(dataset, self.sound.clip_reader(self.column, **limits))
+        reader = self.sound.clip_reader(self.column, **limits)
+        if training and (self.args.roll_clips or self.args.spectrogram_noise):
+            if not isinstance(reader, SpectrogramReader):
+                raise ValueError(
+                    "--roll_clips and --spectrogram_noise are for spectrograms, but the model takes waveforms: "
+                    "leave them out"
+                )
+            reader.augment = SoundAugment(self.args.roll_clips, self.args.spectrogram_noise)
+        return self.labelled(dataset, reader)
 
     def collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         return padded(samples, self.processor.pad)
