@@ -42,7 +42,8 @@ logger = logging.get_logger(__name__)
 RELOADED = 1e-4  # how far logits may be off: where weights lie in memory decides about the order of sums
 NOT_FIGURES = ("epoch", "_runtime", "_per_second", "_preparation_time")
 IMAGES, CLIPS = "image-classification", "audio-classification"
-AUGMENTED = {"mixup": (IMAGES, CLIPS)}  # the tasks that an argument is for
+# The tasks that an argument is for.
+AUGMENTED: dict[str, tuple[str, ...]] = {"mixup": (IMAGES, CLIPS)}
 AUGMENTED |= dict.fromkeys(("spec_augment", "roll_clips", "spectrogram_noise"), (CLIPS,))
 AUGMENTED |= dict.fromkeys(("cutmix", "rand_augment", "erasing"), (IMAGES,))
 # Where a pipeline has another name than the task.
