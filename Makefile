@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo demo-vision demo-speech demo-text demo-all test test-slow test-common lint types docs docs-screens explore-screens clean
+.PHONY: demo demo-vision demo-speech demo-text demo-all test test-slow test-common lint types docs docs-screens explore-screens notebooks clean
 
 MODALITY ?= vision
 SOUNDS := /usr/share/asterisk/sounds
@@ -64,6 +64,10 @@ docs-screens: docs $(VENV)/.browser  ## pictures of the site in build/screens: w
 explore-screens: $(VENV)/.explore $(VENV)/.browser  ## the page of `data2vec explore` clicked through; pictures in build/screens; needs chromium
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests/exploring/test_page.py $(PYTEST_ARGS)
 
+notebooks: $(VENV)/.notebooks  ## examples/notebooks/*.ipynb from their scripts, executed
+	cd examples/notebooks && PATH=$(CURDIR)/$(BIN):$$PATH OMP_NUM_THREADS=1 $(CURDIR)/$(BIN)/jupytext --quiet --set-kernel python3 --to ipynb --execute *.py
+	rm -rf examples/notebooks/runs
+
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
 $(READY): setup.cfg pyproject.toml constraints.txt
@@ -71,8 +75,8 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	$(INSTALL) ".[test,dev]"
 	touch $(READY)
 
-# What only the documentation and the page need: the tests don't wait for it.
-$(VENV)/.docs $(VENV)/.browser $(VENV)/.explore: $(VENV)/.%: $(READY)
+# What only documentation, notebooks and the page need: the tests don't wait for it.
+$(VENV)/.docs $(VENV)/.notebooks $(VENV)/.browser $(VENV)/.explore: $(VENV)/.%: $(READY)
 	$(INSTALL) ".[$*]"
 	touch $@
 

@@ -15,6 +15,7 @@ from PIL import Image
 from tiny_tasks import body
 from transformers import Data2VecVisionConfig, Data2VecVisionModel, ViTImageProcessorPil
 
+from data2vec_cli import main
 from modeling_data2vec import Data2VecTrainingArguments, FinetuningArguments, train_tokenizer
 from modeling_data2vec.hub_configs import recipe_names
 from modeling_data2vec.trainers.modalities.image import digits
@@ -26,25 +27,15 @@ SHORT = "max_steps=2, warmup_steps=1, use_cpu=True"
 # Where a snippet is, words by which it is found, and what is made small in it.
 BY_RECIPE = {"data2vec2-vision-base": "data2vec2-vision-tiny"}
 SNIPPETS = {
-    "a recipe": (
-        ("README.md", 'recipe.build("photos")'),
-        {
-            "data2vec2-vision-small": "data2vec2-vision-tiny",
-            'arguments("runs/photos")': f'arguments("runs/photos", {SHORT})',
-        },
-    ),
     "any Trainer": (
-        ("README.md", "load_dataset("),
+        ("docs/training.md", "load_dataset("),
         {"max_steps=10_000, learning_rate=1e-4, warmup_steps=500": SHORT},
     ),
     "a size": (
-        ("README.md", "Data2Vec2VisionConfig(hidden_size"),
+        ("docs/training.md", "Data2Vec2VisionConfig(hidden_size"),
         {"hidden_size=384, num_hidden_layers=8, image_size=96": "hidden_size=32, num_hidden_layers=2, image_size=16"},
     ),
-    "vectors": (
-        ("README.md", "import embed"),
-        {'"runs/photos"': '"facebook/data2vec-vision-base"'},
-    ),
+    "features of a model of one's own": (("docs/images.md", "import modeling_data2vec"), {}),
     "neighbors": (("docs/images.md", "import embed"), {}),
     "frames": (("docs/speech.md", "decode_audio("), {}),
     "vectors of texts": (("docs/text.md", "AutoTokenizer"), {}),
@@ -71,27 +62,38 @@ def snippet(file: str, words: str) -> str:
 
 @pytest.fixture
 def published(hub, tmp_path):
-    """facebook/data2vec-vision-base and data2vec-audio-base, with tiny models."""
+    """facebook/data2vec-vision-base, data2vec-audio-base and data2vec-text-base, with tiny models."""
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     config = Data2VecVisionConfig(**sizes, image_size=16, patch_size=4)
     Data2VecVisionModel(config).save_pretrained(tmp_path / "model")
     ViTImageProcessorPil().save_pretrained(tmp_path / "model")
     body("speech 1.0", tmp_path / "speech")
-    for name, folder in (("vision", "model"), ("audio", "speech")):
+    train_tokenizer(["one sentence", "and a longer one"], vocab_size=300).save_pretrained(tmp_path / "tokenizer")
+    body("text 1.0", tmp_path / "text", tmp_path / "tokenizer")
+    for name, folder in (("vision", "model"), ("audio", "speech"), ("text", "text")):
         files = {path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()}
         hub.put(f"facebook/data2vec-{name}-base", files)
 
 
-@pytest.mark.parametrize("name", SNIPPETS)
-def test_it_runs(name, published, datasets_cache, tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def own_files(tmp_path, monkeypatch):
+    """The folders that pages speak of: photos, recordings, reviews.csv."""
     monkeypatch.chdir(tmp_path)
     for number, image in enumerate(digits().select(range(12))["image"]):
         Path("photos").mkdir(exist_ok=True)
         image.resize((16, 16), Image.Resampling.BICUBIC).convert("RGB").save(f"photos/{number}.png")
     Path("recordings").mkdir()
-    soundfile.write("recordings/1.wav", np.sin(np.arange(8000) / 20), 16_000)
-    train_tokenizer(["one sentence", "and a longer one"], vocab_size=300).save_pretrained("tokenizer")
+    for number in range(1, 9):
+        wave = np.sin(np.arange(16_000) / (10 + number)) + 0.1 * np.random.default_rng(number).standard_normal(16_000)
+        soundfile.write(f"recordings/{number}.wav", wave, 16_000, subtype="FLOAT")
+    rows = [f"{'a good' if number % 2 else 'a bad'} film number {number},{number % 2}" for number in range(20)]
+    Path("reviews.csv").write_text("\n".join(["text,label", *rows]))
+
+
+@pytest.mark.parametrize("name", SNIPPETS)
+def test_it_runs(name, published, own_files, datasets_cache, capsys):
     body("text 2.0", Path("runs/text"), Path("tokenizer"))
+    body("images 2.0", Path("runs/photos"))
     place, changes = SNIPPETS[name]
     code = snippet(*place)
     for written, small in changes.items():
@@ -103,6 +105,26 @@ def test_it_runs(name, published, datasets_cache, tmp_path, monkeypatch, capsys)
         assert len(names["vectors"]) == 2
     if "trainer" in names:
         assert names["trainer"].state.global_step == 2
+
+
+def test_the_readme_runs_from_top_to_bottom(published, own_files, datasets_cache, capsys):
+    """Commands and Python as they are printed, in this order, but for smaller models and fewer steps."""
+    small = {"-small": "-tiny", "max_steps=200, warmup_steps=50": SHORT}
+    options = {"pretrain": "--max_steps 2 --warmup_steps 1 --use_cpu", "finetune": "--max_steps 2 --use_cpu"}
+    text = (ROOT / "README.md").read_text()
+    for written, changed in small.items():
+        assert written in text, f"README.md no longer says {written!r}: change this test along with it"
+        text = text.replace(written, changed)
+    for language, code in re.findall(r"^```(python|bash)\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE):
+        if language == "python":
+            exec(compile(code, "README.md", "exec"), {})
+        for line in code.replace("\\\n", " ").splitlines() if language == "bash" else ():
+            if line != "pip install .":  # tests/test_wheel.py
+                words = shlex.split(line)
+                assert words.pop(0) == "data2vec"
+                assert main(words + options.get(words[0], "").split()) == 0, line
+    printed = capsys.readouterr().out
+    assert "1.00  0.png" in printed and "'score'" in printed
 
 
 PAGES = [ROOT / name for name in ("README.md", "AGENTS.md", "skills/data2vec/SKILL.md")] + sorted(
