@@ -34,8 +34,10 @@ def test_a_wheel_holds_all_files(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         held = {Path(name) for name in archive.namelist()}
+        (points,) = [archive.read(name).decode() for name in archive.namelist() if name.endswith("entry_points.txt")]
     expected = {Path("data2vec_cli.py")}
     for name, (place, suffixes) in FOLDERS.items():
         expected |= {place / path for path in files(ROOT / name, suffixes)}
     assert not expected - held
     assert not {path for path in held - expected if not path.parts[0].endswith(".dist-info")}
+    assert "\ndata2vec = data2vec_cli:main\n" in points and "\nhf-data2vec = data2vec_cli:main\n" in points + "\n"
