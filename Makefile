@@ -64,8 +64,11 @@ docs-screens: docs $(VENV)/.browser  ## pictures of the site in build/screens: w
 explore-screens: $(VENV)/.explore $(VENV)/.browser  ## the page of `data2vec explore` clicked through; pictures in build/screens; needs chromium
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests/exploring/test_page.py $(PYTEST_ARGS)
 
+# Without progress bars and warnings, which would stay in the notebooks.
+QUIET := TQDM_DISABLE=1 PYTHONWARNINGS=ignore TRANSFORMERS_VERBOSITY=error
 notebooks: $(VENV)/.notebooks  ## examples/notebooks/*.ipynb from their scripts, executed
-	cd examples/notebooks && PATH=$(CURDIR)/$(BIN):$$PATH OMP_NUM_THREADS=1 $(CURDIR)/$(BIN)/jupytext --quiet --set-kernel python3 --to ipynb --execute *.py
+	cd examples/notebooks && PATH=$(CURDIR)/$(BIN):$$PATH OMP_NUM_THREADS=1 $(QUIET) \
+		jupytext --quiet --set-kernel python3 --to ipynb --execute *.py
 	rm -rf examples/notebooks/runs
 
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
