@@ -50,7 +50,7 @@ plt.show()
 
 # %%
 pictures = load_images(PICTURES, split="test")[0]
-features = embed(OUTPUT, pictures, pooling="grid4", normalize=True)
+features = embed(OUTPUT, pictures, pooling="grid4", normalize=True, progress=False)
 nearest = (features.vectors @ features.vectors.T).argsort(axis=1)[:, ::-1]  # [N, N], each one first
 figure, axes = plt.subplots(5, 4, figsize=(4, 5), layout="constrained")
 for row, line in enumerate(axes):
