@@ -55,16 +55,13 @@ def state_of(loader):
 
 @pytest.mark.parametrize("shards", [4, 3, 1])
 def test_two_processes_with_two_workers_read_each_sample_once(shards):
-    for epoch in (0, 1):
-        found = Counter()
-        for process in (0, 1):
-            batches = islice(loader({"text": stream(80, shards)}, process=process), 8 * epoch, 8 * epoch + 8)
-            found.update(sample["text"] for batch in batches for sample in batch)
+    batches = [list(islice(loader({"text": stream(80, shards)}, process=process), 16)) for process in (0, 1)]
+    for epoch in (slice(0, 8), slice(8, 16)):
+        found = Counter(sample["text"] for own in batches for batch in own[epoch] for sample in batch)
         assert found == Counter(range(80))
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("taken", [7, 24])
+@pytest.mark.parametrize(("taken", "workers"), [(7, 0), (24, 0), (7, 2)])
 def test_a_loader_goes_on_where_it_was(workers, taken):
     def make():
         sources = {"text": stream(53, 3), "image": stream(31, 2, "image"), "clip": SampleDataset(range(30), Indexed())}
@@ -76,9 +73,6 @@ def test_a_loader_goes_on_where_it_was(workers, taken):
     resumed.dataset.load_state_dict(state_of(first))
     assert list(islice(resumed, taken, taken + 9)) == whole[taken:]
     assert state_of(resumed)["batches"] == taken + 9
-    again = make()
-    again.dataset.load_state_dict(state_of(resumed))
-    assert list(islice(again, taken + 9, taken + 10)) == list(islice(make(), taken + 9, taken + 10))
 
 
 @pytest.mark.parametrize(

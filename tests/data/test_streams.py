@@ -143,7 +143,7 @@ def test_a_reader_goes_on_from_any_position(tmp_path, kind, seed):
     if kind in ("indexed", "parquet", "tars"):
         stream.measure()
         assert sum(stream.sizes) == 45
-    for share in (Share(), FOUR[3], Share(0, 1, 0, 2, 3)):
+    for share in (Share(), FOUR[3], *([Share(0, 1, 0, 2, 3)] if kind in ("indexed", "dealt out") else [])):
         whole = read(stream, share, 1)
         assert whole
         for place in range(0, len(whole), 7):
