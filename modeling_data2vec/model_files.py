@@ -1,13 +1,13 @@
 """The files of a model folder, read so that damage is named and nothing outside of the folder is touched.
 
-Weights are loaded from safetensors alone, since pickles can run code.
+Weights are loaded from safetensors alone, since pickles can run code. What sentence-transformers reads is written here.
 """
 
 import json
 import os
 import re
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 TEXT_BYTES = 50_000_000  # more than any tokenizer has; JSON takes up to 25 times as much memory
+EMBEDDING_FILES = ("modules.json", "sentence_bert_config.json")  # of sentence-transformers
 OBJECT, OBJECT_OR_LIST = "an object, {...}", "an object, {...}, or a list, [...]"
 
 
@@ -58,6 +59,27 @@ def read_json(path: str | Path, kind: Any = dict) -> Any:
         wanted = OBJECT if kind is dict else OBJECT_OR_LIST
         raise ValueError(f"{path} must hold {wanted}, but holds {reprlib.repr(value)}")
     return value
+
+
+def write_embedding_files(folder: str | Path, modalities: Iterable[str], sound_options: dict[str, Any]) -> None:
+    """Write how sentence-transformers (6 and up) takes vectors of a model: a sample's is its `pooler_output`.
+
+    Args:
+        folder: of the model.
+        modalities: that the model takes, as transformers calls them. Of others than audio, image and text nothing is
+            written.
+        sound_options: that its feature extractor is called with.
+    """
+    taken = [one for one in modalities if one in ("audio", "image", "text")]
+    vector = {"method": "forward", "method_output_name": "pooler_output"}
+    settings: dict[str, Any] = {"transformer_task": "feature-extraction", "module_output_name": "sentence_embedding"}
+    settings["modality_config"] = dict.fromkeys(taken, vector)
+    if "audio" in taken:
+        settings["processing_kwargs"] = {"audio": sound_options}
+    module = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"}
+    for name, value in zip(EMBEDDING_FILES, ([module], settings), strict=True):
+        if taken:
+            Path(folder, name).write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from transformers.utils.output_capturing import OutputRecorder
 from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
 from .embedding import mean_over_positions
 from .feature_encoder import FeatureEncoder
-from .model_files import SafeLoading
+from .model_files import SafeLoading, write_embedding_files
 from .trunk import Data2Vec2Attention, Data2Vec2Layer, Data2Vec2Trunk, Differences
 
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
@@ -91,6 +91,27 @@ class Data2Vec2PreTrainedModel(SafeLoading, PreTrainedModel):
         model = super().from_pretrained(None, *args, **whole.part_options(cls, name, **kwargs))
         (model[0] if isinstance(model, tuple) else model).config._name_or_path = str(name)
         return model
+
+    def save_pretrained(self, save_directory: Any, is_main_process: bool = True, *args: Any, **kwargs: Any) -> None:
+        """Save the model, and beside it how sentence-transformers takes vectors of it (docs/bridges.md)."""
+        self.config.__dict__.pop("auto_map", None)  # of code that was loaded from elsewhere, and is not saved along
+        super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
+        if is_main_process:
+            write_embedding_files(save_directory, self.input_modalities, self.sound_options(self.config))
+
+    @staticmethod
+    def sound_options(config: Any) -> dict[str, Any]:
+        """With which the feature extractor is called, so that no vector depends on the padding."""
+        return {"return_attention_mask": True}
+
+    @property
+    def num_features(self) -> int:
+        """Channels D of `forward_features`, as timm calls them."""
+        return int(self.config.hidden_size)
+
+    def forward_features(self, *args: Any, **kwargs: Any) -> Tensor:
+        """States of all tokens [B, E + T, D], extra tokens first, of whatever the model takes, as timm calls them."""
+        return self.base_model(*args, **kwargs).last_hidden_state
 
     def enable_input_require_grads(self) -> None:
         """Let the input of the first layers require gradients, whatever is frozen before them.

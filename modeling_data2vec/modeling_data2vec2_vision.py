@@ -11,7 +11,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_data2vec2_vision import Data2Vec2VisionConfig
-from .embedding import Embedding, check_patches, check_tensor, real_positions
+from .embedding import Embedding, check_patches, check_tensor, mean_over_positions, real_positions
 from .feature_encoder import FeatureEncoder
 from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2PreTrainedModel, encode
 
@@ -212,3 +212,7 @@ class Data2Vec2VisionModel(Data2Vec2VisionPreTrainedModel, Data2Vec2Encoder):
             mean of the patch tokens, as the authors' fine-tuning uses it.
         """
         return encode(self.feature_encoder, self.trunk, pixel_values, **kwargs)
+
+    def forward_head(self, features: Tensor, pre_logits: bool = True) -> Tensor:
+        """`pooler_output` [B, D] of `forward_features` [B, E + T, D], as timm's models without classes give it."""
+        return mean_over_positions(features[:, self.config.num_extra_tokens :], None)

@@ -49,6 +49,11 @@ class Data2Vec2VisionForImageClassification(Data2Vec2VisionForTask, Data2Vec2For
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
 
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """Logits [B, num_labels] of `forward_features` [B, E + T, D], or what they are computed from, as in timm."""
+        pooled = self.base_model.forward_head(features)
+        return self.fc_norm(pooled) if pre_logits else self.classify(pooled, None)[1]
+
 
 class Data2Vec2VisionForSemanticSegmentation(Data2Vec2VisionForTask):
     """A classifier of pixels: UPerNet over four layers of the encoder, with transformers' own heads of 1.0 (BEiT's).

@@ -73,8 +73,8 @@ WORDS = {
     "inspect a model": ["inspect", "run", "--batch_size", "4"],
     "inspect a recipe": ["inspect", "ecg", "--batch_size", "4"],
     "embed": ["embed", "run", "records", "--output", "features.npy"],
-    "push": ["push", "run", "ecg", "--with_code"],
-    "pretrain a joint model": ["pretrain", *JOINT, *SHORT[4:]],
+    "push": ["push", "run", "ecg"],
+    "pretrain a joint model": ["pretrain", *JOINT, *SHORT[4:], "--push_to_hub", "--hub_model_id", "joint"],
     "probe a part": ["probe", "--model", "joint", "--modality", "ecg", "--dataset", "records", "--labels", "all"],
     "finetune": ["finetune", "--model", "run", *TUNE, *SHORT],
 }
@@ -98,7 +98,7 @@ def test_a_run_with_pictures_probe_and_card(said, place):
     assert "| spectrum |" in said["pretrain"]
     card = (place / "run" / "README.md").read_text()
     assert "A data2vec 2.0 model for electrocardiograms (`EcgForPreTraining`)" in card
-    assert "from ecg import EcgFeatureExtractor" in card
+    assert 'AutoFeatureExtractor.from_pretrained("anna/ecg", trust_remote_code=True)' in card  # since it was pushed
 
 
 def test_it_is_probed_evaluated_embedded_and_inspected(said, place):
@@ -124,6 +124,14 @@ def test_it_shares_a_trunk_with_images(said, place):
     assert (place / "joint" / "ecg" / "preprocessor_config.json").is_file()
     assert {"masks_ecg.png", "masks_vision.png"} <= {path.name for path in (place / "joint").iterdir()}
     assert "| spectrum |" in said["probe a part"]
+
+
+def test_of_several_kinds_the_code_stays_here(said, place, _local_hub):
+    """A run that pushes goes on without it. Nor are there files of sentence-transformers, which has no such kind."""
+    published = _local_hub.files("anna/joint")
+    assert "model.safetensors" in published and not [name for name in published if name.endswith(".py")]
+    assert "from ecg import EcgFeatureExtractor" in published["README.md"].decode()
+    assert "modules.json" not in _local_hub.files("anna/ecg")
 
 
 # Loads what was pushed without this package and without the file.

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_runs import arguments, tiny_model, tiny_samples
 
+from modeling_data2vec.model_files import EMBEDDING_FILES
 from modeling_data2vec.trainers import Data2VecTrainer
 from modeling_data2vec.trainers.cli import run
 from modeling_data2vec.trainers.hub.outgoing import FolderError, prepare
@@ -63,7 +64,11 @@ def test_links_that_are_not_published_do_not_matter(folder, tmp_path):
     (folder / "notes.md").symlink_to(tmp_path / "secret")
     (folder / "data").symlink_to(tmp_path)
     prepare(folder, tmp_path / "staging")
-    assert {file.name for file in (tmp_path / "staging").iterdir()} == {"config.json", "model.safetensors"}
+    assert {file.name for file in (tmp_path / "staging").iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        *EMBEDDING_FILES,
+    }
 
 
 @pytest.mark.parametrize("name", ["..\\up.png", "C:evil.png", "line\nbreak.png"])
@@ -218,8 +223,8 @@ def test_what_people_keep_beside_a_model_stays_there(hub, folder):
     for name in ("training_args.bin", "events.out.tfevents.1.host", "photo.jpg", ".env"):
         (folder / name).write_bytes(b"mine")
     os.mkfifo(folder / "pipe.png")
-    publish(folder, NAME, token=TOKEN)
-    assert set(hub.files(NAME)) == {"README.md", "config.json", "model.safetensors"}
+    publish(folder, NAME, PushOptions(with_code=False), token=TOKEN)
+    assert set(hub.files(NAME)) == {"README.md", "config.json", "model.safetensors", *EMBEDDING_FILES}
     shutil.rmtree(folder)
 
 

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from huggingface_hub import HfApi, ModelCard, hf_hub_download
+from processors import save_processor
 from safetensors.torch import load_file, save_file
 from tiny_runs import KINDS, arguments, tiny_model, tiny_samples
 from tiny_tasks import body, few_digits
@@ -20,6 +21,7 @@ from transformers import AutoModel, AutoModelForPreTraining
 from xet_files import VERSION
 
 from modeling_data2vec import Data2Vec2VisionForPreTraining, Data2Vec2VisionModel
+from modeling_data2vec.model_files import EMBEDDING_FILES
 from modeling_data2vec.trainers import (
     Data2VecTrainer,
     FinetuningArguments,
@@ -38,12 +40,19 @@ NAME = "anna/tiny"
 WRITER = {"push_to_hub": True, "hub_model_id": NAME, "hub_token": "hf_anna"}
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 ELSEWHERE = """
-import sys
+import re, sys
 sys.modules["modeling_data2vec"] = None
-import torch, transformers
+import torch
+from huggingface_hub import hf_hub_download
 from safetensors.torch import load_file, save_file
 folder = sys.argv[1]
-model = transformers.AutoModel.from_pretrained("anna/tiny", trust_remote_code=True).eval()
+by_transformers, by_sentence_transformers = re.findall(
+    "```python\\n(.*?)```", open(hf_hub_download("anna/tiny", "README.md")).read(), flags=re.DOTALL
+)
+exec(by_sentence_transformers)
+assert vectors.shape == (1, 16)
+exec(by_transformers)
+model.eval()
 inputs = load_file(folder + "/inputs.safetensors")
 with torch.no_grad():
     save_file({"states": model(**inputs).last_hidden_state}, folder + "/states.safetensors")
@@ -95,7 +104,10 @@ def test_a_folder_is_published_and_loaded(hub, token, kind, tmp_path):
     (folder / "notes.txt").write_text("mine")
     assert publish(folder, NAME).startswith(hub.endpoint)
     files = hub.files(NAME)
-    assert set(files) == {"README.md", "config.json", "model.safetensors"}
+    code = {name for name in files if name.endswith(".py")}
+    plain = {"README.md", "config.json", "model.safetensors"}
+    assert files.keys() - code == (plain | set(EMBEDDING_FILES) if kind.endswith("2.0") else plain)
+    assert bool(code) == kind.endswith("2.0")
     assert b"teacher." not in files["model.safetensors"][:10_000]
 
     local, loaded = AutoModel.from_pretrained(folder).eval(), AutoModel.from_pretrained(NAME, cache_dir=tmp_path).eval()
@@ -112,26 +124,20 @@ def test_the_teacher_goes_along_on_request(hub, token, tmp_path):
     assert all(torch.equal(value, expected[name]) for name, value in published.state_dict().items())
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.endswith("2.0")])
-def test_with_code_it_needs_no_package(hub, token, kind, tmp_path):
-    folder = saved(tmp_path / "model", kind)
-    publish(folder, NAME, PushOptions(with_code=True))
+def test_the_cards_code_needs_no_package(hub, token, tmp_path):
+    folder = saved(tmp_path / "model")
+    save_processor("images", folder)
+    publish(folder, NAME)
     assert "auto_map" not in (folder / "config.json").read_text()
-    model = tiny_model(kind)
-    save_file(inputs_of(model), tmp_path / "inputs.safetensors")
+    save_file(inputs_of(tiny_model()), tmp_path / "inputs.safetensors")
     environment = os.environ | {"HF_HOME": str(tmp_path / "home")}
     done = subprocess.run(
         [sys.executable, "-c", ELSEWHERE, str(tmp_path)], capture_output=True, text=True, env=environment
     )
     assert done.returncode == 0, done.stderr
     with torch.no_grad():
-        expected = AutoModel.from_pretrained(folder).eval()(**inputs_of(model)).last_hidden_state
+        expected = AutoModel.from_pretrained(folder).eval()(**inputs_of(tiny_model())).last_hidden_state
     assert torch.equal(load_file(tmp_path / "states.safetensors")["states"], expected)
-
-
-def test_models_of_1_0_need_no_code(hub, token, tmp_path):
-    with pytest.raises(PublishError, match="plain transformers loads"):
-        publish(saved(tmp_path / "model", "text 1.0"), NAME, PushOptions(with_code=True))
 
 
 def test_private_revision_and_licence(hub, token, tmp_path):

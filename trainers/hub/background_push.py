@@ -10,7 +10,8 @@ from typing import Any
 from transformers.trainer_utils import HubStrategy
 from transformers.utils import logging
 
-from .outgoing import prepare
+from ..errors import first_line
+from .outgoing import CodeError, prepare
 from .preflight import check_disk, preflight
 from .public_names import make_public
 from .publishing import card_was_pushed, create_repository, renew_card, upload
@@ -99,9 +100,8 @@ class BackgroundPusher:
         repo_id = str(self.args.hub_model_id)
 
         def send() -> str:
-            renew_card(home, repo_id, token=token, revision=revision)
-            for name in ("README.md", "provenance.json"):
-                shutil.copy(home / name, staging)
+            renew_card(home, repo_id, staging=staging, token=token, revision=revision)
+            shutil.copy(home / "provenance.json", staging)
             address = upload(staging, repo_id, token=token, revision=revision, message=message, source=folder)
             card_was_pushed(home)
             return address
@@ -142,7 +142,11 @@ class BackgroundPusher:
         """A copy of what is to be published of a folder; with the teacher, also of the run's state."""
         staging = Path(tempfile.mkdtemp(prefix="data2vec-push-"))
         try:
-            prepare(folder, staging, with_teacher=with_teacher)
+            try:
+                prepare(folder, staging, with_teacher=with_teacher, with_code=True)
+            except CodeError as error:
+                logger.warning(f"The model is pushed without its code: {first_line(error)}")
+                prepare(folder, staging, with_teacher=with_teacher)
             if with_teacher:
                 shutil.copy(folder / "trainer_state.json", staging)
                 make_public(staging)

@@ -14,10 +14,12 @@ from ..files.model_folders import part_names
 from ..modalities.base import Modality
 from ..modalities.names import modalities, modality
 from .provenance import SHOWN_HEALTH, Provenance
-from .public_names import public_name
+from .public_names import HUB_ID, public_name
+from .snippets import loading_snippet, vectors_snippet
 
 PROBE_FILE = "probe.json"
 ADAPTER_FILE = "adapter_config.json"
+PLACE = "REPOSITORY"  # of a model that is not on the Hub
 PIPELINES = {  # the Hub's names of tasks, by the Auto class that leads to their models
     "AutoModelForCTC": "automatic-speech-recognition",
     "AutoModelForAudioClassification": "audio-classification",
@@ -42,8 +44,13 @@ PAPERS = {
 TEMPLATE = Path(__file__).with_name("model_card.md")
 
 
-def card_facts(folder: Path) -> dict[str, Any]:
+def card_facts(folder: Path, name: str | None = None, with_code: bool | None = None) -> dict[str, Any]:
     """Collect the facts of a card: config, task, provenance and probes of a model folder.
+
+    Args:
+        folder: of the model.
+        name: its id, where that is one of the Hub.
+        with_code: whether its code lies or will lie there with it; default: whether it lies in the folder.
 
     Raises:
         ValueError: it is no folder of a data2vec model.
@@ -77,7 +84,15 @@ def card_facts(folder: Path) -> dict[str, Any]:
         "adapter": read_json(folder / ADAPTER_FILE) if (folder / ADAPTER_FILE).is_file() else None,
         "provenance": provenance,
         "probes": _probes(folder, names),
+        "place": name if name and HUB_ID.fullmatch(name) else PLACE,
+        "with_code": _has_code(folder, config) if with_code is None else with_code,
     }
+
+
+def _has_code(folder: Path, config: dict[str, Any]) -> bool:
+    """Whether the module that a config names lies beside it; a config may also have been loaded from elsewhere."""
+    module, _, _ = str((config.get("auto_map") or {}).get("AutoConfig")).partition(".")
+    return (folder / f"{module}.py").is_file()
 
 
 def _task(architecture: str, kind: type[Modality]) -> tuple[str, str] | None:
@@ -123,15 +138,13 @@ def card_text(folder: Path, facts: dict[str, Any]) -> str:
 
 def _shown(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
     """Values of the names in the template."""
-    trunk, version, adapter, task = facts["trunk"], facts["version"], facts["adapter"], facts["task"]
-    auto_class, with_code = task[1] if task else "AutoModel", "auto_map" in facts["config"]
+    trunk, version, adapter = facts["trunk"], facts["version"], facts["adapter"]
     return facts | {
         "layers": trunk["num_hidden_layers"] + trunk.get("num_prenet_layers", 0) if version else None,
         "paper": PAPERS.get(version),
         "base_model": public_name(adapter["base_model_name_or_path"]) if adapter else None,
-        "auto_class": auto_class,
-        "with_code": with_code,
-        **_loading(facts, auto_class, with_code),
+        "loading": loading_snippet(folder, facts),
+        "vectors": vectors_snippet(folder, facts),
         "training": list(_training(facts["provenance"])),
         "health": _health(facts),
         "pictures": [
@@ -144,24 +157,6 @@ def _shown(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
             for name, probe in facts["probes"].items()
         ],
     }
-
-
-def _loading(facts: dict[str, Any], auto_class: str, with_code: bool) -> dict[str, list[str]]:
-    """Lines of Python that import what a model needs and load its processors."""
-    needed = ["import modeling_data2vec  # pip install data2vec"] if facts["version"] == "2.0" and not with_code else []
-    processors, auto_classes = [], {auto_class}
-    for kind in facts["modalities"]:
-        variable, where = (kind.name, f', subfolder="{kind.name}"') if facts["joint"] else ("processor", "")
-        loader = kind.processor_class.__name__
-        if hasattr(transformers, loader):
-            auto_classes.add(loader)
-        elif with_code:
-            loader, where = "AutoFeatureExtractor", where + ", trust_remote_code=True"
-            auto_classes.add(loader)
-        else:
-            needed.append(f"from {kind.__module__} import {loader}  # the file that the model was trained with")
-        processors.append(f'{variable} = {loader}.from_pretrained("REPOSITORY"{where})')
-    return {"needed": needed, "auto_classes": sorted(auto_classes), "processors": processors}
 
 
 def _training(provenance: Provenance) -> Iterator[str]:

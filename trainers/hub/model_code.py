@@ -143,7 +143,7 @@ def _relative_import(
         if home.count(".") != 1 or not (FOLDER / f"{home.partition('.')[2]}.py").is_file():
             raise ValueError(
                 f"the model in {path.name} needs {alias.name}, which is part of training and not of models: keep it "
-                "out of the code of config, models and processor, or publish without --with_code"
+                "out of the code of config, models and processor, or publish with --with_code false"
             )
         own.add(home)
         return f"from .{home.partition('.')[2]} import {alias.name}{as_name}"

@@ -15,7 +15,8 @@ class PushOptions:
         default=False, metadata={"help": "Also publish the teacher, with which pretraining goes on as it was."}
     )
     with_code: bool = field(
-        default=False, metadata={"help": "Also publish the modules, for trust_remote_code=True without this package."}
+        default=True,
+        metadata={"help": "Also publish the modules of a 2.0 model, for trust_remote_code=True without this package."},
     )
     license: str | None = field(default=None, metadata={"help": "Licence of the weights, as the Hub spells it."})
     message: str = field(default="Upload model", metadata={"help": "Commit message."})

@@ -13,14 +13,16 @@ from safetensors import safe_open
 
 import modeling_data2vec
 from modeling_data2vec.auto import auto_classes
-from modeling_data2vec.model_files import is_file_name, read_json
+from modeling_data2vec.model_files import EMBEDDING_FILES, is_file_name, read_json, write_embedding_files
 from modeling_data2vec.modeling_data2vec2 import is_foreign
 from modeling_data2vec.modeling_data2vec2_pretraining import modality_models
 from modeling_data2vec.weight_files import check_finite, read_model_weights, read_weights, weight_paths
 
 from ..files.model_folders import check_model_folder, part_names
 from ..modalities.names import modalities
-from .model_card import card_of, check_card
+from .card_text import ADAPTER_FILE, card_facts
+from .eval_results import write_eval_results
+from .model_card import card_of, check_card, measured
 from .model_code import auto_name, copy_code
 from .preflight import PublishError
 from .public_names import make_public, without_places
@@ -29,7 +31,7 @@ from .public_names import make_public, without_places
 PUBLISHED = (
     *("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json"),
-    *("vocab.txt", "merges.txt", "README.md", "LICENSE*", "provenance.json", "probe*.json", "*.png"),
+    *("vocab.txt", "merges.txt", "README.md", "LICENSE*", "provenance.json", "probe*.json", "*.png", *EMBEDDING_FILES),
 )
 WEIGHTS = ("model*.safetensors", "model.safetensors.index.json")
 WITH_TEACHER = ("fairseq.json", "fairseq.safetensors")  # what makes a converted file whole again
@@ -37,6 +39,10 @@ WITH_TEACHER = ("fairseq.json", "fairseq.safetensors")  # what makes a converted
 
 class FolderError(PublishError, ValueError):
     """A folder that can't be published as it is."""
+
+
+class CodeError(FolderError):
+    """A folder whose code can't be published along with it."""
 
 
 def check_outgoing(folder: Path, *, with_teacher: bool = False) -> None:
@@ -73,7 +79,14 @@ def check_outgoing(folder: Path, *, with_teacher: bool = False) -> None:
 def prepare(folder: Path, staging: Path, *, with_teacher: bool = False, with_code: bool = False) -> None:
     """Copy what is to be published, without the names of places on this machine: see `PUBLISHED`.
 
+    Args:
+        folder: of the model.
+        staging: where to.
+        with_teacher: also what only pretraining needs.
+        with_code: also the modules of a 2.0 model; plain transformers loads others, and adapters need this package.
+
     Raises:
+        CodeError: the code can't go along.
         FolderError, ValueError: as `check_outgoing`.
     """
     check_outgoing(folder, with_teacher=with_teacher)
@@ -86,8 +99,16 @@ def prepare(folder: Path, staging: Path, *, with_teacher: bool = False, with_cod
     if not with_teacher:
         kept = {name: value for name, value in read_model_weights(folder).items() if not name.startswith("teacher.")}
         save_torch_state_dict(kept, staging, max_shard_size="5GB", metadata={"format": "pt"})
-    if with_code:
-        _add_code(folder, staging, with_teacher)
+    config = model_config(staging)
+    classes = {} if (folder / ADAPTER_FILE).is_file() else auto_classes(str(config.get("model_type")))
+    if classes:
+        _add_embedding_files(staging, classes)
+    config.pop("auto_map", None)  # of where the run's model came from
+    if classes and with_code:
+        _add_code(folder, staging, config, classes, with_teacher)
+    if config != model_config(staging):
+        (staging / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    write_eval_results(staging, measured(card_facts(folder)))
     make_public(staging)
 
 
@@ -130,29 +151,29 @@ def _check_metadata(file: Path) -> None:
         raise FolderError(f"{file} names a local path in its metadata: save the model again with save_pretrained")
 
 
-def _add_code(folder: Path, staging: Path, with_teacher: bool) -> None:
+def _add_embedding_files(staging: Path, classes: dict[str, Any]) -> None:
+    """Write what sentence-transformers reads, if the model was saved before there was such a thing."""
+    if not (staging / EMBEDDING_FILES[0]).is_file():
+        model, config = classes["AutoModel"], classes["AutoConfig"].from_pretrained(staging)
+        write_embedding_files(staging, model.input_modalities, model.sound_options(config))
+
+
+def _add_code(folder: Path, staging: Path, config: dict[str, Any], classes: dict[str, Any], with_teacher: bool) -> None:
     """The modules of the model and its processor, as far as they need them, and their names in the configs."""
-    config = model_config(staging)
-    classes = auto_classes(str(config.get("model_type")))
-    if not classes:
-        raise FolderError(
-            f"{folder} holds a model of type {config.get('model_type')}, which plain transformers loads: leave out "
-            "--with_code"
-        )
     if own := [name for name in part_names(config) if is_foreign(modality_models()[name])]:
-        raise FolderError(
+        raise CodeError(
             f"{folder} reads {own[0]}, which stands in a file of its own: of several modalities the code can't be sent "
             f"along. Publish its part: Data2Vec2Model.from_pretrained(folder, modality={own[0]!r}).save_pretrained(...)"
+            ", or all of it without code: --with_code false"
         )
     if not with_teacher:  # then there is nothing to continue, and what pretrains stays at home
-        del classes["AutoModelForPreTraining"]
+        classes = {auto: one for auto, one in classes.items() if auto != "AutoModelForPreTraining"}
     config["auto_map"] = {auto: auto_name(one) for auto, one in classes.items()}
-    (staging / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     processors = [one for place in (staging, *_part_folders(staging)) if (one := _add_processor(place, classes))]
     try:
         copy_code([*classes.values(), *processors], staging)
     except ValueError as error:
-        raise FolderError(f"the code of {folder} can't be published: {error}") from error
+        raise CodeError(f"the code of {folder} can't be published: {error}") from error
 
 
 def _add_processor(place: Path, classes: dict[str, Any]) -> type | None:

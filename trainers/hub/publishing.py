@@ -1,6 +1,7 @@
 """Publishing model folders on the Hub: sending what `outgoing.py` prepares, and the card, here and there."""
 
 import hashlib
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,8 @@ from huggingface_hub.errors import (
 from transformers.utils import logging
 
 from ..files.writing import write_text
-from .model_card import check_card, outside_of_marks, write_card
+from .eval_results import FILES as EVAL_RESULTS
+from .model_card import CARD_LOCK, check_card, outside_of_marks, write_card
 from .options import PushOptions
 from .outgoing import WEIGHTS, check_outgoing, model_config, prepare
 from .preflight import PublishError, check_disk, explained, preflight, retried
@@ -48,7 +50,6 @@ def publish(folder: str | Path, repo_id: str, options: PushOptions | None = None
         provenance.save(folder)
     check_disk(tempfile.gettempdir(), sum(file.stat().st_size for file in folder.glob("*.safetensors")))
     create_repository(repo_id, token=token, private=options.private, revision=options.revision)
-    renew_card(folder, repo_id, token=token, revision=options.revision)
     with tempfile.TemporaryDirectory(prefix="data2vec-push-") as staging:
         try:
             prepare(folder, Path(staging), with_teacher=options.with_teacher, with_code=options.with_code)
@@ -57,6 +58,7 @@ def publish(folder: str | Path, repo_id: str, options: PushOptions | None = None
                 f"{folder} was not published: it could not be copied to {staging} ({error}). Free some space, or set "
                 "TMPDIR to another disk"
             ) from error
+        renew_card(folder, repo_id, staging=Path(staging), token=token, revision=options.revision)
         address = upload(
             Path(staging), repo_id, token=token, revision=options.revision, message=options.message, source=folder
         )
@@ -102,7 +104,7 @@ def upload(
             path_in_repo=path_in_repo,
             revision=revision,
             commit_message=message,
-            delete_patterns=list(WEIGHTS),  # of an earlier push, in another number of files
+            delete_patterns=[*WEIGHTS, EVAL_RESULTS],  # of an earlier push, in another number of files
         )
         return str(commit.commit_url)
 
@@ -118,28 +120,43 @@ def upload(
 # ---- the card, here and there ----
 
 
-def renew_card(folder: Path, repo_id: str, *, token: str | None, revision: str | None) -> None:
+def renew_card(folder: Path, repo_id: str, *, staging: Path, token: str | None, revision: str | None) -> None:
     """Write a folder's card anew, with what people have written into it here or on the Hub.
+
+    Args:
+        folder: holds the card and what it is made of.
+        repo_id: where it goes, which its code loads the model by.
+        staging: what goes there, perhaps with code; the card is copied to it.
+        token, revision: of the repository.
 
     Raises:
         PublishError: both have changed since the last push.
     """
     local = folder / "README.md"
     remote = retried(lambda: _remote_card(repo_id, token, revision), f"the card of {repo_id} could not be read")
-    if remote is not None:
-        if not local.exists():
-            write_text(local, remote)
-        else:
-            here, there = outside_of_marks(local.read_text(encoding="utf-8")), outside_of_marks(remote)
-            last = (folder / CARD_STATE).read_text() if (folder / CARD_STATE).exists() else None
-            if here != there and _hash(there) != last:
-                if last is not None and _hash(here) != last:
-                    raise PublishError(
-                        f"people have changed both {local} and the card of {repo_id} since the last push: copy what "
-                        "is to stay from one to the other, so that they agree, and push again"
-                    )
-                write_text(local, remote)
-    write_card(folder, repo_id)
+    with CARD_LOCK:
+        if remote is not None:
+            _take_over(local, remote, repo_id)
+        write_card(folder, repo_id, with_code="auto_map" in model_config(staging))
+        shutil.copy(local, staging)
+
+
+def _take_over(local: Path, remote: str, repo_id: str) -> None:
+    """Put a card of the Hub in the place of the local one where people have changed it there alone."""
+    if not local.exists():
+        write_text(local, remote)
+        return
+    here, there = outside_of_marks(local.read_text(encoding="utf-8")), outside_of_marks(remote)
+    state = local.with_name(CARD_STATE)
+    last = state.read_text() if state.exists() else None
+    if here == there or _hash(there) == last:
+        return
+    if last is not None and _hash(here) != last:
+        raise PublishError(
+            f"people have changed both {local} and the card of {repo_id} since the last push: copy what is to stay "
+            "from one to the other, so that they agree, and push again"
+        )
+    write_text(local, remote)
 
 
 def card_was_pushed(folder: Path) -> None:

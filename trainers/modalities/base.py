@@ -41,6 +41,20 @@ class RawFeatures(NamedTuple):
     compute: Callable[[Inputs, Inputs], tuple[Any, Any]]
 
 
+class MadeUp(NamedTuple):
+    """A sample in Python code, as model cards print it.
+
+    Attributes:
+        imports: a line that it needs; empty for none.
+        value: the sample.
+        options: of the processor for it, each after a comma.
+    """
+
+    imports: str
+    value: str
+    options: str = ""
+
+
 class Modality:
     """One kind of data, for one model: names, reading, batches with masks, baseline features, pictures.
 
@@ -132,6 +146,11 @@ class Modality:
         Raises:
             ValueError: says what is not.
         """
+
+    @classmethod
+    def made_up(cls, config: Mapping[str, Any]) -> MadeUp | None:
+        """Code of a sample for a model of a config; None for none, where the card then shows how to load alone."""
+        return None
 
     # ---- reading ----
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..data.samples import SampleReader
 from ..media.audio_decoding import decode_audio
 from ..sources.label_checks import in_rows
-from .base import Modality
+from .base import MadeUp, Modality
 
 SEGMENT_COLUMNS = ("start", "end", "offset", "duration", "num_samples")
 
@@ -90,6 +90,11 @@ class SoundModality(Modality):
     """Waveforms, spectrograms and the like: clips whole or cut, and frames of the model in samples of the recording."""
 
     has_bands: ClassVar[bool] = False  # whether the model's input is [frames, bands], of which parts can be hidden
+
+    @classmethod
+    def made_up(cls, config: Mapping[str, Any]) -> MadeUp:
+        rate = config.get("sampling_rate", 16_000)
+        return MadeUp("import numpy as np", f"np.zeros({rate:_})", f", sampling_rate={rate:_}")
 
     @classmethod
     def hears(cls, processor: Any) -> bool:

@@ -18,7 +18,7 @@ from ..media.image_transform import IMAGENET_MEAN, IMAGENET_STD, ImageTransform,
 from ..option_checks import check_keys
 from ..sources.loading import load_source, prepare_column
 from ..sources.source_files import IMAGE_SUFFIXES, Medium
-from .base import Inputs, Modality, RawFeatures, flattened
+from .base import Inputs, MadeUp, Modality, RawFeatures, flattened
 
 AUGMENTATION_KEYS = {"crop_scale", "crop_ratio", "horizontal_flip", "color_jitter", "mean", "std"}  # in recipes
 IMAGES = Medium(noun="image", suffixes=IMAGE_SUFFIXES, columns=("image", "img", "pixel_values"), feature=datasets.Image)
@@ -166,10 +166,17 @@ class ImageModality(Modality):
         mean, std = (IMAGENET_MEAN, IMAGENET_STD) if config.num_channels == 3 else (halves, halves)
         return ViTImageProcessorPil(image_mean=list(mean), image_std=list(std))
 
+    @classmethod
+    def made_up(cls, config: Mapping[str, Any]) -> MadeUp | None:
+        mode = {1: "L", 3: "RGB"}.get(config.get("num_channels", 3))
+        return MadeUp("from PIL import Image", f'Image.new("{mode}", (64, 48))') if mode else None
+
     def align(self, *, new_model: bool) -> None:
         config, processor = self.config, self.processor
         height, width = config.image_shape
         processor.size = {"height": height, "width": width}
+        processor.resample = Image.Resampling.BICUBIC  # as `ImageTransform` does, for those who call the processor
+        processor.do_convert_rgb = config.num_channels == 3
         augmentation = self.data.get("augmentation", {})
         plain = {"mean": processor.image_mean or [0.0] * config.num_channels}  # of one that does not normalise
         plain["std"] = processor.image_std or [1.0] * config.num_channels

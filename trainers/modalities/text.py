@@ -19,7 +19,7 @@ from ..media.word_vectors import mean_word_vectors
 from ..sources.loading import STRINGS, column_types, load_source, prepare_column, shown_type
 from ..sources.opening import name_of
 from ..sources.source_files import TEXT_SUFFIXES, Medium
-from .base import Inputs, Modality, RawFeatures, Samples, as_samples, require_sequences, shuffled
+from .base import Inputs, MadeUp, Modality, RawFeatures, Samples, as_samples, require_sequences, shuffled
 from .drawing import TextCanvas
 
 PROBE_TOKENS = 512  # of a text, if the model's config doesn't say how many it takes
@@ -273,6 +273,10 @@ class TextModality(Modality):
     color = "#D55E00"
     takes_tokenizer = starts_with_cls = True
     length_name = "tokens"
+
+    @classmethod
+    def made_up(cls, config: Mapping[str, Any]) -> MadeUp:
+        return MadeUp("", '"A text."')
 
     def check_data(self, where: str) -> None:
         positions = getattr(self.config, "max_tokens", math.inf)
