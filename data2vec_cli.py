@@ -52,11 +52,20 @@ def main(argv: list[str] | None = None) -> int:
     from modeling_data2vec.trainers.cli import run
 
     code = run(arguments[0], arguments[1:])
-    if argv is None and code > 128 and any(not thread.daemon for thread in threading.enumerate()[1:]):
+    if argv is None and code and _is_held_up(code):
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)  # a push that is under way would hold up the process that a signal is to end
+        os._exit(code)
     return code
+
+
+def _is_held_up(code: int) -> bool:
+    """Whether something would hold up the process at its end: a push that is under way, where a signal is to end it,
+    or a group of processes of which one is gone.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    in_group = distributed is not None and distributed.is_available() and distributed.is_initialized()
+    return in_group or (code > 128 and any(not thread.daemon for thread in threading.enumerate()[1:]))
 
 
 def _answer(arguments: list[str]) -> tuple[int, str] | None:

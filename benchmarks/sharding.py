@@ -1,9 +1,9 @@
-"""Memory of each process of a run, with whole weights (DDP) and with shards of them (FSDP2), measured on a CPU.
+"""Bytes that each process of a run holds, with whole weights (DDP) and with shards of them (FSDP2), measured on a CPU.
 
     python benchmarks/sharding.py
 
-An image model of 12 layers and width 512, three optimizer steps of AdamW in fp32, a batch of 8 in all. What is held
-between steps is counted in bytes of tensors; the peak is that of the process, without what it had before.
+An image model of 12 layers and width 512, three optimizer steps of AdamW in fp32, a batch of 8 in all. Counted are the
+tensors between two steps; gradients, which are gone by then, are as large as the trained weights.
 """
 
 import json
@@ -20,12 +20,6 @@ CASES = (("one", 1), ("ddp", 2), ("fsdp", 2), ("ddp", 4), ("fsdp", 4))
 SIZES = {"hidden_size": 512, "num_hidden_layers": 12, "decoder_dim": 64, "decoder_layers": 2, "num_masks": 2}
 IMAGE = {"image_size": 32, "patch_size": 4, "num_channels": 1}
 MIB = 2**20
-
-
-def in_kib(name: str) -> int:
-    """A line of /proc/self/status, such as the peak of resident memory."""
-    status = Path("/proc/self/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith(name)).split()[1])
 
 
 def held(tensors: Any) -> int:
@@ -47,7 +41,6 @@ def measure(form: str, folder: str) -> dict[str, float]:
 
     torch.set_num_threads(1)
     shard_on_cpu()
-    before = in_kib("VmRSS")
     config = Data2Vec2VisionConfig(**SIZES, **IMAGE, ema_decay=0.99, ema_end_decay=0.99, ema_anneal_end_step=1)
     world = int(os.environ.get("WORLD_SIZE", 1))
     args = arguments(
@@ -66,7 +59,6 @@ def measure(form: str, folder: str) -> dict[str, float]:
         "weights": held(trained) / MIB,
         "teacher": held(weight for weight in trainer.model.parameters() if not weight.requires_grad) / MIB,
         "optimizer": held(kept) / MIB,
-        "peak": (in_kib("VmHWM") - before) / 1024,
     }
 
 
@@ -78,14 +70,14 @@ def main() -> None:
             (Path(folder) / "figures.json").write_text(json.dumps(figures))
         sys.stdout.flush()
         os._exit(0)
-    print("| processes | form | weights | teacher | Adam | peak |\n|---:|---|---:|---:|---:|---:|")
+    print("| processes | form | weights | teacher | Adam |\n|---:|---|---:|---:|---:|")
     for form, processes in CASES:
         with tempfile.TemporaryDirectory() as folder:
             launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
             command = [sys.executable, *(launch if processes > 1 else []), __file__, form, folder]
             subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
             figures = json.loads((Path(folder) / "figures.json").read_text())
-        shown = " | ".join(f"{figures[name]:.0f}" for name in ("weights", "teacher", "optimizer", "peak"))
+        shown = " | ".join(f"{figures[name]:.0f}" for name in ("weights", "teacher", "optimizer"))
         print(f"| {processes} | {form} | {shown} |", flush=True)
     print(f"\nMiB; {figures['parameters'] / 1e6:.1f}M parameters with the teacher's.")
 

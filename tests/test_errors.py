@@ -46,6 +46,7 @@ def ended(monkeypatch, capsys, error: BaseException) -> tuple[int, str]:
         (MemoryError(), 1, "lower --per_device_train_batch_size"),
         (torch.OutOfMemoryError("CUDA out of memory"), 1, "lower --per_device_train_batch_size"),
         (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate"), 1, "choose a smaller model"),
+        (RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [::1]:1"), 1, "another process of"),
         (ModuleNotFoundError("No module named 'tensorboard'", name="tensorboard"), 2, "a package is missing"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",

@@ -7,6 +7,7 @@ from pickle import UnpicklingError
 
 import datasets.exceptions
 import torch
+import torch.distributed
 import yaml
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, StrictDataclassError
 from safetensors import SafetensorError
@@ -22,6 +23,11 @@ ENVIRONMENT = {
 }
 CONNECTION = "the Hub could not be reached: check the network, or work with what is in the cache by HF_HUB_OFFLINE=1"
 MEMORY = "not enough memory: lower --per_device_train_batch_size or --max_batch_length, or choose a smaller model"
+OTHER_PROCESS = (
+    "another process of this run has ended, or its machine can't be reached: see what it said; the same command with "
+    "--resume goes on from the last checkpoint"
+)
+GONE = ("Connection closed by peer", "Connection reset by peer")  # as gloo says it
 OUT_OF_MEMORY = ("not enough memory", "out of memory", "can't allocate memory")
 
 
@@ -67,6 +73,10 @@ def in_one_line(error: BaseException) -> tuple[str, int] | None:
         isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
     ):
         return f"{MEMORY} ({first_line(error)})", FAILED
+    if isinstance(error, torch.distributed.DistError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in GONE)
+    ):
+        return f"{OTHER_PROCESS} ({first_line(error)})", FAILED
     if type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "requests"):
         return f"{CONNECTION} ({first_line(error)})", FAILED
     return None
