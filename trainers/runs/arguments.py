@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
-from accelerate import ParallelismConfig
 from transformers import TrainingArguments, get_scheduler
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 from transformers.trainer_utils import HubStrategy, IntervalStrategy, SaveStrategy, SchedulerType
@@ -143,6 +142,8 @@ class BaseTrainingArguments(TrainingArguments):
                     f"dp_replicate_size of --fsdp_config is {groups}, but must divide the {self.world_size} processes "
                     "into groups of at least two"
                 )
+            from accelerate import ParallelismConfig  # older ones, which do without groups, don't have it
+
             sizes = {"dp_replicate_size": groups, "dp_shard_size": self.world_size // groups}
             self.parallelism_config = ParallelismConfig(**sizes)
 
