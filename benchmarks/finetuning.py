@@ -126,7 +126,7 @@ def finetune_once(folder: str, task: str, labels: int | None, method: str, seed:
         test_split="test",
         limit=labels,
         peft=how.get("peft"),
-        max_length=64,
+        max_length=64 if kind == "text" else None,
     )
     args = FinetuningArguments(
         str(output),

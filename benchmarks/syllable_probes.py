@@ -20,7 +20,6 @@ FEATURES = {
         "bands": ("bands", -1),
         "mean+std+time6": ("mean+std+time6", -1),
         "bands, all layers": ("bands", ALL),
-        "bands+std, all layers": ("bands+std", ALL),
         "mean+std+time6, all layers": ("mean+std+time6", ALL),
     },
     "audio": {"mean": ("mean", -1), "mean+std+time6": ("mean+std+time6", -1)},
