@@ -170,7 +170,7 @@ def test_a_space_starts_from_its_folder(tmp_path, browser):
     tiny_tasks.few_digits(folder / "data")
     assert subprocess.run(explore("--export", "space"), cwd=folder).returncode == 0
     shutil.move(folder / "model", folder / "elsewhere")
-    command = ["env", "PYTHONUNBUFFERED=1", sys.executable, "app.py"]
+    command = ["env", "-u", "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED=1", sys.executable, "app.py"]
     with served(command, folder / "space") as address, looking(browser, address) as page:
         assert page.locator("h1").inner_text() == "model"
     assert (folder / "space" / "modeling_data2vec" / "__pycache__").is_dir(), "the package's copy is what was imported"
