@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PAGE := .venv-explore
 
 .PHONY: demo demo-vision demo-speech demo-text demo-all test test-slow test-common lint types docs docs-screens explore-screens notebooks clean
 
@@ -61,15 +62,8 @@ docs: $(VENV)/.docs  ## the documentation site, in build/site; warnings are erro
 docs-screens: docs $(VENV)/.browser  ## pictures of the site in build/screens: wide and narrow, light and dark; needs chromium
 	$(BIN)/python docs/screens.py
 
-explore-screens: $(VENV)/.explore $(VENV)/.browser  ## the page of `data2vec explore` clicked through; pictures in build/screens; needs chromium
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow tests/exploring/test_page.py $(PYTEST_ARGS)
-
-# Without progress bars and warnings, which would stay in the notebooks.
-QUIET := TQDM_DISABLE=1 PYTHONWARNINGS=ignore TRANSFORMERS_VERBOSITY=error
-notebooks: $(VENV)/.notebooks  ## examples/notebooks/*.ipynb from their scripts, executed
-	cd examples/notebooks && PATH=$(CURDIR)/$(BIN):$$PATH OMP_NUM_THREADS=1 $(QUIET) \
-		jupytext --quiet --set-kernel python3 --to ipynb --execute *.py
-	rm -rf examples/notebooks/runs
+explore-screens: $(PAGE)/.ready  ## the page of `data2vec explore` clicked through; pictures in build/screens; needs chromium
+	OMP_NUM_THREADS=1 $(PAGE)/bin/python -m pytest -m slow tests/exploring/test_page.py $(PYTEST_ARGS)
 
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
@@ -83,5 +77,11 @@ $(VENV)/.docs $(VENV)/.notebooks $(VENV)/.browser $(VENV)/.explore $(VENV)/.mteb
 	$(INSTALL) ".[$*]"
 	touch $@
 
+$(PAGE)/.ready: setup.cfg pyproject.toml constraints.txt
+	test -x $(PAGE)/bin/python || $(PYTHON) -m venv $(PAGE)
+	sed "s/^pillow==.*/pillow==12.3.0/" constraints.txt > $(PAGE)/constraints.txt
+	$(PAGE)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(PAGE)/constraints.txt --editable ".[test,explore,browser]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info demo runs
+	rm -rf $(VENV) $(PAGE) build dist *.egg-info demo runs
