@@ -52,11 +52,11 @@ SHAPES: dict[str, Any] = {
 }
 
 
-def sides(shape: str, batch_size: int | None) -> dict[str, Callable[[], None]]:
+def sides(shape: str, batch_size: int | None, length: float | None = None) -> dict[str, Callable[[], None]]:
     """One training step of each side, on the same batch."""
     config, (version, kind) = SHAPES[shape], shape.split()
     torch.manual_seed(0)
-    examples = samples(kind, config, batch_size or BATCH[kind], LENGTH[kind], 0.0)
+    examples = samples(kind, config, batch_size or BATCH[kind], length or LENGTH[kind], 0.0)
     batch = mask_collator(config)(examples)
     ours = pretraining_class(config.model_type)(config).train()
     theirs = (PaperStep if version == "2.0" else NativeStep)(config, kind).train()
@@ -75,9 +75,10 @@ def sides(shape: str, batch_size: int | None) -> dict[str, Callable[[], None]]:
     return {"ours": our_step, "theirs": their_step}
 
 
-def our_flops(shape: str, batch_size: int | None) -> int:
+def our_flops(shape: str, batch_size: int | None, length: float | None = None) -> int:
     config, kind = SHAPES[shape], shape.split()[1]
-    batch = mask_collator(config)(samples(kind, config, batch_size or BATCH[kind], LENGTH[kind], 0.0))
+    examples = samples(kind, config, batch_size or BATCH[kind], length or LENGTH[kind], 0.0)
+    batch = mask_collator(config)(examples)
     with torch.device("meta"):  # attention is not counted there unless it is written out
         model = pretraining_class(config.model_type)._from_config(config, attn_implementation="eager").train()
     model = model.to("meta")  # transformers makes one of the weights on the CPU
@@ -86,13 +87,13 @@ def our_flops(shape: str, batch_size: int | None) -> int:
     return counter.get_total_flops()
 
 
-def peak_memory(shape: str, side: str, batch_size: int | None) -> float:
-    command = [sys.executable, __file__, "--alone", json.dumps([shape, side, batch_size])]
+def peak_memory(shape: str, side: str, *size: float | None) -> float:
+    command = [sys.executable, __file__, "--alone", json.dumps([shape, side, *size])]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
-def alone(shape: str, side: str, batch_size: int | None) -> None:
-    step = sides(shape, batch_size)[side]
+def alone(shape: str, side: str, batch_size: int | None, length: float | None = None) -> None:
+    step = sides(shape, batch_size, length)[side]
     step()  # what is imported on the way is no memory of a step
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # else a step reuses what the first one left, and seems to need less (Linux)
@@ -107,6 +108,7 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--batch-size", type=int, help="samples; default 8, of speech 2")
+    parser.add_argument("--length", type=float, help="pixels, seconds or tokens; default 224, 8, 256")
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.alone:
@@ -115,15 +117,16 @@ def main() -> None:
     print("| shape | other, CPU s | ours | ratio | share of the floor | memory, other | ours |")
     print("|---|---:|---:|---:|---:|---:|---:|", flush=True)
     ratios = []
+    size = options.batch_size, options.length
     for shape in options.shapes:
-        steps = sides(shape, options.batch_size)
+        steps = sides(shape, *size)
         seconds: dict[str, list[float]] = {side: [] for side in steps}
         for turn in range(options.repetitions + 1):
             for side in list(steps)[:: 1 if turn % 2 else -1]:
                 seconds[side].append(timed(steps[side]))
         ours, theirs = (statistics.median(seconds[side][1:]) for side in ("ours", "theirs"))
-        share = our_flops(shape, options.batch_size) / ours / matrix_rate(False)
-        memory = {side: peak_memory(shape, side, options.batch_size) for side in steps}
+        share = our_flops(shape, *size) / ours / matrix_rate(False)
+        memory = {side: peak_memory(shape, side, *size) for side in steps}
         ratios.append(theirs / ours)
         print(
             f"| {shape} | {theirs:.2f} | {ours:.2f} | {ratios[-1]:.2f} | {share:.0%} | "

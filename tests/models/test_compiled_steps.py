@@ -8,8 +8,12 @@ from torch._dynamo.utils import counters
 
 from modeling_data2vec.trainers.modalities.names import mask_collator
 
-# Encoders in which everything is on: padding that doesn't count, layers that are dropped.
-LAYERDROP = {"speech 1.0": {"layerdrop": 0.5}, "speech 2.0": {"layerdrop": 0.5, "prenet_layerdrop": 0.5}}
+# Encoders in which layers are dropped, or values. Not both: a compiled step draws numbers for dropped layers, too.
+DROPPING = {
+    "layers 1.0": ("speech 1.0", {"layerdrop": 0.5}),
+    "layers 2.0": ("speech 2.0", {"layerdrop": 0.5, "prenet_layerdrop": 0.5}),
+    "values 2.0": ("speech 2.0", {"hidden_dropout": 0.1, "attention_dropout": 0.1, "prenet_dropout": 0.1}),
+}
 
 
 def batch_of(model, length: int | None = None, padded: bool = False) -> dict[str, torch.Tensor]:
@@ -52,9 +56,10 @@ def test_a_step_compiles_whole_and_once_for_all_lengths(kind, compiler):
     assert compiler.frame_count <= 2
 
 
-@pytest.mark.parametrize("kind", LAYERDROP)
-def test_dropped_layers_are_part_of_the_program(kind, compiler):
-    model = tiny_model(kind, **LAYERDROP[kind]).train()
+@pytest.mark.parametrize("kind", DROPPING)
+def test_what_is_dropped_is_part_of_the_program(kind, compiler):
+    kind, rates = DROPPING[kind]
+    model = tiny_model(kind, **rates).train()
     batch = batch_of(model)
     compiled = torch.compile(model, backend=compiler)
     for seed in range(4):

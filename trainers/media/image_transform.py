@@ -101,6 +101,7 @@ class ImageTransform:
         horizontal_flip: flip every second image at random.
         color_jitter: by how much brightness, contrast and saturation may be multiplied or divided, as a share: factors
             from 1 - x to 1 + x, in random order, before the crop. For grey and colour images; (0, 0, 0) for none.
+        normalize: False leaves pictures as bytes, for `normalized` to be called later; arrays are normalised anyway.
     """
 
     size: tuple[int, int]
@@ -111,6 +112,7 @@ class ImageTransform:
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     horizontal_flip: bool = True
     color_jitter: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    normalize: bool = True
 
     @classmethod
     def from_processor(cls, processor: Any, **kwargs: Any) -> "ImageTransform":
@@ -145,8 +147,7 @@ class ImageTransform:
                 f"color_jitter is {self.color_jitter}, but images with {self.num_channels} channels have no colours: "
                 "leave it out"
             )
-        self._mean = torch.tensor(self.mean).view(-1, 1, 1)
-        self._std = torch.tensor(self.std).view(-1, 1, 1)
+        self.statistics = torch.tensor(self.mean).view(-1, 1, 1), torch.tensor(self.std).view(-1, 1, 1)
 
     def jitter(self, image: Image.Image, rng: Random) -> Image.Image:
         """Brightness, contrast and saturation changed by random factors, in random order."""
@@ -181,7 +182,7 @@ class ImageTransform:
             rng: decides colours, crop and flip; None for no augmentation, only the resize.
 
         Returns:
-            fp32 [channels, height, width], normalised.
+            fp32 [channels, height, width], normalised; uint8 without `normalize`.
         """
         is_tensor = isinstance(image, Tensor)
         if rng and any(self.color_jitter) and isinstance(image, Image.Image):
@@ -201,7 +202,7 @@ class ImageTransform:
         if flip and is_tensor:
             pixels = pixels.flip(2)
         assert is_tensor or pixels.shape[0] == self.num_channels
-        return normalized(pixels, self._mean, self._std)
+        return normalized(pixels, *self.statistics) if self.normalize or is_tensor else pixels
 
     def _bytes(self, image: Image.Image, flip: bool) -> Tensor:
         """A picture of the right size as uint8 [C, H, W]; flipped while it is small: a byte a value."""

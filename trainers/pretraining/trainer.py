@@ -26,6 +26,7 @@ from ..runs.callbacks import EMATeacherCallback, HealthCallback, HealthProgressC
 from ..runs.loaders import loader_options, share_of_process
 from .clipping import ModalityClipping
 from .given_data import GivenData, knows_lengths, modalities_of_samples, processor_of
+from .image_bytes import DeviceNormalization, images_as_bytes
 from .step_loss import OptimizerStep, StepLoss, has_loss
 
 
@@ -90,6 +91,9 @@ class Data2VecTrainer(BaseTrainer):
         if args.max_batch_length and not knows_lengths(train_dataset):
             say_lengths_are_unknown(args.per_device_train_batch_size)
             args.max_batch_length = None
+        self._normalization: DeviceNormalization | None = None
+        if args.image_bytes:
+            train_dataset, self._normalization = images_as_bytes(train_dataset)
         self._figures = ModalityFigures(model.config)
         self._order: MixtureOrder | None = None  # of a mix
         if args.ddp_find_unused_parameters is None:
@@ -218,6 +222,10 @@ class Data2VecTrainer(BaseTrainer):
         if self._clipping:
             self._clipping.begin_step()
         return batches, None
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        inputs = super()._prepare_inputs(inputs)
+        return self._normalization(inputs) if self._normalization else inputs
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         loss = super().training_step(model, inputs, num_items_in_batch)
