@@ -25,8 +25,8 @@ from ..runs.base_trainer import BaseTrainer
 from ..runs.callbacks import EMATeacherCallback, HealthCallback, HealthProgressCallback
 from ..runs.loaders import loader_options, share_of_process
 from .clipping import ModalityClipping
+from .device_normalization import DeviceNormalization, kept_as_bytes
 from .given_data import GivenData, knows_lengths, modalities_of_samples, processor_of
-from .image_bytes import DeviceNormalization, images_as_bytes
 from .step_loss import OptimizerStep, StepLoss, has_loss
 
 
@@ -92,8 +92,8 @@ class Data2VecTrainer(BaseTrainer):
             say_lengths_are_unknown(args.per_device_train_batch_size)
             args.max_batch_length = None
         self._normalization: DeviceNormalization | None = None
-        if args.image_bytes:
-            train_dataset, self._normalization = images_as_bytes(train_dataset)
+        if args.normalize_on_device:
+            train_dataset, self._normalization = kept_as_bytes(train_dataset)
         self._figures = ModalityFigures(model.config)
         self._order: MixtureOrder | None = None  # of a mix
         if args.ddp_find_unused_parameters is None:

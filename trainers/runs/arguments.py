@@ -188,8 +188,8 @@ class Data2VecTrainingArguments(BaseTrainingArguments):
             runs do; by default the sum is clipped, in which large gradients are thinned out. For one process.
         gradient_cosine_steps: log the cosine between the modalities' gradients, and their norms, whenever a log's
             optimizer step is a multiple of this; 0 for never.
-        image_bytes: move images to the device as bytes, a quarter of their size, and normalise them there; pixels are
-            the same within 1e-6.
+        normalize_on_device: move images to the device as bytes, a quarter of their size, and normalise them there;
+            pixels are the same within 1e-6.
         stop_on_collapse: stop a collapsed or diverged run after writing a checkpoint.
         health_patience: how many logs in a row must show a collapse before the run is stopped.
         health_start_step: first optimizer step that is judged; None for the end of the warm-up, at least 50.
@@ -207,7 +207,7 @@ class Data2VecTrainingArguments(BaseTrainingArguments):
     gradient_cosine_steps: int = field(
         default=0, metadata={"help": "Steps between logs of how the modalities' gradients compare; 0 for none."}
     )
-    image_bytes: bool = field(
+    normalize_on_device: bool = field(
         default=False, metadata={"help": "Move images to the device as bytes, and normalise them there."}
     )
     stop_on_collapse: bool = field(default=True, metadata={"help": "Stop a collapsed or diverged run (exit code 3)."})

@@ -23,7 +23,7 @@ class DeviceNormalization:
     Example:
         >>> half = torch.full((1, 1, 1), 0.5)
         >>> batch = {"pixel_values": torch.tensor([[[[0, 255]]]], dtype=torch.uint8), "key": 3}
-        >>> DeviceNormalization(half, half)(batch)["pixel_values"]
+        >>> DeviceNormalization(half, half)(batch)["pixel_values"].round()
         tensor([[[[-1.,  1.]]]])
     """
 
@@ -42,7 +42,7 @@ class DeviceNormalization:
         return normalized(inputs, *self._there[inputs.device])
 
 
-def images_as_bytes(samples: Any) -> tuple[Any, DeviceNormalization]:
+def kept_as_bytes(samples: Any) -> tuple[Any, DeviceNormalization]:
     """Samples whose images stay bytes, and what normalises them.
 
     Args:
@@ -54,15 +54,15 @@ def images_as_bytes(samples: Any) -> tuple[Any, DeviceNormalization]:
     if isinstance(samples, MixtureDataset):
         for name, source in samples.sources.items():
             if isinstance(getattr(source.samples, "reader", None), ImageReader):
-                its_samples, normalization = images_as_bytes(source.samples)
+                its_samples, normalization = kept_as_bytes(source.samples)
                 mix = copy(samples)
                 mix.sources = samples.sources | {name: replace(source, samples=its_samples)}
                 return mix, normalization
     reader = getattr(samples, "reader", None)
     if not isinstance(reader, ImageReader) or type(reader.transform) is not ImageTransform:
         raise ValueError(
-            "image_bytes is given, but train_dataset has no image files or pictures that this package crops and "
-            "normalises: leave image_bytes out"
+            "normalize_on_device is given, but train_dataset has no image files or pictures that this package "
+            "crops and normalises: leave normalize_on_device out"
         )
     samples, samples_reader = copy(samples), copy(reader)
     samples_reader.transform = replace(reader.transform, normalize=False)
