@@ -413,3 +413,26 @@ def test_hidden_states_by_number_count_the_prenet():
     some = model(images, output_hidden_states=[1, -1]).hidden_states
     assert [number for number, states in enumerate(some) if states is not None] == [1, len(every) - 1]
     assert torch.equal(some[1], every[1]) and torch.equal(some[-1], every[-1])
+
+
+@pytest.mark.parametrize("kind", ["speech 1.0", "text 1.0"])
+def test_a_head_at_hidden_positions_gives_the_same_loss_and_gradients(kind):
+    model = tiny_model(kind).train()
+
+    class Own(type(model)):
+        def build_terms(self, config):
+            return super().build_terms(config)
+
+    whole = copy.deepcopy(model)
+    whole.__class__ = Own
+    batch = mask_collator(model.config)([tiny_samples(model, 2)[i] for i in range(2)])
+    few, all_of_them = model(**batch), whole(**batch)
+    mask = batch["mask"]
+    torch.testing.assert_close(few.predictions[mask], all_of_them.predictions[mask], rtol=1e-5, atol=1e-5)
+    assert few.predictions[~mask].eq(0).all() and all_of_them.predictions[~mask].ne(0).any()
+    torch.testing.assert_close(few.loss, all_of_them.loss, rtol=1e-6, atol=0)
+    few.loss.backward()
+    all_of_them.loss.backward()
+    for (name, weight), other in zip(model.named_parameters(), whole.parameters(), strict=True):
+        if weight.grad is not None:
+            torch.testing.assert_close(weight.grad, other.grad, rtol=1e-4, atol=1e-6, msg=name)

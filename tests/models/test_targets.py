@@ -4,7 +4,7 @@ import pytest
 import reference_cases
 import torch
 
-from modeling_data2vec.objective import Targets
+from modeling_data2vec.objective import Targets, spread
 
 
 @pytest.mark.parametrize("name", reference_cases.names("targets_v2*"))
@@ -77,3 +77,10 @@ def test_spread_sees_a_collapse_that_normalisation_hides():
     assert float(collapsed.std()) == pytest.approx(float(healthy.std()), rel=0.02)
     assert float(Targets(2).spread(shrunken)) == pytest.approx(0.1 * float(Targets(2).spread(layers)), rel=1e-4)
     assert float(Targets(1).spread([*layers[:2], torch.ones(4, 9, 16)])) == 0.0
+
+
+def test_spread_is_the_standard_deviation_over_positions():
+    layer = torch.randn(4, 9, 16) * 3 + 5
+    expected = layer.flatten(0, 1).std(0).mean()
+    torch.testing.assert_close(spread(layer), expected)
+    torch.testing.assert_close(spread(layer, torch.ones(4, 9, dtype=torch.bool)), expected)
