@@ -143,9 +143,10 @@ def own_input(gr: Any, kind: Modality) -> Any:
     """Where a person puts a sample of one's own in: by the medium, since gradio has these four."""
     label = f"Or your own {kind.medium.noun}"
     if kind.medium.feature is datasets.Image:
-        return gr.Image(type="filepath", label=label, height=220, sources=["upload", "clipboard", "webcam"])
+        sources = ["upload", "clipboard", "webcam"]
+        return gr.Image(type="filepath", label=label, height=220, sources=sources, buttons=["fullscreen"])
     if kind.medium.feature is datasets.Audio:
-        return gr.Audio(type="filepath", label=label)
+        return gr.Audio(type="filepath", label=label, buttons=["download"])  # and not one to share it
     if kind.medium.is_text:
         return gr.Textbox(label=label, lines=3)
     return gr.File(label=label, file_types=sorted(kind.medium.suffixes))
