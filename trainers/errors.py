@@ -27,7 +27,7 @@ OTHER_PROCESS = (
     "another process of this run has ended, or its machine can't be reached: see what it said; the same command with "
     "--resume goes on from the last checkpoint"
 )
-GONE = ("Connection closed by peer", "Connection reset by peer")  # as gloo says it
+GONE = ("Connection closed by peer", "Connection reset by peer", "timed out connecting")  # as gloo says it
 OUT_OF_MEMORY = ("not enough memory", "out of memory", "can't allocate memory")
 
 
