@@ -80,8 +80,8 @@ def comparison_table(arms: Runs) -> str:
             a, b = ([100 * arms[arm][seed]["probes"][modality][name] for seed in seeds] for arm in (first, second))
             differences = [x - y for x, y in zip(a, b, strict=True)]
             above, unequal = sum(d > 0 for d in differences), sum(d != 0 for d in differences)
-            p = binomtest(above, unequal).pvalue if unequal else 1.0
-            line.append(f"{interval(differences)}; {above} of {len(seeds)}, p {p:.2f}")
+            sign = f", p {binomtest(above, unequal).pvalue:.2f}" if unequal > 1 else ""  # one seed says nothing
+            line.append(f"{interval(differences)}; {above} of {len(seeds)}{sign}")
         lines.append(line)
     return rows(["difference in points", *SHOWN.values()], lines)
 
