@@ -82,7 +82,7 @@ def test_unknown_command(capsys):
         (["--split", "validation"], ["'train' and 'test', not 'validation'"]),
         (["--column", "picture"], ["no column 'picture', only ['image', 'label']"]),
         (["--probe_split", "dev"], ["'train' and 'test', not 'dev'"]),
-        (["--max_steps", "3"], ["warmup_steps is 160", "max_steps 3", "lower warmup_steps"]),
+        (["--max_steps", "3"], ["warmup_steps is 40", "max_steps 3", "lower warmup_steps"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value[0], str) and value[0].startswith("--") else "",
 )

@@ -114,7 +114,7 @@ def test_adapt(trained, tmp_path, capfd):
     assert kept["steps"] == 4 and schedule["global_batch"] == (8, 32)
     assert schedule["learning_rate"] == (0.004, pytest.approx(0.004 * 2 / 4))
     assert kept["hyperparameters"]["ema_decay"] == schedule["ema_decay"][1] == 0.9
-    assert schedule["ema_anneal_end_step"] == (1_100, 0), "the teacher is a trained one"
+    assert schedule["ema_anneal_end_step"] == (275, 0), "the teacher is a trained one"
     assert "no ramp: the teacher is a trained one" in capfd.readouterr().out
     assert "| max_steps | 160 | 4 | 100 epochs" in (tmp_path / "run" / "README.md").read_text()
 

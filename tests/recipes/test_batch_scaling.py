@@ -113,4 +113,4 @@ def test_several_modalities_are_not_scaled():
 
 def test_inspect_shows_it():
     rows = dict(inspect_target("data2vec2-vision-tiny", scale_to_batch=4).rows())
-    assert rows["updates"] == "3,200" and rows["  learning_rate"] == "0.00282843 instead of 0.004: x sqrt(k)"
+    assert rows["updates"] == "800" and rows["  learning_rate"] == "0.00282843 instead of 0.004: x sqrt(k)"

@@ -16,7 +16,7 @@ from ..sources.labels import as_whole_numbers, is_list, label_values
 from ..sources.loading import column_types, find_column
 from ..sources.source_files import LABEL_COLUMNS
 from .finiteness import is_finite
-from .streams import Position, Share, as_stream, share_of_worker
+from .streams import Position, Share, as_stream, share_of_worker, shuffled
 
 logger = logging.get_logger(__name__)
 
@@ -206,6 +206,16 @@ class IterableSampleDataset(_Samples, IterableDataset):
         """One line that counts the samples that could not be read, in each epoch anew; their places were logged."""
         count = int(self._num_unreadable)
         return [f"{count} {self.reader.noun}s of the stream"] if count else []
+
+
+def as_samples(dataset: Any, reader: SampleReader, seed: int) -> SampleDataset | IterableSampleDataset:
+    """Map-style samples of what has a length, streamed ones of what has none."""
+    return (SampleDataset if hasattr(dataset, "__len__") else IterableSampleDataset)(dataset, reader, seed=seed)
+
+
+def shuffled_samples(dataset: Any, reader: SampleReader, seed: int) -> SampleDataset | IterableSampleDataset:
+    """The same, in random order where it is a stream."""
+    return as_samples(shuffled(dataset, seed), reader, seed)
 
 
 def read_labelled(

@@ -320,3 +320,10 @@ def as_stream(dataset: Any) -> SharedStream:
     if isinstance(dataset, SharedStream):
         return dataset
     return Stream(dataset) if isinstance(dataset, datasets.IterableDataset) else OtherStream(dataset)
+
+
+def shuffled(dataset: Any, seed: int) -> Any:
+    """A stream in random order; map-style data as they are, since the sampler shuffles them."""
+    if isinstance(dataset, datasets.Dataset):
+        return dataset
+    return Stream(dataset, seed)

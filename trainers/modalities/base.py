@@ -6,7 +6,6 @@ from math import prod
 from random import Random
 from typing import Any, ClassVar, Literal, NamedTuple
 
-import datasets
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,8 +15,14 @@ from transformers import AutoFeatureExtractor, PreTrainedModel
 from modeling_data2vec.auto import pretraining_class
 
 from ..data.collators import Examples, MaskCollator, pad_inputs
-from ..data.samples import IterableSampleDataset, LabelledSet, SampleDataset, SampleReader, read_labelled
-from ..data.streams import Stream
+from ..data.samples import (
+    IterableSampleDataset,
+    LabelledSet,
+    SampleDataset,
+    SampleReader,
+    read_labelled,
+    shuffled_samples,
+)
 from ..media.encoded_files import encoded_file
 from ..sources.loading import load_source, prepare_column
 from ..sources.source_files import Medium
@@ -200,7 +205,7 @@ class Modality:
     def samples(self, source: str, *, split: str, column: str | None, streaming: bool, seed: int) -> Samples:
         """Training samples of a source."""
         dataset, column = self.load(source, split=split, column=column, streaming=streaming)
-        return as_samples(shuffled(dataset, seed), self.reader(column), seed)
+        return shuffled_samples(dataset, self.reader(column), seed)
 
     def labelled(
         self, source: str, *, split: str, column: str | None, label_column: str | None = None, limit: int | None = None
@@ -389,15 +394,3 @@ def flattened(inputs: Inputs) -> np.ndarray:
     """Samples of one size as rows of fp32 numbers: [N, ...] to [N, values of a sample]."""
     values = inputs if isinstance(inputs, Tensor) else torch.stack(list(inputs))
     return values.flatten(1).float().cpu().numpy()
-
-
-def shuffled(dataset: Any, seed: int) -> Any:
-    """A stream in random order; map-style data as they are, since the sampler shuffles them."""
-    if isinstance(dataset, datasets.Dataset):
-        return dataset
-    return Stream(dataset, seed)
-
-
-def as_samples(dataset: Any, reader: SampleReader, seed: int) -> Samples:
-    """Map-style samples of what has a length, streamed ones of what has none."""
-    return (SampleDataset if hasattr(dataset, "__len__") else IterableSampleDataset)(dataset, reader, seed=seed)

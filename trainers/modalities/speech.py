@@ -19,13 +19,13 @@ from modeling_data2vec.counter_rng import uniform
 from modeling_data2vec.log_mel import fft_length
 
 from ..data.collators import Examples, MaskCollator, pad_inputs
-from ..data.samples import SampleDataset, UnreadableError, read_labelled
+from ..data.samples import SampleDataset, UnreadableError, read_labelled, shuffled_samples
 from ..media.audio_decoding import audio_duration, decode_audio
 from ..media.mfcc import log_mel, log_mel_statistics, mfcc_statistics
 from ..sources.loading import column_types, load_source
 from ..sources.opening import name_of
 from ..sources.source_files import AUDIO_SUFFIXES, Medium
-from .base import Inputs, RawFeatures, Samples, as_samples, check_number, require_sequences, shuffled
+from .base import Inputs, RawFeatures, Samples, check_number, require_sequences
 from .clips import SEGMENT_COLUMNS, SoundModality, clip_name, seconds_in, segment
 from .drawing import heat_map
 
@@ -284,7 +284,7 @@ class AudioModality(SoundModality):
         dataset, column = self.load(source, split=split, column=column, streaming=streaming)
         reader = self.reader(column)
         if streaming or "max_batch_seconds" not in self.data:
-            return as_samples(shuffled(dataset, seed), reader, seed)
+            return shuffled_samples(dataset, reader, seed)
         lengths = clip_lengths(dataset, reader)
         shortest = reader.num_samples(reader.min_duration)
         # What is known to be too short is left out; what turns out to be broken is passed over later.

@@ -14,12 +14,13 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.collators import Examples, MaskCollator, pad_inputs
 from ..data.packing import Tokenize, pack_documents, start_and_end
-from ..data.samples import LabelledSet, SampleDataset, SampleReader, UnreadableError, read_labelled
+from ..data.samples import LabelledSet, SampleDataset, SampleReader, UnreadableError, as_samples, read_labelled
+from ..data.streams import shuffled
 from ..media.word_vectors import mean_word_vectors
 from ..sources.loading import STRINGS, column_types, load_source, prepare_column, shown_type
 from ..sources.opening import name_of
 from ..sources.source_files import TEXT_SUFFIXES, Medium
-from .base import Inputs, MadeUp, Modality, RawFeatures, Samples, as_samples, require_sequences, shuffled
+from .base import Inputs, MadeUp, Modality, RawFeatures, Samples, require_sequences
 from .drawing import TextCanvas
 
 PROBE_TOKENS = 512  # of a text, if the model's config doesn't say how many it takes

@@ -277,8 +277,8 @@ class Recipe:
 
         Example:
             >>> recipe = load_recipe("data2vec2-vision-base").scaled(global_batch=64)
-            >>> recipe.training["learning_rate"], recipe.training["max_steps"], recipe.model_config().ema_decay
-            (0.0005, 1501200, 0.99994999625)
+            >>> recipe.training["learning_rate"], recipe.training["max_steps"], f"{recipe.model_config().ema_decay:.5f}"
+            (0.0005, 1501200, '0.99995')
         """
         return scaled_recipe(self, global_batch, num_gpus, per_device_batch, given)
 
