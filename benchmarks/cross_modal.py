@@ -24,7 +24,6 @@ import argparse
 import json
 import logging
 import sys
-import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -37,21 +36,20 @@ import stamps
 import torch
 import yaml
 from cross_modal_table import ARMS, RANDOM, figure, report
-from one_network import SETTINGS, Stamps, retrieval, slices
+from one_network import SETTINGS, Stamps, retrieval, slices, train
 from syllable_probes import unheard_folds
-from three_sets import MISSING, Probes, collators, prepare, sources
+from three_sets import MISSING, Probes, prepare, sources
 from transformers.utils import logging as transformers_logging
 
 from modeling_data2vec import Data2Vec2Config, Data2Vec2ForPreTraining
 from modeling_data2vec.configuration_data2vec2_joint import modality_configs
 from modeling_data2vec.embedding import mean_over_positions
-from modeling_data2vec.trainers import Data2VecTrainer, Data2VecTrainingArguments
 from modeling_data2vec.trainers.data.samples import SampleDataset
 from modeling_data2vec.trainers.evaluation.features import encode
 from modeling_data2vec.trainers.evaluation.probes import ridge_probe
 from modeling_data2vec.trainers.evaluation.retrieval import pooled_features
 from modeling_data2vec.trainers.evaluation.similarity import cka, uniformity
-from modeling_data2vec.trainers.modalities.mixture import JointCollator, MixtureDataset, MixtureSource
+from modeling_data2vec.trainers.modalities.mixture import MixtureDataset, MixtureSource
 from modeling_data2vec.trainers.modalities.pairs import PairsCollator, PairsReader, shuffled_pairs
 
 MODALITIES = ("audio", "vision", "text")
@@ -127,33 +125,6 @@ def make_model(settings: dict, steps: int, seed: int, loss_weights: dict, weight
     return Data2Vec2ForPreTraining(Data2Vec2Config(**configs, loss_weights=loss_weights, **fields))
 
 
-def train(model: Any, mix: MixtureDataset, settings: dict, steps: int, seed: int) -> dict:
-    """Train a model; returns what it cost, and its logs."""
-    every = max(1, steps // LOGS)
-    with tempfile.TemporaryDirectory() as folder:
-        args = Data2VecTrainingArguments(
-            folder,
-            **settings["training"],
-            max_steps=steps,
-            warmup_steps=max(1, steps // 10),
-            seed=seed,
-            gradient_accumulation_steps=len(mix.sources),
-            logging_steps=every,
-            gradient_cosine_steps=every,
-            save_strategy="no",
-            report_to="none",
-            use_cpu=True,
-            disable_tqdm=True,
-            stop_on_collapse=False,
-        )
-        collator = JointCollator(model.config, collators(model.config, settings["data"]))
-        trainer = Data2VecTrainer(model, args, collator, train_dataset=mix)
-        start = time.process_time()
-        trainer.train()
-        seconds = time.process_time() - start
-    return {"cpu_minutes": seconds / 60, "logs": [entry for entry in trainer.state.log_history if "loss" in entry]}
-
-
 # ---- what is measured of a trained model ----
 
 
@@ -227,7 +198,7 @@ def cell(arm: str, seed: int, steps: int, settings: dict, folder: Path, probes: 
             result[RANDOM] = {"probes": scores, "retrieval": found}
         mix = sources(folder, settings["data"], modalities, seed)
         mix["pairs"] = pairs.part(modalities, seed, shuffled=arm == "shuffled pairs")
-        run = train(model, MixtureDataset(mix), settings, steps, seed)
+        run = train(model, MixtureDataset(mix), settings, steps, seed, LOGS)
         result["cpu_minutes"] += run["cpu_minutes"]
         result["logs"]["all" if joint else modalities[0]] = run["logs"]
         encoders = slices(model)

@@ -125,9 +125,9 @@ def make_model(settings: dict, modalities: tuple[str, ...], steps: int, seed: in
     return Data2Vec2ForPreTraining(Data2Vec2Config(**configs, **fields))
 
 
-def train(model: Any, mix: MixtureDataset, settings: dict, steps: int, seed: int) -> dict:
-    """Train a model; returns what it cost, the first and the last log, and how the modalities' gradients compare."""
-    every = max(1, steps // 10)
+def train(model: Any, mix: MixtureDataset, settings: dict, steps: int, seed: int, logs: int = 10) -> dict:
+    """Train a model; returns what it cost, and so many logs, with the cosines of the modalities' gradients."""
+    every = max(1, steps // logs)
     with tempfile.TemporaryDirectory() as folder:
         args = Data2VecTrainingArguments(
             folder,
@@ -149,9 +149,12 @@ def train(model: Any, mix: MixtureDataset, settings: dict, steps: int, seed: int
         start = time.process_time()
         trainer.train()
         seconds = time.process_time() - start
-    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
-    gradients = {key: statistics.mean(log[key] for log in logs) for key in logs[0] if key.startswith((COSINE, NORM))}
-    return {"cpu_minutes": seconds / 60, "logs": [logs[0], logs[-1]], "gradients": gradients}
+    return {"cpu_minutes": seconds / 60, "logs": [entry for entry in trainer.state.log_history if "loss" in entry]}
+
+
+def gradients(logs: list[dict]) -> dict[str, float]:
+    """How the modalities' gradients compare, by the mean of the logs."""
+    return {key: statistics.mean(log[key] for log in logs) for key in logs[0] if key.startswith((COSINE, NORM))}
 
 
 def slices(model: Any) -> dict[str, Any]:
@@ -196,8 +199,8 @@ def cell(variant: str, seed: int, steps: int, settings: dict, folder: Path, prob
             mix["pairs"] = pairs.source(seed)
         run = train(model, MixtureDataset(mix), settings, steps, seed)
         result["cpu_minutes"] += run["cpu_minutes"]
-        result["logs"].append(run["logs"])
-        result["gradients"] = run["gradients"]
+        result["logs"].append([run["logs"][0], run["logs"][-1]])
+        result["gradients"] = gradients(run["logs"])
         result["parameters"].append(parameters(model))
         for name, encoder in slices(model).items():
             result["probes"][name] = probes.score(encoder, name)
