@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,23 @@ def test_before_the_first_step_there_is_nothing_to_save(tmp_path, event):
     with pytest.raises(StoppedError, match="stopped by SIGTERM; there is no checkpoint yet"):
         trainer(tmp_path / "run", SendAt(signal.SIGTERM, 0, event)).train()
     assert not list((tmp_path / "run").iterdir())
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_counts_where_python_ignores_errors(tmp_path):
+    """Such as in the callback of a weak reference, which may run at any time."""
+    send = SendAt(signal.SIGTERM, 0)
+
+    def on_train_begin(args, state, control, **kwargs):
+        gone = set()
+        reference = weakref.ref(gone, lambda _: send.send(args, state, control))
+        del gone
+        assert reference() is None, "the signal has come, and its error was ignored"
+
+    quiet = TrainerCallback()
+    quiet.on_train_begin = on_train_begin
+    with pytest.raises(StoppedError, match="stopped by SIGTERM; there is no checkpoint yet"):
+        trainer(tmp_path / "run", quiet).train()
 
 
 @pytest.mark.parametrize(("event", "step"), [("on_save", 4), ("on_save", 8), ("on_log", 8), ("on_epoch_end", 5)])

@@ -29,7 +29,7 @@ from .run_settings import RunSettings, require_stage, settings_of, settings_of_r
 from .saving import new_checkpoint, new_model
 from .schedules import tri_stage
 from .sharding import ShardedTrainer
-from .stopping import StopCallback, StoppedError, signals_call
+from .stopping import StopCallback, StoppedError
 from .workers import inner_loader, no_worker_stays, with_own_workers
 
 logger = logging.get_logger(__name__)
@@ -135,7 +135,7 @@ class BaseTrainer(ShardedTrainer):
             PublishError: the model is saved, but could not be pushed.
         """
         folder, main = Path(self.args.output_dir), self.args.process_index == 0
-        with only_run_in(folder, main), signals_call(self.stop_callback.request), no_worker_stays():
+        with only_run_in(folder, main), self.stop_callback.listening(), no_worker_stays():
             try:
                 result = self._train(resume_from_checkpoint, **kwargs)
             except StoppedError as stopped:  # at once

@@ -78,15 +78,24 @@ class StopCallback(TrainerCallback):
         self._steps = False  # whether optimizer steps are being made
         self._group: Any = None
 
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Handle the signals that arrive in the block."""
+        self.requested = self.stopping = None
+        with signals_call(self.request):
+            yield
+
     def request(self, number: signal.Signals) -> None:
         """Handle a signal: ask for a stop after this step, or stop at once."""
-        if not self._steps or (number == self.requested == signal.SIGINT):
+        before, self.requested = self.requested, number
+        if not self._steps or (number == before == signal.SIGINT):
+            # Python ignores what is raised in some places, such as the callback of a weak reference: then the run
+            # ends when its first step begins.
             stop_at_once(number)
-        if self.requested is None:
+        if before is None:
             again = " Ctrl-C again ends it at once." if number == signal.SIGINT else ""
             # Not by print, which may be what the signal interrupts.
             os.write(2, f"\n{number.name}: the run ends after this step, with a checkpoint.{again}\n".encode())
-        self.requested = number
 
     def agree(self) -> bool:
         """Whether any process was asked to stop. All of them call this at the same places.
@@ -113,12 +122,13 @@ class StopCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.requested = self.stopping = None
         self._steps = False
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        if self.requested is not None and not self._steps:
+            stop_at_once(self.requested)
         self._steps = True
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
