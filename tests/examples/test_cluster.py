@@ -48,7 +48,7 @@ def test_the_batch_script_goes_on_after_it_was_stopped(tmp_path):
 
 @pytest.mark.slow
 def test_twenty_kills(tmp_path):
-    answered = in_queue(tmp_path, kills=20, steps=4_000)
+    answered = in_queue(tmp_path, kills=20, steps=1_000)
     assert sum(answered.values()) == 20 and all(answered.values()), answered
 
 
