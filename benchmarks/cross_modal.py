@@ -22,24 +22,19 @@ Runs are kept as JSON below FOLDER/runs, one a file, seed after seed. The data c
 
 import argparse
 import json
-import logging
-import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import datasets
 import learning_waveforms
 import numpy as np
-import stamps
 import torch
 import yaml
 from cross_modal_table import ARMS, RANDOM, figure, report
 from one_network import SETTINGS, Stamps, retrieval, slices, train
 from syllable_probes import unheard_folds
-from three_sets import MISSING, Probes, prepare, sources
-from transformers.utils import logging as transformers_logging
+from three_sets import Probes, begin, prepare, sources
 
 from modeling_data2vec import Data2Vec2Config, Data2Vec2ForPreTraining
 from modeling_data2vec.configuration_data2vec2_joint import modality_configs
@@ -252,13 +247,7 @@ def main() -> None:
     if options.table or options.figure:
         results = [json.loads(file.read_text()) for file in sorted((options.folder / "runs").glob("*.json"))]
         return figure(results, options.figure) if options.figure else print(report(results))
-    for path, package in (MISSING | {stamps.STAMPS: "tuxpaint-stamps-default"}).items():
-        if not path.exists():
-            sys.exit(f"{path} is missing: apt-get install -y {package}")
-    torch.set_num_threads(1)
-    transformers_logging.disable_progress_bar()
-    datasets.disable_progress_bars()
-    logging.disable(logging.WARNING)
+    begin()
     run_all(options, load_settings())
 
 

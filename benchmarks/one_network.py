@@ -21,23 +21,19 @@ wordnet-base and tuxpaint-stamps-default.
 import argparse
 import copy
 import json
-import logging
 import statistics
-import sys
 import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import datasets
 import stamps
 import torch
 import yaml
 from one_network_table import RANDOM, SEPARATE, report
-from three_sets import MISSING, Probes, collators, prepare, sources, tokenizer
+from three_sets import Probes, begin, collators, prepare, sources, tokenizer
 from transformers import Wav2Vec2FeatureExtractor
-from transformers.utils import logging as transformers_logging
 
 from modeling_data2vec import Data2Vec2Config, Data2Vec2ForPreTraining, Data2Vec2Model
 from modeling_data2vec.configuration_data2vec2_joint import modality_configs
@@ -251,13 +247,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.table:
         return report(json.loads((options.folder / "results.json").read_text()))
-    for path, package in (MISSING | {stamps.STAMPS: "tuxpaint-stamps-default"}).items():
-        if not path.exists():
-            sys.exit(f"{path} is missing: apt-get install -y {package}")
-    torch.set_num_threads(1)
-    transformers_logging.disable_progress_bar()
-    datasets.disable_progress_bars()
-    logging.disable(logging.WARNING)
+    begin()
     settings = yaml.safe_load(SETTINGS.read_text())
     if options.max_grad_norm is not None:
         settings["training"]["max_grad_norm"] = options.max_grad_norm

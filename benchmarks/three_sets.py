@@ -4,15 +4,20 @@ The sets are those of `learning_{waveforms,vision,text}.py`, without the Brown c
 into a folder.
 """
 
+import logging
+import sys
 from pathlib import Path
 from typing import Any
 
+import datasets
 import learning_text
 import learning_vision
 import learning_waveforms
 import numpy as np
 import speech_sets
+import stamps
 import torch
+from transformers.utils import logging as transformers_logging
 
 from modeling_data2vec.trainers.data.collators import MaskCollator
 from modeling_data2vec.trainers.data.packing import pack_documents
@@ -33,6 +38,17 @@ MISSING = {
     speech_sets.SYLLABLES: "gcin-voice",
     learning_text.WORDNET: "wordnet-base",
 }
+
+
+def begin() -> None:
+    """Check that the data and Tux Paint's stamps are installed; run on one thread, without bars and notices."""
+    for path, package in (MISSING | {stamps.STAMPS: "tuxpaint-stamps-default"}).items():
+        if not path.exists():
+            sys.exit(f"{path} is missing: apt-get install -y {package}")
+    torch.set_num_threads(1)
+    transformers_logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    logging.disable(logging.WARNING)
 
 
 def prepare(folder: Path) -> None:
