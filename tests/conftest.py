@@ -41,6 +41,16 @@ def hub(_local_hub):
 
 
 @pytest.fixture
+def tiny_folder(tmp_path, monkeypatch):
+    """The folder of a tiny model, and the token of somebody who may push it."""
+    from tiny_runs import tiny_model
+
+    monkeypatch.setenv("HF_TOKEN", "hf_anna")
+    tiny_model().save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
 def datasets_cache(tmp_path_factory, monkeypatch):
     """datasets' cache in a folder of its own; its figures are kept in module variables."""
     import datasets
