@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,8 +13,8 @@ from modeling_data2vec import Data2Vec2ForPreTraining
 
 from ..evaluation.retrieval import Latents, head_predictions, pooled_features
 from ..modalities.encoders import load_encoder
-from .data import Data, Sample, open_data, windows
-from .embed import Embeddings, nothing_readable
+from .data import Data, Sample, open_data, readable, windows
+from .embed import Embeddings, nothing_readable, of_length_1
 
 
 def embed_across(
@@ -64,23 +65,22 @@ def embed_across(
     def batches() -> Iterator[dict[str, Tensor]]:
         collator = kind.collator()
         for window in windows(samples.read(), batch_size):
-            read = [sample for sample in window if isinstance(sample.inputs, Tensor)]
-            left_out.update({sample.id: sample.inputs for sample in window if isinstance(sample.inputs, str)})
+            read, unreadable = readable(window)
+            left_out.update(unreadable)
             kept.extend(sample._replace(inputs="") for sample in read)
             if read:
                 examples = [{kind.input_name: sample.inputs} for sample in read]
                 inputs, _, _ = collator.batch(examples, torch.zeros(len(read), dtype=torch.int32))
                 yield {"inputs" if key == kind.input_name else key: value for key, value in inputs.items()}
 
-    readable = batches()
-    first = next(readable, None)
+    made = batches()
+    first = next(made, None)
     if first is None:
         raise nothing_readable(left_out, kind.medium.noun)
-    features = pooled_features(loaded, modality, chain([first], readable))
+    features = pooled_features(loaded, modality, chain([first], made))
     if modality == space:
         vectors = Latents(features)(features)
     else:
         vectors = head_predictions(loaded, modality, space, features.states)
-    rows = torch.tensor([sample.row for sample in kept]).numpy()
-    norms = (vectors**2).sum(1, keepdims=True).clip(1e-24) ** 0.5
-    return Embeddings(vectors / norms, rows, [sample.id for sample in kept], left_out)
+    rows = np.array([sample.row for sample in kept], dtype=np.int64)
+    return Embeddings(of_length_1(vectors), rows, [sample.id for sample in kept], left_out)

@@ -134,6 +134,12 @@ def open_data(
     return SampleStream(dataset, reader, column, folder, id_column)
 
 
+def readable(window: Sequence[Sample]) -> tuple[list[Sample], dict[str, str]]:
+    """Those of some samples that could be read, and why each other one could not, by its id."""
+    read = [sample for sample in window if isinstance(sample.inputs, Tensor)]
+    return read, {sample.id: sample.inputs for sample in window if isinstance(sample.inputs, str)}
+
+
 def windows(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
     """Lists of `size` samples, the last of what is left."""
     while window := list(islice(samples, size)):

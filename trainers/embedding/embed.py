@@ -9,7 +9,6 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 from transformers.utils import logging
@@ -17,7 +16,7 @@ from transformers.utils import logging
 from ..evaluation.features import encode
 from ..evaluation.options import Layers, layer_numbers
 from ..modalities.encoders import load_encoder, move_to
-from .data import Data, SampleStream, open_data, windows
+from .data import Data, SampleStream, open_data, readable, windows
 from .options import FeatureOptions
 
 logger = logging.get_logger(__name__)
@@ -130,6 +129,11 @@ def embed(
     return Embeddings(np.concatenate(filled), rows, [name for part in parts for name in part.ids], left_out)
 
 
+def of_length_1(vectors: np.ndarray) -> np.ndarray:
+    """Rows [N, D] scaled to length 1, so that their products are cosines; a zero row stays."""
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(SMALLEST_NORM)
+
+
 def nothing_readable(left_out: dict[str, str], noun: str) -> ValueError:
     """The error of data in which every sample is left out."""
     name, why = next(iter(left_out.items()))
@@ -156,8 +160,7 @@ def embed_parts(
     bar = tqdm(total=samples.known_length(), initial=first_part * size, unit="sample", disable=not progress)
     with closing(bar):
         for window in windows(samples.read(first_part * size), size):
-            read = [sample for sample in window if isinstance(sample.inputs, Tensor)]
-            left_out = {sample.id: sample.inputs for sample in window if isinstance(sample.inputs, str)}
+            read, left_out = readable(window)
             for name, why in left_out.items():
                 logger.warning(f"Leaving out {samples.reader.noun} {name}: {why}")
             vectors = np.empty((0, 0), dtype=np.float32)
@@ -166,7 +169,7 @@ def embed_parts(
                 settings: Any = {"pooling": options.pooling, "layer": options.layers, "batch_size": options.batch_size}
                 vectors = encode(encoder, inputs, **settings)
             if read and options.normalize:
-                vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(SMALLEST_NORM)
+                vectors = of_length_1(vectors)
             rows = np.array([sample.row for sample in read], dtype=np.int64)
             yield Embeddings(vectors, rows, [sample.id for sample in read], left_out)
             bar.update(len(window))

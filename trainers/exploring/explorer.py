@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 from modeling_data2vec import Data2VecPreTrainingConfig
 
-from ..embedding.data import Sample, SampleStream, open_data, windows
+from ..embedding.data import Sample, SampleStream, open_data, readable, windows
 from ..embedding.embed import nothing_readable
 from ..evaluation.baselines import random_weights
 from ..evaluation.features import frame_features
@@ -95,8 +95,8 @@ class Explorer:
         left_out: dict[str, str] = {}
         with tqdm(total=len(rows), desc=f"embedding {kind.title}", unit=kind.sample, disable=not progress) as bar:
             for window in windows(samples.at(rows), WINDOW):
-                read = [sample for sample in window if isinstance(sample.inputs, Tensor)]
-                left_out |= {sample.id: sample.inputs for sample in window if isinstance(sample.inputs, str)}
+                read, unreadable = readable(window)
+                left_out |= unreadable
                 self.samples += read
                 for name, one in self.encoders.items() if read else ():
                     inputs: Any = [sample.inputs for sample in read]
