@@ -3,7 +3,7 @@
 import random
 from functools import partial
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
 
@@ -50,7 +50,8 @@ def build_page(
         with gr.Tabs():
             for explorer in explorers:
                 with gr.Tab(explorer.kind.title.capitalize()):
-                    _explorer_tab(gr, page, explorer, across)
+                    tab = _lay_out_tab(gr, explorer, search=across is not None)
+                    _connect_tab(gr, page, tab, explorer, across)
             if run is not None:
                 with gr.Tab("Run"):
                     gr.Markdown(run.diagnosis)
@@ -59,11 +60,28 @@ def build_page(
     return page
 
 
-def _explorer_tab(gr: Any, page: Any, explorer: Explorer, across: AcrossModalities | None) -> None:
-    kind, last = explorer.kind, len(explorer) - 1
+class _Tab(NamedTuple):
+    """What a tab consists of, from top to bottom: what a person changes, and what is drawn then."""
+
+    number: Any
+    another: Any
+    own: Any
+    shown: Any
+    redraw: Any
+    seed: Any
+    masks: Any
+    layer: Any
+    colours: Any
+    neighbours: Any
+    others: list[Any]
+
+
+def _lay_out_tab(gr: Any, explorer: Explorer, search: bool) -> _Tab:
+    """Lay out a modality's tab; with `search`, also what is nearest in other modalities."""
+    kind = explorer.kind
     with gr.Row():
         with gr.Column(scale=1, min_width=280):
-            number = gr.Slider(0, last, value=0, step=1, label=f"{kind.sample.capitalize()} of the data")
+            number = gr.Slider(0, len(explorer) - 1, value=0, step=1, label=f"{kind.sample.capitalize()} of the data")
             another = gr.Button("Another one", size="sm")
             own = own_input(gr, kind)
         with gr.Column(scale=1, min_width=280):
@@ -91,12 +109,17 @@ def _explorer_tab(gr: Any, page: Any, explorer: Explorer, across: AcrossModaliti
     )
     neighbours = gr.HTML(padding=False)
     others = []
-    if across is not None:
+    if search:
         gr.Markdown(
             "## Other modalities\nThe samples whose latents are nearest to those that are predicted of this "
             f"{kind.sample}, by the cosine."
         )
         others = [gr.HTML(padding=False)]
+    return _Tab(number, another, own, shown, redraw, seed, masks, layer, colours, neighbours, others)
+
+
+def _connect_tab(gr: Any, page: Any, tab: _Tab, explorer: Explorer, across: AcrossModalities | None) -> None:
+    """Say what is drawn anew when something of a tab changes."""
 
     def current(number: int, own: Any) -> Shown:
         if not own:
@@ -116,25 +139,27 @@ def _explorer_tab(gr: Any, page: Any, explorer: Explorer, across: AcrossModaliti
 
     everything = {
         "fn": draw_sample,
-        "inputs": [number, own, seed, layer],
-        "outputs": [shown, masks, colours, neighbours, *others],
+        "inputs": [tab.number, tab.own, tab.seed, tab.layer],
+        "outputs": [tab.shown, tab.masks, tab.colours, tab.neighbours, *tab.others],
         "show_progress": "minimal",
     }
     later = partial(gr.on, trigger_mode="always_last")
-    later([page.load, number.change, own.change], **everything)
-    number.input(lambda: None, outputs=own, show_progress="minimal")
-    another.click(lambda: (random.randint(0, last), None), outputs=[number, own], show_progress="minimal")
-    redraw.click(lambda: random.randint(0, LARGEST_SEED), outputs=seed, show_progress="minimal").then(
+    later([page.load, tab.number.change, tab.own.change], **everything)
+    tab.number.input(lambda: None, outputs=tab.own, show_progress="minimal")
+    tab.another.click(
+        lambda: (random.randint(0, len(explorer) - 1), None), outputs=[tab.number, tab.own], show_progress="minimal"
+    )
+    tab.redraw.click(lambda: random.randint(0, LARGEST_SEED), outputs=tab.seed, show_progress="minimal").then(
         lambda number, own, seed: mask_html(explorer, current(number, own), seed),
-        inputs=[number, own, seed],
-        outputs=masks,
+        inputs=[tab.number, tab.own, tab.seed],
+        outputs=tab.masks,
         show_progress="minimal",
     )
     later(
-        [layer.change],
+        [tab.layer.change],
         fn=lambda number, own, layer: draw_layer(current(number, own), layer),
-        inputs=[number, own, layer],
-        outputs=[colours, neighbours],
+        inputs=[tab.number, tab.own, tab.layer],
+        outputs=[tab.colours, tab.neighbours],
         show_progress="minimal",
     )
 
