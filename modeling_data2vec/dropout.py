@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .counter_rng import random_lanes
 
-DROPOUT_STREAM = 4  # of `counter_rng`; masks and noise have others
+DROPOUT_STREAM = 4  # of `counter_rng`; masking.py lists all
 LEVELS = 2**16  # of a random number
 PIECE = 2**18  # numbers that are worked on at once: 1 MiB in fp32
 

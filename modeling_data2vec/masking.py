@@ -18,9 +18,9 @@ from .counter_rng import random_bits, uniform, uniform_of_key
 
 Generator = torch.Generator | Tensor
 
-# Streams of `counter_rng` in use: one for block centres, one for the fill-up to the exact count; the decoder's noise
-# (heads.py) has a third, random crops (trainers/modalities/speech.py) a fourth. Number and starts of spans, their
-# thinning out to equal counts, BEiT's blocks and the shapes of EAT's have the others.
+# Streams of `counter_rng` in use: block centres, the fill-up to the exact count, the decoder's noise (heads.py), random
+# crops (trainers/modalities/speech.py) and dropout, which share the fourth, since keys of dropout are of torch's
+# generator. Number and starts of spans, their thinning out, BEiT's blocks and the shapes of EAT's have the others.
 CENTRE_STREAM, FILL_STREAM = 1, 2
 SPAN_STREAM, START_STREAM, THIN_STREAM, BEIT_STREAM, SHAPE_STREAM = 5, 6, 7, 8, 9
 

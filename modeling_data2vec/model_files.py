@@ -149,7 +149,11 @@ def names_in_index(index: Path) -> list[str]:
 
 
 class SafeLoading:
-    """A mixin of every model class: `from_pretrained` takes safetensors, or pickles by `use_safetensors=False`."""
+    """A mixin of every model class: what is loaded is safe, and what is saved is whole.
+
+    `from_pretrained` takes safetensors, or pickles by `use_safetensors=False`; `save_pretrained` refuses weights that
+    are sharded over processes.
+    """
 
     def save_pretrained(
         self, save_directory: Any, is_main_process: bool = True, state_dict: Any = None, **kwargs: Any

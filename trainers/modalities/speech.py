@@ -43,7 +43,7 @@ TRANSCRIBED = replace(AUDIO, transcribed=True)
 SILENCE = 2**-15
 DEFAULT_SECONDS = 10.0  # of a clip, in reports on costs
 PROBE_SECONDS = 20.0  # of a clip; longer ones are cut
-CROP_STREAM = 4  # of `counter_rng`; masks and noise have 1 to 3
+CROP_STREAM = 4  # of `counter_rng`; masking.py lists all
 CROPS = ("shortest", "none")
 
 
