@@ -45,10 +45,12 @@ def test_any_form_goes_on_from_any_other(folder):
 
 
 @pytest.mark.slow
-def test_two_processes_go_on_in_a_stream(tmp_path):
+@pytest.mark.parametrize("sizes", [[], [20, 3, 1, 17, 4]], ids=["equal shares", "sizes unknown"])
+def test_two_processes_go_on_in_a_stream(tmp_path, sizes):
     """Two workers each; the resumed run ends as the one that never stopped, bit for bit, on both processes."""
     torchrun = [*TORCHRUN, "2"]
     options = ["--batch", "4", "--kind", "text 2.0", "--streamed", "--save-steps", "7", "--steps", "14"]
+    options += ["--sizes", *map(str, sizes)] if sizes else []
     subprocess.run([*torchrun, SCRIPT, str(tmp_path / "whole"), *options], check=True)
     shutil.copytree(tmp_path / "whole" / "checkpoint-7", tmp_path / "resumed" / "checkpoint-7")
     subprocess.run([*torchrun, SCRIPT, str(tmp_path / "resumed"), *options], check=True)
@@ -57,6 +59,9 @@ def test_two_processes_go_on_in_a_stream(tmp_path):
         assert all(torch.equal(value, whole[name]) for name, value in resumed.items())
         state = json.loads((tmp_path / "whole" / "checkpoint-14" / f"stream_{rank}.json").read_text())
         epochs = [position["text"]["epoch"] for position in state["workers"].values()]
+        if sizes:
+            assert state["epoch"] == 2 and state["shards"] == {"text": [5, None]}, "56 of 45 an epoch"
+            continue
         assert epochs == [2, 2] and state["shards"] == {"text": [3, [15, 15, 15]]}, "28 each of 11 an epoch"
 
 

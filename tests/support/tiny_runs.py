@@ -3,7 +3,7 @@
 import argparse
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from random import Random
 from typing import Any
 
@@ -158,8 +158,8 @@ def tiny_samples(model: Any, num: int = NUM_SAMPLES) -> SampleDataset:
     return SampleDataset(range(num), reader)
 
 
-def tiny_streamed(model: Any, num: int = NUM_SAMPLES) -> IterableSampleDataset:
-    """The samples of `tiny_samples` as a stream in three shards, shuffled."""
+def tiny_streamed(model: Any, num: int = NUM_SAMPLES, sizes: Sequence[int] = ()) -> IterableSampleDataset:
+    """The samples of `tiny_samples` as a stream in three shards, shuffled; or in shards whose sizes are not known."""
     samples = tiny_samples(model, num)
 
     class Rows:
@@ -171,7 +171,13 @@ def tiny_streamed(model: Any, num: int = NUM_SAMPLES) -> IterableSampleDataset:
         def name(self, example: dict[str, Any]) -> None:
             return None
 
+    def numbers(ranges: list[tuple[int, int]]) -> Iterator[dict[str, int]]:
+        return ({"number": number} for first, last in ranges for number in range(first, last))
+
     rows = datasets.Dataset.from_dict({"number": list(range(num))}).to_iterable_dataset(num_shards=3)
+    if sizes:
+        ranges = [(sum(sizes[:shard]), sum(sizes[: shard + 1])) for shard in range(len(sizes))]
+        rows = datasets.IterableDataset.from_generator(numbers, gen_kwargs={"ranges": ranges})
     return IterableSampleDataset(Stream(rows, seed=0), Rows())
 
 
@@ -209,6 +215,7 @@ def main() -> None:
     parser.add_argument("--save-steps", type=int, default=4)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--streamed", action="store_true", help="samples come as a stream, with two workers")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[], help="of the stream's shards, and not to be known")
     parser.add_argument("--kill-in-save", type=int)
     parser.add_argument("--slow", type=float, default=0.0, help="seconds to wait at each step, to be killed in time")
     options = parser.parse_args()
@@ -218,7 +225,7 @@ def main() -> None:
         samples = tiny_mix(model, options.batch)
     else:
         model = tiny_model(options.kind)
-        samples = tiny_streamed(model) if options.streamed else tiny_samples(model)
+        samples = tiny_streamed(model, sizes=options.sizes) if options.streamed else tiny_samples(model)
     args = arguments(
         options.output_dir,
         max_steps=options.steps,

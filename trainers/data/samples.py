@@ -1,7 +1,6 @@
 """Training samples from any dataset: random choices depend on a sample's place alone; unreadable ones are skipped."""
 
 from collections.abc import Iterator, Sequence
-from itertools import count
 from random import Random
 from typing import Any, Protocol
 
@@ -177,18 +176,23 @@ class IterableSampleDataset(_Samples, IterableDataset):
             ValueError: nothing in it can be read.
         """
         position = position or {"epoch": 0}
-        index, inner = position.get("index", 0), position.get("examples")
-        for epoch in count(position["epoch"]):
-            empty = not index
-            for sample, reached in self._read(epoch, share, index, inner):
+        while True:
+            empty = not position.get("index")
+            for sample, reached in self.one_epoch(share, position):
                 empty = False
-                yield sample, {"epoch": epoch} | reached
+                yield sample, reached
             if empty:
                 raise ValueError(
                     f"none of the {self.reader.noun}s of a stream can be read, or it has fewer than the {share.total} "
                     "that read it (processes times dataloader_num_workers): check the data, or take fewer of these"
                 )
-            index, inner = 0, None
+            position = {"epoch": position["epoch"] + 1}
+
+    def one_epoch(self, share: Share, position: Position) -> Iterator[tuple[dict[str, Any], Position]]:
+        """A share of the stream in the epoch of a position, from there to its end; arguments as of `endless`."""
+        epoch = position["epoch"]
+        for sample, reached in self._read(epoch, share, position.get("index", 0), position.get("examples")):
+            yield sample, {"epoch": epoch} | reached
 
     def _read(
         self, epoch: int, share: Share, first: int, position: Position | None

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from itertools import accumulate, chain, count, islice, repeat
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers.utils import logging
 
 from ..sources.source_files import counted
+from .even_epochs import EvenEpochs, Made, cpu_group
 from .finiteness import CheckedCollator
 from .samplers import endless_batches
 from .samples import IterableSampleDataset, SampleDataset
@@ -32,7 +34,8 @@ class MixtureStream(IterableDataset):
         order, share: see `MixtureDataset.loader`; the order is a `MixtureOrder`.
 
     Attributes:
-        start: how many micro-batches of the process were made before, and where its workers are in each stream.
+        start: how many micro-batches of the process were made before, and where its workers are in each stream. With an
+            "epoch" it is that one alone, of the only stream: then "turn" is the worker that makes the first batch.
     """
 
     def __init__(self, sources: Mapping[str, Any], order: Any, share: Mapping[str, int]) -> None:
@@ -55,6 +58,9 @@ class MixtureStream(IterableDataset):
     def __iter__(self) -> Iterator[tuple[list[dict[str, Any]], dict[str, Any]]]:
         info = get_worker_info()
         place, num_workers = (info.id, info.num_workers) if info else (0, 1)
+        if "epoch" in self.start:
+            yield from self._one_epoch((self.start["turn"] + place) % num_workers, num_workers)
+            return
         first = self.start["batches"] + place  # the loader's first worker is the one whose turn it is
         worker = str(first % num_workers)
         kept = self.start["workers"].get(worker, {})
@@ -74,6 +80,14 @@ class MixtureStream(IterableDataset):
                 else:
                     yield indexed[name].batch(before[name]), {}
             before[name] += 1
+
+    def _one_epoch(self, worker: int, num_workers: int) -> Iterator[tuple[list[dict[str, Any]], dict[str, Any]]]:
+        ((name, samples),) = self.streams.items()
+        position = self.start["workers"].get(str(worker), {}).get(name, {"epoch": self.start["epoch"]})
+        reading = samples.one_epoch(self.shares(name, num_workers)[worker], position)
+        while read := list(islice(reading, self.sources[name].batch_size)):
+            made = {"worker": str(worker), "name": name, "position": read[-1][1]}
+            yield [sample for sample, _ in read], made
 
 
 class _Indexed:
@@ -163,6 +177,8 @@ class StreamedBatches(IterableDataset):
             epochs = Counter[str]()
             for positions in workers.values():
                 epochs |= Counter({name: one["epoch"] + 1 for name, one in positions.items()})
+            if "epoch" in state:
+                epochs |= Counter(dict.fromkeys(self.stream.streams, state["epoch"] + 1))
             begin = {name: {"epoch": epochs[name]} for name in self.stream.streams}
             workers = {str(worker): begin for worker in range(self.readers["workers"])}
             if not self.stream.share["process"]:
@@ -172,20 +188,66 @@ class StreamedBatches(IterableDataset):
                     "from 0. What was not read of the epoch before is left out of that one. Resume with the same "
                     "numbers to go on with the next sample."
                 )
-        self._start = {"batches": state["batches"], "workers": workers}
+            state = {"batches": state["batches"]}
+        common = {name: state[name] for name in ("batches", "epoch", "turn") if name in state}
+        self._start = common | {"workers": workers}
 
     def __iter__(self) -> Iterator[Any]:
         start, self._start = self._start, {"batches": 0, "workers": {}}
         yield from repeat(None, start["batches"])
         self._share_out()
-        self.stream.start = start
-        self.loader._iterator = None  # workers that are there from before would go on from another start
+        if self._has_even_epochs():
+            yield from self._even_epochs(start)
+            return
         self._reached = {"batches": start["batches"], "workers": {**start["workers"]}}
-        for batch, made in self.loader:
+        for batch, made in self._open(start):
             self._reached["batches"] += 1
             if made:
-                worker = self._reached["workers"].get(made["worker"], {})
-                self._reached["workers"][made["worker"]] = worker | {made["name"]: made["position"]}
+                self._take(made)
+            yield batch
+
+    def _open(self, start: dict[str, Any]) -> Iterator[Made]:
+        self.stream.start = start
+        self.loader._iterator = None  # workers that are there from before would go on from another start
+        return iter(self.loader)
+
+    def _take(self, made: Mapping[str, Any]) -> None:
+        worker = self._reached["workers"].get(made["worker"], {})
+        self._reached["workers"][made["worker"]] = worker | {made["name"]: made["position"]}
+
+    def _has_even_epochs(self) -> bool:
+        """Whether the readers of a stream would end its epochs at different steps, by how large their shards are.
+
+        In a mix, each reader goes through its shards for itself, as modalities go through their data.
+        """
+        if len(self.stream.sources) > 1:
+            return False
+        ((name, samples),) = self.stream.streams.items()
+        source, share = samples.stream.source, self.stream.shares(name, self.readers["workers"])[0]
+        return source is not None and source.sizes is None and share.total > 1 and not source.is_dealt_out(share)
+
+    def _even_epochs(self, start: dict[str, Any]) -> Iterator[Any]:
+        """The batches of the only stream, in epochs that end at the same step in all processes."""
+        resumed = "epoch" in start
+        begun = [one["epoch"] for positions in start["workers"].values() for one in positions.values()]
+        first = start["epoch"] if resumed else max(begun, default=0)
+        self._reached = {"batches": start["batches"], "epoch": first, "turn": 0, "workers": {}}
+        if resumed:
+            self._reached |= {"turn": start["turn"], "workers": {**start["workers"]}}
+        self.loader.generator = Generator()  # a loader draws a number in each epoch, here from no one else's
+
+        def read(epoch: int) -> Iterator[Made]:
+            return self._open(deepcopy(self._reached))
+
+        def taken(made: Mapping[str, Any]) -> None:
+            self._take(made)
+            self._reached["turn"] = (int(made["worker"]) + 1) % self.readers["workers"]
+
+        def begin(epoch: int) -> None:
+            self._reached |= {"epoch": epoch, "turn": 0, "workers": {}}
+
+        for batch in EvenEpochs(read, taken, begin, epoch=first, resumed=resumed, group=cpu_group()):
+            self._reached["batches"] += 1
             yield batch
 
     def _share_out(self) -> None:
@@ -209,10 +271,16 @@ class StreamedBatches(IterableDataset):
                     f"stream and decodes every {share.total}th sample; up to {share.total - 1} are left out an epoch."
                 )
             else:
-                logger.warning(
-                    f"{said}: whole shards of unknown sizes, so that a reader whose shards have fewer samples begins "
-                    "its next epoch earlier than others."
-                )
+                said += ": whole shards of unknown sizes"
+                if self._has_even_epochs():
+                    logger.info(
+                        f"{said}: each sample is read by one; a process that has read its own takes batches of others."
+                    )
+                else:
+                    logger.warning(
+                        f"{said}, so that in a mix a reader whose shards have fewer samples begins its next epoch "
+                        "earlier than others."
+                    )
 
 
 def _shown(readers: Mapping[str, int]) -> str:

@@ -202,8 +202,9 @@ class Stream(SharedStream):
             shards = [shards[number] for number in rng.permutation(len(shards))]
         if share.total == 1 or self.is_dealt_out(share):
             return shards
-        if self.sizes is None:
-            return [shard for number, shard in enumerate(shards) if share.has(number)]
+        if self.sizes is None:  # not always the same readers have one shard more
+            turn = 0 if self.seed is None else int(rng.integers(share.total))
+            return [shard for number, shard in enumerate(shards, turn) if share.has(number)]
         begin, end = share.of(sum(self.sizes))
         if share.equal and self.seed is not None:  # else the same samples would be left out in each epoch
             offset = int(rng.integers(sum(self.sizes) % share.total + 1))

@@ -16,6 +16,8 @@ import torch.distributed as dist
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import logging
 
+from ..data.even_epochs import cpu_group
+
 logger = logging.get_logger(__name__)
 
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)]
@@ -105,7 +107,7 @@ class StopCallback(TrainerCallback):
         flag = int(self.requested or 0)
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             if self._group is None:
-                self._group = dist.group.WORLD if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
+                self._group = cpu_group()
             value = torch.tensor(flag)
             dist.all_reduce(value, dist.ReduceOp.MAX, group=self._group)
             flag = int(value)
