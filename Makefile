@@ -5,9 +5,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PAGE := .venv-explore
 
-.PHONY: demo demo-vision demo-speech demo-text demo-all test test-slow test-common lint types docs docs-screens explore-screens notebooks clean
+.PHONY: demo demo-vision demo-speech demo-text demo-all test test-slow test-common test-wheel lint types docs docs-screens explore-screens notebooks clean
 
 MODALITY ?= vision
+# Interpreters of `make test-wheel`.
+PYTHONS ?= $(PYTHON)
 SOUNDS := /usr/share/asterisk/sounds
 PRETRAIN := OMP_NUM_THREADS=1 $(BIN)/data2vec pretrain
 
@@ -48,6 +50,9 @@ test-slow: $(VENV)/.mteb  ## the slow tests
 test-common: $(READY)  ## transformers' own tests of models, fetched once, on ours
 	OMP_NUM_THREADS=1 $(BIN)/python tests/common/run.py $(PYTEST_ARGS)
 
+test-wheel: $(READY)  ## wheel and sdist in fresh environments, PYTHONS="python3.10 python3.13"; takes pip's default torch
+	OMP_NUM_THREADS=1 PYTHONS="$(PYTHONS)" $(BIN)/python -m pytest -m slow tests/test_wheel.py $(PYTEST_ARGS)
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -58,6 +63,10 @@ types: $(READY)
 
 docs: $(VENV)/.docs  ## the documentation site, in build/site; warnings are errors
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --fresh-env --builder html --doctree-dir build/doctrees docs build/site
+
+notebooks: $(VENV)/.notebooks  ## examples/notebooks/*.ipynb from their scripts, executed at their printed size
+	cd examples/notebooks && PATH=$(CURDIR)/$(BIN):$$PATH OMP_NUM_THREADS=1 $(CURDIR)/$(BIN)/jupytext --quiet --set-kernel python3 --to ipynb --execute *.py
+	rm -rf examples/notebooks/runs
 
 docs-screens: docs $(VENV)/.browser  ## pictures of the site in build/screens: wide and narrow, light and dark; needs chromium
 	$(BIN)/python docs/screens.py

@@ -1,4 +1,4 @@
-"""mteb on a model of this package, with a task of one's own data: needs `pip install data2vec[mteb]`.
+"""mteb on a model of this package, with a task of one's own data: needs `pip install '.[mteb]'`.
 
     python examples/mteb_own_data.py runs/digits image digits
 

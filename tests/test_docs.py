@@ -159,3 +159,9 @@ def test_scripts_tests_and_targets_of_commands_are_there(page):
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"`make ([\w-]+)", page.read_text()):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_each_target_has_a_rule():
+    makefile = (ROOT / "Makefile").read_text()
+    (phony,) = re.findall(r"^\.PHONY: (.+)$", makefile, flags=re.MULTILINE)
+    assert not [target for target in phony.split() if not re.search(rf"^{target}:", makefile, flags=re.MULTILINE)]

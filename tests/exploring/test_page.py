@@ -19,8 +19,8 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is missing: apt-get install -y chromium"),
 ]
-pytest.importorskip("gradio", reason="gradio is missing: pip install 'data2vec[explore]'")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is missing: pip install 'data2vec[browser]'")
+pytest.importorskip("gradio", reason="gradio is missing: make explore-screens brings it")
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is missing: make explore-screens brings it")
 
 SCREENS = Path(__file__).parents[2] / "build" / "screens"
 WINDOWS = {"wide": (1280, 900), "narrow": (400, 800)}

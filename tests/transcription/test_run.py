@@ -135,7 +135,7 @@ def test_faults_are_one_clear_line(tmp_path, capsys, monkeypatch):
     printed = capsys.readouterr()
     assert printed.out.startswith(good) and "1 of 2 files can't be transcribed" in printed.err
     monkeypatch.setitem(sys.modules, "ctc_beam_decoder", None)
-    assert "pip install 'data2vec[lm]'" in fails(recogniser, good, "--lm", tmp_path / "no.arpa")
+    assert "pip install ctc-beam-decoder" in fails(recogniser, good, "--lm", tmp_path / "no.arpa")
 
 
 def test_models_of_other_kinds_are_refused(tmp_path, capsys):

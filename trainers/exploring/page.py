@@ -25,7 +25,7 @@ def require_gradio() -> ModuleType:
     try:
         import gradio
     except ImportError as error:
-        raise ImportError(f"gradio can't be imported ({error}): pip install 'data2vec[explore]'") from error
+        raise ImportError(f"gradio can't be imported ({error}): pip install 'gradio>=6.31,<7'") from error
     return gradio
 
 

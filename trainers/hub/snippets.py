@@ -8,7 +8,7 @@ import transformers
 
 from ..modalities.base import Modality
 
-PACKAGE = "import modeling_data2vec  # pip install data2vec"
+PACKAGE = "import modeling_data2vec  # of the package data2vec"
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json", "tokenizer_config.json", "tokenizer.json")
 
 

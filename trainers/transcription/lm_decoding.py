@@ -15,7 +15,6 @@ GZIP_MAGIC = b"\x1f\x8b"
 # space as if an unknown word came before the end; so every text gets a space and this word for its end, which
 # costs what the language model says, and beyond that the same for all.
 END = "</s>"
-INSTALL = "pip install 'data2vec[lm]' (or pip install ctc-beam-decoder)"
 
 
 class BeamDecoder:
@@ -57,7 +56,7 @@ class BeamDecoder:
         try:
             from ctc_beam_decoder import build_ctcdecoder
         except ImportError as error:
-            raise ImportError(f"beam search needs the library ctc-beam-decoder: {INSTALL}") from error
+            raise ImportError("beam search needs a library: pip install ctc-beam-decoder") from error
         if beam_width < 1:
             raise ValueError(f"beam_width is {beam_width}, but must be at least 1")
         self.settings = {
