@@ -2,6 +2,7 @@
 
     nice python benchmarks/cross_modal.py --folder runs/cross_modal            # goes on where it was stopped
     python benchmarks/cross_modal.py --folder runs/cross_modal --table         # what there is so far, as Markdown
+    python benchmarks/cross_modal.py --folder runs/longer --data runs/cross_modal --steps 640 --seeds 0
     python benchmarks/cross_modal.py --folder runs/cross_modal --figure docs/cross_modal.png
 
 Four arms see the same data, masks and number of updates: each modality's own data (`three_sets.py`), and Tux Paint's
@@ -71,6 +72,10 @@ class PairedStamps(Stamps):
 
     def __init__(self, folder: Path, settings: dict) -> None:
         super().__init__(folder, settings)
+        own = settings["pairs"]
+        self.data["train"] = self.data["train"].select(range(round(own["share"] * len(self.data["train"]))))
+        language = own["languages"][0]  # of the test: each thing once
+        self.data["test"] = self.data["test"].filter(lambda row: row["language"] == language)
         config = make_model(settings, 1, 0, {}, 0.0).config
         collator = PairsCollator(PairsCollator.of(config).collators)  # nothing is masked
         self.batches: dict[str, list[dict]] = {}
@@ -78,6 +83,9 @@ class PairedStamps(Stamps):
             samples = [self.reader(example) for example in data]
             groups = [samples[start : start + 32] for start in range(0, len(samples), 32)]
             self.batches[split] = [collator(group)["pairs"] for group in groups]
+
+        # As many training stamps as the test has: whether what was seen is found.
+        self.batches["seen"] = self.batches["train"][: len(self.batches["test"])]
 
     def features(self, models: dict[str, Any]) -> dict[str, dict]:
         return {
@@ -182,6 +190,7 @@ def cell(arm: str, seed: int, steps: int, settings: dict, folder: Path, probes: 
     joint = arm != "separate"
     weight = settings["cross_modal"]["cross_modal_weight"] if ARMS[arm] else 0.0
     result: dict[str, Any] = {"arm": arm, "seed": seed, "steps": steps, "cpu_minutes": 0.0, "logs": {}, "probes": {}}
+    result |= {"share": settings["pairs"]["share"], "width": settings["trunk"]["hidden_size"]}
     models = {}
     for modalities in [MODALITIES] if joint else [(name,) for name in MODALITIES]:
         own = {name: settings["loss_weights"][name] for name in modalities}
@@ -209,24 +218,26 @@ def cell(arm: str, seed: int, steps: int, settings: dict, folder: Path, probes: 
     result["retrieval"] = {"ridge": retrieval(features)}
     if weight:
         result["retrieval"]["heads"] = retrieval(features, model)
+        result["retrieval"]["heads, seen"] = retrieval(features | {"test": features["seen"]}, model)
     return result | similarity(models, pairs)
 
 
 def run_all(options: argparse.Namespace, settings: dict) -> None:
     """Fill in what is missing of the results, seed after seed."""
-    prepare(options.folder)
-    pairs = PairedStamps(options.folder, settings)
+    data = options.data or options.folder
+    prepare(data)
+    pairs = PairedStamps(data, settings)
     runs = options.folder / "runs"
-    runs.mkdir(exist_ok=True)
+    runs.mkdir(parents=True, exist_ok=True)
     for seed in options.seeds:
         probes = None
         for arm in options.arms:
             file = runs / f"{arm.replace(' ', '_')}_{seed}.json"
             if file.exists():
                 continue
-            probes = probes or RidgeProbes(options.folder, settings["data"], seed)
+            probes = probes or RidgeProbes(data, settings["data"], seed)
             start = time.process_time()
-            result = cell(arm, seed, options.steps, settings, options.folder, probes, pairs)
+            result = cell(arm, seed, options.steps, settings, data, probes, pairs)
             result["all_cpu_minutes"] = (time.process_time() - start) / 60
             unfinished = file.with_suffix(".tmp")
             unfinished.write_text(json.dumps(result))
@@ -238,6 +249,9 @@ def run_all(options: argparse.Namespace, settings: dict) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="for prepared data and results")
+    parser.add_argument("--data", type=Path, help="folder whose prepared data are used; default: FOLDER")
+    parser.add_argument("--share", type=float, help="of the training stamps; default: the settings'")
+    parser.add_argument("--width", type=int, help="of the trunk; default: the settings'")
     parser.add_argument("--steps", type=int, default=160, help="updates of each modality")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
@@ -248,7 +262,12 @@ def main() -> None:
         results = [json.loads(file.read_text()) for file in sorted((options.folder / "runs").glob("*.json"))]
         return figure(results, options.figure) if options.figure else print(report(results))
     begin()
-    run_all(options, load_settings())
+    settings = load_settings()
+    if options.share is not None:
+        settings["pairs"]["share"] = options.share
+    if options.width is not None:
+        settings["trunk"] |= {"hidden_size": options.width, "intermediate_size": 4 * options.width}
+    run_all(options, settings)
 
 
 if __name__ == "__main__":

@@ -73,9 +73,10 @@ class Stamps:
     """
 
     def __init__(self, folder: Path, settings: dict) -> None:
-        if not (folder / "stamps" / "train.jsonl").exists():
-            stamps.write(folder / "stamps", ["es"])
         own, images = settings["pairs"], settings["data"]["vision"]
+        table = folder / "_".join(["stamps", *own["languages"], *(["transcripts"] if own["transcripts"] else [])])
+        if not (table / "train.jsonl").exists():
+            stamps.write(table, own["languages"], transcripts=own["transcripts"])
         self.batch_size = own["batch_size"]
         self.reader = PairsReader(
             {
@@ -84,7 +85,7 @@ class Stamps:
                 "vision": ImageReader(ImageTransform((28, 28), 1, images["mean"], images["std"], own["crop_scale"])),
             }
         )
-        self.data = {split: load_pairs(str(folder / "stamps"), split=split)[0] for split in ("train", "test")}
+        self.data = {split: load_pairs(str(table), split=split)[0] for split in ("train", "test")}
 
     def source(self, seed: int) -> MixtureSource:
         """The training pairs, for a mix."""

@@ -1,6 +1,7 @@
 """Pairs from Tux Paint's stamps: a picture, its English name as text, and its name spoken in another language.
 
     python benchmarks/stamps.py stamps --languages es fr
+    python benchmarks/stamps.py stamps --languages es fr --transcripts  # the text is what is said
 
 writes `stamps/train.jsonl` and `stamps/test.jsonl` with the columns image, audio, text, language and stamp, and beside
 them the pictures (small, on black) and the speech (16 kHz): what `load_pairs` reads. Stamps are split by their English
@@ -42,6 +43,14 @@ def speech(picture: Path, language: str) -> Path:
     return picture.with_name(f"{picture.stem}_desc_{language}.ogg")
 
 
+def transcript(picture: Path, language: str) -> str | None:
+    """What a stamp's speech says, if its description has it."""
+    for line in picture.with_suffix(".txt").read_text(encoding="utf-8", errors="replace").splitlines():
+        if line.startswith(f"{language}.utf8="):
+            return line.split("=", 1)[1].strip() or None
+    return None
+
+
 def thumbnail(picture: Path, size: int = SIZE) -> Image.Image:
     """A small square picture on black, as the products of Fashion-MNIST are."""
     with Image.open(picture) as image:
@@ -52,8 +61,18 @@ def thumbnail(picture: Path, size: int = SIZE) -> Image.Image:
     return square.convert("RGB")
 
 
-def write(folder: Path, languages: list[str], stamps: Path = STAMPS, num_test: int = NUM_TEST) -> dict[str, int]:
-    """Write pictures, speech and manifests; returns the rows of each split."""
+def write(
+    folder: Path,
+    languages: list[str],
+    stamps: Path = STAMPS,
+    num_test: int = NUM_TEST,
+    *,
+    transcripts: bool = False,
+) -> dict[str, int]:
+    """Write pictures, speech and manifests; returns the rows of each split.
+
+    With `transcripts` the text is what is said, and not the English name; rows without are left out.
+    """
     names = {
         name: [picture for picture in pictures if all(speech(picture, one).exists() for one in languages)]
         for name, pictures in named_stamps(stamps).items()
@@ -72,9 +91,12 @@ def write(folder: Path, languages: list[str], stamps: Path = STAMPS, num_test: i
                 image = f"pictures/{stamp}.png"
                 thumbnail(picture).save(folder / image)
                 for language in languages:
+                    text = transcript(picture, language) if transcripts else name
+                    if text is None:
+                        continue
                     audio = f"speech/{stamp}.{language}.wav"
                     soundfile.write(folder / audio, decode_audio(str(speech(picture, language)), 16_000), 16_000)
-                    rows.append({"image": image, "audio": audio, "text": name, "language": language, "stamp": stamp})
+                    rows.append({"image": image, "audio": audio, "text": text, "language": language, "stamp": stamp})
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (folder / f"{split}.jsonl").write_text(lines, encoding="utf-8")
         counts[split] = len(rows)
@@ -85,10 +107,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--languages", nargs="+", choices=LANGUAGES, default=["es"])
+    parser.add_argument("--transcripts", action="store_true", help="the text is what is said, not the English name")
     options = parser.parse_args()
     if not STAMPS.exists():
         sys.exit(f"{STAMPS} is missing: apt-get install -y tuxpaint-stamps-default")
-    print(write(options.folder, options.languages))
+    print(write(options.folder, options.languages, transcripts=options.transcripts))
 
 
 if __name__ == "__main__":

@@ -87,6 +87,31 @@ def pooled_targets(pooled: Tensor, eps: float = 1e-5) -> Tensor:
     return ((pooled - mean) * torch.rsqrt(variance + eps)).mean(1)
 
 
+def centred_targets(targets: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Targets at positions without what they have in common: less the mean over the batch at each position.
+
+    Most of a target at a position follows from its place alone, which a predictor across modalities is told. What is
+    left is what distinguishes a sample from the others, so nothing of it is known without the other modality; 0 is the
+    best constant.
+
+    Args:
+        targets: [B, T, D] of one modality.
+        valid: bool [B, T], True at real positions; None for all.
+
+    Returns:
+        [B, T, D]; 0 at padded positions, and where a position is real in one sample only.
+
+    Example:
+        >>> centred_targets(torch.tensor([[[1.0], [5.0]], [[3.0], [7.0]]])).flatten().tolist()
+        [-1.0, -1.0, 1.0, 1.0]
+    """
+    if valid is None:
+        return targets - targets.mean(0)
+    real = valid[..., None].to(targets.dtype)  # [B, T, 1]
+    mean = (targets * real).sum(0) / real.sum(0).clamp_min(1)  # [T, D]
+    return (targets - mean) * real
+
+
 @dataclass(frozen=True)
 class PairViews:
     """Paired samples as the student and the teacher see them: the argument of the terms of their loss.
@@ -95,7 +120,7 @@ class PairViews:
         predictions: [B, D] of each ordered pair (source, target) of modalities, predicted from the source.
         targets: [B, D] of each modality.
         position_predictions: [B, T, D] of each ordered pair, at the T positions of the target; none by default.
-        position_targets: [B, T, D] of each modality.
+        position_targets: [B, T, D] of each modality, from `centred_targets`.
         valid: bool [B, T] of each modality, True at real positions; None where nothing is padded.
 
     Of masked samples, `predictions` are [B, M, D], from each of the source's M views, and `targets` [B, 1, D].
@@ -109,15 +134,9 @@ class PairViews:
 
     def constant(self) -> "PairViews":
         """The same with the best constant predictions."""
-        # Pooled targets have mean 0 over the batch.
+        # Both kinds of targets have mean 0 over the batch.
         pooled = {pair: torch.zeros_like(found) for pair, found in self.predictions.items()}
-        at_positions = {}
-        for (source, target), found in self.position_predictions.items():
-            rows = self.position_targets[target]
-            valid = self.valid[target]
-            at_positions[source, target] = (
-                (rows.flatten(0, 1) if valid is None else rows[valid]).mean(0).expand_as(found)
-            )
+        at_positions = {pair: torch.zeros_like(found) for pair, found in self.position_predictions.items()}
         return replace(self, predictions=pooled, position_predictions=at_positions)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from .core import Data2VecPreTrainingOutput, Observation, total_loss
 from .cross_modal import (
     PairViews,
+    centred_targets,
     check_pairs,
     direction,
     pair_regression,
@@ -30,7 +31,7 @@ def pretrain_on_masked_pairs(
 
     The loss within is the mean of the modalities' own, weighted by `loss_weights`. Across modalities the student's
     visible states of one predict the other's pooled target (a head, from the mean of each view) and its targets at all
-    positions (a predictor, from each sample's first view), in both directions.
+    positions, less their mean over the batch (a predictor, from each sample's first view), in both directions.
 
     Args:
         model: a `Data2Vec2ForPreTraining` with `cross_attention_layers`.
@@ -159,6 +160,6 @@ def _pair_views(
         predictions,
         targets,
         at_positions,
-        {name: one.views.targets for name, one in seen.items()},
+        {name: centred_targets(one.views.targets, one.views.valid) for name, one in seen.items()},
         {name: one.views.valid for name, one in seen.items()},
     )

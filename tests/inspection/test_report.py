@@ -127,7 +127,7 @@ def test_figures_in_the_docs():
     page = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text()
     assert inspect_target("data2vec2-audio-base").to_text() in page
     for name in recipe_names():
-        if name.endswith("-tiny"):
+        if name.endswith("-tiny") or len(load_recipe(name).modalities) > 1:
             continue
         inspection = inspect_target(name)
         shown = dict(inspection.rows())

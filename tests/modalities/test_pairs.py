@@ -16,7 +16,7 @@ from transformers import Wav2Vec2FeatureExtractor
 
 from modeling_data2vec import Data2Vec2ForPreTraining
 from modeling_data2vec.trainers import Data2VecTrainer, ImageTransform
-from modeling_data2vec.trainers.data.samples import SampleDataset
+from modeling_data2vec.trainers.data.samples import IterableSampleDataset, SampleDataset
 from modeling_data2vec.trainers.modalities.image import ImageReader
 from modeling_data2vec.trainers.modalities.mixture import JointCollator, MixtureDataset, MixtureSource
 from modeling_data2vec.trainers.modalities.pairs import PairsCollator, PairsReader, load_pairs, shuffled_pairs
@@ -87,6 +87,16 @@ def test_other_tables_and_other_names_of_columns(folder, suffix):
         PairsReader(readers(folder))(table[3])["pairs"]["vision"]["pixel_values"],
     )
     file.unlink()
+
+
+def test_a_streamed_table_gives_the_same_samples(folder):
+    dataset, columns = load_pairs(str(folder), streaming=True)
+    reader = PairsReader(readers(folder))
+    streamed = list(IterableSampleDataset(dataset, reader, augment=False))
+    assert columns == {"audio": "audio", "text": "text", "vision": "image"} and len(streamed) == len(NAMES)
+    for sample, row in zip(streamed, load_pairs(str(folder))[0], strict=True):
+        for name, part in reader(row)["pairs"].items():
+            assert all(torch.equal(sample["pairs"][name][key], value) for key, value in part.items())
 
 
 def test_columns_that_are_no_pairs_are_refused(tmp_path):

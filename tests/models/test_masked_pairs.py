@@ -9,6 +9,7 @@ from huggingface_hub.errors import StrictDataclassError
 from tiny_runs import tiny_joint_model
 
 from modeling_data2vec import Data2Vec2ForPreTraining, Data2Vec2Model
+from modeling_data2vec.cross_modal import centred_targets
 from modeling_data2vec.trainers.modalities.pairs import PairsCollator
 
 NAMES = ("audio", "text", "vision")
@@ -50,7 +51,7 @@ def test_own_losses_are_those_of_the_modalities_alone():
 
 
 def test_predictions_across_by_hand():
-    """Each view's mean to the pooled target; the first view by cross-attention to the targets at real positions."""
+    """The first view by cross-attention to the targets at real positions, less their mean over the batch there."""
     model = joint().eval()
     pairs = batch(model)
     alone = {name: model(**single(pairs, name)) for name in NAMES}
@@ -70,9 +71,25 @@ def test_predictions_across_by_hand():
         grid = {"vision": (4, 4)}.get(source, (pairs[source]["mask"].shape[2],))
         asked = {"vision": (4, 4)}.get(target, (pairs[target]["mask"].shape[2],))
         found = model.cross_attention[f"{source}_to_{target}"](shown, ids[:, 0], grid, asked, real)
-        per_position = (found - alone[target].targets).square().sum(-1) / math.sqrt(16)
-        expected.append(per_position[alone[target].valid].mean() if target != "vision" else per_position.mean())
+        targets, real = alone[target].targets, alone[target].valid
+        real = torch.ones(targets.shape[:2], dtype=torch.bool) if real is None else real
+        for position in range(targets.shape[1]):
+            rows = real[:, position]
+            targets[rows, position] -= targets[rows, position].mean(0)
+        expected.append(((found - targets).square().sum(-1) / math.sqrt(16))[real].mean())
     torch.testing.assert_close(model(pairs=pairs).losses["cross_position_loss"], torch.stack(expected).mean())
+
+
+def test_a_place_alone_says_nothing_of_targets_at_positions():
+    """What all samples have in common at a position is no part of them, so the best constant is 0."""
+    common, own = torch.randn(1, 6, 4), torch.randn(3, 6, 4)
+    valid = torch.arange(6) < torch.tensor([[6], [4], [1]])
+    for mask in (None, valid):
+        targets = centred_targets(own, mask)
+        torch.testing.assert_close(centred_targets(common + own, mask), targets)
+        torch.testing.assert_close(targets.sum(0), torch.zeros(6, 4))
+    assert not targets[~valid].any() and not targets[:, 4:].any()  # one real sample alone differs from nothing
+    assert not centred_targets(common.expand(3, -1, -1), valid).any()
 
 
 def test_padding_changes_nothing_across():

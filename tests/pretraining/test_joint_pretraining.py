@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import example_images
 import pytest
 import torch
+from recordings import voice, write
 from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoTokenizer
 
 import data2vec_cli
@@ -19,8 +20,14 @@ SHORT = ["--warmup_steps", "1", "--use_cpu", "--disable_tqdm", "true", "--loggin
 NAMES = ("audio", "text", "vision")
 
 
-def pretrain(*argv: object, changes: Sequence[str] = ()) -> int:
-    words = ["pretrain", "--recipe", "data2vec2-tiny", *SHORT, *map(str, argv), "--config", *TINY, *changes]
+STREAMED = ["--streaming", "--dataloader_num_workers", "0", "--gradient_cosine_steps", "0"]
+STREAMED += ["--max_steps", "1", "--warmup_steps", "0", "--logging_steps", "1"]
+
+
+def pretrain(
+    *argv: object, changes: Sequence[str] = (), recipe: str = "data2vec2-tiny", sizes: Sequence[str] = TINY
+) -> int:
+    words = ["pretrain", "--recipe", recipe, *SHORT, *map(str, argv), "--config", *sizes, *changes]
     return data2vec_cli.main(words)
 
 
@@ -88,6 +95,39 @@ def test_paired_samples_beside_two_modalities(tokenizer, tmp_path, capsys):
     state = json.loads((tmp_path / "run" / "checkpoint-4" / "trainer_state.json").read_text())
     assert all("pairs/loss" in entry for entry in state["log_history"] if "loss" in entry)
     assert "lost.png" in capsys.readouterr().out
+
+
+def test_the_recipe_for_big_streams_at_tiny_size(tokenizer, tmp_path):
+    pictures, texts = example_images.save(tmp_path / "pictures"), tmp_path / "texts.jsonl"
+    for seed in range(4):
+        write(tmp_path / "clips" / f"{seed}.wav", voice(2.1, seed=seed))
+    texts.write_text("\n".join(json.dumps({"text": f"the {number}th of them, and more " * 30}) for number in range(30)))
+    options = ["--dataset", f"audio={tmp_path / 'clips'}", f"vision={pictures}", f"text={texts}"]
+    options += ["--tokenizer", tokenizer, *STREAMED, "--gradient_accumulation_steps", "3"]
+    options += ["--micro_batch", "audio=2", "vision=2", "text=2"]
+    changes = ["vision.image_size=32", "audio.conv_kernel=[20,16,8]", "audio.conv_stride=[10,8,4]"]
+    changes += ["audio.num_conv_pos_embeddings=1", "text.max_position_embeddings=512", "mask_length=1"]
+    assert pretrain(*options, "--output_dir", tmp_path / "run", recipe="data2vec2-joint-base", changes=changes) == 0
+    model = Data2Vec2ForPreTraining.from_pretrained(tmp_path / "run")
+    assert model.config.modalities == NAMES and model.config.hidden_size == 16
+
+
+def test_the_recipe_for_videos_at_tiny_size(recordings, tmp_path):
+    """Sound and a frame of each: one streamed table is the data of both, and their pairs."""
+    images = sorted(example_images.save(tmp_path / "pictures").rglob("*.png"))
+    clips = sorted(recordings.rglob("?.wav"))
+    rows = [{"image": str(image), "audio": str(clip)} for image, clip in zip(images, clips, strict=True)]
+    table = tmp_path / "videos.jsonl"
+    table.write_text("\n".join(map(json.dumps, rows)))
+    options = ["--dataset", f"spectrogram={table}", f"vision={table}", "--pairs", table, "--pairs_batch_size", "3"]
+    options += [*STREAMED, "--micro_batch", "spectrogram=2", "vision=2", "--gradient_accumulation_steps", "3"]
+    sizes = [*TINY[:7], "decoder_groups=2", "vision.image_size=32", "mask_length=1"]
+    sizes += ["spectrogram.spectrogram_length=64"]
+    output = tmp_path / "run"
+    assert pretrain(*options, "--output_dir", output, recipe="data2vec2-audiovisual-base", sizes=sizes) == 0
+    (log, *_) = json.loads((output / "checkpoint-1" / "trainer_state.json").read_text())["log_history"]
+    assert {"pairs/cross_modal_loss", "pairs/cross_position_loss", "vision/clipped"} <= log.keys()
+    assert (output / "spectrogram" / "preprocessor_config.json").is_file()
 
 
 @pytest.mark.parametrize(

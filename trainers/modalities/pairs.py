@@ -25,7 +25,8 @@ def load_pairs(
     split: str = "train",
     columns: Mapping[str, str] | None = None,
     names: Collection[str] | None = None,
-) -> tuple[datasets.Dataset, dict[str, str]]:
+    streaming: bool = False,
+) -> tuple[Any, dict[str, str]]:
     """Open a table of paired samples.
 
     Args:
@@ -35,6 +36,7 @@ def load_pairs(
         columns: the column of each modality, "audio", "text" and "vision". By default those of the usual names, e.g.
             "audio", "text" and "image".
         names: the modalities to look for then; default: all, and of two that read the same files the first.
+        streaming: read the table as it comes, without an index.
 
     Returns:
         (dataset, the column of each modality); nothing is decoded yet.
@@ -46,7 +48,7 @@ def load_pairs(
     looked_for = {name: kind.medium for name, kind in known.items() if names is None or name in names}
     numbers = dict.fromkeys(column for medium in looked_for.values() for column in medium.numbers)
     table = Medium(noun="table of pair", suffixes=frozenset(), columns=(), numbers=tuple(numbers))
-    dataset = open_source(source, table, split=split)
+    dataset = open_source(source, table, split=split, streaming=streaming)
     found = column_types(dataset)
     if columns is None:
         columns = {}

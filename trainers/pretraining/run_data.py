@@ -7,7 +7,7 @@ from transformers.utils import logging
 
 from modeling_data2vec.cross_modal import PAIRS
 
-from ..data.samples import SampleDataset
+from ..data.samples import shuffled_samples
 from ..modalities.mixture import MixtureDataset, MixtureSource
 from ..modalities.mixture_order import temperature_shares
 from ..modalities.pairs import PairsReader, load_pairs
@@ -43,21 +43,21 @@ def train_dataset(
     sources = mixture_sources(recipe, samples, sizes, args.per_device_train_batch_size)
     shares = _shares(options, recipe, parts)
     if options.pairs:
-        sources[PAIRS] = _pairs(options.pairs, options.pairs_batch_size, args.seed, parts)
+        sources[PAIRS] = _pairs(options, args.seed, parts)
         shares[PAIRS] = min(shares.values())
     return MixtureDataset(sources, shares, exact=options.mixing_temperature is None)
 
 
-def _pairs(table: str, batch_size: int, seed: int, parts: Mapping[str, RunPart]) -> MixtureSource:
-    """Paired samples of those of the run's modalities that a table has, read as the modalities' own are."""
-    dataset, columns = load_pairs(table, names=parts)
+def _pairs(options: PretrainingOptions, seed: int, parts: Mapping[str, RunPart]) -> MixtureSource:
+    """Paired samples of those of the run's modalities that the table has, read as the modalities' own are."""
+    dataset, columns = load_pairs(str(options.pairs), names=parts, streaming=options.streaming)
     readers = {name: parts[name].data.reader(column) for name, column in columns.items() if name in parts}
     if len(readers) < 2:
         raise ValueError(
-            f"--pairs {table} has {', '.join(columns)}, and the run {', '.join(parts)}: pairs need two or more "
+            f"--pairs {options.pairs} has {', '.join(columns)}, and the run {', '.join(parts)}: pairs need two or more "
             "modalities that both have"
         )
-    return MixtureSource(SampleDataset(dataset, PairsReader(readers), seed=seed), batch_size)
+    return MixtureSource(shuffled_samples(dataset, PairsReader(readers), seed), options.pairs_batch_size)
 
 
 def _shares(options: PretrainingOptions, recipe: Recipe, parts: Mapping[str, RunPart]) -> dict[str, float]:
