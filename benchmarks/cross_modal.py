@@ -44,9 +44,9 @@ from modeling_data2vec.trainers.data.samples import SampleDataset
 from modeling_data2vec.trainers.evaluation.features import encode
 from modeling_data2vec.trainers.evaluation.probes import ridge_probe
 from modeling_data2vec.trainers.evaluation.retrieval import pooled_features
-from modeling_data2vec.trainers.evaluation.similarity import cka, uniformity
 from modeling_data2vec.trainers.modalities.mixture import MixtureDataset, MixtureSource
 from modeling_data2vec.trainers.modalities.pairs import PairsCollator, PairsReader, shuffled_pairs
+from modeling_data2vec.trainers.monitoring.similarity import cka, uniformity
 
 MODALITIES = ("audio", "vision", "text")
 COLUMNS = {"audio": "audio", "text": "text", "vision": "image"}

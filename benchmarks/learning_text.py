@@ -233,7 +233,8 @@ def probe(encoders: dict, tokenizer, vectors: WordVectors, train: Labelled, test
     import torch
 
     from modeling_data2vec.trainers.evaluation.features import encode
-    from modeling_data2vec.trainers.evaluation.probes import label_subset, linear_probe, ridge_probe
+    from modeling_data2vec.trainers.evaluation.probe_labels import label_subset
+    from modeling_data2vec.trainers.evaluation.probes import linear_probe, ridge_probe
 
     classes, test_classes = (np.asarray(part[1]) for part in (train, test))
     subsets = {count: label_subset(classes, count, seed) for count in LABELS if count < len(classes)}

@@ -133,7 +133,8 @@ def kinds_of_features(encoders: dict[str, Any], recipe: Any) -> dict[str, Featur
 
 def fashion_probes(kind: str, features: Features, seed: int, validation: bool) -> dict[str, float]:
     """Accuracies of some features on products, by column of the table."""
-    from modeling_data2vec.trainers.evaluation.probes import knn, label_subset, ridge_probe
+    from modeling_data2vec.trainers.evaluation.probe_labels import label_subset
+    from modeling_data2vec.trainers.evaluation.probes import knn, ridge_probe
 
     train, train_y = read_idx("train-images-idx3-ubyte"), read_idx("train-labels-idx1-ubyte")
     test, test_y = read_idx("t10k-images-idx3-ubyte"), read_idx("t10k-labels-idx1-ubyte")
@@ -189,7 +190,8 @@ def stamps_probes(features: Features) -> dict[str, float]:
 def mean_probes(encoders: dict[str, Any], recipe: Any, seed: int) -> dict[str, dict[str, float]]:
     """Logistic regression on the mean of patches, of the last layer and of all layers side by side."""
     from modeling_data2vec.trainers.evaluation.features import encode
-    from modeling_data2vec.trainers.evaluation.probes import label_subset, linear_probe
+    from modeling_data2vec.trainers.evaluation.probe_labels import label_subset
+    from modeling_data2vec.trainers.evaluation.probes import linear_probe
 
     order = np.random.default_rng(seed).permutation(60_000)[:10_000]
     train, train_y = read_idx("train-images-idx3-ubyte")[order], read_idx("train-labels-idx1-ubyte")[order]

@@ -19,13 +19,8 @@ from sklearn.preprocessing import StandardScaler
 
 from modeling_data2vec import encode
 from modeling_data2vec.trainers.evaluation.baselines import random_weights
-from modeling_data2vec.trainers.evaluation.probes import (
-    all_predictions,
-    held_out_quarter,
-    label_subset,
-    linear_predictions,
-    ridge_predictions,
-)
+from modeling_data2vec.trainers.evaluation.probe_labels import held_out_quarter, label_subset
+from modeling_data2vec.trainers.evaluation.probes import all_predictions, linear_predictions, ridge_predictions
 from modeling_data2vec.trainers.modalities.base import flattened
 from modeling_data2vec.trainers.modalities.encoders import load_encoder
 

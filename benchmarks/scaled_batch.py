@@ -55,7 +55,8 @@ def pretrain_and_probe(name: str, seed: int, changes: dict[str, Any], validation
     """Figures of one run: CPU seconds, the last loss relative to a constant, and accuracies."""
     from modeling_data2vec.trainers import Data2VecTrainer, ImageTransform, encode
     from modeling_data2vec.trainers.data.samples import SampleDataset
-    from modeling_data2vec.trainers.evaluation.probes import knn, label_subset, ridge_probe
+    from modeling_data2vec.trainers.evaluation.probe_labels import label_subset
+    from modeling_data2vec.trainers.evaluation.probes import knn, ridge_probe
     from modeling_data2vec.trainers.modalities.image import ImageReader
 
     torch.set_num_threads(1)

@@ -23,7 +23,8 @@ from modeling_data2vec.trainers.data.collators import MaskCollator
 from modeling_data2vec.trainers.data.packing import pack_documents
 from modeling_data2vec.trainers.data.samples import SampleDataset
 from modeling_data2vec.trainers.evaluation.features import encode
-from modeling_data2vec.trainers.evaluation.probes import label_subset, linear_probe
+from modeling_data2vec.trainers.evaluation.probe_labels import label_subset
+from modeling_data2vec.trainers.evaluation.probes import linear_probe
 from modeling_data2vec.trainers.media.image_transform import ImageTransform
 from modeling_data2vec.trainers.modalities.image import ImageReader
 from modeling_data2vec.trainers.modalities.mixture import MixtureSource

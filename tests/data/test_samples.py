@@ -122,3 +122,13 @@ def test_labels():
     again, same = read_labelled(table([1] * 50), SeriesReader(), source="numbers", split="train", limit=10)
     assert some == again and np.array_equal(chosen, same) and len(some) == 10
     assert all(sample["values"].item() / 100 % 3 == label for sample, label in zip(some, chosen, strict=True))
+
+
+def test_lists_of_labels_stay_with_their_samples():
+    lists = table([1, 0] * 25).remove_columns("label").add_column("label", [["a"] * (i % 5) for i in range(50)])
+    samples, labels = read_labelled(lists, SeriesReader(), source="numbers", split="train", limit=20)
+    assert len(samples) == len(labels) and 0 < len(samples) < 20
+    assert [len(row) for row in labels] == [sample["values"].item() / 100 % 5 for sample in samples]
+    mixed = table([1] * 2).remove_columns("label").add_column("label", ["a", '["a", "b"]'])
+    with pytest.raises(ValueError, match=r"lists in some rows and single values in others: row 2 is .*, row 1 'a'\."):
+        read_labelled(mixed, SeriesReader(), source="numbers", split="train")

@@ -38,6 +38,16 @@ def test_it_beats_the_mean_where_one_position_tells(sets):
     assert attentive > 0.95 and linear < attentive - 0.1
 
 
+def test_several_classes_by_the_same_positions(sets):
+    """One class by the marked position's sign, one that all samples lack but one, one that is only tested."""
+    (train_x, train_y), (test_x, test_y) = sets
+    lists = [["yes"] * int(y) + ["rare"] * (n == 3) for n, y in enumerate(train_y)]
+    tested = [["yes"] * int(y) + ["new"] * (n % 2) for n, y in enumerate(test_y)]
+    assert attentive_probe(train_x, lists, test_x, tested) > (0.95 + 0.45) / 2
+    scores = attentive_predictions(train_x, np.array([[True, False]] * 150 + [[False, False]] * 150), test_x)
+    assert scores.shape == (200, 2) and np.ptp(scores[:, 1]) == 0
+
+
 def test_it_finds_nothing_where_there_is_nothing():
     noise = np.random.default_rng(0).normal(size=(2, 400 * 5, 8))
     samples, labels = np.repeat(np.arange(400), 5), np.arange(400) % 4

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from modeling_data2vec.trainers.evaluation.intervals import Interval, bootstrap, jackknife
+from modeling_data2vec.trainers.evaluation.intervals import Interval, bootstrap, jackknife, jackknife_of
 
 
 def coverage(intervals, truth):
@@ -48,6 +48,20 @@ def test_bootstrap_is_deterministic_and_the_same_in_pieces(monkeypatch):
     monkeypatch.setattr("modeling_data2vec.trainers.evaluation.intervals.CHUNK", 50 * 700)
     pieces = bootstrap(scores)
     assert pieces.value == whole.value and pieces.low == pytest.approx(whole.low, abs=0.01)
+
+
+def test_jackknife_of_several_label_subsets_covers_both_sources_of_chance():
+    """As of the bootstrap above: a sample is hard or not, and a label subset is lucky or not."""
+    rng = np.random.default_rng(0)
+    both, samples_alone = [], []
+    for _ in range(150):
+        scores = 0.6 + rng.normal(0, 0.08, (8, 1)) + rng.normal(0, 0.3, (1, 200)) + rng.normal(0, 0.1, (8, 200))
+        left_out = (scores.sum(1, keepdims=True) - scores.reshape(8, 20, 10).sum(2)) / 190
+        figures = np.hstack([scores.mean(1, keepdims=True), left_out])
+        both.append(jackknife_of(figures))
+        samples_alone.append(jackknife_of(figures.mean(0, keepdims=True)))
+    assert 0.9 < coverage(both, 0.6) < 0.99
+    assert coverage(samples_alone, 0.6) < coverage(both, 0.6) - 0.1
 
 
 def test_jackknife_of_single_samples_is_the_standard_error_of_a_mean():

@@ -12,8 +12,9 @@ from modeling_data2vec import Data2Vec2VisionConfig, Data2Vec2VisionModel
 from modeling_data2vec.trainers.evaluation.choice import choose_features
 from modeling_data2vec.trainers.evaluation.features import encode
 from modeling_data2vec.trainers.evaluation.options import ProbeOptions
+from modeling_data2vec.trainers.evaluation.probe_labels import label_subset
 from modeling_data2vec.trainers.evaluation.probe_table import baseline_accuracy, probe_accuracy, probe_table
-from modeling_data2vec.trainers.evaluation.probes import knn, label_subset, leave_one_out, linear_probe, ridge_probe
+from modeling_data2vec.trainers.evaluation.probes import knn, leave_one_out, linear_probe, ridge_probe
 from modeling_data2vec.trainers.media.mfcc import mfcc_statistics
 from modeling_data2vec.trainers.modalities.base import RawFeatures, flattened
 
@@ -134,6 +135,29 @@ def test_another_baseline():
     raw = RawFeatures("13 MFCC at 8 kHz", compute)
     table = probe_table(encoder("our speech"), (inputs, labels), (inputs, labels), label_counts=[None], raw=[raw])
     assert table.rows[-1].features == "13 MFCC at 8 kHz"
+
+
+def test_lists_of_classes(digits):
+    """Labels "odd", "large" and "eight", of which a digit may have all or none."""
+
+    def lists(numbers):
+        return [["odd"] * (n % 2) + ["large"] * (n > 4) + ["eight"] * (n == 8) for n in numbers.tolist()]
+
+    (images, labels), (test_images, test_labels) = digits
+    torch.manual_seed(0)
+    model = Data2Vec2VisionModel(config())
+    sets = (images, lists(labels)), (test_images, lists(test_labels))
+    table = probe_table(model, *sets, label_counts=(2, None), seeds=(0, 1), pooling="auto", layer="auto")
+    assert table.metric == "mean average precision"
+    shares = [np.mean([name in row for row in sets[1][1]]) for name in ("odd", "large", "eight")]
+    assert table.chance == pytest.approx(np.mean(shares))
+    rows = {(row.features, row.labels, row.probe): row for row in table.rows}
+    x, test_x = flattened(images), flattened(test_images)
+    assert rows["raw pixels", 300, "linear"].mean == linear_probe(x, sets[0][1], test_x, sets[1][1]) > 0.8
+    assert "held-out" in rows["model", 300, "ridge"].chosen[0]
+    assert "Mean average precision in % on 100 test samples (equal scores for all samples:" in table.to_markdown()
+    accuracy = probe_accuracy(model, *sets)
+    assert set(accuracy) == {"linear", "ridge", "knn"} and 0.5 < accuracy["linear"] <= 1
 
 
 # ---- layer and pooling by the training labels ----

@@ -132,6 +132,42 @@ def test_text(tokenizer, tmp_path, capsys):
     assert "| TF-IDF |" in (tmp_path / "report" / "report.md").read_text()
 
 
+def test_lists_of_classes(image_models, tmp_path, capsys):
+    """Rows with any number of classes: from a data set of files to the report, and to the table of `probe`."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        (tmp_path / "data" / split).mkdir(parents=True)
+        rows = []
+        for number in range(40):
+            has = [name for name, share in (("left", 0.5), ("right", 0.3)) if rng.random() < share]
+            pixels = rng.integers(0, 60, (8, 8)).astype(np.uint8)
+            pixels[:, :4] += np.uint8(150 * ("left" in has))
+            pixels[:, 4:] += np.uint8(150 * ("right" in has))
+            Image.fromarray(pixels).save(tmp_path / "data" / split / f"{number}.png")
+            rows.append(json.dumps({"file_name": f"{number}.png", "label": has}))
+        (tmp_path / "data" / split / "metadata.jsonl").write_text("\n".join(rows))
+    more = ["--labels", "20", "all", "--seeds", "0", "1"]
+    code, _, err = evaluate(capsys, image_models[:1], tmp_path / "data", tmp_path / "report", *more)
+    assert code == 0, err
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "## Mean average precision" in text and "(equal scores for all samples: " in text
+    stored = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert stored["metric"] == "mean average precision" and stored["classes"] == 2
+    for one in stored["scores"]:
+        assert one["accuracy"]["low"] <= one["accuracy"]["value"] <= one["accuracy"]["high"]
+        assert one["accuracy"]["value"] == pytest.approx(np.mean(one["scores"]))
+    difference = next(one for one in stored["differences"] if one["than"] == "raw pixels" and one["probe"] == "ridge")
+    values = {(one["features"], one["probe"], one["labels"]): one["accuracy"]["value"] for one in stored["scores"]}
+    ours, theirs = (values[name, "ridge", difference["labels"]] for name in ("ours", "raw pixels"))
+    assert difference["difference"]["value"] == pytest.approx(ours - theirs)
+    argv = ["probe", "--model", image_models[0], "--dataset", str(tmp_path / "data"), "--labels", "all"]
+    assert data2vec_cli.main(argv) == 0
+    out = capsys.readouterr().out
+    assert "Mean average precision in % on 40 test samples" in out
+    pixels = next(line for line in out.splitlines() if "| raw pixels |" in line)
+    assert all(float(cell) > 95 for cell in pixels.split("|")[3:-1])
+
+
 @pytest.mark.parametrize(
     ("more", "part"),
     [

@@ -5,9 +5,9 @@ import torch
 from transformers import TrainerControl, TrainerState
 
 from modeling_data2vec.trainers import Data2VecTrainingArguments
-from modeling_data2vec.trainers.evaluation.similarity import cka, uniformity
 from modeling_data2vec.trainers.monitoring.alignment import measure_alignment
 from modeling_data2vec.trainers.monitoring.joint_health import rising_losses
+from modeling_data2vec.trainers.monitoring.similarity import cka, uniformity
 from modeling_data2vec.trainers.runs.callbacks import HealthCallback
 
 

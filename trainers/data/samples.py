@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Dataset, IterableDataset
 from transformers.utils import logging
 
-from ..sources.label_checks import require_labels
+from ..sources.label_checks import require_labels, require_no_lists_in_text
 from ..sources.labels import as_whole_numbers, is_list, label_values
 from ..sources.loading import column_types, find_column
 from ..sources.source_files import LABEL_COLUMNS
@@ -20,8 +20,10 @@ from .streams import Position, Share, as_stream, share_of_worker, shuffled
 logger = logging.get_logger(__name__)
 
 
-# Inputs of N samples, and the class of each.
-LabelledSet = tuple[torch.Tensor | Sequence[torch.Tensor], np.ndarray | torch.Tensor | Sequence[int]]
+# Inputs of N samples, and the class of each, or its list of classes.
+LabelledSet = tuple[
+    torch.Tensor | Sequence[torch.Tensor], np.ndarray | torch.Tensor | Sequence[int] | Sequence[Sequence[Any]]
+]
 
 
 class UnreadableError(ValueError):
@@ -230,7 +232,7 @@ def read_labelled(
     split: str,
     label_column: str | None = None,
     limit: int | None = None,
-) -> tuple[list[dict[str, Any]], np.ndarray]:
+) -> tuple[list[dict[str, Any]], np.ndarray | list[list[Any]]]:
     """Samples and labels of a split, whole and in memory, for probes.
 
     Args:
@@ -241,11 +243,11 @@ def read_labelled(
         limit: at most so many samples, chosen at random but always the same.
 
     Returns:
-        (N samples, [N] labels: ints, or strings where the column holds strings); unreadable samples are left out with
-        a warning.
+        (N samples, [N] labels: ints, or strings where the column holds strings; or N lists of classes, also empty ones,
+        where it holds lists); unreadable samples are left out with a warning.
 
     Raises:
-        ValueError: there is no label column, a row has no label or several, or nothing can be read.
+        ValueError: there is no label column, a row has no label, lists are written as text, or nothing can be read.
     """
     label_column = find_column(
         dataset,
@@ -257,14 +259,17 @@ def read_labelled(
         advice="name one with label_column",
         reason="probes need labels",
     )
-    if is_list(column_types(dataset)[label_column]):
-        raise ValueError(f"column {label_column!r} of {source} holds lists, but probes learn one class a row")
+    values = label_values(dataset.with_format(None), label_column)
     try:
-        require_labels(label_values(dataset.with_format(None), label_column), label_column, dataset)
+        require_no_lists_in_text(values, label_column, "For several classes a row, write lists in JSONL or parquet")
+        require_labels(values, label_column, dataset)
     except ValueError as error:
         raise ValueError(f"{source}, split {split!r}, {error}") from error
+    chosen = np.arange(len(dataset))
     if limit is not None and limit < len(dataset):
-        dataset = dataset.select(np.sort(np.random.default_rng(0).permutation(len(dataset))[:limit]))
+        chosen = np.sort(np.random.default_rng(0).permutation(len(dataset))[:limit])
+        dataset = dataset.select(chosen)
+    several = is_list(column_types(dataset)[label_column])
     samples, labels = [], []
     for index, example in enumerate(dataset):
         try:
@@ -272,7 +277,7 @@ def read_labelled(
         except UnreadableError as error:
             logger.warning(f"Leaving out {reader.noun} {reader.name(example) or index} of split {split!r}: {error}")
             continue
-        labels.append(example[label_column])
+        labels.append(values[chosen[index]] if several else example[label_column])
     if not samples:
         raise ValueError(f"none of the {len(dataset)} {reader.noun}s of {source} (split {split!r}) can be read")
-    return samples, np.asarray(as_whole_numbers(labels))
+    return samples, labels if several else np.asarray(as_whole_numbers(labels))

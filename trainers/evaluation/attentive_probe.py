@@ -3,12 +3,15 @@
 Letters: N samples, F positions of all of them, T positions of one, D channels, H heads, C classes.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from .probes import Labels, check_labels, held_out_quarter
+from .probe_labels import Labels, Targets, check_labels, held_out_quarter, score, varied
 
 Frames = tuple[np.ndarray, np.ndarray]  # features [F, D] of positions, and whose they are [F]: from `frame_features`
 HEADS = 4
@@ -43,6 +46,8 @@ class AttentiveProbe(nn.Module):
 def attentive_probe(train_x: Frames, train_y: Labels, test_x: Frames, test_y: Labels, seed: int = 0) -> float:
     """Accuracy of an attentive probe: what a head sees that may look at single positions, not at their mean alone.
 
+    Of several classes a sample, mean average precision: each class is learned by itself, from the same positions.
+
     Features are standardised by the training positions' mean and deviation. AdamW trains the probe on three quarters of
     the labels until the loss of the fourth has not fallen for 10 epochs, at most 100; then it is trained anew on all of
     them for the best number of epochs. Equal seeds give equal results.
@@ -50,7 +55,7 @@ def attentive_probe(train_x: Frames, train_y: Labels, test_x: Frames, test_y: La
     Args:
         train_x, test_x: (features [F, D], samples [F]) of the real positions of all samples, in order, as
             `frame_features` gives them.
-        train_y, test_y: N class labels.
+        train_y, test_y: N classes, or N lists of them.
         seed: decides the quarter, the first weights and the order of samples.
 
     Raises:
@@ -63,7 +68,7 @@ def attentive_probe(train_x: Frames, train_y: Labels, test_x: Frames, test_y: La
         1.0
     """
     train_y, test_y = check_labels(np.unique(train_x[1]), train_y, np.unique(test_x[1]), test_y)
-    return float(np.mean(attentive_predictions(train_x, train_y, test_x, seed) == test_y))
+    return score(attentive_predictions(train_x, train_y, test_x, seed), test_y)
 
 
 def attentive_predictions(train_x: Frames, train_y: np.ndarray, test_x: Frames, seed: int = 0) -> np.ndarray:
@@ -71,15 +76,18 @@ def attentive_predictions(train_x: Frames, train_y: np.ndarray, test_x: Frames, 
     mean, std = train_x[0].mean(0), train_x[0].std(0)
     std[std < 1e-6] = 1.0
     train, test = (Padded((x - mean) / std, samples) for x, samples in (train_x, test_x))
-    names, codes = np.unique(train_y, return_inverse=True)
-    labels = torch.from_numpy(codes)
-    quarter = held_out_quarter(codes, seed)
+    targets = Targets(train_y)
+    labels = torch.from_numpy(targets.values.argmax(1) if targets.exclusive else targets.values)  # [N] or [N, C]
+    new = partial(AttentiveProbe, train.features.shape[1], targets.values.shape[1])
+    quarter = held_out_quarter(train_y, seed)
     epochs = FEW_LABEL_EPOCHS
     if quarter is not None:
         kept, held = (torch.from_numpy(ids) for ids in quarter)
-        _, epochs = _fit(train, labels, kept, seed, MAX_EPOCHS, held)
-    probe, _ = _fit(train, labels, torch.arange(len(labels)), seed, epochs)
-    return names[_logits(probe, test, torch.arange(len(test))).argmax(1).numpy()]
+        _, epochs = _fit(new, train, labels, kept, seed, MAX_EPOCHS, held)
+    probe, _ = _fit(new, train, labels, torch.arange(len(labels)), seed, epochs)
+    if not targets.exclusive:
+        probe.weight.data[torch.from_numpy(~varied(train_y))] = 0.0  # nothing can be said of them
+    return targets.answers(_logits(probe, test, torch.arange(len(test))).numpy())
 
 
 class Padded:
@@ -101,21 +109,28 @@ class Padded:
 
 
 def _fit(
-    data: Padded, labels: Tensor, chosen: Tensor, seed: int, epochs: int, held: Tensor | None = None
+    new: Callable[[torch.Generator], AttentiveProbe],
+    data: Padded,
+    labels: Tensor,
+    chosen: Tensor,
+    seed: int,
+    epochs: int,
+    held: Tensor | None = None,
 ) -> tuple[AttentiveProbe, int]:
     """Train on the chosen samples; with samples held back also stop early, and say after which epoch it was best."""
     generator = torch.Generator().manual_seed(seed)
-    probe = AttentiveProbe(data.features.shape[1], int(labels.max()) + 1, generator)
+    probe = new(generator)
+    loss_of = cross_entropy if labels.ndim == 1 else binary_cross_entropy_with_logits
     optimizer = torch.optim.AdamW(probe.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     lowest, best = float("inf"), epochs
     for epoch in range(1, epochs + 1):
         for batch in chosen[torch.randperm(len(chosen), generator=generator)].split(BATCH_SIZE):
             optimizer.zero_grad()
-            cross_entropy(probe(*data[batch]), labels[batch]).backward()
+            loss_of(probe(*data[batch]), labels[batch]).backward()
             optimizer.step()
         if held is None:
             continue
-        loss = float(cross_entropy(_logits(probe, data, held), labels[held]))
+        loss = float(loss_of(_logits(probe, data, held), labels[held]))
         if loss < lowest:
             lowest, best = loss, epoch
         elif epoch - best >= PATIENCE:

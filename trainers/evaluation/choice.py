@@ -18,12 +18,13 @@ MOST_LABELS = 1_000  # that a choice is made by
 
 
 class Choice(NamedTuple):
-    """Features of an encoder, and the accuracy that they were chosen by.
+    """Features of an encoder, and the figure that they were chosen by.
 
     Attributes:
         layer: -1 for the encoder's output, else an index of `hidden_states`; several stand side by side.
         pooling: as in `extract_features`.
-        held_out: of a ridge regression on training samples that are left out one by one; None for what was given.
+        held_out: `score` of a ridge regression on training samples that are left out one by one; None for what was
+            given.
     """
 
     layer: int | tuple[int, ...]
@@ -51,12 +52,12 @@ def choose_features(
 
     The candidates are all poolings that the model has (mean, maximum, deviation, fields, stretches, bands, CLS token),
     of its output, of each layer, of each one and of the first layer's input beside the output, and of all
-    layers side by side. The best accuracy of a ridge regression on samples that are left out one by one decides; of
+    layers side by side. The best figure of a ridge regression on samples that are left out one by one decides; of
     equal ones the first, so the mean of the output with one label a class.
 
     Args:
         model, inputs, batch_size: as in `encode`.
-        labels: [N].
+        labels: [N] classes, or bool [N, C].
         subsets: indices [n]; of more than 1,000 that many are used, evenly spaced.
         pooling, layer: what is not to be chosen.
     """

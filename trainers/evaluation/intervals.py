@@ -92,13 +92,39 @@ def jackknife(statistic: Callable[[np.ndarray], float], count: int, *, groups: i
         >>> round(interval.value, 1), interval.low < 49.5 < interval.high
         (49.5, True)
     """
+    kept = kept_without_groups(count, groups=groups, seed=seed)
+    values = np.array([statistic(np.flatnonzero(one)) for one in kept])
+    return jackknife_of(np.array([[statistic(np.arange(count)), *values]]))
+
+
+def kept_without_groups(count: int, *, groups: int = 20, seed: int = 0) -> np.ndarray:
+    """Which samples stay where one of the random groups of `jackknife` is left out, for each group: bool [groups, N].
+
+    Raises:
+        ValueError: for fewer than 2 samples or groups.
+    """
     groups = min(groups, count)
     if groups < 2:
         raise ValueError(f"{count} sample(s) in {groups} group(s) give no interval: at least 2 of each are needed")
-    shuffled = np.random.default_rng(seed).permutation(count)
-    left_out = [np.sort(np.delete(shuffled, np.s_[group::groups])) for group in range(groups)]
-    values = np.array([statistic(chosen) for chosen in left_out])
-    error = np.sqrt((groups - 1) * np.mean((values - values.mean()) ** 2))
-    reach = float(student_t.ppf(0.5 + CONFIDENCE / 2, groups - 1) * error)
-    value = float(statistic(np.arange(count)))
-    return Interval(value, value - reach, value + reach)
+    kept, shuffled = np.ones((groups, count), dtype=bool), np.random.default_rng(seed).permutation(count)
+    for group, members in enumerate(kept):
+        members[shuffled[group::groups]] = False
+    return kept
+
+
+def jackknife_of(figures: np.ndarray) -> Interval:
+    """The interval of `jackknife`, of figures that were computed; of several repetitions (label subsets) their mean.
+
+    The variance of the repetitions' mean is added to that of the samples: the interval then covers both. For a
+    difference between two models give the difference of their figures.
+
+    Args:
+        figures: [S, 1 + groups] of S repetitions: of all samples, then without one group after the other.
+    """
+    value, *left_out = figures.mean(0)
+    groups = len(left_out)
+    variance = (groups - 1) * np.var(left_out)
+    if len(figures) > 1:
+        variance += np.var(figures[:, 0], ddof=1) / len(figures)
+    reach = float(student_t.ppf(0.5 + CONFIDENCE / 2, groups - 1) * np.sqrt(variance))
+    return Interval(float(value), float(value) - reach, float(value) + reach)

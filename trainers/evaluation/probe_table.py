@@ -10,9 +10,10 @@ from transformers import PreTrainedModel
 from ..data.samples import LabelledSet
 from .baselines import RawFeatures, random_weights, raw_features
 from .choice import Choice, choose_features
-from .features import encode
+from .features import Inputs, encode
 from .options import AUTO, Layers, layer_numbers
-from .probes import Features, all_predictions, check_labels, knn, label_subset, linear_probe, ridge_probe
+from .probe_labels import ACCURACY, CHANCE, chance, check_labels, label_subset, metric_of, score
+from .probes import Features, all_predictions, knn, linear_probe, ridge_probe
 
 # From a label subset to its features, those of the test samples, and how they were chosen.
 FeaturesOf = Callable[[np.ndarray], tuple[Features, Features, Choice | None]]
@@ -28,8 +29,8 @@ class ProbeRow:
         features: "random weights", "model", or the name of the raw features, e.g. "MFCC".
         labels: number of labelled samples that the probe saw.
         probe: "linear", "ridge", "kNN" or "kNN, cosine".
-        mean, std: accuracy over label subsets and its standard deviation; 0.0 for a single score.
-        scores: the accuracies themselves: one for each seed, or a single one where all labels are used.
+        mean, std: of the table's metric over label subsets, and its standard deviation; 0.0 for a single score.
+        scores: the figures themselves: one for each seed, or a single one where all labels are used.
         chosen: pooling and layer of each score in words, where the training labels chose them.
     """
 
@@ -44,7 +45,12 @@ class ProbeRow:
 
 @dataclass
 class ProbeTable:
-    """What `probe_table` found, with the settings that it depends on."""
+    """What `probe_table` found, with the settings that it depends on.
+
+    Attributes:
+        chance: the metric of the most frequent class, or of equal scores for all samples.
+        metric: "accuracy", or of labels that are lists "mean average precision".
+    """
 
     rows: list[ProbeRow]
     pooling: str
@@ -53,13 +59,14 @@ class ProbeTable:
     num_train: int
     num_test: int
     chance: float
+    metric: str = ACCURACY
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings and lists, ready for JSON."""
         return asdict(self)
 
     def to_markdown(self) -> str:
-        """A line for each number of labels and kind of features, a column for each probe, accuracies in percent."""
+        """A line for each number of labels and kind of features, a column for each probe, in percent."""
         probes = list(dict.fromkeys(row.probe for row in self.rows))
         lines = [f"| labels | features | {' | '.join(probes)} |", "|---|---|" + "---:|" * len(probes)]
         for labels in dict.fromkeys(row.labels for row in self.rows):
@@ -74,9 +81,9 @@ class ProbeTable:
                 )
         lines += [
             "",
-            f"Accuracy in % on {self.num_test:,} test samples (most frequent class: {100 * self.chance:.1f}); mean ± "
-            f"standard deviation over random label subsets (seeds {', '.join(map(str, self.seeds))}). Frozen features: "
-            f'layer {self.layer}, pooling "{self.pooling}".',
+            f"{self.metric.capitalize()} in % on {self.num_test:,} test samples ({CHANCE[self.metric]}: "
+            f"{100 * self.chance:.1f}); mean ± standard deviation over random label subsets (seeds "
+            f'{", ".join(map(str, self.seeds))}). Frozen features: layer {self.layer}, pooling "{self.pooling}".',
         ]
         if any(row.chosen for row in self.rows):
             lines += ["", "Chosen by training labels that were left out one by one:", "", *self._choices()]
@@ -109,7 +116,8 @@ def probe_table(
     Args:
         model: see `extract_features`, also for `pooling` and `layer`.
         train, test: (inputs, N labels); inputs are normalised images [N, channels, height, width], or a list of N
-            waveforms [samples] or token ids [T], which may differ in length.
+            waveforms [samples] or token ids [T], which may differ in length. Labels are classes, or lists of classes:
+            of these, each class is learned by itself, and figures are mean average precisions.
         label_counts: numbers of labelled training samples; None for all. A subset keeps the classes in proportion.
         pooling, layer: "auto" for those that do best on training labels which are left out one by one, for each subset
             and for model and random weights alone (`choose_features`).
@@ -137,7 +145,7 @@ def probe_table(
     given = AUTO if layer == AUTO else layer_numbers(layer)
     rows: list[ProbeRow] = []
     for name, encoder in (("random weights", random_weights(model)), ("model", model)):
-        features = _EncoderFeatures(encoder, train, test, subsets, pooling, given, batch_size)
+        features = _EncoderFeatures(encoder, (train_inputs, train_y), test_inputs, subsets, pooling, given, batch_size)
         rows += _rows(name, train_y, test_y, subsets, k, features.of)
     for one in raw_features(model) if raw is None else raw:
         rows += _rows(one.name, train_y, test_y, subsets, k, _of_raw(*one.compute(train_inputs, test_inputs)))
@@ -148,7 +156,8 @@ def probe_table(
         seeds=list(seeds),
         num_train=len(train_y),
         num_test=len(test_y),
-        chance=float(np.unique(test_y, return_counts=True)[1].max() / len(test_y)),
+        chance=chance(test_y),
+        metric=metric_of(test_y),
     )
 
 
@@ -162,18 +171,18 @@ class _EncoderFeatures:
     def __init__(
         self,
         encoder: PreTrainedModel,
-        train: LabelledSet,
-        test: LabelledSet,
+        train: tuple[Inputs, np.ndarray],
+        test: Inputs,
         subsets: list[list[np.ndarray]],
         pooling: str,
         layer: Any,
         batch_size: int,
     ) -> None:
-        self.encoder, self.train, self.test, self.batch_size = encoder, train, test, batch_size
+        self.encoder, self.inputs, self.batch_size = encoder, (train[0], test), batch_size
         every = [ids for some in subsets for ids in some]
         if AUTO in (pooling, layer):
             options: dict[str, Any] = {"pooling": pooling, "layer": layer, "batch_size": batch_size}
-            choices = choose_features(encoder, train[0], np.asarray(train[1]), every, **options)
+            choices = choose_features(encoder, *train, every, **options)
         else:
             choices = [Choice(tuple(layer), pooling, None)] * len(every)
         self.choices = {id(ids): choice for ids, choice in zip(every, choices, strict=True)}
@@ -185,7 +194,7 @@ class _EncoderFeatures:
         key = choice.layer, choice.pooling
         if key not in self.encoded:
             options: dict[str, Any] = {"pooling": choice.pooling, "layer": choice.layer, "batch_size": self.batch_size}
-            train_x, test_x = (encode(self.encoder, inputs, **options) for inputs in (self.train[0], self.test[0]))
+            train_x, test_x = (encode(self.encoder, inputs, **options) for inputs in self.inputs)
             self.encoded[key] = train_x, test_x
         train_x, test_x = self.encoded[key]
         return train_x[ids], test_x, None if choice.held_out is None else choice
@@ -218,8 +227,8 @@ def _rows(
         for ids in same_count:
             train_x, test_x, choice = features(ids)
             chosen += [] if choice is None else [str(choice)]
-            for probe, classes in all_predictions(train_x, train_y[ids], test_x, k=k).items():
-                scores.setdefault(probe, []).append(float(np.mean(classes == test_y)))
+            for probe, answers in all_predictions(train_x, train_y[ids], test_x, k=k).items():
+                scores.setdefault(probe, []).append(score(answers, test_y))
         rows += [
             ProbeRow(
                 name,
@@ -249,7 +258,7 @@ def probe_accuracy(
     seed: int = 0,
     batch_size: int = 32,
 ) -> dict[str, float]:
-    """The model's own accuracies with all labels, {"linear": ..., "ridge": ..., "knn": ...}: cheap enough for training.
+    """The model's own figures with all labels, {"linear": ..., "ridge": ..., "knn": ...}: cheap enough for training.
 
     Arguments and errors are those of `probe_table`.
     """

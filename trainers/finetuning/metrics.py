@@ -5,7 +5,9 @@ import warnings
 import jiwer
 import numpy as np
 from scipy import stats
-from sklearn.metrics import accuracy_score, average_precision_score, confusion_matrix, f1_score, matthews_corrcoef
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, matthews_corrcoef
+
+from ..evaluation.probe_labels import mean_average_precision
 
 IGNORED = -100  # a label that does not count
 LOWER_IS_BETTER = ("loss", "wer", "cer", "mse")
@@ -42,9 +44,7 @@ def classification_metrics(predicted: np.ndarray, labels: np.ndarray, num_labels
 
 
 def multi_label_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Mean average precision over classes, AudioSet's figure, and F1 of scores above one half.
-
-    Classes that no sample has are left out of the mean: their average precision is not defined.
+    """Mean average precision over the classes that occur, and F1 of scores above one half.
 
     Args:
         scores: [N, C], between 0 and 1.
@@ -55,10 +55,8 @@ def multi_label_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, flo
         >>> multi_label_metrics(scores, np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0]]))["map"]
         0.9166666666666666
     """
-    occurs = labels.any(0)
     chosen = scores > 0.5
-    of_classes = average_precision_score(labels[:, occurs], scores[:, occurs], average="macro") if occurs.any() else 0.0
-    figures = {"map": of_classes}
+    figures = {"map": mean_average_precision(scores, labels)}
     for average in ("micro", "macro"):
         figures[f"f1_{average}"] = f1_score(labels, chosen, average=average, zero_division=0.0)
     return {name: float(value) for name, value in figures.items()}

@@ -241,4 +241,4 @@ def _draw_probes(axis: Axes, history: History) -> None:
             if values:
                 axis.axhline(values[-1], color=color, linestyle=style, linewidth=1.4, label=name)
     axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    dress(axis, "Probes of the frozen encoder", "accuracy", columns=3)
+    dress(axis, "Probes of the frozen encoder", "accuracy, or mAP of lists", columns=3)

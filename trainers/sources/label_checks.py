@@ -80,14 +80,18 @@ def require_labels(values: Sequence[Any], column: str, dataset: Any = None) -> N
 
 
 def require_no_lists_in_text(values: Sequence[Any], column: str, remedy: str) -> None:
-    """Refuse lists that are written as text, as a CSV has them.
+    """Refuse lists that are written as text, as a CSV has them, or JSON where other rows hold single values.
 
     Raises:
-        ValueError: names the first row with one.
+        ValueError: names the first row with one, and the first without.
     """
-    for row, value in enumerate(values):
-        if isinstance(value, str) and value.strip().startswith("[") and value.strip().endswith("]"):
-            raise ValueError(f"column {column!r} holds text, not lists: {in_rows([row])} is {value!r}. {remedy}")
+    lists = [isinstance(value, str) and value.strip()[:1] == "[" and value.strip()[-1:] == "]" for value in values]
+    if not any(lists):
+        return
+    row, other = lists.index(True), None if all(lists) else lists.index(False)
+    what = "text, not lists" if other is None else "lists in some rows and single values in others"
+    single = "" if other is None else f", {in_rows([other])} {values[other]!r}"
+    raise ValueError(f"column {column!r} holds {what}: {in_rows([row])} is {values[row]!r}{single}. {remedy}")
 
 
 def are_numbers_to_predict(values: Sequence[Any], column: str, *, of_floats: bool) -> bool:

@@ -14,9 +14,10 @@ from modeling_data2vec.trainers.evaluation.comparison.compare import Subject, co
 from modeling_data2vec.trainers.evaluation.comparison.report import report
 from modeling_data2vec.trainers.evaluation.comparison.views import two_views
 from modeling_data2vec.trainers.evaluation.features import encode, frame_features
-from modeling_data2vec.trainers.evaluation.probes import knn, label_subset, linear_probe, ridge_predictions
-from modeling_data2vec.trainers.evaluation.similarity import alignment, cka
+from modeling_data2vec.trainers.evaluation.probe_labels import label_subset
+from modeling_data2vec.trainers.evaluation.probes import knn, linear_probe, ridge_predictions
 from modeling_data2vec.trainers.modalities.base import flattened
+from modeling_data2vec.trainers.monitoring.similarity import alignment, cka
 
 
 @pytest.fixture(scope="module")

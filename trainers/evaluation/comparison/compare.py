@@ -11,15 +11,16 @@ from transformers import PreTrainedModel
 
 from ...data.samples import LabelledSet
 from ...monitoring.health import effective_rank
+from ...monitoring.similarity import alignment, cka, class_alignment, uniformity
 from ..attentive_probe import attentive_predictions
 from ..baselines import RawFeatures, random_weights, raw_features
 from ..features import encode
-from ..intervals import bootstrap, jackknife
+from ..intervals import Interval, bootstrap, jackknife, jackknife_of, kept_without_groups
 from ..layer_features import LayerFeatures, layer_features
 from ..options import Layers, layer_numbers
+from ..probe_labels import chance, check_labels, mean_average_precision, metric_of, num_classes
 from ..probe_table import label_subsets
-from ..probes import Features, all_predictions, check_labels, ridge_predictions
-from ..similarity import alignment, cka, class_alignment, uniformity
+from ..probes import Features, all_predictions, ridge_predictions
 from .results import Comparison, Difference, FeatureSet, Geometry, LayerScore, Score, Similarity
 from .views import two_views
 
@@ -79,7 +80,7 @@ def compare(
         ValueError: for subjects that differ in labels or kind of input, or share a name, and as `probe_table`.
     """
     train_y, test_y = _check(subjects)
-    counts = few_label_counts(len(np.unique(train_y)), len(train_y)) if label_counts is None else label_counts
+    counts = few_label_counts(num_classes(train_y), len(train_y)) if label_counts is None else label_counts
     numbers = {len(train_y)} | {count for count in counts if count is not None}
     subsets = label_subsets(train_y, sorted(numbers), seeds)
     layers = layer_numbers(layer)
@@ -108,8 +109,9 @@ def compare(
         num_train=len(train_y),
         num_test=len(test_y),
         num_geometry=len(measured.sample),
-        classes=len(np.unique(train_y)),
-        chance=float(np.unique(test_y, return_counts=True)[1].max() / len(test_y)),
+        classes=num_classes(train_y),
+        chance=chance(test_y),
+        metric=metric_of(test_y),
     )
 
 
@@ -140,7 +142,7 @@ def _check(subjects: Sequence[Subject]) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _Measured:
-    """Collects what is measured, and keeps what pairs need: right or wrong for each test sample, models' features."""
+    """Collects what is measured, and keeps what pairs need: what answers are worth, models' features."""
 
     def __init__(
         self,
@@ -159,7 +161,9 @@ class _Measured:
         self.scores: list[Score] = []
         self.layers: list[LayerScore] = []
         self.geometry: list[Geometry] = []
-        self.right: dict[tuple[str, int, str], np.ndarray] = {}  # (probe, labels, features) to [S, N]
+        self.worth: dict[tuple[str, int, str], np.ndarray] = {}  # (probe, labels, features) to what `_worth` gives
+        everyone = np.ones((1, len(test_y)), dtype=bool)
+        self.counted = np.concatenate([everyone, kept_without_groups(len(test_y))])  # [1 + groups, N]
         self.states: dict[str, np.ndarray] = {}  # of models, [L + 1, geometry samples, D]
 
     def encoder(self, line: FeatureSet, subject: Subject, model: PreTrainedModel) -> None:
@@ -179,10 +183,21 @@ class _Measured:
             for probe in found[0]:
                 self._score(line, probe, len(ids[0]), [predicted[probe] for predicted in found])
 
-    def _score(self, line: FeatureSet, probe: str, labels: int, predictions: list[np.ndarray]) -> None:
-        right = np.stack(predictions) == self.test_y  # [S, N]
-        self.right[probe, labels, line.name] = right.astype(np.float64)
-        self.scores.append(Score(line.name, probe, labels, bootstrap(right), right.mean(1).tolist()))
+    def _score(self, line: FeatureSet, probe: str, labels: int, answers: list[np.ndarray]) -> None:
+        worth = self.worth[probe, labels, line.name] = self._worth(answers)
+        scores = worth.mean(1) if self.test_y.ndim == 1 else worth[:, 0]
+        self.scores.append(Score(line.name, probe, labels, self._interval(worth), scores.tolist()))
+
+    def _worth(self, answers: list[np.ndarray]) -> np.ndarray:
+        """Right or wrong, [S, N]; of several classes a sample, where a figure is one of all samples together, the
+        figures that a jackknife needs, [S, 1 + groups]."""
+        if self.test_y.ndim == 1:
+            return (np.stack(answers) == self.test_y).astype(np.float64)
+        return np.stack([mean_average_precision(scores, self.test_y, self.counted) for scores in answers])
+
+    def _interval(self, worth: np.ndarray) -> Interval:
+        """Of what answers are worth, or of a difference between two."""
+        return bootstrap(worth) if self.test_y.ndim == 1 else jackknife_of(worth)
 
     def _layers(self, line: FeatureSet, train: LayerFeatures, test: LayerFeatures) -> None:
         found = [
@@ -192,7 +207,7 @@ class _Measured:
         held_out = [-1.0 if one.held_out is None else one.held_out for one in found]
         best = int(np.argmax(held_out)) if max(held_out) >= 0 else -1
         for layer, (one, x) in enumerate(zip(found, test.pooled, strict=True)):
-            accuracy, rank = bootstrap(one.classes == self.test_y), _rank(x[self.sample])
+            accuracy, rank = self._interval(self._worth([one.answers])), _rank(x[self.sample])
             self.layers.append(LayerScore(line.name, layer, one.held_out, layer == best, accuracy, rank))
 
     def _geometry(
@@ -228,10 +243,10 @@ class _Measured:
         pairs = [(name, other) for name, other in pairs if other in (f"{name}, untrained", *baselines)]
         pairs += combinations(models, 2)
         return [
-            Difference(name, other, probe, labels, bootstrap(right - self.right[probe, labels, other]))
+            Difference(name, other, probe, labels, self._interval(worth - self.worth[probe, labels, other]))
             for name, other in pairs
-            for (probe, labels, features), right in self.right.items()
-            if features == name and (probe, labels, other) in self.right
+            for (probe, labels, features), worth in self.worth.items()
+            if features == name and (probe, labels, other) in self.worth
         ]
 
     def similarities(self, names: list[str]) -> list[Similarity]:

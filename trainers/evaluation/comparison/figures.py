@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from ...monitoring.curves import BLUE, GRAY, GREEN, INK, ORANGE, PINK, dress, save_figure
+from ..probe_labels import CHANCE
 from .results import Comparison, FeatureSet, LayerScore, Score, Similarity
 
 COLOURS = (BLUE, ORANGE, GREEN, PINK, "#56B4E9", "#E69F00")  # Okabe and Ito's; a seventh model begins anew
@@ -93,8 +94,8 @@ def _accuracies(comparison: Comparison) -> Figure:
     axis.set_yticks(range(len(order)), [line.name for line in order])
     axis.set_ylim(len(order) - 0.5, -0.5)
     axis.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    dress(axis, f"Accuracy with all {comparison.num_train:,} labels", "", columns=0, pad=8)
-    axis.set_xlabel(f"accuracy on {comparison.num_test:,} test samples, 95% interval", fontsize=9, color=INK)
+    dress(axis, f"{comparison.metric.capitalize()} with all {comparison.num_train:,} labels", "", columns=0, pad=8)
+    axis.set_xlabel(f"{comparison.metric} on {comparison.num_test:,} test samples, 95% interval", fontsize=9, color=INK)
     axis.grid(visible=False, axis="y")
     marks = [
         Line2D([], [], color=INK, marker=mark, linestyle="", markersize=5, label=name) for name, mark in MARKERS.items()
@@ -116,7 +117,7 @@ def _few_labels(comparison: Comparison) -> Figure:
             _band(axis, comparison, line, [one.labels for one in scores], scores, marker="o")
         axis.axhline(comparison.chance, color=GRAY, linewidth=0.8)
         axis.annotate(
-            "most frequent class",
+            CHANCE[comparison.metric],
             (0.99, comparison.chance),
             xycoords=("axes fraction", "data"),
             xytext=(0, 2),
@@ -127,7 +128,7 @@ def _few_labels(comparison: Comparison) -> Figure:
         )
         _label_axis(axis, comparison)
         dress(axis, "Linear probe" if probe == "linear" else "Nearest neighbours", "", columns=0, pad=8)
-    panels[0].set_ylabel("accuracy, 95% band", fontsize=9, color=INK)
+    panels[0].set_ylabel(f"{comparison.metric}, 95% band", fontsize=9, color=INK)
     panels[0].yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     _legend(figure, comparison)
     return figure
@@ -193,7 +194,7 @@ def _layers(comparison: Comparison) -> Figure:
         axis.set_xlabel("layer (0: input of the first; last: output)", fontsize=9, color=INK)
     left.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     right.set_ylim(bottom=0)
-    dress(left, "Ridge probe of each layer (ring: chosen)", "accuracy, 95% band", columns=0, pad=8)
+    dress(left, "Ridge probe of each layer (ring: chosen)", f"{comparison.metric}, 95% band", columns=0, pad=8)
     dress(right, "Effective rank of each layer", "dimensions in use", columns=0, pad=8)
     _legend(figure, comparison)
     return figure

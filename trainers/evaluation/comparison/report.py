@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..intervals import Interval
+from ..probe_labels import CHANCE
 from .results import Comparison, LayerScore, Similarity
 
 FEW_LABEL_PROBES = ("linear", "ridge", "kNN", "kNN, cosine")
@@ -23,7 +24,7 @@ def report(comparison: Comparison, *, title: str, notes: Sequence[str] = (), fig
     pictures = {path.stem: f"![{path.stem.replace('_', ' ')}]({path.name})" for path in figures}
     sections = [
         (f"# {title}", _summary(comparison), None),
-        ("## Accuracy", _accuracy(comparison), "accuracies"),
+        (f"## {comparison.metric.capitalize()}", _accuracy(comparison), "accuracies"),
         ("## Differences", _differences(comparison), None),
         ("## Few labels", _few_labels(comparison), "few_labels"),
         ("## Layers", _layers(comparison), "layers"),
@@ -76,7 +77,7 @@ def _summary(comparison: Comparison) -> list[str]:
     scores = _all_labels(comparison)
     lines = [
         f"Frozen features, {comparison.num_train:,} labels of {comparison.classes} classes, {comparison.num_test:,} "
-        f"test samples (most frequent class: {100 * comparison.chance:.1f}%). [ ] is a 95% confidence interval "
+        f"test samples ({CHANCE[comparison.metric]}: {100 * comparison.chance:.1f}%). [ ] is a 95% confidence interval "
         "everywhere.",
         "",
     ]
@@ -112,7 +113,7 @@ def _accuracy(comparison: Comparison) -> list[str]:
     for line in comparison.features:
         cells = (found.get((line.name, probe)) for probe in PROBES)
         rows.append([line.name, *("" if cell is None else _percent(cell) for cell in cells)])
-    return [f"All {comparison.num_train:,} labels, accuracy in %.", "", *_table(["features", *PROBES], rows)]
+    return [f"All {comparison.num_train:,} labels, {comparison.metric} in %.", "", *_table(["features", *PROBES], rows)]
 
 
 def _differences(comparison: Comparison) -> list[str]:
@@ -132,8 +133,8 @@ def _differences(comparison: Comparison) -> list[str]:
 
 def _few_labels(comparison: Comparison) -> list[str]:
     lines = [
-        f"Mean over {len(comparison.seeds)} random label subsets (classes in proportion), accuracy in %. The interval "
-        "covers test samples and subsets.",
+        f"Mean over {len(comparison.seeds)} random label subsets (classes in proportion), {comparison.metric} in %. "
+        "The interval covers test samples and subsets.",
     ]
     for probe in FEW_LABEL_PROBES:
         found = {(one.features, one.labels): one.accuracy for one in comparison.scores if one.probe == probe}
@@ -150,7 +151,7 @@ def _layers(comparison: Comparison) -> list[str]:
     rows = [_layer_row(one) for one in comparison.layers]
     return [
         "A ridge probe of each layer with all labels. Layer 0 is the first layer's input, the last one the encoder's "
-        "output. Bold: the layer with the best accuracy on training samples that are left out one by one. The test "
+        "output. Bold: the layer with the best figure on training samples that are left out one by one. The test "
         "split does not choose.",
         "",
         *_table(["features", "layer", "held-out labels, %", "test, %", "effective rank"], rows),
@@ -205,6 +206,7 @@ def _method(comparison: Comparison, notes: Sequence[str]) -> list[str]:
         "positions, stopped early on held-out training labels. Nothing saw the test split.",
         "- Untrained: the same encoder with random weights.",
         f"- Label subsets and probes: seeds {', '.join(map(str, comparison.seeds))}. Intervals: bootstrap of 2,000 "
-        "draws for accuracies and crops; grouped jackknife for what compares samples with each other.",
+        "draws for accuracies and crops; grouped jackknife for what compares samples with each other, as mean average "
+        "precision does.",
         "- Not covered: other pretraining seeds. An interval tells about this model, not about its recipe.",
     ]

@@ -18,7 +18,8 @@ class FeatureSet:
 
 @dataclass
 class Score:
-    """Accuracy of a probe; `scores` has one for each label subset, or a single one of all labels."""
+    """Accuracy of a probe, or what else `Comparison.metric` says; `scores` has one for each label subset, or a single
+    one of all labels."""
 
     features: str
     probe: str
@@ -29,7 +30,7 @@ class Score:
 
 @dataclass
 class Difference:
-    """By how much `features` are more accurate than `than`, from a paired bootstrap."""
+    """By how much `features` are better than `than`, from a paired bootstrap."""
 
     features: str
     than: str
@@ -43,9 +44,9 @@ class LayerScore:
     """A ridge probe of one layer with all labels; 0 is the first layer's input, the last one the encoder's output.
 
     Attributes:
-        held_out: accuracy on held-out training labels; None where none could be held back.
+        held_out: figure on held-out training labels; None where none could be held back.
         best: whether the layer is chosen, by `held_out` alone.
-        accuracy: on the test split.
+        accuracy: on the test split, or what else `Comparison.metric` says.
         rank: effective rank of the layer's features.
     """
 
@@ -97,6 +98,7 @@ class Comparison:
     num_geometry: int
     classes: int
     chance: float
+    metric: str
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings and lists, ready for JSON; None for what is not defined."""

@@ -95,12 +95,14 @@ def class_alignment(features: np.ndarray, labels: np.ndarray) -> float:
 
     Args:
         features: [N, D].
-        labels: [N].
+        labels: [N] classes; or bool [N, C], true at those that a sample has, where a pair counts once for each class
+            that it shares.
     """
     x = on_sphere(features)
     total, pairs = 0.0, 0
-    for name in np.unique(labels):
-        members = x[labels == name]
+    classes = labels.T if labels.ndim == 2 else [labels == name for name in np.unique(labels)]
+    for own in classes:
+        members = x[own]
         count = len(members)
         # Over all ordered pairs: sum |x - y|² = 2 n sum |x|² - 2 |sum x|².
         total += 2 * count * np.square(members).sum() - 2 * np.square(members.sum(0)).sum()

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from modeling_data2vec.trainers.evaluation.similarity import alignment, cka, class_alignment, uniformity
+from modeling_data2vec.trainers.monitoring.similarity import alignment, cka, class_alignment, uniformity
 
 
 @pytest.fixture
