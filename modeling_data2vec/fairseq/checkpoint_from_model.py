@@ -101,6 +101,8 @@ def _config_for_fairseq(model: Any, task: Task | None) -> dict[str, Any]:
         "model": _model_section(config),
         "task": {"_name": FAIRSEQ_TASKS[model.main_input_name], "data": ""},
     }
+    if getattr(config, "flexible_mask", False):  # an option of EAT's data, which fairseq's own does not know
+        inner["task"]["flexible_mask"] = True
     if task is None:
         return inner
     if task.config is None:

@@ -44,6 +44,7 @@ def config_from_fairseq(
     *,
     vocab_size: int | None = None,
     pad_token_id: int = 1,
+    flexible_mask: bool = False,
     fine_tuned: bool = False,
 ) -> Data2Vec2PreTrainingConfig:
     """Our config for a data2vec 2.0 model of the reference.
@@ -52,6 +53,7 @@ def config_from_fairseq(
         model_config: the `model` section of the reference's config, resolved (a plain dict).
         vocab_size: rows of a text model's embedding, which the reference's config doesn't hold.
         pad_token_id: a text model's padding token.
+        flexible_mask: what the config's `task` section says of an image model's masks, where EAT has it.
         fine_tuned: whether the model was fine-tuned, so that options of pretraining alone may be anything.
 
     Raises:
@@ -67,47 +69,50 @@ def config_from_fairseq(
     model_config = OFF | dict(model_config)
     shared = _shared_fields(model_config, modality)
     if name == "IMAGE":
-        shared["decoder_projection_layers"] = 1  # its decoder has one, whatever projection_layers is
-        shared["alibi_dims"] = modality.get("alibi_dims", 2)
-        width = modality.get("embed_dim", shared["hidden_size"])
-        shared["patch_embed_dim"] = None if width == shared["hidden_size"] else width
-    if name == "IMAGE" and is_spectrogram(modality):
-        return Data2Vec2SpectrogramConfig(
-            **shared,
-            num_mel_bins=EAT_MEL_BINS,
-            spectrogram_length=modality[EAT_LENGTH],
-            patch_size=modality["patch_size"],
-        )
-    if name == "IMAGE":
-        return Data2Vec2VisionConfig(
-            **shared,
-            image_size=modality["input_size"],
-            patch_size=modality["patch_size"],
-            num_channels=modality["in_chans"],
-        )
+        return _image_config(shared | {"flexible_mask": flexible_mask}, modality)
     if name == "AUDIO":
-        dims, kernels, strides = zip(*convolution_shapes(modality["feature_encoder_spec"]), strict=True)
-        depth = modality["conv_pos_depth"]
-        return Data2Vec2AudioConfig(
-            **shared,
-            conv_dim=dims,
-            conv_kernel=kernels,
-            conv_stride=strides,
-            num_conv_pos_embeddings=depth,
-            conv_pos_kernel_size=max(3, modality["conv_pos_width"] // depth),
-            num_conv_pos_embedding_groups=modality["conv_pos_groups"],
-        )
+        return _audio_config(shared, modality)
     if vocab_size is None:
         raise ValueError("a text model needs vocab_size: the number of rows of local_encoder.embed_tokens.weight")
+    return _text_config(shared | {"vocab_size": vocab_size, "pad_token_id": pad_token_id}, modality)
+
+
+def _image_config(shared: dict[str, Any], modality: Mapping[str, Any]) -> Data2Vec2PreTrainingConfig:
+    """Of images, or of EAT's spectrograms."""
+    width = modality.get("embed_dim", shared["hidden_size"])
+    shared |= {
+        "decoder_projection_layers": 1,  # its decoder has one, whatever projection_layers is
+        "alibi_dims": modality.get("alibi_dims", 2),
+        "patch_embed_dim": None if width == shared["hidden_size"] else width,
+        "patch_size": modality["patch_size"],
+    }
+    if is_spectrogram(modality):
+        return Data2Vec2SpectrogramConfig(**shared, num_mel_bins=EAT_MEL_BINS, spectrogram_length=modality[EAT_LENGTH])
+    return Data2Vec2VisionConfig(**shared, image_size=modality["input_size"], num_channels=modality["in_chans"])
+
+
+def _audio_config(shared: dict[str, Any], modality: Mapping[str, Any]) -> Data2Vec2AudioConfig:
+    dims, kernels, strides = zip(*convolution_shapes(modality["feature_encoder_spec"]), strict=True)
+    depth = modality["conv_pos_depth"]
+    return Data2Vec2AudioConfig(
+        **shared,
+        conv_dim=dims,
+        conv_kernel=kernels,
+        conv_stride=strides,
+        num_conv_pos_embeddings=depth,
+        conv_pos_kernel_size=max(3, modality["conv_pos_width"] // depth),
+        num_conv_pos_embedding_groups=modality["conv_pos_groups"],
+    )
+
+
+def _text_config(shared: dict[str, Any], modality: Mapping[str, Any]) -> Data2Vec2TextConfig:
     if not shared["num_prenet_layers"]:
         shared["prenet_dropout"] = 0.0  # of text alone
     return Data2Vec2TextConfig(
         **shared,
-        vocab_size=vocab_size,
         max_position_embeddings=modality["max_source_positions"],
         position_embeddings=not modality["no_token_positional_embeddings"],
         embedding_dropout=modality["dropout"],
-        pad_token_id=pad_token_id,
     )
 
 
@@ -161,38 +166,7 @@ def config_to_fairseq(config: Data2Vec2PreTrainingConfig) -> dict[str, Any]:
     modality["ema_local_encoder"] = config.teacher_scope == "model"
     # The defaults of fairseq's own classes that differ from the only value that is accepted.
     modality |= {"init_extra_token_zero": False}
-    if isinstance(config, Data2Vec2VisionConfig):
-        modality |= {
-            "input_size": square_edge(config),
-            "patch_size": config.patch_size,
-            "in_chans": config.num_channels,
-            "embed_dim": config.patch_embed_dim or config.hidden_size,
-            "alibi_dims": config.alibi_dims,
-        }
-    elif isinstance(config, Data2Vec2SpectrogramConfig):
-        modality |= {
-            EAT_LENGTH: config.spectrogram_length,
-            "max_length": max(EAT_TIME_PATCHES, config.grid[0]),
-            "patch_size": EAT_PATCH,
-            "in_chans": 1,
-            "embed_dim": config.patch_embed_dim or config.hidden_size,
-            "alibi_dims": config.alibi_dims,
-        }
-    elif isinstance(config, Data2Vec2AudioConfig):
-        modality |= {
-            "feature_encoder_spec": str(
-                list(zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True))
-            ),
-            "conv_pos_depth": config.num_conv_pos_embeddings,
-            "conv_pos_width": positions_width(config, fewest=1),
-            "conv_pos_groups": config.num_conv_pos_embedding_groups,
-        }
-    elif isinstance(config, Data2Vec2TextConfig):
-        modality |= {
-            "max_source_positions": config.max_position_embeddings,
-            "no_token_positional_embeddings": not config.position_embeddings,
-            "dropout": config.embedding_dropout,
-        }
+    modality |= _options_of_modality(config)
     model: dict[str, Any] = {theirs: getattr(config, ours) for ours, theirs in MODEL_FIELDS.items()}
     return model | {
         "_name": NAME,
@@ -202,6 +176,31 @@ def config_to_fairseq(config: Data2Vec2PreTrainingConfig) -> dict[str, Any]:
         "ema_encoder_only": config.teacher_scope == "trunk",
         "modalities": {name.lower(): modality},
     }
+
+
+def _options_of_modality(config: Data2Vec2PreTrainingConfig) -> dict[str, Any]:
+    """What a modality has beside the options of all."""
+    if isinstance(config, Data2Vec2AudioConfig):
+        shapes = list(zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True))
+        return {
+            "feature_encoder_spec": str(shapes),
+            "conv_pos_depth": config.num_conv_pos_embeddings,
+            "conv_pos_width": positions_width(config, fewest=1),
+            "conv_pos_groups": config.num_conv_pos_embedding_groups,
+        }
+    if isinstance(config, Data2Vec2TextConfig):
+        return {
+            "max_source_positions": config.max_position_embeddings,
+            "no_token_positional_embeddings": not config.position_embeddings,
+            "dropout": config.embedding_dropout,
+        }
+    assert isinstance(config, Data2Vec2VisionConfig | Data2Vec2SpectrogramConfig)
+    patches = {"embed_dim": config.patch_embed_dim or config.hidden_size, "alibi_dims": config.alibi_dims}
+    if isinstance(config, Data2Vec2VisionConfig):
+        size = {"input_size": square_edge(config), "patch_size": config.patch_size, "in_chans": config.num_channels}
+        return size | patches
+    length = {EAT_LENGTH: config.spectrogram_length, "max_length": max(EAT_TIME_PATCHES, config.grid[0])}
+    return length | {"patch_size": EAT_PATCH, "in_chans": 1} | patches
 
 
 def refuse_for_fairseq(config: Any, required: Mapping[str, Any]) -> None:

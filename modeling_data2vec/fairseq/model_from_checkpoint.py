@@ -161,15 +161,18 @@ def _task(model: Mapping[str, Any], student: Mapping[str, Tensor]) -> Task | Non
     )
 
 
-def _our_config(model: Mapping[str, Any], student: Mapping[str, Tensor], source: Source, fine_tuned: bool) -> Any:
-    """Our pretraining config for the reference's config of a pretrained model."""
+def _our_config(
+    model: Mapping[str, Any], data: Any, student: Mapping[str, Tensor], source: Source, fine_tuned: bool
+) -> Any:
+    """Our pretraining config for the reference's config of a pretrained model, its sections `model` and `task`."""
     name = model.get("_name")
     tokens = next((value for key, value in student.items() if key.endswith("embed_tokens.weight")), None)
     vocab_size = None if tokens is None else len(tokens)
     options: dict[str, Any] = {"vocab_size": vocab_size, "fine_tuned": fine_tuned}
     try:
         if name == NAME_V2:
-            return config_from_fairseq(model, **options)
+            flexible_mask = isinstance(data, Mapping) and bool(data.get("flexible_mask"))
+            return config_from_fairseq(model, flexible_mask=flexible_mask, **options)
         if source.dictionary and len(source.dictionary) == vocab_size and "<mask>" in source.dictionary:
             options["mask_token_id"] = source.dictionary.index("<mask>")
         return config_from_fairseq_v1(model, str(name), **options)
@@ -199,7 +202,7 @@ def _without_trial(
 def _pretrained(
     model: Mapping[str, Any], student: Mapping[str, Tensor], teacher: Mapping[str, Tensor], source: Source
 ) -> tuple[Any, dict[str, Tensor]]:
-    config = _our_config(model, student, source, fine_tuned=False)
+    config = _our_config(model, source.config.get("task"), student, source, fine_tuned=False)
     state = _state(student, teacher, config)
     if not teacher:  # as in emotion2vec's files
         logger.warning("The file has no teacher: it starts as a copy of the student.")
@@ -226,6 +229,7 @@ def _fine_tuned(
     inner: Any = model if task.config is None else model.get(task.config)
     if not isinstance(inner, Mapping):
         raise ValueError(f"the config of the file's {model['_name']} has no {task.config}, which describes its encoder")
+    data = (source.config if task.config is None else inner).get("task")
     if task.config is not None:
         inner = (
             inner["model"] if isinstance(inner.get("model"), Mapping) else dict(inner) | {"_name": inner.get("arch")}
@@ -241,7 +245,7 @@ def _fine_tuned(
         raise ValueError(f"not weights of a {model['_name']} model of the reference: {', '.join(unknown)}")
     # Of pretraining, and no longer of use.
     encoder = {name: value for name, value in encoder.items() if not PRETRAINING_HEAD.match(name)}
-    pretraining = _our_config(inner, encoder, source, fine_tuned=True)
+    pretraining = _our_config(inner, data, encoder, source, fine_tuned=True)
     state = _state(encoder, {}, pretraining)
     config = fine_tuned_config(pretraining, task, model, head, state)
     if names := source.class_names(config.num_labels):

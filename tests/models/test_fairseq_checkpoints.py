@@ -292,6 +292,20 @@ def test_names_of_classes_and_the_loss_come_from_eats_file():
         from_fairseq(example)
 
 
+@pytest.mark.parametrize("kind", ["pretrained", "fine_tuned"])
+@pytest.mark.parametrize("cases", ["eat_*_M*", "v2_image*_M*"], ids=["spectrograms", "images"])
+def test_whether_masks_are_flexible_comes_from_the_options_of_the_data(cases, kind):
+    example = getattr(fairseq_examples, kind)(fairseq_examples.first(cases))
+    config = example["cfg"] if kind == "pretrained" else example["cfg"]["model"]["pretrained_model_args"]
+    for flexible in (True, False, None):
+        config["task"].pop("flexible_mask", None)
+        config["task"] |= {} if flexible is None else {"flexible_mask": flexible}
+        model, _ = from_fairseq(example)
+        assert model.config.flexible_mask is bool(flexible)
+        again, _ = from_fairseq(to_fairseq(model))
+        assert again.config.flexible_mask is bool(flexible)
+
+
 # ---- what is refused ----
 
 
