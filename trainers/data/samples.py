@@ -20,6 +20,7 @@ from .streams import Position, Share, as_stream, share_of_worker, shuffled
 logger = logging.get_logger(__name__)
 
 
+ReadLabels = np.ndarray | list[list[Any]]  # the class of each of N samples, or its list of classes
 # Inputs of N samples, and the class of each, or its list of classes.
 LabelledSet = tuple[
     torch.Tensor | Sequence[torch.Tensor], np.ndarray | torch.Tensor | Sequence[int] | Sequence[Sequence[Any]]
@@ -232,7 +233,7 @@ def read_labelled(
     split: str,
     label_column: str | None = None,
     limit: int | None = None,
-) -> tuple[list[dict[str, Any]], np.ndarray | list[list[Any]]]:
+) -> tuple[list[dict[str, Any]], ReadLabels]:
     """Samples and labels of a split, whole and in memory, for probes.
 
     Args:

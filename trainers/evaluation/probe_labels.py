@@ -85,7 +85,7 @@ def marks_of(*splits: Any) -> tuple[np.ndarray, ...]:
 
 def varied(marks: np.ndarray) -> np.ndarray:
     """Which classes some sample has and another lacks: bool [N, C] to bool [C]. No other can be learned."""
-    return marks.any(0) & ~marks.all(0)
+    return np.array(marks.any(0) & ~marks.all(0))
 
 
 # ---- what answers are worth ----
@@ -146,7 +146,7 @@ def mean_average_precision(scores: np.ndarray, marks: np.ndarray, counted: np.nd
         total = (real & has).sum(0)
         sums = ((real & has) * (found / np.maximum(seen, 1))).sum(0)
         figures.append((sums[total > 0] / total[total > 0]).mean() if total.any() else 0.0)
-    return np.float64(figures[0]) if counted is None else np.array(figures)
+    return np.array(figures[0] if counted is None else figures)
 
 
 class Targets:

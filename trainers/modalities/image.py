@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoImageProcessor, PreTrainedConfig, PreTrainedModel, ViTImageProcessorPil
 
 from ..data.collators import Examples, MaskCollator
-from ..data.samples import LabelledSet, SampleReader, read_labelled
+from ..data.samples import LabelledSet, ReadLabels, SampleReader, read_labelled
 from ..media.image_transform import IMAGENET_MEAN, IMAGENET_STD, ImageTransform, decode_image
 from ..option_checks import check_keys
 from ..sources.loading import load_source, prepare_column
@@ -96,7 +96,7 @@ def load_labelled_images(
     image_column: str | None = None,
     label_column: str | None = None,
     limit: int | None = None,
-) -> tuple[Tensor, np.ndarray]:
+) -> tuple[Tensor, ReadLabels]:
     """Images and labels of a split, whole and in memory, for probes.
 
     Args:

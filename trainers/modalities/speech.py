@@ -19,7 +19,7 @@ from modeling_data2vec.counter_rng import uniform
 from modeling_data2vec.log_mel import fft_length
 
 from ..data.collators import Examples, MaskCollator, pad_inputs
-from ..data.samples import SampleDataset, UnreadableError, read_labelled, shuffled_samples
+from ..data.samples import ReadLabels, SampleDataset, UnreadableError, read_labelled, shuffled_samples
 from ..media.audio_decoding import audio_duration, decode_audio
 from ..media.mfcc import log_mel, log_mel_statistics, mfcc_statistics
 from ..sources.loading import column_types, load_source
@@ -163,7 +163,7 @@ def load_labelled_audio(
     label_column: str | None = None,
     limit: int | None = None,
     max_duration: float | None = None,
-) -> tuple[list[Tensor], np.ndarray]:
+) -> tuple[list[Tensor], ReadLabels]:
     """Clips and labels of a split, whole and in memory, for probes.
 
     Args:

@@ -14,7 +14,15 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.collators import Examples, MaskCollator, pad_inputs
 from ..data.packing import Tokenize, pack_documents, start_and_end
-from ..data.samples import LabelledSet, SampleDataset, SampleReader, UnreadableError, as_samples, read_labelled
+from ..data.samples import (
+    LabelledSet,
+    ReadLabels,
+    SampleDataset,
+    SampleReader,
+    UnreadableError,
+    as_samples,
+    read_labelled,
+)
 from ..data.streams import shuffled
 from ..media.word_vectors import mean_word_vectors
 from ..sources.loading import STRINGS, column_types, load_source, prepare_column, shown_type
@@ -163,7 +171,7 @@ def load_labelled_text(
     text_column: str | None = None,
     label_column: str | None = None,
     limit: int | None = None,
-) -> tuple[list[Tensor], np.ndarray]:
+) -> tuple[list[Tensor], ReadLabels]:
     """Texts and labels of a split, whole and in memory, for probes.
 
     Args:
