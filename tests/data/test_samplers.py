@@ -2,11 +2,12 @@
 
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeling_data2vec.trainers.data.samplers import LengthBatchSampler
+from modeling_data2vec.trainers.data.samplers import LengthBatchSampler, WeightedBatchSampler
 
 LENGTHS = st.lists(st.integers(1, 100), min_size=4, max_size=60)
 
@@ -57,3 +58,37 @@ def test_batches_hold_similar_lengths():
 def test_what_can_not_be_batched_is_refused(lengths, options, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         LengthBatchSampler(lengths, 20, **options)
+
+
+def test_samples_are_drawn_by_their_weights_and_none_twice():
+    """The first that is drawn follows the weights; of two, the second follows those that are left."""
+    weights = [0.0, 1.0, 3.0, 6.0]
+    sampler = WeightedBatchSampler(weights, 2, batch_size=2, seed=1)
+    draws = np.array([sampler.of_epoch(epoch)[0] for epoch in range(4_000)])
+    assert (draws[:, 0] != draws[:, 1]).all() and 0 not in draws
+    np.testing.assert_allclose(np.bincount(draws[:, 0]) / 4_000, np.array(weights) / 10, atol=0.03)
+    after_the_last = draws[draws[:, 0] == 3, 1]
+    np.testing.assert_allclose(np.bincount(after_the_last)[1:3] / len(after_the_last), [1 / 4, 3 / 4], atol=0.03)
+
+
+def test_processes_share_a_weighted_draw():
+    weights = np.arange(1, 101)
+    (whole,) = [list(WeightedBatchSampler(weights, 60, 5, seed=2))]
+    shares = [list(WeightedBatchSampler(weights, 60, 5, seed=2, num_processes=3, process=p)) for p in range(3)]
+    assert [batch for turn in zip(*shares, strict=True) for batch in turn] == whole
+    assert len({i for batch in whole for i in batch}) == 60
+    sampler = WeightedBatchSampler(weights, 60, 5, seed=2)
+    sampler.set_epoch(1)
+    assert {i for batch in sampler for i in batch} != {i for batch in whole for i in batch}
+
+
+@pytest.mark.parametrize(
+    ("num", "size", "message"),
+    [
+        (4, 2, "4 samples are to be drawn for an epoch, but only 3 of 4 can be: draw fewer"),
+        (3, 4, "3 drawn samples make 0 batch(es) of 4, but each of 1 process(es) needs one"),
+    ],
+)
+def test_draws_that_can_not_be(num, size, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        WeightedBatchSampler([1.0, 2.0, 0.0, 3.0], num, size)

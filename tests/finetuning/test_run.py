@@ -191,6 +191,25 @@ def test_a_resumed_run_ends_equal(bodies, digits, tmp_path):
         assert torch.equal(weight, resumed.model.state_dict()[name]), name
 
 
+def test_a_weighted_draw_brings_rare_classes_and_goes_on_after_a_resume(bodies, digits, tmp_path):
+    """Sixteen samples an epoch, mixed as in training; resumed within an epoch."""
+    settings = {"weighted_draw": 16, "mixup": 0.8, "save_strategy": "steps", "save_steps": 3, "save_total_limit": None}
+    settings |= {"eval_split": None, "max_steps": 6, "logging_steps": 1}
+    model = bodies("images 2.0")
+    whole = digits(model, tmp_path / "whole", **settings)
+    samples, sampler = whole.trainer.train_dataset, whole.trainer.get_train_dataloader().batch_sampler
+    assert len(sampler) == 2 and whole.trainer.state.num_train_epochs == 3
+    labels = np.array(samples.dataset["label"])
+    np.testing.assert_allclose(sampler.weights, 1 / np.bincount(labels)[labels])
+    (tmp_path / "resumed").mkdir()
+    shutil.copytree(tmp_path / "whole" / "checkpoint-3", tmp_path / "resumed" / "checkpoint-3")
+    resumed = digits(model, tmp_path / "resumed", **settings, resume=True)
+    for name, weight in whole.model.state_dict().items():
+        assert torch.equal(weight, resumed.model.state_dict()[name]), name
+    losses = [[entry["loss"] for entry in one.trainer.state.log_history if "loss" in entry] for one in (whole, resumed)]
+    assert losses[0] == losses[1] and len(losses[0]) == 6
+
+
 def test_mixed_precision_is_no_reason_to_doubt_what_was_saved(bodies, digits, tmp_path):
     """bf16 rounds logits by more than a reloaded model may be off; the run ended with "please report this"."""
     result = digits(bodies("images 2.0"), tmp_path / "run", bf16=True, learning_rate=1e-2, max_steps=30)

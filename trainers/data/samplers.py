@@ -75,6 +75,50 @@ class FixedBatchSampler(EpochBatches):
         return rng.permutation(self.num_samples)[:used].reshape(-1, self.batch_size).tolist()
 
 
+class WeightedBatchSampler(EpochBatches):
+    """Batches of samples that are drawn anew in each epoch, none of them twice, in proportion to weights.
+
+    As if one sample after the other were drawn among those that are left (Efraimidis and Spirakis 2006): so EAT draws
+    the clips of an epoch of AudioSet.
+
+    Args:
+        weights: of each sample; one of 0 is never drawn.
+        num_samples: that are drawn for an epoch.
+        batch_size: samples of a batch; the few that are left over are not used in that epoch.
+        options: those of `EpochBatches`.
+
+    Raises:
+        ValueError: fewer samples have a weight, or there are fewer batches than processes.
+
+    Example:
+        >>> batches = list(WeightedBatchSampler([1.0, 0.0, 1.0, 9.0], 3, batch_size=3))
+        >>> sorted(batches[0])
+        [0, 2, 3]
+    """
+
+    def __init__(self, weights: Sequence[float], num_samples: int, batch_size: int, **options: int) -> None:
+        self.weights = np.asarray(weights, dtype=np.float64)
+        able = int((self.weights > 0).sum())
+        if num_samples > able:
+            raise ValueError(
+                f"{num_samples:,} samples are to be drawn for an epoch, but only {able:,} of {len(self.weights):,} can "
+                "be: draw fewer"
+            )
+        super().__init__(num_samples // batch_size, **options)
+        if not len(self):
+            raise ValueError(
+                f"{num_samples:,} drawn samples make {num_samples // batch_size} batch(es) of {batch_size}, but each "
+                f"of {self.num_processes} process(es) needs one: choose smaller batches, or draw more"
+            )
+        self.num_samples, self.batch_size = num_samples, batch_size
+
+    def draw(self, rng: np.random.Generator) -> list[list[int]]:
+        with np.errstate(divide="ignore"):
+            times = rng.exponential(size=len(self.weights)) / self.weights  # the first ones to come are drawn
+        used = self.num_samples // self.batch_size * self.batch_size
+        return np.argsort(times, kind="stable")[:used].reshape(-1, self.batch_size).tolist()
+
+
 class LengthBatchSampler(EpochBatches):
     """Batches of samples of similar length, bounded by their padded size.
 

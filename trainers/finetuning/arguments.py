@@ -38,6 +38,9 @@ class FinetuningArguments(BaseTrainingArguments):
             spectrograms [roll_aug of EAT].
         spectrogram_noise: the most noise that is added to normalised spectrograms, which are rolled by up to 10 frames
             as well [noise of EAT, where it is .1]; 0 for neither.
+        weighted_draw: samples that are drawn for an epoch, none twice, in proportion to how rare their classes are:
+            the sum over a sample's classes of 1 / (number of samples that have it) [num_samples of EAT, with
+            AS2M_finetune]; None for all samples.
         rand_augment: RandAugment of images, in timm's words, e.g. "rand-m9-mstd0.5-inc1".
         erasing: probability that a rectangle of an image is replaced with noise (arXiv 1708.04896).
         crop_scale: smallest and largest share of an image that a random crop takes.
@@ -73,6 +76,9 @@ class FinetuningArguments(BaseTrainingArguments):
     spectrogram_noise: float = field(
         default=0.0, metadata={"help": "Spectrograms: most noise, and a roll of up to 10 frames; EAT has 0.1."}
     )
+    weighted_draw: int | None = field(
+        default=None, metadata={"help": "Classes: samples drawn an epoch, rare classes more often; default: all."}
+    )
     rand_augment: str | None = field(
         default=None, metadata={"help": "Images: RandAugment, in timm's words, e.g. rand-m9-mstd0.5-inc1."}
     )
@@ -98,7 +104,9 @@ class FinetuningArguments(BaseTrainingArguments):
             self, "mix_prob", "mix_switch_prob", "erasing", "spec_augment", "spectrogram_noise", low=0, high=1
         )
         require_range(self, "mixup", "cutmix", "head_only_steps", low=0)
-        require_range(self, "patience", low=1)
+        require_range(self, "patience", "weighted_draw", low=1)
+        if self.weighted_draw and self.max_batch_length:
+            raise ValueError("--weighted_draw and --max_batch_length both say how batches are made: leave one out")
         require_range(self, "crop_scale", above=0, high=1)
         if len(self.crop_scale) != 2 or self.crop_scale[0] > self.crop_scale[1]:
             raise ValueError(f"crop_scale is {self.crop_scale}, but must be two shares, the smallest and the largest")

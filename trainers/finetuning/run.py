@@ -46,6 +46,7 @@ IMAGES, CLIPS = "image-classification", "audio-classification"
 AUGMENTED: dict[str, tuple[str, ...]] = {"mixup": (IMAGES, CLIPS)}
 AUGMENTED |= dict.fromkeys(("spec_augment", "roll_clips", "spectrogram_noise"), (CLIPS,))
 AUGMENTED |= dict.fromkeys(("cutmix", "rand_augment", "erasing"), (IMAGES,))
+AUGMENTED |= {"weighted_draw": (IMAGES, CLIPS, "text-classification", "classification")}
 # Where a pipeline has another name than the task.
 PIPELINES = {"ctc": "automatic-speech-recognition", "semantic-segmentation": "image-segmentation"}
 

@@ -4,9 +4,12 @@ from typing import Any
 
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.data import DataLoader
 from transformers import EarlyStoppingCallback
 
+from ..data.samplers import WeightedBatchSampler
 from ..runs.base_trainer import BaseTrainer
+from ..runs.loaders import loader_options, share_of_process
 from .arguments import FinetuningArguments
 from .freezing import GradientsReachLayersCallback, HeadOnlyCallback
 from .layer_decay import parameter_groups
@@ -19,7 +22,8 @@ class FinetuningTrainer(BaseTrainer):
     """Fine-tunes a model with a head on a task.
 
     What it adds to `BaseTrainer`: the learning rate of each layer by `args.layer_decay`, a head that is trained alone
-    first, labels that are distributions, early stopping, and the task's figures.
+    first, labels that are distributions, a draw of samples by how rare their classes are, early stopping, and the
+    task's figures.
 
     Args:
         model: with a head for the task; or an adapter (peft) around one.
@@ -36,11 +40,10 @@ class FinetuningTrainer(BaseTrainer):
     def __init__(self, model: Any, args: FinetuningArguments, task: Task, **kwargs: Any) -> None:
         if args.head_only_steps and args.ddp_find_unused_parameters is None:
             args.ddp_find_unused_parameters = True
+        self.task, self.train_collator = task, task.train_collator()
         super().__init__(model, args, task.collate, compute_metrics=task, processing_class=task.processor, **kwargs)
-        self.task = task
         # Losses here are means over a micro-batch, whatever arguments a model's forward would take.
         self.model_accepts_loss_kwargs = False
-        self.train_collator = task.train_collator()
         if task.label_smoothing != "loss":
             self.label_smoother = None
         self.add_callback(GradientsReachLayersCallback())
@@ -93,6 +96,16 @@ class FinetuningTrainer(BaseTrainer):
         optimizer_class, options = self.get_optimizer_cls_and_kwargs(args, chosen)
         self.optimizer = optimizer_class(groups, **options)
         return self.optimizer
+
+    def own_loader(self) -> DataLoader | None:
+        """With `args.weighted_draw` a loader of samples that are drawn by how rare their classes are."""
+        args, samples = self.args, self.train_dataset
+        if not args.weighted_draw:
+            return super().own_loader()
+        weights = self.task.rarities(samples.dataset)
+        size = args.train_batch_size
+        sampler = WeightedBatchSampler(weights, args.weighted_draw, size, **share_of_process(args))
+        return DataLoader(samples, batch_sampler=sampler, **loader_options(args, self.train_collator))
 
     def get_train_dataloader(self) -> Any:
         """Batches of the task for training, which may be mixed."""

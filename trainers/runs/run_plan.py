@@ -104,6 +104,8 @@ def _samples(dataset: Any, args: Any, num_batches: int | None) -> str:
     kind = f"of {'' if args.dataloader_drop_last else 'at most '}{size}"
     if args.max_batch_length:
         kind = "of similar lengths"
+    if getattr(args, "weighted_draw", None):
+        kind = f"of {size}, drawn by how rare their classes are"
     return f"{found}; {counted(num_batches, 'batch')} {kind}{_shared(args)}{_accumulated(args)}"
 
 

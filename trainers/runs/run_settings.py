@@ -14,7 +14,7 @@ from .schedules import Stages, check_stage
 
 # Arguments that decide about the order of the data, or about what the optimizer's state holds.
 COMPARED_ARGUMENTS = (
-    *("seed", "data_seed", "max_batch_length", "dataloader_drop_last", "mixing"),
+    *("seed", "data_seed", "max_batch_length", "dataloader_drop_last", "mixing", "weighted_draw"),
     *("learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "layer_decay", "freeze", "head_only_steps"),
 )
 

@@ -147,6 +147,21 @@ def _plain(kind: Any) -> Callable[[Any], Any]:
     return plain
 
 
+def rarities(rows: Iterable[Any]) -> list[float]:
+    """How rare the classes of each row are: the sum over its classes of 1 / (number of rows that have it).
+
+    Args:
+        rows: the class of each row, or a list of them; an empty one gives 0.
+
+    Example:
+        >>> rarities([["speech"], ["speech", "wren"], []]), rarities(["cat", "dog", "cat"])
+        ([0.5, 1.5, 0.0], [0.5, 1.0, 0.5])
+    """
+    classes = [set(row) if isinstance(row, list) else {row} for row in rows]
+    counts = Counter(name for own in classes for name in own)
+    return [sum(1 / counts[name] for name in own) for own in classes]
+
+
 def in_order(values: Iterable[Any]) -> list[Any]:
     """Values sorted, strings as numbers if all of them are whole numbers.
 

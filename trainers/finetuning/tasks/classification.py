@@ -31,7 +31,7 @@ from ...sources.label_checks import (
     require_numbers,
     say_alike,
 )
-from ...sources.labels import LabelMap, is_list, label_column, label_values
+from ...sources.labels import LabelMap, is_list, label_column, label_values, rarities
 from ...sources.loading import column_types, find_column
 from ..metrics import MULTI_LABEL_FIGURES, classification_metrics, multi_label_metrics, regression_metrics
 from .task import Labelled, SoundTask, Task, padded
@@ -86,6 +86,9 @@ class ClassificationTask(Task):
 
     def strata(self, table: datasets.Dataset) -> list[Any] | None:
         return None if self.labels is None or self.learns_several else label_values(table, self.label_column)
+
+    def rarities(self, table: datasets.Dataset) -> list[float]:
+        return super().rarities(table) if self.labels is None else rarities(label_values(table, self.label_column))
 
     def check(self, dataset: datasets.Dataset, split: str) -> None:
         if self.labels is not None:

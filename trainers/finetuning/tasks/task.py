@@ -77,6 +77,14 @@ class Task:
         """The class of each row, for a held-out part with all classes; None where rows have no single class."""
         return None
 
+    def rarities(self, table: datasets.Dataset) -> list[float]:
+        """How rare the classes of each row are, for `weighted_draw`.
+
+        Raises:
+            ValueError: the task has no classes of whole samples.
+        """
+        raise ValueError(f"--weighted_draw draws by classes, which --task {self.name} does not have here: leave it out")
+
     def check(self, dataset: datasets.Dataset, split: str) -> None:
         """Require that another split fits the classes or letters of the training split.
 
