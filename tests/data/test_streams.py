@@ -3,6 +3,7 @@
 import json
 import tarfile
 from collections import Counter
+from functools import partial
 from itertools import chain, islice
 
 import datasets
@@ -14,8 +15,9 @@ from modeling_data2vec.trainers.data import streams
 from modeling_data2vec.trainers.data.packing import PackedStream
 from modeling_data2vec.trainers.data.streams import OtherStream, Share, Stream
 from modeling_data2vec.trainers.modalities.image import load_images
+from modeling_data2vec.trainers.sources import table_rows
 from modeling_data2vec.trainers.sources.shards import shard_sizes
-from modeling_data2vec.trainers.sources.tables import read_csv
+from modeling_data2vec.trainers.sources.tables import read_csv, read_json, read_paragraphs
 
 FOUR = [Share(process, 2, worker, worker + 1, 2) for process in (0, 1) for worker in (0, 1)]
 
@@ -122,7 +124,25 @@ def test_shares_of_unequal_readers():
         assert [len(own) for own in found] == [40, 20] and sorted(chain(*found)) == list(range(60))
 
 
-KINDS = ["indexed", "parquet", "tars", "unknown", "dealt out", "mapped", "their own buffer", "taken", "interleaved"]
+def table(folder, kind, *sizes):
+    """Tables in files of their own, some with empty lines, as the package reads them."""
+    read = {"csv": read_csv, "jsonl": read_json, "json": read_json, "txt": read_paragraphs}[kind]
+    ends = [sum(sizes[: shard + 1]) for shard in range(len(sizes))]
+    files = [folder / f"train-{shard}.{kind}" for shard in range(len(sizes))]
+    for file, end, size in zip(files, ends, sizes, strict=True):
+        rows = [{"number": number} for number in range(end - size, end)]
+        content = {
+            "csv": "number\n" + "".join(f"{row['number']}\n" for row in rows),
+            "jsonl": "\n" + "\n \n".join(map(json.dumps, rows)),
+            "json": json.dumps(rows),
+            "txt": "\n\n".join(str(row["number"]) for row in rows),
+        }
+        file.write_text(content[kind])
+    return read(files, streaming=True).map(lambda row: {"number": int(row["text" if kind == "txt" else "number"])})
+
+
+FILES = ["parquet", "tars", "csv", "jsonl", "json", "txt"]
+KINDS = ["indexed", *FILES, "unknown", "dealt out", "mapped", "their own buffer", "taken", "interleaved"]
 
 
 @pytest.mark.parametrize("seed", [None, 3])
@@ -132,6 +152,7 @@ def test_a_reader_goes_on_from_any_position(tmp_path, kind, seed):
         "indexed": lambda: indexed(45, 2),
         "parquet": lambda: parquet(tmp_path, 20, 8, 17),
         "tars": lambda: tars(tmp_path, 20, 8, 17),
+        **{name: partial(table, tmp_path, name, 20, 8, 17) for name in ("csv", "jsonl", "json", "txt")},
         "unknown": lambda: unknown(20, 3, 15, 7),
         "dealt out": lambda: unknown(45),
         "mapped": lambda: unknown(20, 3, 15, 7).map(lambda batch: batch, batched=True, batch_size=4),
@@ -140,7 +161,7 @@ def test_a_reader_goes_on_from_any_position(tmp_path, kind, seed):
         "interleaved": lambda: datasets.interleave_datasets([indexed(30, 2), indexed(30, 2)], [0.5, 0.5], seed=1),
     }
     stream = Stream(made[kind](), seed)
-    if kind in ("indexed", "parquet", "tars"):
+    if kind == "indexed" or kind in FILES:
         stream.measure()
         assert sum(stream.sizes) == 45
     for share in (Share(), FOUR[3], *([Share(0, 1, 0, 2, 3)] if kind in ("indexed", "dealt out") else [])):
@@ -153,6 +174,15 @@ def test_a_reader_goes_on_from_any_position(tmp_path, kind, seed):
             if len(again) > 2:  # and from there once more
                 third = read(stream, share, 1, again[1][1])
                 assert [number for number, _ in third] == [number for number, _ in again[2:]]
+
+
+def test_lines_before_a_position_are_not_looked_into(tmp_path, monkeypatch):
+    stream = Stream(table(tmp_path, "jsonl", 45), 0)
+    whole, seen = read(stream, Share()), []
+    as_it_is = table_rows._object
+    monkeypatch.setattr(table_rows, "_object", lambda *given: seen.append(given[1]) or as_it_is(*given))
+    assert read(stream, Share(), 0, whole[39][1]) == whole[40:]
+    assert seen[-1] == 90 and len(seen) < 45 - 40 + 2 * streams.BUFFER
 
 
 def test_documents_are_packed_from_any_position(monkeypatch):

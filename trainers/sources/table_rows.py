@@ -12,7 +12,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -82,8 +82,8 @@ def csv_columns(path: Path) -> list[str]:
     return next(_records(path), (1, []))[1]
 
 
-def csv_rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """(line, row) of a CSV or TSV file: cells as they are written, None for empty ones.
+def csv_rows(path: Path, first: int = 0) -> Iterator[tuple[int, Row]]:
+    """(line, row) of a CSV or TSV file, from the row `first` on: cells as they are written, None for empty ones.
 
     CSV has commas, or semicolons where the first line has no comma, and quotes as RFC 4180 says. In TSV a quote is a
     character as any other.
@@ -94,7 +94,7 @@ def csv_rows(path: Path) -> Iterator[tuple[int, Row]]:
     records = _records(path)
     _, header = next(records, (1, []))
     _require_separated(path, header)
-    for line, cells in records:
+    for line, cells in islice(records, first, None):
         if len(cells) != len(header):
             raise ValueError(
                 f"{path}, line {line}, has {len(cells)} cells, but the first line names {len(header)} columns "
@@ -187,21 +187,24 @@ def number(path: Path, line: int, column: str, cell: Any) -> float | None:
 # ---- JSON ----
 
 
-def json_rows(path: Path) -> Iterator[tuple[int, Row]]:
+def json_rows(path: Path, first: int = 0) -> Iterator[tuple[int, Row]]:
     """(line, row) of a file with an object a line, or with one list of objects; there, line counts objects.
+
+    Lines before the row `first` are not looked into.
 
     Raises:
         ValueError: a line is not an object, or the file holds neither; names file and line.
     """
     with open_text(path) as file:
-        first = True
-        for line, text in enumerate(file, 1):
-            if first and text.lstrip().startswith("["):
-                yield from _listed_objects(path, text + "".join(file))
-                return
-            if text.strip():
-                yield line, _object(path, line, text)
-                first = False
+        rows = ((line, text) for line, text in enumerate(file, 1) if not text.isspace())
+        begin = next(rows, None)
+        if begin is None:
+            return
+        if begin[1].lstrip().startswith("["):
+            yield from islice(_listed_objects(path, begin[1] + "".join(file)), first, None)
+            return
+        for line, text in islice(chain([begin], rows), first, None):
+            yield line, _object(path, line, text)
 
 
 def _listed_objects(path: Path, text: str) -> Iterator[tuple[int, Row]]:

@@ -4,13 +4,16 @@ import json
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
+from datasets.builder import Key
 from datasets.data_files import DataFilesList
+from datasets.iterable_dataset import ExamplesIterable
 
 from modeling_data2vec import __version__
 
@@ -27,7 +30,7 @@ def read_rows(
     """A dataset of the rows that a function makes of files.
 
     Args:
-        rows: makes them of `files`, a list of paths, and `features`.
+        rows: makes them of `files`, a list of paths, and `features`; from the row `first` on, counted from 0.
         files: what is read. A path is never taken as a pattern or an address.
         features: of the rows.
         streaming: read them as they come; else they are kept in `datasets`' cache until a file changes.
@@ -38,10 +41,37 @@ def read_rows(
     stamps = tuple((file.stat().st_size, file.stat().st_mtime_ns) for file in files)
     given = {"files": [str(file) for file in files], "features": features, "stamps": (__version__, *stamps)}
     if streaming:
-        return datasets.IterableDataset.from_generator(rows, features=features, gen_kwargs=given)
+        return datasets.IterableDataset(TableRows(rows, given), datasets.DatasetInfo(features=features))
     with _plain_errors(files):
         return datasets.Dataset.from_generator(rows, features=features, gen_kwargs=given)
     return datasets.Dataset.from_dict({name: [] for name in features}, features=features)
+
+
+class TableRows(ExamplesIterable):
+    """A stream of the rows of files, a shard each; those before a saved position are passed over without being made."""
+
+    def __iter__(self) -> Iterator[tuple[Key, Row]]:
+        state = self._state_dict or {"shard_idx": 0, "shard_example_idx": 0}
+        files = self.kwargs["files"]
+        while (shard := state["shard_idx"]) < len(files):
+            given = self.kwargs | {"files": [files[shard]]}
+            for row in self.generate_examples_fn(**given, first=state["shard_example_idx"]):
+                state["shard_example_idx"] += 1
+                yield Key(shard, state["shard_example_idx"]), row
+            state |= {"shard_idx": shard + 1, "shard_example_idx": 0}
+
+    def shuffle_data_sources(self, generator: Any) -> "TableRows":
+        return self._of(super().shuffle_data_sources(generator))
+
+    def shard_data_sources(self, num_shards: int, index: int, contiguous: bool = True) -> "TableRows":
+        return self._of(super().shard_data_sources(num_shards, index, contiguous))
+
+    def reshard_data_sources(self) -> "TableRows":
+        return self
+
+    @staticmethod
+    def _of(examples: ExamplesIterable) -> "TableRows":
+        return TableRows(examples.generate_examples_fn, examples.kwargs)
 
 
 @contextmanager
@@ -93,10 +123,10 @@ def _folder_of(file: str, features: datasets.Features) -> Row:
     return {TABLE_FOLDER: str(Path(file).parent)} if TABLE_FOLDER in features else {}
 
 
-def _csv_rows(files: list[str], features: datasets.Features, stamps: Any) -> Iterator[Row]:
+def _csv_rows(files: list[str], features: datasets.Features, stamps: Any, first: int = 0) -> Iterator[Row]:
     numbers = [name for name, kind in features.items() if kind.dtype == "float64"]
     for file in files:
-        for line, row in csv_rows(Path(file)):
+        for line, row in csv_rows(Path(file), first):
             read = {name: number(Path(file), line, name, row[name]) for name in numbers}
             yield row | read | _folder_of(file, features)
 
@@ -155,10 +185,10 @@ def _merge_types(types: dict[str, pa.DataType | None], rows: list[Row]) -> None:
         types[name] = kind
 
 
-def _json_rows(files: list[str], features: datasets.Features, stamps: Any) -> Iterator[Row]:
+def _json_rows(files: list[str], features: datasets.Features, stamps: Any, first: int = 0) -> Iterator[Row]:
     schema = features.arrow_schema
     for file in files:
-        for _, row in json_rows(Path(file)):
+        for _, row in json_rows(Path(file), first):
             yield {name: _as(schema.field(name).type, row.get(name)) for name in features} | _folder_of(file, features)
 
 
@@ -187,17 +217,21 @@ def read_paragraphs(files: Sequence[Path], *, streaming: bool = False) -> Any:
     return read_rows(_paragraphs, files, datasets.Features({"text": datasets.Value("string")}), streaming)
 
 
-def _paragraphs(files: list[str], features: datasets.Features, stamps: Any) -> Iterator[Row]:
-    for file in files:
-        with open_text(Path(file)) as opened:
-            rest = ""
-            while chunk := opened.read(CHUNK):
-                if "\0" in chunk:
-                    raise ValueError(f"{file} holds NUL bytes: it is no text, or text in UTF-16; save it as UTF-8")
-                *documents, rest = (rest + chunk).split("\n\n")
-                yield from ({"text": document} for document in documents if document)
-            if rest:
-                yield {"text": rest}
+def _paragraphs(files: list[str], features: datasets.Features, stamps: Any, first: int = 0) -> Iterator[Row]:
+    documents = chain.from_iterable(map(_documents, files))
+    return ({"text": document} for document in islice(documents, first, None))
+
+
+def _documents(file: str) -> Iterator[str]:
+    with open_text(Path(file)) as opened:
+        rest = ""
+        while chunk := opened.read(CHUNK):
+            if "\0" in chunk:
+                raise ValueError(f"{file} holds NUL bytes: it is no text, or text in UTF-16; save it as UTF-8")
+            *documents, rest = (rest + chunk).split("\n\n")
+            yield from filter(None, documents)
+        if rest:
+            yield rest
 
 
 # ---- parquet ----
