@@ -20,7 +20,7 @@ from modeling_data2vec.trainers.cli import run as run_command
 from modeling_data2vec.trainers.finetuning.arguments import FinetuningArguments
 from modeling_data2vec.trainers.finetuning.options import FinetuningOptions
 from modeling_data2vec.trainers.finetuning.run import finetune
-from modeling_data2vec.trainers.runs.stopping import SIGNALS, StopCallback, signals_call
+from modeling_data2vec.trainers.runs.stopping import SIGNALS, StopCallback, signals_call, stop_at_once
 
 CODES = {signal.SIGTERM: 143, signal.SIGUSR1: 138, signal.SIGINT: 130}
 
@@ -107,7 +107,6 @@ def test_before_the_first_step_there_is_nothing_to_save(tmp_path, event):
     assert not list((tmp_path / "run").iterdir())
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_signal_counts_where_python_ignores_errors(tmp_path):
     """Such as in the callback of a weak reference, which may run at any time."""
     send = SendAt(signal.SIGTERM, 0)
@@ -239,6 +238,53 @@ def test_a_command_before_it_trains_is_stopped_at_once(tmp_path, capsys, monkeyp
         "--resume\n"
     )
     assert not list(tmp_path.iterdir())
+
+
+class InDel:
+    """Sends a signal from where Python ignores errors."""
+
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+
+
+def in_weak_callback():
+    gone = set()
+    reference = weakref.ref(gone, lambda _: InDel().__del__())
+    del gone
+    return reference
+
+
+@pytest.mark.parametrize("ignored", [InDel, in_weak_callback])
+@pytest.mark.parametrize("command", ["pretrain", "finetune"])
+def test_a_signal_that_python_ignores_ends_a_command_that_prepares(tmp_path, capsys, monkeypatch, command, ignored):
+    came = []
+
+    def interrupted(*arguments, **kwargs):
+        ignored()
+        came.append("it was ignored")
+        time.sleep(20)
+        pytest.fail("not stopped")
+
+    monkeypatch.setattr("modeling_data2vec.trainers.pretraining.run.pretrain", interrupted)
+    monkeypatch.setattr("modeling_data2vec.trainers.finetuning.run.finetune", interrupted)
+    options = {"pretrain": ["--recipe", "data2vec2-vision-tiny"], "finetune": ["--task", "classification"]}[command]
+    options += ["--model", "somewhere"] if command == "finetune" else []
+    argv = [*options, "--dataset", "photos", "--use_cpu", "--output_dir", str(tmp_path / "run")]
+    hook = sys.unraisablehook
+    assert run_command(command, argv) == 143
+    assert came and sys.unraisablehook is hook
+    err = capsys.readouterr().err
+    assert f"data2vec {command}: stopped by SIGTERM. To go on:" in err and "ignored" not in err
+
+
+def test_a_signal_that_python_ignores_counts_at_the_end_at_the_latest():
+    came = []
+    with pytest.raises(StoppedError, match="stopped by SIGTERM"), signals_call(stop_at_once):
+        InDel()
+        came.append("it was ignored")
+    assert came
+    time.sleep(0.1)  # no signal comes later, whose handlers are gone
 
 
 def children(pid: int) -> list[int]:

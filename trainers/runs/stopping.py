@@ -5,6 +5,7 @@ SIGTERM and SIGUSR1 are what schedulers send before they take a machine away; SI
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from ..data.even_epochs import cpu_group
 logger = logging.get_logger(__name__)
 
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGUSR1") if hasattr(signal, name)]
+SOON = 0.05  # seconds after which a signal that was ignored is sent again
 
 
 class StoppedError(SystemExit):
@@ -44,18 +46,50 @@ def signals_call(handler: Callable[[signal.Signals], None]) -> Iterator[None]:
     """Call a function for each of the signals in the block; earlier handlers are restored at its end.
 
     Only Python's main thread can do this; in any other, nothing is changed. A signal that the process was started to
-    ignore (as `nohup` does) is still ignored.
+    ignore (as `nohup` does) is still ignored. One whose `StoppedError` Python ignores comes again.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = {}
     try:
-        if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
-                if signal.getsignal(number) not in (signal.SIG_IGN, None):
-                    before[number] = signal.signal(number, lambda number, _: handler(signal.Signals(number)))
-        yield
+        for number in SIGNALS:
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                before[number] = signal.signal(number, lambda number, _: handler(signal.Signals(number)))
+        with _ignored_ones_come_again(handler):
+            yield
     finally:
         for number, previous in before.items():
             signal.signal(number, previous)
+
+
+@contextmanager
+def _ignored_ones_come_again(handler: Callable[[signal.Signals], None]) -> Iterator[None]:
+    """Send a signal again whose error was raised where Python ignores errors: in `__del__`, or the callback of a weak
+    reference, which may run at any time. At the latest it counts at the block's end.
+    """
+    before, sent = sys.unraisablehook, list[tuple[threading.Timer, signal.Signals]]()
+
+    def send_again(ignored: Any) -> None:
+        if not isinstance(ignored.exc_value, StoppedError):
+            return before(ignored)
+        number = signal.Signals(ignored.exc_value.number)
+        timer = threading.Timer(SOON, os.kill, (os.getpid(), number))
+        timer.daemon = True
+        sent.append((timer, number))
+        timer.start()
+
+    sys.unraisablehook = send_again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+        waiting = [number for timer, number in sent if timer.is_alive()]
+        for timer, _ in sent:
+            timer.cancel()
+            timer.join()
+    if waiting:
+        handler(waiting[0])
 
 
 def stop_at_once(number: signal.Signals) -> None:
@@ -91,8 +125,6 @@ class StopCallback(TrainerCallback):
         """Handle a signal: ask for a stop after this step, or stop at once."""
         before, self.requested = self.requested, number
         if not self._steps or (number == before == signal.SIGINT):
-            # Python ignores what is raised in some places, such as the callback of a weak reference: then the run
-            # ends when its first step begins.
             stop_at_once(number)
         if before is None:
             again = " Ctrl-C again ends it at once." if number == signal.SIGINT else ""
