@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +12,10 @@ import yaml
 from fake_slurm import FakeSlurm
 from killed_runs import TINY
 from safetensors.torch import load_file
+from torch.distributed.run import get_args_parser
+
+from modeling_data2vec import Data2VecTrainingArguments
+from modeling_data2vec.trainers.option_parser import OptionParser
 
 CLUSTER = Path(__file__).parents[2] / "examples" / "cluster"
 OPTIONS = ["--recipe", "data2vec2-vision-tiny", "--dataset", "digits", "--use_cpu", "--disable_tqdm", "true"]
@@ -61,3 +66,29 @@ def test_a_job_of_two_processes(tmp_path):
 def test_the_task_for_skypilot_is_one():
     task = yaml.safe_load((CLUSTER / "skypilot.yaml").read_text())
     assert "--resume" in task["run"] and "/runs" in task["file_mounts"]
+
+
+@pytest.mark.parametrize("file", ["hf_jobs.sh", "skypilot.yaml"])
+def test_what_torchrun_is_given_parses(tmp_path, file):
+    """In the shell of the file, with programs that only say what they were given."""
+    said = tmp_path / "said.json"
+    stub = f"#!{sys.executable}\nimport json, sys\njson.dump(sys.argv[1:], open({str(said)!r}, 'w'))\n"
+    for name in ("hf", "torchrun"):
+        (tmp_path / name).write_text(stub)
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "pip").symlink_to("/bin/true")
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SKYPILOT_NUM_GPUS_PER_NODE": "4"}
+    command = ["bash", CLUSTER / file, "me/runs", "--recipe", "data2vec2-vision-base", "--dataset", "photos"]
+    if file == "skypilot.yaml":
+        task = yaml.safe_load((CLUSTER / file).read_text())
+        env |= {name: str(value or "me/photos") for name, value in task["envs"].items()}
+        command = ["bash", "-c", task["run"]]
+    subprocess.run(command, env=env, cwd=tmp_path, check=True)
+    if file == "hf_jobs.sh":
+        given = json.loads(said.read_text())
+        subprocess.run(given[given.index("bash") :], env=env, cwd=tmp_path, check=True)
+    launch = get_args_parser().parse_args(json.loads(said.read_text()))
+    assert launch.module and launch.training_script == "data2vec_cli" and launch.nproc_per_node == "4"
+    name, *argv = launch.training_script_args
+    options, _ = OptionParser(name, Data2VecTrainingArguments).parse(["--output_dir", "run", *argv])
+    assert options.resume and options.recipe == "data2vec2-vision-base"

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -27,7 +28,8 @@ def options(folder: Path, form: str, steps: int, *more: str) -> list[str]:
 
 def start(launch: list[str], argv: list[str], pids: Path) -> subprocess.Popen:
     pids.mkdir(exist_ok=True)
-    env = os.environ | {"PIDS": str(pids), "OMP_NUM_THREADS": "1"}
+    # Else torchrun keeps one store for all tries, with the addresses of processes that have ended.
+    env = os.environ | {"PIDS": str(pids), "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     with (pids / "log.txt").open("a") as log:
         return subprocess.Popen([*launch, COMMAND, *argv], env=env, stdout=log, stderr=log)
 
@@ -74,6 +76,25 @@ def test_torchrun_restarts_all_and_the_run_goes_on_by_itself(whole, tmp_path):
     launched = start([*TORCHRUN, "2", "--max-restarts", "2"], options(run, form, steps, "--resume"), pids)
     kill_one(run, pids, steps)
     assert launched.wait(1200) == 0, (pids / "log.txt").read_text()[-3000:]
+    assert_equal(run, expected)
+
+
+def test_two_agents_restart_together_and_the_run_goes_on_by_itself(whole, tmp_path):
+    """As on two machines, each with an agent of torchrun and a process; the process of the second one is killed."""
+    expected, form, steps = whole
+    run, pids = tmp_path / "run", tmp_path / "pids"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    agent = [*TORCHRUN[:-2], "--nnodes", "2", "--nproc_per_node", "1", "--max-restarts", "2", "--rdzv-id", "photos"]
+    agent += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}"]
+    agents = [start(agent, options(run, form, steps, "--resume"), pids) for _ in range(2)]
+    try:
+        kill_one(run, pids, steps)
+        assert [one.wait(1200) for one in agents] == [0, 0], (pids / "log.txt").read_text()[-3000:]
+    finally:
+        for one in agents:
+            one.kill()
+    assert "failed (exitcode: -9)" in (pids / "log.txt").read_text()
     assert_equal(run, expected)
 
 
