@@ -85,6 +85,19 @@ def test_a_bad_sample_is_replaced_by_the_next_and_named():
     assert samples.unreadable() == ["row-1.txt", "row-2.txt"]
 
 
+def test_rows_of_a_batch_are_read_together_where_that_gives_the_same():
+    made = [SampleDataset(table([5, 0, 4, 3]), SeriesReader()) for _ in range(2)]
+    assert all(samples._reads_batches for samples in made)
+    for _ in range(2):
+        assert made[0].__getitems__([3, 1, 0]) == [made[1][index] for index in (3, 1, 0)]
+    assert made[0].unreadable() == made[1].unreadable() == ["row 1"]
+    pictures = datasets.Dataset.from_dict({"image": ["a.png"]}).cast_column("image", datasets.Image())
+    changed = table([5]).with_transform(lambda rows: rows)
+    plain = pictures.cast_column("image", datasets.Image(decode=False))
+    read = [SampleDataset(one, SeriesReader())._reads_batches for one in (pictures, changed, plain, [1])]
+    assert read == [False, False, True, False]
+
+
 def test_nothing_readable_is_an_error():
     samples = SampleDataset(
         table([0, 0]).cast_column("values", datasets.List(datasets.Value("float32"))), SeriesReader()

@@ -226,6 +226,7 @@ def normalized(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         >>> normalized(torch.tensor([[[0, 51]]], dtype=torch.uint8), 0.5 * one, 0.25 * one)
         tensor([[[-2.0000, -1.2000]]])
     """
-    brightest = 255 if pixels.dtype == torch.uint8 else 1
-    scale = 1 / (std * brightest)
-    return torch.addcmul(-mean / std, pixels.float(), scale)
+    is_bytes = pixels.dtype == torch.uint8
+    scale = 1 / (std * (255 if is_bytes else 1))
+    values = pixels.float()
+    return torch.addcmul(-mean / std, values, scale, out=values if is_bytes else None)  # which are a copy then
