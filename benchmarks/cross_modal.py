@@ -4,6 +4,7 @@
     python benchmarks/cross_modal.py --folder runs/cross_modal --table         # what there is so far, as Markdown
     python benchmarks/cross_modal.py --folder runs/longer --data runs/cross_modal --steps 640 --seeds 0
     python benchmarks/cross_modal.py --folder runs/cross_modal --figure docs/cross_modal.png
+    python benchmarks/cross_modal.py --folder runs/cross_modal --curve runs/longer runs/fewer  # with other sizes
 
 Four arms see the same data, masks and number of updates: each modality's own data (`three_sets.py`), and Tux Paint's
 stamps, masked, of which it predicts its own hidden positions.
@@ -32,7 +33,7 @@ import learning_waveforms
 import numpy as np
 import torch
 import yaml
-from cross_modal_table import ARMS, RANDOM, figure, report
+from cross_modal_table import ARMS, RANDOM, curve_table, figure, report
 from one_network import SETTINGS, Stamps, retrieval, slices, train
 from syllable_probes import unheard_folds
 from three_sets import Probes, begin, prepare, sources
@@ -43,7 +44,7 @@ from modeling_data2vec.embedding import mean_over_positions
 from modeling_data2vec.trainers.data.samples import SampleDataset
 from modeling_data2vec.trainers.evaluation.features import encode
 from modeling_data2vec.trainers.evaluation.probes import ridge_probe
-from modeling_data2vec.trainers.evaluation.retrieval import pooled_features
+from modeling_data2vec.trainers.evaluation.retrieval import PooledFeatures, pooled_features
 from modeling_data2vec.trainers.modalities.mixture import MixtureDataset, MixtureSource
 from modeling_data2vec.trainers.modalities.pairs import PairsCollator, PairsReader, shuffled_pairs
 from modeling_data2vec.trainers.monitoring.similarity import cka, uniformity
@@ -182,6 +183,13 @@ def similarity(models: dict[str, Any], pairs: PairedStamps) -> dict[str, Any]:
     return {"cka": between, "uniformity": {name: uniformity(found[-1]) for name, found in means.items()}}
 
 
+def directions(features: PooledFeatures) -> float:
+    """In how many directions pooled latents differ before they are whitened: (sum of variances)^2 / sum of squares."""
+    layers = (features.layers - features.layers.mean(0)) / (features.layers.std(0) + 1e-5)
+    variances = np.linalg.eigvalsh(np.cov(layers.mean(1).T))
+    return float(variances.sum() ** 2 / np.square(variances).sum())
+
+
 # ---- one run ----
 
 
@@ -190,7 +198,8 @@ def cell(arm: str, seed: int, steps: int, settings: dict, folder: Path, probes: 
     joint = arm != "separate"
     weight = settings["cross_modal"]["cross_modal_weight"] if ARMS[arm] else 0.0
     result: dict[str, Any] = {"arm": arm, "seed": seed, "steps": steps, "cpu_minutes": 0.0, "logs": {}, "probes": {}}
-    result |= {"share": settings["pairs"]["share"], "width": settings["trunk"]["hidden_size"]}
+    result |= {"pairs": len(pairs.data["train"]), "transcripts": settings["pairs"]["transcripts"]}
+    result["width"] = settings["trunk"]["hidden_size"]
     models = {}
     for modalities in [MODALITIES] if joint else [(name,) for name in MODALITIES]:
         own = {name: settings["loss_weights"][name] for name in modalities}
@@ -198,8 +207,9 @@ def cell(arm: str, seed: int, steps: int, settings: dict, folder: Path, probes: 
         model = make_model(settings, steps, seed, weights, weight)
         if arm == "shared":
             scores = {name: probes.score(encoder, name) for name, encoder in slices(model).items()}
-            found = {"ridge": retrieval(pairs.features(dict.fromkeys(MODALITIES, model)))}
-            result[RANDOM] = {"probes": scores, "retrieval": found}
+            found = pairs.features(dict.fromkeys(MODALITIES, model))
+            rank = {name: directions(part) for name, part in found["train"].items()}
+            result[RANDOM] = {"probes": scores, "retrieval": {"ridge": retrieval(found)}, "directions": rank}
         mix = sources(folder, settings["data"], modalities, seed)
         mix["pairs"] = pairs.part(modalities, seed, shuffled=arm == "shuffled pairs")
         run = train(model, MixtureDataset(mix), settings, steps, seed, LOGS)
@@ -215,6 +225,7 @@ def cell(arm: str, seed: int, steps: int, settings: dict, folder: Path, probes: 
             collator = PairsCollator.of(model.config)
             result["term_cosines"] = term_cosines(model, [collator(one) for one in batch])
     features = pairs.features(models)
+    result["directions"] = {name: directions(part) for name, part in features["train"].items()}
     result["retrieval"] = {"ridge": retrieval(features)}
     if weight:
         result["retrieval"]["heads"] = retrieval(features, model)
@@ -246,25 +257,36 @@ def run_all(options: argparse.Namespace, settings: dict) -> None:
             print(f"done: {arm}, seed {seed}, {spent}: {result['probes']}", flush=True)
 
 
+def read(folder: Path) -> list[dict]:
+    """The results in a folder."""
+    return [json.loads(file.read_text()) for file in sorted((folder / "runs").glob("*.json"))]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="for prepared data and results")
     parser.add_argument("--data", type=Path, help="folder whose prepared data are used; default: FOLDER")
     parser.add_argument("--share", type=float, help="of the training stamps; default: the settings'")
+    parser.add_argument("--transcripts", action="store_true", help="texts say what is said, in three languages")
     parser.add_argument("--width", type=int, help="of the trunk; default: the settings'")
     parser.add_argument("--steps", type=int, default=160, help="updates of each modality")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--table", action="store_true", help="print the results so far")
     parser.add_argument("--figure", type=Path, help="draw the results so far")
+    parser.add_argument("--curve", type=Path, nargs="*", help="folders of other sizes: print, or draw, all of them")
     options = parser.parse_args()
-    if options.table or options.figure:
-        results = [json.loads(file.read_text()) for file in sorted((options.folder / "runs").glob("*.json"))]
-        return figure(results, options.figure) if options.figure else print(report(results))
+    if options.table or options.figure or options.curve is not None:
+        results, others = read(options.folder), [run for folder in options.curve or () for run in read(folder)]
+        if options.figure:
+            return figure(results, results + others, options.figure)
+        return print(report(results) if options.table else curve_table(results + others))
     begin()
     settings = load_settings()
     if options.share is not None:
         settings["pairs"]["share"] = options.share
+    if options.transcripts:
+        settings["pairs"] |= {"languages": ["es", "fr", "ro"], "transcripts": True}
     if options.width is not None:
         settings["trunk"] |= {"hidden_size": options.width, "intermediate_size": 4 * options.width}
     run_all(options, settings)

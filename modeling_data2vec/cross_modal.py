@@ -15,6 +15,7 @@ from .heads import RegressionHead
 from .objective import Term, masked_mean, regression_loss, weighted_losses
 from .student_teacher import Data2Vec2StudentTeacher
 
+SHRINKAGE = 0.1  # of the mean variance, added to that of each direction before it is divided by it
 PAIRS = "pairs"  # what a batch of paired samples is called, beside the modalities
 
 
@@ -65,7 +66,7 @@ def pooled_layers(layers: Sequence[Tensor], average_top_k_layers: int, valid: Te
 
 
 def pooled_targets(pooled: Tensor, eps: float = 1e-5) -> Tensor:
-    """The target of a whole sample: each layer standardised over the *batch*, then their mean.
+    """The target of a whole sample: each layer standardised over the *batch*, then their mean, whitened over it.
 
     Not the mean of the targets of pretraining: these are standardised over the positions of each sample, so that their
     mean over positions is zero by construction. A norm over samples leaves what distinguishes a sample from the others,
@@ -84,7 +85,29 @@ def pooled_targets(pooled: Tensor, eps: float = 1e-5) -> Tensor:
     """
     # Over the batch, per layer and channel: B samples of [K, D].
     variance, mean = torch.var_mean(pooled, dim=0, correction=0)  # [K, D]
-    return ((pooled - mean) * torch.rsqrt(variance + eps)).mean(1)
+    return whitened(((pooled - mean) * torch.rsqrt(variance + eps)).mean(1), eps)
+
+
+def whitened(x: Tensor, eps: float = 1e-5) -> Tensor:
+    """Samples whose differences count alike in all directions in which they differ.
+
+    The channels of pooled layers say much the same: a few directions have most of the variance, and a loss over them
+    asks for little else. With X [B, D] = U S V', this is near U V' times a constant: what all samples have in common
+    beyond a mean is as small a part of it as what tells one from another. Directions with much less than a tenth of the
+    mean variance are left small, as they are noise.
+
+    Args:
+        x: [B, D] with mean 0 over B.
+        eps: added to the variance.
+
+    Returns:
+        [B, D], with a variance of about 1.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        gram = x @ x.T / max(x.shape)  # [B, B]: small, so it is decomposed on the CPU, in fp64, on any device
+        values, vectors = torch.linalg.eigh(gram.cpu().double())
+        scale = (values.clamp_min(0) + SHRINKAGE * values.mean() + eps).rsqrt()
+        return ((vectors * scale) @ vectors.T).to(x) @ x
 
 
 def centred_targets(targets: Tensor, valid: Tensor | None = None) -> Tensor:

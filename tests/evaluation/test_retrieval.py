@@ -5,6 +5,7 @@ import pytest
 import torch
 from tiny_runs import tiny_joint_model, tiny_model
 
+from modeling_data2vec.cross_modal import pooled_targets
 from modeling_data2vec.trainers.evaluation.retrieval import (
     Latents,
     PooledFeatures,
@@ -60,7 +61,7 @@ def test_a_ridge_regression_finds_what_is_shared_and_nothing_in_shuffled_pairs()
     test, _ = features(60, 1)
     found = retrieve(train, test)
     assert set(found) == {("audio", "text"), ("text", "audio")}
-    assert all(result.recalls[1] > 0.8 and result.num == 60 for result in found.values())
+    assert all(result.recalls[1] > 0.5 and result.recalls[5] > 0.9 and result.num == 60 for result in found.values())
     order = np.random.default_rng(2).permutation(200)
     shuffled = {
         "audio": train["audio"],
@@ -73,7 +74,12 @@ def test_latents_take_the_training_samples_norm():
     train, _ = features(300, 0)
     latents = Latents(train["text"])
     own = latents(train["text"])
-    assert np.abs(own.mean(0)).max() < 1e-6 and own.std(0) == pytest.approx(1.0, abs=1e-3)
+    covariance = np.linalg.eigvalsh(own.T @ own / 300)  # four causes, and noise that is left small
+    assert np.abs(own.mean(0)).max() < 1e-6
+    assert covariance[-4:] == pytest.approx(1.0, abs=0.1) and covariance[:12].max() < 0.2
+    few = PooledFeatures(train["text"].states[:12], train["text"].layers[:12])  # as a batch's targets are made
+    targets = pooled_targets(torch.from_numpy(few.layers)).numpy()
+    np.testing.assert_allclose(Latents(few)(few) * (16 / 12) ** 0.5, targets, rtol=0.2, atol=0.2)
     one = PooledFeatures(train["text"].states[:1], train["text"].layers[:1])
     assert latents(one) == pytest.approx(own[:1])
 

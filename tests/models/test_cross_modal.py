@@ -8,7 +8,7 @@ import torch
 from tiny_runs import tiny_joint_model
 
 from modeling_data2vec import Data2Vec2ForPreTraining, Data2Vec2Model
-from modeling_data2vec.cross_modal import pooled_layers, pooled_targets
+from modeling_data2vec.cross_modal import pooled_layers, pooled_targets, whitened
 from modeling_data2vec.objective import Targets
 
 
@@ -34,7 +34,8 @@ def test_heads_exist_only_where_they_are_asked_for():
 
 
 def test_the_loss_by_hand():
-    """A head on the student's mean state of one; the teacher's mean layers of the other, normalised over the batch."""
+    """A head on the student's mean state of one; the teacher's mean layers of the other, normalised over the batch,
+    with equal weights of all directions but weak ones."""
     model, pairs = joint().eval(), batch(names=("audio", "vision"))
     student = model.base_model
     states = {
@@ -47,9 +48,13 @@ def test_the_loss_by_hand():
         embedding = side.embed(pairs[target]["inputs"], None)
         layers = side.run_teacher(pairs[target]["inputs"], embedding, None, None, end_of_block=False)
         means = [layer.mean(1) for layer in layers[-2:]]  # [B, D] of each layer
-        targets = sum((mean - mean.mean(0)) / (mean.var(0, correction=0) + 1e-5).sqrt() for mean in means) / 2
+        x = sum((mean - mean.mean(0)) / (mean.var(0, correction=0) + 1e-5).sqrt() for mean in means) / 2
+        left, values, right = torch.linalg.svd(x.double(), full_matrices=False)
+        values = values.square() / 16  # 6 samples of 16 channels
+        whitened = (values / (values + 0.1 * values.mean() + 1e-5)).sqrt()
+        targets = 16**0.5 * (left * whitened) @ right
         predicted = model.cross_modal[f"{source}_to_{target}"](states[source])
-        expected.append((predicted - targets).square().sum(1).mean() / math.sqrt(16))
+        expected.append((predicted - targets.float()).square().sum(1).mean() / math.sqrt(16))
     output = model(pairs=pairs)
     torch.testing.assert_close(output.loss, sum(expected) / 2)
     assert list(output.losses) == ["cross_modal_loss"] and torch.equal(output.loss, output.losses["cross_modal_loss"])
@@ -82,6 +87,24 @@ def test_the_mean_of_pretraining_targets_says_nothing():
     targets = pooled_targets(pooled_layers(layers, 2))
     assert targets.mean(0).abs().max() < 1e-6
     assert targets.std(0).min() > 0.2
+
+
+@pytest.mark.parametrize(("samples", "channels"), [(6, 16), (200, 16)])
+def test_no_direction_leads_the_pooled_targets(samples, channels):
+    """All directions in which samples differ count alike; what is far smaller than they is left small."""
+    strengths = torch.tensor([100.0, 10.0, 3.0, 1.0, *[1.0] * (channels - 4)])
+    x = torch.randn(samples, channels, generator=torch.Generator().manual_seed(0)) * strengths
+    x = x - x.mean(0)
+    given, found = torch.linalg.svdvals(x), torch.linalg.svdvals(whitened(x))
+    strong = given.square() > given.square().mean()
+    assert given[0] / given[4] > 5 * found[0] / found[4]
+    assert strong.any() and found[strong].max() / found[strong].min() < 1.1
+    exact = x / x.std(0) / 10  # where no direction is weak, the nearest orthogonal matrix, times the root of the size
+    left, values, right = torch.linalg.svd(exact - exact.mean(0), full_matrices=False)
+    kept = values > 1e-4 * values[0]
+    nearest = (left[:, kept] @ right[kept]) * max(x.shape) ** 0.5
+    torch.testing.assert_close(whitened(exact - exact.mean(0)), nearest, rtol=0.2, atol=0.2)
+    assert not whitened(torch.zeros(samples, channels)).any()
 
 
 def test_it_learns_which_sample_belongs_to_which():

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from sklearn.linear_model import RidgeCV
 
-from modeling_data2vec.cross_modal import pooled_layers, pooled_states
+from modeling_data2vec.cross_modal import SHRINKAGE, pooled_layers, pooled_states
 
 RECALLS = (1, 5, 10)
 STRENGTHS = np.logspace(-1, 5, 13)  # of the ridge regression, which chooses one by leave-one-out
@@ -60,18 +60,25 @@ def pooled_features(model: Any, modality: str, batches: Iterable[Mapping[str, An
 
 
 class Latents:
-    """The targets of a modality as a norm over the training samples makes them; see `cross_modal.pooled_targets`.
+    """The targets of a modality as norms over the training samples make them; see `cross_modal.pooled_targets`.
 
     Args:
-        train: features of the training samples, whose mean and deviation are taken.
+        train: features of the training samples, whose mean and covariance are taken.
         eps: added to the variance.
     """
 
     def __init__(self, train: PooledFeatures, eps: float = 1e-5) -> None:
         self.mean, self.std = train.layers.mean(0), np.sqrt(train.layers.var(0) + eps)  # [K, D]
+        standardised = self._standardised(train)
+        values, vectors = np.linalg.eigh(standardised.T @ standardised / len(standardised))
+        scale = 1 / np.sqrt(values.clip(0) + SHRINKAGE * values.mean() + eps)
+        self.whitening = (vectors * scale) @ vectors.T  # [D, D]
 
     def __call__(self, features: PooledFeatures) -> np.ndarray:
         """[N, D]."""
+        return self._standardised(features) @ self.whitening
+
+    def _standardised(self, features: PooledFeatures) -> np.ndarray:
         return ((features.layers - self.mean) / self.std).mean(1)
 
 
