@@ -6,8 +6,11 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModel, BertConfig, Data2VecTextConfig, ModernBertConfig, RobertaConfig
 
 from modeling_data2vec import Data2Vec2TextConfig
+from modeling_data2vec.trainers.evaluation.features import encode
+from modeling_data2vec.trainers.modalities.encoders import load_encoder
 from modeling_data2vec.trainers.modalities.text import check_tokenizer, load_labelled_text, load_text, python_docs
 from modeling_data2vec.trainers.modalities.tokenizer_training import train_tokenizer
 
@@ -31,6 +34,24 @@ def table():
 
 def texts(dataset, column) -> list[str]:
     return [example[column] for example in dataset]
+
+
+@pytest.mark.parametrize(
+    ("config_class", "longest"),
+    [(Data2VecTextConfig, 30), (RobertaConfig, 30), (BertConfig, 32), (ModernBertConfig, 32)],
+)
+def test_texts_are_cut_at_what_a_model_of_transformers_takes(config_class, longest, tokenizer, table, tmp_path):
+    """The tokenizer allows more; some models have two positions less than `max_position_embeddings`."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    tokens = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos")}
+    config = config_class(**sizes, **tokens, vocab_size=len(tokenizer), max_position_embeddings=32)
+    encoder, kind = load_encoder(AutoModel.from_config(config), tokenizer)
+    assert tokenizer.model_max_length > 32 and tokenizer.pad_token_id == 1
+    (sample,) = kind.reader("text")({"text": 100 * "a long text "}).values()
+    table.to_parquet(tmp_path / "texts.parquet")
+    inputs, _ = kind.labelled(str(tmp_path / "texts.parquet"), split="train", column="text", label_column="label")
+    assert len(sample) == max(map(len, inputs)) == longest
+    assert np.isfinite(encode(encoder, [sample, *inputs])).all()
 
 
 # ---- sources ----

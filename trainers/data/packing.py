@@ -15,6 +15,12 @@ from .streams import Position, Share, SharedStream, as_stream, in_chunks
 
 logger = logging.get_logger(__name__)
 
+# Models of transformers that count positions from the padding's id on, as RoBERTa does: fewer are left for tokens.
+COUNT_FROM_PADDING = {
+    *("data2vec-text", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod", "camembert"),
+    *("esm", "ibert", "longformer", "luke", "mpnet"),
+}
+UNKNOWN_LENGTH = 512  # tokens that a text is cut at where the model's config doesn't say how many it takes
 MAP_BATCH = 100  # documents in memory at once; whole books are meant to fit
 
 
@@ -63,6 +69,20 @@ def pack_documents(
         desc="Tokenizing",
     )
     return PackedDocuments(documents, block_length - 1) if pack else documents
+
+
+def most_tokens(config: Any) -> float:
+    """Tokens of the longest text that a model takes; infinity for a model of ours without learned positions.
+
+    Example:
+        >>> from transformers import BertConfig, Data2VecTextConfig
+        >>> most_tokens(BertConfig()), most_tokens(Data2VecTextConfig(max_position_embeddings=514))
+        (512, 512)
+    """
+    if hasattr(config, "max_tokens"):
+        return config.max_tokens
+    positions = int(getattr(config, "max_position_embeddings", UNKNOWN_LENGTH))
+    return positions - (config.pad_token_id or 0) - 1 if config.model_type in COUNT_FROM_PADDING else positions
 
 
 def start_and_end(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int]:

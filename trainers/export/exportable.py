@@ -8,6 +8,8 @@ from torch.export import Dim, ExportedProgram
 
 from modeling_data2vec.modeling_data2vec2 import Data2Vec2PreTrainedModel
 
+from ..data.packing import most_tokens
+
 TRACED = (2, 20)  # samples and positions of the example that a model is traced with; both unlike any other size
 
 
@@ -125,8 +127,7 @@ class ExportableTokens(Exportable):
 
     def examples(self, batch: int, size: int) -> dict[str, Tensor]:
         config = self.model.config
-        longest = getattr(config, "max_tokens", config.max_position_embeddings - config.pad_token_id - 1)  # 2.0, 1.0
-        size = min(size, longest)
+        size = int(min(size, most_tokens(config)))
         mask = _padding(batch, size)
         ids = torch.randint(0, config.vocab_size, (batch, size), generator=_generator(size))
         ids = torch.where(ids == config.pad_token_id, (config.pad_token_id + 1) % config.vocab_size, ids)

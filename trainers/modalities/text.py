@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.collators import Examples, MaskCollator, pad_inputs
-from ..data.packing import Tokenize, pack_documents, start_and_end
+from ..data.packing import UNKNOWN_LENGTH, Tokenize, most_tokens, pack_documents, start_and_end
 from ..data.samples import (
     LabelledSet,
     ReadLabels,
@@ -31,7 +31,7 @@ from ..sources.source_files import TEXT_SUFFIXES, Medium
 from .base import Inputs, MadeUp, Modality, RawFeatures, Samples, require_sequences
 from .drawing import TextCanvas
 
-PROBE_TOKENS = 512  # of a text, if the model's config doesn't say how many it takes
+PROBE_TOKENS = 512  # the most that probes read of a text
 TEXTS = Medium(noun="text", suffixes=TEXT_SUFFIXES, columns=("text", "content", "document", "sentence"))
 
 
@@ -305,8 +305,8 @@ class TextModality(Modality):
 
     @property
     def block_length(self) -> int:
-        longest = getattr(self.config, "max_position_embeddings", PROBE_TOKENS)
-        return self.data.get("block_length", min(longest, getattr(self.config, "max_tokens", longest)))
+        positions = getattr(self.config, "max_position_embeddings", UNKNOWN_LENGTH)
+        return self.data.get("block_length", min(positions, most_tokens(self.config)))
 
     def align(self, *, new_model: bool) -> None:
         config, tokenizer = self.config, self.processor

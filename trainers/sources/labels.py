@@ -159,7 +159,7 @@ def rarities(rows: Iterable[Any]) -> list[float]:
     """
     classes = [set(row) if isinstance(row, list) else {row} for row in rows]
     counts = Counter(name for own in classes for name in own)
-    return [sum(1 / counts[name] for name in own) for own in classes]
+    return [sum((1 / counts[name] for name in own), 0.0) for own in classes]
 
 
 def in_order(values: Iterable[Any]) -> list[Any]:

@@ -14,6 +14,7 @@ from transformers import (
 )
 
 from ...data.mixup import MixupCollator
+from ...data.packing import most_tokens
 from ...data.samples import SampleReader, UnreadableError
 from ...data.sound_augment import SoundAugment
 from ...data.spec_augment import SpecAugmentCollator
@@ -303,12 +304,7 @@ def max_length(config: Any, options: Any, special_tokens: int) -> int:
     Raises:
         ValueError: the option asks for more than the model takes, or leaves no room for text.
     """
-    longest = getattr(config, "max_tokens", None)
-    if longest is None:  # RoBERTa and its like count positions from the padding's id on
-        positions = getattr(config, "max_position_embeddings", 512)
-        offset = (config.pad_token_id or 0) + 1 if config.model_type in ("data2vec-text", "roberta") else 0
-        longest = positions - offset
-    asked = options.max_length
+    longest, asked = most_tokens(config), options.max_length
     if asked is not None and asked > longest:
         raise ValueError(f"--max_length is {asked}, but the model takes {longest} tokens: lower it")
     if asked is not None and asked <= special_tokens:
