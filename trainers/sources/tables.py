@@ -41,7 +41,9 @@ def read_rows(
     stamps = tuple((file.stat().st_size, file.stat().st_mtime_ns) for file in files)
     given = {"files": [str(file) for file in files], "features": features, "stamps": (__version__, *stamps)}
     if streaming:
-        return datasets.IterableDataset(TableRows(rows, given), datasets.DatasetInfo(features=features))
+        return datasets.IterableDataset(
+            TableRows(rows, given), datasets.DatasetInfo(features=features), datasets.Split.TRAIN
+        )
     with _plain_errors(files):
         return datasets.Dataset.from_generator(rows, features=features, gen_kwargs=given)
     return datasets.Dataset.from_dict({name: [] for name in features}, features=features)
