@@ -12,7 +12,7 @@ import sys
 from itertools import product
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, TimeoutError, sync_playwright
 
 BUILD = Path(__file__).parents[1] / "build"
 SITE, SCREENS = BUILD / "site", BUILD / "screens"
@@ -96,8 +96,9 @@ def without_a_mouse(page: Page) -> list[str]:
     if page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "none":
         wrong.append("the link that Tab reached is not marked")
     page.keyboard.press("Enter")
-    page.wait_for_load_state()
-    if page.url.endswith("index.html"):
+    try:
+        page.wait_for_url(lambda url: not url.endswith("index.html"), timeout=10_000)
+    except TimeoutError:
         wrong.append("Enter does not follow a link")
     page.locator(".sidebar-search").first.focus()
     page.keyboard.type("collapse")

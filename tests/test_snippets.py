@@ -1,5 +1,6 @@
-"""What README, docs and skill show in Python runs as it stands, but for the sizes of models and runs.
+"""What README, guides and skill show in Python runs as it stands, but for the sizes of models and runs.
 
+tests/test_page_code.py has the other pages.
 Their commands are checked as far as that needs no run: the command, its options, their values.
 """
 
@@ -25,16 +26,7 @@ from modeling_data2vec.trainers.plugins import split_plugins
 ROOT = Path(__file__).parents[1]
 SHORT = "max_steps=2, warmup_steps=1, use_cpu=True"
 # Where a snippet is, words by which it is found, and what is made small in it.
-BY_RECIPE = {"data2vec2-vision-base": "data2vec2-vision-tiny"}
 SNIPPETS = {
-    "any Trainer": (
-        ("docs/training.md", "load_dataset("),
-        {"max_steps=10_000, learning_rate=1e-4, warmup_steps=500": SHORT},
-    ),
-    "a size": (
-        ("docs/training.md", "Data2Vec2VisionConfig(hidden_size"),
-        {"hidden_size=384, num_hidden_layers=8, image_size=96": "hidden_size=32, num_hidden_layers=2, image_size=16"},
-    ),
     "features of a model of one's own": (("docs/images.md", "import modeling_data2vec"), {}),
     "neighbors": (("docs/images.md", "import embed"), {}),
     "frames": (("docs/speech.md", "decode_audio("), {}),
@@ -46,10 +38,6 @@ SNIPPETS = {
             "data2vec2-vision-small": "data2vec2-vision-tiny",
             'arguments("runs/photos")': f'arguments("runs/photos", {SHORT})',
         },
-    ),
-    "training": (
-        ("docs/training.md", 'recipe.build("photos", num_masks=8)'),
-        BY_RECIPE | {"max_steps=10_000": SHORT},
     ),
 }
 
