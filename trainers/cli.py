@@ -260,6 +260,17 @@ def run_convert(argv: list[str]) -> None:
     print(f"Wrote {rest.destination}: {what}.")
 
 
+# ---- search ----
+
+
+def run_search(argv: list[str]) -> None:
+    from .embedding.search import search_to_file
+
+    parser = OptionParser("search")
+    options, rest = parser.parse(argv)
+    print(search_to_file(rest.model, rest.queries, rest.collection, options))
+
+
 # ---- export ----
 
 

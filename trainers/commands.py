@@ -79,6 +79,17 @@ COMMANDS = {
             Argument("data", "folder of images, audio or text, table, saved dataset or Hub id"),
         ),
     ),
+    "search": Command(
+        "samples of one kind of data by those of another, by a joint model that was trained on pairs",
+        ("data2vec search runs/paired text=captions.txt vision=photos --output found.csv",),
+        "embedding",
+        "SearchOptions",
+        (
+            Argument("model", "folder or Hub id of a joint model with cross_modal_layers, trained with --pairs"),
+            Argument("queries", "what to search by", metavar="MODALITY=DATA"),
+            Argument("collection", "what to search in", metavar="MODALITY=DATA"),
+        ),
+    ),
     "probe": Command(
         "linear probe and kNN on a model's frozen features, beside random weights and raw features",
         (

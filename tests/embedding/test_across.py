@@ -1,14 +1,25 @@
 """Vectors of one modality in another's space."""
 
+import csv
+import json
+
 import numpy as np
 import pytest
 import torch
-from recordings import voice
+from joint_models import joint_model
+from PIL import Image
+from processors import PAGES
+from recordings import voice, write
 from tiny_runs import tiny_joint_model
-from transformers import Wav2Vec2FeatureExtractor
+from transformers import AutoImageProcessor, Wav2Vec2FeatureExtractor
 
+import data2vec_cli
+from modeling_data2vec import Data2Vec2ForPreTraining
+from modeling_data2vec.hub_configs import recipe_folder
 from modeling_data2vec.trainers import embed_across
 from modeling_data2vec.trainers.evaluation.retrieval import Latents, head_predictions, pooled_features
+from modeling_data2vec.trainers.modalities.names import modalities
+from modeling_data2vec.trainers.modalities.tokenizer_training import train_tokenizer
 
 CLIPS = [voice(0.12 + 0.02 * (seed % 2), seed=seed).astype(np.float32) for seed in range(5)]
 
@@ -55,3 +66,73 @@ def test_what_cannot_be_read_is_named(model, tmp_path):
 def test_models_and_names_that_do_not_fit(fields, options, message):
     with pytest.raises(ValueError, match=message):
         across(tiny_joint_model(**fields), **options)
+
+
+def test_a_text_may_be_as_short_as_no_mask_allows():
+    tokenizer = train_tokenizer(PAGES, 300)
+    config = joint_model(("text", "vision"), cross_modal_layers=1).config
+    config.text_config.vocab_size = len(tokenizer)
+    model = Data2Vec2ForPreTraining(config).eval()
+    options = {"modality": "text", "processor": tokenizer}
+    found, alone = (across(model, texts, **options) for texts in (["a", "a longer text"], ["a"]))
+    np.testing.assert_allclose(found.vectors[:1], alone.vectors, rtol=1e-4, atol=1e-5)
+
+
+# ---- data2vec search ----
+
+
+@pytest.fixture(scope="module")
+def paired(tmp_path_factory):
+    """A joint model in a folder, clips and pictures; one clip is broken."""
+    folder = tmp_path_factory.mktemp("paired")
+    model = joint_model(("audio", "vision"), cross_modal_layers=1)
+    model.save_pretrained(folder / "model")
+    for name in ("audio", "vision"):
+        kind = modalities()[name]
+        kind.default_processor(model.config.of(name)).save_pretrained(folder / "model" / name)
+    processor = AutoImageProcessor.from_pretrained(recipe_folder("data2vec2-vision-tiny"))
+    processor.size = {"height": 16, "width": 16}
+    processor.save_pretrained(folder / "model" / "vision")
+    rng = np.random.default_rng(0)
+    (folder / "pictures").mkdir()
+    for number in range(4):
+        Image.fromarray(rng.integers(0, 255, (16, 16), dtype=np.uint8)).save(folder / "pictures" / f"{number}.png")
+        write(folder / "clips" / f"{number}.wav", CLIPS[number])
+    (folder / "clips" / "broken.wav").write_bytes(b"no sound")
+    return folder
+
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_a_table_of_the_nearest(form, paired, tmp_path, capsys):
+    output, clips, pictures = tmp_path / f"found.{form}", paired / "clips", paired / "pictures"
+    argv = ["search", str(paired / "model"), f"audio={clips}", f"vision={pictures}", "--output", str(output)]
+    assert data2vec_cli.main([*argv, "--neighbors", "3", "--batch_size", "3"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"Wrote {output}: the 3 nearest of 4 samples to each of 4. Left out:\n  broken.wav: ")
+    rows = json.loads(output.read_text()) if form == "json" else list(csv.DictReader(output.open(newline="")))
+    assert [(row["query"], int(row["rank"])) for row in rows] == [(f"{n}.wav", r) for n in range(4) for r in (1, 2, 3)]
+    heard, seen = (
+        embed_across(str(paired / "model"), str(data), modality=name, space="vision")
+        for name, data in (("audio", clips), ("vision", pictures))
+    )
+    cosines = heard.vectors @ seen.vectors.T
+    expected = np.sort(cosines, axis=1)[:, :0:-1]
+    np.testing.assert_allclose([float(row["cosine"]) for row in rows], expected.flatten(), atol=1e-5)
+    assert rows[0]["id"] == seen.ids[int(cosines[0].argmax())]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"queries": "clips"}, "must be named by two modalities of the model, as in audio=clips vision=photos"),
+        ({"queries": "vision=clips"}, "must be named by two modalities of the model"),
+        ({"queries": "smell=clips"}, "smell"),
+        ({"output": "found.parquet"}, "--output is 'found.parquet', but must end with .csv or .json"),
+        ({"model": "none"}, "none"),
+    ],
+)
+def test_searches_that_can_not_be(change, message, paired, tmp_path, capsys):
+    given = {"model": "model", "queries": f"audio={paired}/clips", "output": str(tmp_path / "found.csv")} | change
+    argv = ["search", str(paired / given["model"]), given["queries"], f"vision={paired}/pictures"]
+    assert data2vec_cli.main([*argv, "--output", given["output"]]) == 2
+    assert message in capsys.readouterr().err and not list(tmp_path.iterdir())

@@ -5,6 +5,7 @@ from itertools import permutations
 
 import pytest
 import torch
+from joint_models import learn
 from tiny_runs import tiny_joint_model
 
 from modeling_data2vec import Data2Vec2ForPreTraining, Data2Vec2Model
@@ -110,14 +111,8 @@ def test_no_direction_leads_the_pooled_targets(samples, channels):
 def test_it_learns_which_sample_belongs_to_which():
     torch.manual_seed(0)
     model, pairs = joint(), batch(names=("text", "vision"))
-    optimizer = torch.optim.Adam([value for value in model.parameters() if value.requires_grad], 3e-3)
-    losses = []
-    for _ in range(60):
-        output = model(pairs=pairs)
-        output.loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append((output.loss / output.constant_loss).item())
+    outputs = learn(model, pairs, steps=60, rate=3e-3)
+    losses = [(output.loss / output.constant_loss).item() for output in outputs]
     assert losses[0] > 0.9 and losses[-1] < 0.3
 
 

@@ -6,6 +6,7 @@ from itertools import permutations
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from joint_models import learn
 from tiny_runs import tiny_joint_model
 
 from modeling_data2vec import Data2Vec2ForPreTraining, Data2Vec2Model
@@ -144,14 +145,8 @@ def test_it_learns_which_sample_belongs_to_which():
     torch.manual_seed(0)
     model = joint().train()
     pairs = batch(model, names=("text", "vision"), padded=False)
-    optimizer = torch.optim.Adam([value for value in model.parameters() if value.requires_grad], 1e-2)
-    below = []
-    for _ in range(30):
-        output = model(pairs=pairs)
-        output.loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        below.append(float(output.losses["cross_modal_loss"].detach() / output.constant_loss))
+    outputs = learn(model, pairs, steps=30, rate=1e-2)
+    below = [float(output.losses["cross_modal_loss"].detach() / output.constant_loss) for output in outputs]
     assert below[0] > 0.9 and below[-1] < 0.5
 
 

@@ -11,7 +11,7 @@ from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoTokenizer
 
 import data2vec_cli
 from modeling_data2vec import Data2Vec2ForPreTraining, Data2Vec2Model
-from modeling_data2vec.trainers.pretraining.modality_run import by_modality_name
+from modeling_data2vec.trainers.modalities.names import by_modality_name
 
 TINY = ["hidden_size=16", "num_hidden_layers=2", "average_top_k_layers=2", "num_attention_heads=2"]
 TINY += ["intermediate_size=32", "decoder_dim=16", "decoder_layers=2", "num_masks=2", "audio.decoder_groups=2"]

@@ -89,3 +89,15 @@ def inputs_of(modality: str, batch: int = 2) -> dict[str, Tensor]:
     mask[:, 0, 2:8], mask[:, 1, 5:11] = True, True
     keys = torch.arange(2 * batch, dtype=torch.int32).view(batch, 2)
     return {**raw, "mask": mask, "noise_keys": keys}
+
+
+def learn(model: Any, pairs: Any, *, steps: int, rate: float) -> list[Any]:
+    """What a model gives in each of some steps of Adam on one batch of pairs."""
+    optimizer = torch.optim.Adam([value for value in model.parameters() if value.requires_grad], rate)
+    outputs = []
+    for _ in range(steps):
+        outputs.append(model(pairs=pairs))
+        outputs[-1].loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return outputs

@@ -6,12 +6,11 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from modeling_data2vec import Data2Vec2ForPreTraining
 
-from ..evaluation.retrieval import Latents, head_predictions, pooled_features
+from ..evaluation.retrieval import Latents, head_predictions, pooled_features, whole_samples
 from ..modalities.encoders import load_encoder
 from .data import Data, Sample, open_data, readable, windows
 from .embed import Embeddings, nothing_readable, of_length_1
@@ -50,12 +49,7 @@ def embed_across(
         >>> words = embed_across("runs/paired", ["a wren"], modality="text", space="vision")  # doctest: +SKIP
         >>> found = pictures.ids[int((pictures.vectors @ words.vectors.T).argmax(0)[0])]  # doctest: +SKIP
     """
-    loaded: Any = Data2Vec2ForPreTraining.from_pretrained(model) if isinstance(model, str | os.PathLike) else model
-    if not hasattr(loaded, "cross_modal"):
-        raise ValueError(
-            f"{getattr(loaded, 'name_or_path', '') or type(loaded).__name__} has no heads across modalities: train a "
-            "pretraining model with cross_modal_layers on pairs, or compare features of one modality by embed"
-        )
+    loaded = _with_heads(model)
     loaded.config.of(space)  # says which modalities there are
     _, kind = load_encoder(loaded, processor, modality)
     samples = open_data(kind, data, split=split, column=column, id_column=id_column)
@@ -63,15 +57,12 @@ def embed_across(
     left_out: dict[str, str] = {}
 
     def batches() -> Iterator[dict[str, Tensor]]:
-        collator = kind.collator()
         for window in windows(samples.read(), batch_size):
             read, unreadable = readable(window)
             left_out.update(unreadable)
             kept.extend(sample._replace(inputs="") for sample in read)
-            if read:
-                examples = [{kind.input_name: sample.inputs} for sample in read]
-                inputs, _, _ = collator.batch(examples, torch.zeros(len(read), dtype=torch.int32))
-                yield {"inputs" if key == kind.input_name else key: value for key, value in inputs.items()}
+            if inputs := [sample.inputs for sample in read if isinstance(sample.inputs, Tensor)]:
+                yield whole_samples(kind, inputs)
 
     made = batches()
     first = next(made, None)
@@ -84,3 +75,14 @@ def embed_across(
         vectors = head_predictions(loaded, modality, space, features.states)
     rows = np.array([sample.row for sample in kept], dtype=np.int64)
     return Embeddings(of_length_1(vectors), rows, [sample.id for sample in kept], left_out)
+
+
+def _with_heads(model: Any) -> Any:
+    """A loaded pretraining model, which has heads across modalities."""
+    loaded: Any = Data2Vec2ForPreTraining.from_pretrained(model) if isinstance(model, str | os.PathLike) else model
+    if not hasattr(loaded, "cross_modal"):
+        raise ValueError(
+            f"{getattr(loaded, 'name_or_path', '') or type(loaded).__name__} has no heads across modalities: train a "
+            "pretraining model with cross_modal_layers on pairs, or compare features of one modality by embed"
+        )
+    return loaded

@@ -1,4 +1,4 @@
-"""Options of `data2vec embed`."""
+"""Options of `data2vec embed` and `data2vec search`."""
 
 from dataclasses import dataclass, field
 
@@ -6,6 +6,7 @@ from ..evaluation.options import LAYERS_HELP, POOLING_HELP, layer_numbers, pooli
 from ..option_checks import require_range
 
 FORMATS = (".parquet", ".npy")
+TABLES = (".csv", ".json")
 
 
 @dataclass(kw_only=True)
@@ -48,3 +49,27 @@ class EmbedOptions(FeatureOptions):
         super().__post_init__()
         if not self.output.endswith(FORMATS):
             raise ValueError(f"--output is {self.output!r}, but must end with {' or '.join(FORMATS)}")
+
+
+@dataclass(kw_only=True)
+class SearchOptions:
+    """Options of `data2vec search`."""
+
+    output: str = field(metadata={"help": "Table to write, a row for each query and neighbour: .csv or .json."})
+    neighbors: int = field(default=5, metadata={"help": "Samples of the collection for each query."})
+    split: list[str] = field(
+        default_factory=lambda: ["train"], metadata={"help": "Split to read; of each, audio=test vision=train."}
+    )
+    column: list[str] | None = field(
+        default=None, metadata={"help": "Columns with the data, if they aren't found: audio=... vision=..."}
+    )
+    id_column: list[str] | None = field(
+        default=None, metadata={"help": "Columns with the samples' names; default: names of files, else row numbers."}
+    )
+    batch_size: int = field(default=32, metadata={"help": "Samples in a forward pass."})
+    device: str | None = field(default=None, metadata={"help": "cpu, cuda:1, ...; default: a GPU if there is one."})
+
+    def __post_init__(self) -> None:
+        require_range(self, "neighbors", "batch_size", low=1)
+        if not self.output.endswith(TABLES):
+            raise ValueError(f"--output is {self.output!r}, but must end with {' or '.join(TABLES)}")

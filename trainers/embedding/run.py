@@ -1,6 +1,7 @@
 """`data2vec embed`: one vector for each sample, in a file, however long it takes and however often it is stopped."""
 
 import hashlib
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
@@ -68,12 +69,16 @@ def embed_to_file(model: str, data: str, options: EmbedOptions) -> str:
     finally:
         with suppress(OSError):  # it holds the parts of a call that failed or was killed
             files.folder.rmdir()
-    text = f"Wrote {options.output}: {number:,} vectors of {length:,} numbers."
-    if left_out:
-        shown = "".join(f"\n  {name}: {why}" for name, why in list(left_out.items())[:20])
-        more = f"\n  and {len(left_out) - 20} more" if len(left_out) > 20 else ""
-        text += f" Left out:{shown}{more}"
-    return text
+    return f"Wrote {options.output}: {number:,} vectors of {length:,} numbers.{said_of(left_out)}"
+
+
+def said_of(left_out: Mapping[str, str]) -> str:
+    """The end of a report: the samples that were left out, and why; empty where there are none."""
+    if not left_out:
+        return ""
+    shown = "".join(f"\n  {name}: {why}" for name, why in list(left_out.items())[:20])
+    more = f"\n  and {len(left_out) - 20} more" if len(left_out) > 20 else ""
+    return f" Left out:{shown}{more}"
 
 
 def _fingerprints(encoder: PreTrainedModel, samples: SampleStream) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 Letters: N paired samples, K of the teacher's layers, D channels.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.linear_model import RidgeCV
+from torch import Tensor
 
 from modeling_data2vec.cross_modal import SHRINKAGE, pooled_layers, pooled_states
+
+from ..modalities.base import Modality
 
 RECALLS = (1, 5, 10)
 STRENGTHS = np.logspace(-1, 5, 13)  # of the ridge regression, which chooses one by leave-one-out
@@ -34,6 +37,12 @@ class PooledFeatures:
     layers: np.ndarray
 
 
+def whole_samples(kind: Modality, samples: Sequence[Tensor]) -> dict[str, Tensor]:
+    """A batch of unbatched samples as `pooled_features` takes it, padded as their kind of data is, without masks."""
+    inputs, attention_mask = kind.pad(samples)
+    return {"inputs": inputs} if attention_mask is None else {"inputs": inputs, "attention_mask": attention_mask}
+
+
 @torch.no_grad()
 def pooled_features(model: Any, modality: str, batches: Iterable[Mapping[str, Any]]) -> PooledFeatures:
     """Encode whole samples by student and teacher.
@@ -41,7 +50,8 @@ def pooled_features(model: Any, modality: str, batches: Iterable[Mapping[str, An
     Args:
         model: a pretraining model of data2vec 2.0, joint or of this single modality.
         modality: "audio", "text" or "vision".
-        batches: `inputs` [B, ...] and, where something is padded, `attention_mask`, as `PairsCollator` makes them.
+        batches: `inputs` [B, ...] and, where something is padded, `attention_mask`, as `whole_samples` and
+            `PairsCollator` make them.
     """
     training, states, layers = model.training, [], []
     model.eval()

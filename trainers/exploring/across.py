@@ -11,7 +11,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from modeling_data2vec.auto import pretraining_class
 
-from ..evaluation.retrieval import Latents, head_predictions, pooled_features
+from ..evaluation.retrieval import Latents, head_predictions, pooled_features, whole_samples
 from ..modalities.base import Modality
 from .explorer import MODEL, WINDOW, Explorer, Neighbour, Shown, nearest
 
@@ -63,8 +63,6 @@ def across_modalities(model: str, explorers: Sequence[Explorer]) -> AcrossModali
     return AcrossModalities(whole.to(explorers[0].encoders[MODEL].device), explorers)
 
 
-def _batches(kind: Modality, inputs: Sequence[Tensor]) -> Iterator[dict[str, Tensor | None]]:
-    """Samples as pairs have them: `inputs` [B, ...] and, where something is padded, `attention_mask`."""
+def _batches(kind: Modality, inputs: Sequence[Tensor]) -> Iterator[dict[str, Tensor]]:
     for start in range(0, len(inputs), WINDOW):
-        values, attention_mask = kind.pad(inputs[start : start + WINDOW])
-        yield {"inputs": values, "attention_mask": attention_mask}
+        yield whole_samples(kind, inputs[start : start + WINDOW])

@@ -13,7 +13,7 @@ from modeling_data2vec import Data2Vec2Config
 from ..embedding.data import open_data
 from ..files.model_folders import loading
 from ..modalities.encoders import load_encoder, move_to
-from ..pretraining.modality_run import by_modality_name
+from ..modalities.names import by_modality_name
 from ..runs.stopping import StoppedError
 from .across import across_modalities
 from .explorer import Explorer

@@ -3,7 +3,7 @@
 Batches of paired samples count as a modality of their own, "pairs".
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from modeling_data2vec import Data2Vec2Config
@@ -11,6 +11,7 @@ from modeling_data2vec.auto import pretraining_class
 from modeling_data2vec.cross_modal import PAIRS
 
 from ..data.collators import MaskCollator
+from ..named_values import named_value
 
 # The package's own: importing them is what makes them known.
 from .base import Modality
@@ -147,3 +148,35 @@ def mask_collator(config: Any) -> MaskCollator:
         'TextMaskCollator'
     """
     return modality(pretraining_class(config.model_type))(config).collator()
+
+
+def by_modality_name(texts: Sequence[str], names: Sequence[str], option: str) -> dict[str, str]:
+    """What an option says about each modality: `["audio=clips", "text=corpus.txt"]`, or one value for all.
+
+    Args:
+        texts: the option's values.
+        names: the model's modalities.
+        option: its name, for errors.
+
+    Raises:
+        ValueError: a modality that the model does not have, or is named twice, or several values without names.
+
+    Example:
+        >>> by_modality_name(["audio=clips", "text=a=b.txt"], ["audio", "text"], "--dataset")
+        {'audio': 'clips', 'text': 'a=b.txt'}
+        >>> by_modality_name(["train"], ["audio", "text"], "--split")
+        {'audio': 'train', 'text': 'train'}
+    """
+    given: dict[str, str] = {}
+    for text in texts:
+        name, value = named_value(text)
+        if name in modalities():
+            if name not in names or name in given:
+                wrong = "twice" if name in given else f"but the model has only {', '.join(names)}"
+                raise ValueError(f"{option} has {text!r}, {wrong}: give each of the model's modalities at most once")
+            given[name] = value
+        elif len(texts) == 1:
+            return dict.fromkeys(names, text)
+        else:
+            raise ValueError(f"{option} has {text!r} among several values: name modalities, as in {names[0]}=...")
+    return given

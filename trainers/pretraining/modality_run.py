@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,42 +20,8 @@ from ..evaluation.pictures import AVERAGED, pca_maps, plot_masks
 from ..evaluation.probe_table import baseline_accuracy, probe_accuracy, probe_table
 from ..files.writing import write_text
 from ..modalities.base import Modality, Samples
-from ..modalities.names import modalities
-from ..named_values import named_value
 
 logger = logging.get_logger(__name__)
-
-
-def by_modality_name(texts: Sequence[str], names: Sequence[str], option: str) -> dict[str, str]:
-    """What an option says about each modality: `["audio=clips", "text=corpus.txt"]`, or one value for all.
-
-    Args:
-        texts: the option's values.
-        names: the model's modalities.
-        option: its name, for errors.
-
-    Raises:
-        ValueError: a modality that the model does not have, or is named twice, or several values without names.
-
-    Example:
-        >>> by_modality_name(["audio=clips", "text=a=b.txt"], ["audio", "text"], "--dataset")
-        {'audio': 'clips', 'text': 'a=b.txt'}
-        >>> by_modality_name(["train"], ["audio", "text"], "--split")
-        {'audio': 'train', 'text': 'train'}
-    """
-    given: dict[str, str] = {}
-    for text in texts:
-        name, value = named_value(text)
-        if name in modalities():
-            if name not in names or name in given:
-                wrong = "twice" if name in given else f"but the model has only {', '.join(names)}"
-                raise ValueError(f"{option} has {text!r}, {wrong}: give each of the model's modalities at most once")
-            given[name] = value
-        elif len(texts) == 1:
-            return dict.fromkeys(names, text)
-        else:
-            raise ValueError(f"{option} has {text!r} among several values: name modalities, as in {names[0]}=...")
-    return given
 
 
 def part_of(model: Any, modality: str) -> Any:

@@ -14,7 +14,7 @@ from modeling_data2vec.native_audio import run_channels_last
 from ..files.output_checks import check_output
 from ..logging import errors_only
 from ..modalities.base import Modality
-from ..modalities.names import modalities, modalities_of
+from ..modalities.names import by_modality_name, modalities, modalities_of
 from ..monitoring.curves import plot_curves
 from ..monitoring.modality_logs import summary_table
 from ..monitoring.trackers import add_pictures
@@ -25,7 +25,7 @@ from ..runs.arguments import Data2VecTrainingArguments
 from ..runs.callbacks import ProbeCallback
 from ..runs.run_lock import only_run_in
 from ..sources.splits import require_other_data
-from .modality_run import RunPart, by_modality_name
+from .modality_run import RunPart
 from .options import PretrainingOptions
 from .run_data import advice, say_what_differs, train_dataset
 from .schedule import adapt_schedule

@@ -10,13 +10,14 @@ from modeling_data2vec.cross_modal import PAIRS
 from ..data.samples import shuffled_samples
 from ..modalities.mixture import MixtureDataset, MixtureSource
 from ..modalities.mixture_order import temperature_shares
+from ..modalities.names import by_modality_name
 from ..modalities.pairs import PairsReader, load_pairs
 from ..recipes.building import mixture_sources
 from ..recipes.parts import RecipePart
 from ..recipes.recipe import Recipe
 from ..runs.arguments import Data2VecTrainingArguments
 from ..runs.run_plan import RunPlan
-from .modality_run import RunPart, by_modality_name
+from .modality_run import RunPart
 from .options import PretrainingOptions
 from .trainer import Data2VecTrainer
 
