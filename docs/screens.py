@@ -89,7 +89,7 @@ def without_a_mouse(page: Page) -> list[str]:
     page.goto(f"file://{SITE / 'index.html'}")
     for _ in range(200):
         page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.closest('article') !== null"):
+        if page.evaluate("document.activeElement.matches('article a:not(.headerlink)')"):
             break
     else:
         wrong.append("200 times Tab reach no link of the text")
