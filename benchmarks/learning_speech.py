@@ -5,7 +5,7 @@
 
 Every run is `Data2VecTrainer` with a shipped recipe, for spectrograms `data2vec2-spectrogram-tiny`, on one thread. Its
 length is a budget of CPU time (user + system). Probes: `syllable_probes.py`. Models and figures are kept in a folder,
-so that what was stopped goes on.
+so that what was stopped goes on; delete `*-probes.json` to probe the models anew.
 
 The data come with Debian: apt-get install -y asterisk-core-sounds-{en,es,fr,it,ru}-g722 gcin-voice
 """
@@ -30,8 +30,8 @@ MODELS: dict[str, tuple[str, dict]] = {
 HEALTH = "step loss constant_loss target_std position_explained student_rank feature_encoder_rank feature_encoder_std"
 
 
-def train(folder: Path, model: str, seed: int, budget: float) -> dict:
-    """One run in this process: pretrain for `budget` CPU seconds, then probe; returns the figures."""
+def pretrain(folder: Path, model: str, seed: int, budget: float) -> dict:
+    """One run in this process, of `budget` CPU seconds: keeps the model, and returns what the run says of itself."""
     import torch
     from transformers import AutoFeatureExtractor
     from transformers.utils import logging as transformers_logging
@@ -48,7 +48,6 @@ def train(folder: Path, model: str, seed: int, budget: float) -> dict:
     config = recipe.model_config(changes)
     reads = modality(recipe.model_class)(config, AutoFeatureExtractor.from_pretrained(recipe.config), recipe.data)
     samples = training_samples(folder, reads, seed)
-    clips, names = syllables(folder, reads.probe_reader("audio"))
     warmup = recipe.training["warmup_steps"] / recipe.training["max_steps"]
     rise = config.ema_anneal_end_step / recipe.training["max_steps"]
     output = folder / f"{model}-{seed}"
@@ -68,17 +67,33 @@ def train(folder: Path, model: str, seed: int, budget: float) -> dict:
 
     steps = steps_within(budget, trainer)
     run = trainer(steps)
-    result: dict = {"probes": probes("random weights", encoded(run.model, clips), names)}
+    run.model.save_pretrained(f"{output}-random")
     start = time.process_time()
     run.train()
-    result |= {"steps": run.state.global_step, "cpu_minutes": (time.process_time() - start) / 60}
+    result: dict = {"steps": run.state.global_step, "cpu_minutes": (time.process_time() - start) / 60}
     result["peak_mib"] = peak_memory()
     run.model.save_pretrained(output)
     reads.processor.save_pretrained(output)
-    result["probes"] |= probes("data2vec 2.0", encoded(run.model, clips), names)
     log = [entry for entry in run.state.log_history if "target_spread" in entry]
     result["health"] = [{key: entry[key] for key in HEALTH.split()} for entry in (log[0], log[len(log) // 2], log[-1])]
     return result
+
+
+def probe_both(folder: Path, run: str) -> dict:
+    """The figures of a kept model, and of the random weights that it started from."""
+    import torch
+    from transformers import AutoFeatureExtractor, AutoModel
+
+    from modeling_data2vec.trainers.modalities.names import modality
+
+    torch.set_num_threads(1)
+    found = {}
+    for name, kept in (("random weights", f"{run}-random"), ("data2vec 2.0", run)):
+        model = AutoModel.from_pretrained(folder / kept)
+        reads = modality(model)(model.config, AutoFeatureExtractor.from_pretrained(folder / run), {})
+        clips, names = syllables(folder, reads.probe_reader("audio"))
+        found |= probes(name, encoded(model, clips), names)
+    return found
 
 
 def report(model: str, runs: list[dict], free: dict[str, dict]) -> None:
@@ -106,23 +121,28 @@ def main() -> None:
     options = parser.parse_args()
     require_recordings()
     if options.one:
-        folder, *rest = json.loads(options.one)
-        return print("\n" + json.dumps(train(Path(folder), *rest) if rest else baselines(Path(folder))))
+        what, folder, *rest = json.loads(options.one)
+        part = {"pretrain": pretrain, "probes": probe_both, "baselines": baselines}[what]
+        return print("\n" + json.dumps(part(Path(folder), *rest)))
     folder = options.folder
     if not (folder / "syllables.npz").exists():
         decode(folder)
 
-    def kept(name: str, *arguments) -> dict:
-        """The figures of a run, from its file if it was made before."""
+    def kept(name: str, what: str, *arguments) -> dict:
+        """The figures of a part, from its file if it was made before."""
         file = folder / f"{name}.json"
         if not file.exists():
-            figures = run_apart("--one", json.dumps([str(folder), *arguments]))
+            figures = run_apart("--one", json.dumps([what, str(folder), *arguments]))
             file.write_text(json.dumps(figures, indent=2, ensure_ascii=False))
         return json.loads(file.read_text())
 
     seconds = 60 * options.minutes
-    runs = [kept(f"{options.model}-{seed}", options.model, seed, seconds) for seed in options.seeds]
-    report(options.model, runs, kept("baselines"))
+    runs = []
+    for seed in options.seeds:
+        run = f"{options.model}-{seed}"
+        facts = kept(run, "pretrain", options.model, seed, seconds)
+        runs.append(facts | {"probes": kept(f"{run}-probes", "probes", run)})
+    report(options.model, runs, kept("baselines", "baselines"))
 
 
 if __name__ == "__main__":

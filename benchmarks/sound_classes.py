@@ -19,7 +19,8 @@ SOUNDS = Path("/usr/share/sonic-pi/samples")
 FAMILIES = ("drum", "elec", "loop", "tabla")  # those with more than 15 sounds
 LABELS, DRAWS = 10, 20
 SECONDS = (0.1, 4.0)  # shorter sounds are left out, of longer ones the start is taken
-POOLINGS = ("mean", "bands", "mean+std", "mean+std+time6")
+POOLINGS = ("mean", "mean+std", "mean+std+time6")
+BANDS = ("bands", "bands+bands_std+bands_max")  # of models alone
 
 
 def accuracy(features, families) -> tuple[float, float]:
@@ -73,10 +74,9 @@ def main() -> None:
     untrained = AutoModel.from_config(model.config)
     raw = log_mel_statistics(inputs)
     bins = extractor.feature_size
-    rows = {f"raw log-mel | {name}": raw[:, : count * bins] for name, count in zip(POOLINGS[::2], (1, 2), strict=True)}
-    rows |= {f"raw log-mel | {POOLINGS[-1]}": raw}
+    rows = {f"raw log-mel | {name}": raw[:, : count * bins] for name, count in zip(POOLINGS, (1, 2, 8), strict=True)}
     for name, encoder in (("random weights", untrained), ("data2vec 2.0", model)):
-        rows |= {f"{name} | {pooling}": encode(encoder, inputs, pooling=pooling) for pooling in POOLINGS}
+        rows |= {f"{name} | {pooling}": encode(encoder, inputs, pooling=pooling) for pooling in (*POOLINGS, *BANDS)}
     print(f"{len(clips)} sounds, {', '.join(f'{(families == one).sum()} {one}' for one in FAMILIES)}\n")
     print(f"| features | pooling | {LABELS} labels a class |\n|---|---|---:|")
     for name, features in rows.items():

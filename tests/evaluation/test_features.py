@@ -208,7 +208,9 @@ def test_image_encoders_without_a_token_for_each_patch(images):
 
 
 def test_errors_of_features(model, images):
-    with pytest.raises(ValueError, match="pooling is 'avg', but must be mean, max, std, cls, bands, flatten"):
+    with pytest.raises(
+        ValueError, match="pooling is 'avg', but must be mean, max, std, cls, bands, bands_max, bands_std, flatten"
+    ):
         extract_features(model, [images], pooling="avg")
     with pytest.raises(ValueError, match="layer is empty"):
         extract_features(model, [images], layer=[])

@@ -53,7 +53,9 @@ def test_other_poolings(kind):
 
 def test_errors_of_layer_features():
     model, inputs = encoder("our images"), torch.stack(samples("our images"))
-    with pytest.raises(ValueError, match="pooling is 'flatten', but must be mean, max, std, cls, bands, grid2"):
+    with pytest.raises(
+        ValueError, match="pooling is 'flatten', but must be mean, max, std, cls, bands, bands_max, bands_std, grid2"
+    ):
         layer_features(model, inputs, pooling="flatten")
     for layers in (4, [0, -5]):
         with pytest.raises(ValueError, match=r"layer is (4|-5), but the encoder has layers 0 .* to 3"):

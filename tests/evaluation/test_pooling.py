@@ -34,7 +34,10 @@ def stretch(count, bins):
     return [(math.floor(i * count / bins), math.ceil((i + 1) * count / bins)) for i in range(bins)]
 
 
-@pytest.mark.parametrize("pooling", ["mean", "max", "std", "cls", "bands", "grid2", "grid3", "time6", "mean+std+time6"])
+@pytest.mark.parametrize(
+    "pooling",
+    ["mean", "max", "std", "cls", "bands", "bands_max+bands_std", "grid2", "grid3", "time6", "mean+std+time6"],
+)
 def test_spectrograms_do_not_depend_on_their_padding(pooling):
     model, inputs = spectrogram_model(), spectrograms()
     alone = np.concatenate([encode(model, [one], pooling=pooling) for one in inputs])
@@ -51,6 +54,8 @@ def test_fields_stretches_and_bands_of_a_spectrogram():
         cells = frames[owners == sample].reshape(length // 4, BANDS, -1)  # [time, bands, D]
         expected = {
             "bands": cells.mean(0),
+            "bands_max": cells.max(0),
+            "bands_std": cells.std(0),
             "grid2": [cells[a:b, c:d].mean((0, 1)) for a, b in stretch(length // 4, 2) for c, d in stretch(BANDS, 2)],
             "time3": [cells[a:b].mean(0) for a, b in stretch(length // 4, 3)],  # [3, bands, D]
             "std": frames[owners == sample].std(0),
@@ -78,7 +83,9 @@ def test_every_encoder_has_what_its_positions_allow(kind):
     composed = encode(model, inputs, pooling="mean+max+std", layer=[1, -1], batch_size=3)
     parts = [[encode(model, inputs, pooling=one, layer=layer) for one in ("mean", "max", "std")] for layer in (1, -1)]
     np.testing.assert_allclose(composed, np.hstack([np.hstack(part) for part in parts]), atol=1e-5)
-    possible, others = ("grid2", ("time6", "bands")) if kind in IMAGES else ("time6", ("grid2", "bands"))
+    possible, others = (
+        ("grid2", ("time6", "bands_max")) if kind in IMAGES else ("time6", ("grid2", "bands", "bands_std"))
+    )
     together = encode(model, inputs, pooling=possible, batch_size=3)
     alone = [encode(model, inputs[i : i + 1], pooling=possible) for i in range(7)]
     np.testing.assert_allclose(together, np.concatenate(alone), atol=1e-5)
@@ -129,5 +136,7 @@ def test_bins_share_and_repeat_places():
 
 @pytest.mark.parametrize("pooling", ["avg", "mean+", "", "grid", "grid0", "time-1", "mean,max", "grid2x2"])
 def test_unknown_poolings(pooling):
-    with pytest.raises(ValueError, match="but must be mean, max, std, cls, bands, flatten, grid2 and so on"):
+    with pytest.raises(
+        ValueError, match="but must be mean, max, std, cls, bands, bands_max, bands_std, flatten, grid2 and so on"
+    ):
         encode(encoder("our images"), samples("our images"), pooling=pooling)

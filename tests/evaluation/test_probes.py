@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import train_test_split
 
 from modeling_data2vec.trainers.evaluation import probes
+from modeling_data2vec.trainers.evaluation.principal_axes import PrincipalAxes
 from modeling_data2vec.trainers.evaluation.probe_labels import label_subset, mean_average_precision
 from modeling_data2vec.trainers.evaluation.probes import (
     LOGISTIC_PENALTIES,
@@ -252,3 +253,14 @@ def test_neighbours_vote_by_their_shares():
     x = np.array([[0.0], [2.0], [5.0]])
     answers = knn_predictions(x, np.array([[1, 0], [1, 1], [0, 1]], bool), np.array([[1.0]]), k=2)
     np.testing.assert_allclose(answers, [[1.0, 0.5]])
+
+
+@pytest.mark.parametrize("count", [40, 12])
+def test_principal_axes_of_many_and_few_samples(count):
+    """Products of samples are those of the scaled features, in the axes and out of them."""
+    rng = np.random.default_rng(0)
+    x, other = (rng.normal(size=(size, 15)) * np.arange(15) for size in (count, 5))
+    axes = PrincipalAxes(x, each=True)
+    scaled = (np.concatenate([x, other])[:, 1:] - x[:, 1:].mean(0)) / x[:, 1:].std(0)  # channel 0 does not vary
+    np.testing.assert_allclose(axes.train, axes.project(x), atol=1e-5)
+    np.testing.assert_allclose(axes.project(other) @ axes.train.T, scaled[count:] @ scaled[:count].T, atol=1e-4)

@@ -93,7 +93,7 @@ def embed(
         split, column: of a source that has several; the column is found by itself where there is only one.
         id_column: holds the samples' ids; default: names of files, where there are some, else the place in the data.
         pooling: how the real positions (patches, frames, tokens) become one vector: "mean", "max", "std", "cls",
-            "grid2", "time6", "bands", or several as in "mean+max"; see `extract_features`.
+            "grid2", "time6", "bands", "bands_max", "bands_std", or several as in "mean+max"; see `extract_features`.
         layer: -1 for the encoder's output; any other number is an index of `hidden_states`; several, as in [2, 4] or
             "2+4", stand side by side.
         normalize: scale vectors to length 1.

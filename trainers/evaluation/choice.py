@@ -100,7 +100,11 @@ def _possible_poolings(model: PreTrainedModel, sample: Tensor) -> list[str]:
 
     def look(states: list[Tensor], real: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
         possible = possible_bins(kind.real_grids(inputs, real)[0], kind.first_axis_is_time)
-        by_place = {"bands": ["bands"], "time": ["mean+std+time6"], "grid": ["grid2", "grid4"]}
+        by_place = {
+            "bands": ["bands", "bands+bands_std+bands_max"],
+            "time": ["mean+std+time6"],
+            "grid": ["grid2", "grid4"],
+        }
         found.extend(pooling for name, poolings in by_place.items() if name in possible for pooling in poolings)
         if kind.starts_with_cls or states[0].shape[1] > real.shape[1]:
             found.append("cls")

@@ -43,7 +43,7 @@ def extract_features(
             - "cls", the CLS token: ours is the last extra token, other models' is the first token;
             - "grid2", "grid4", ...: means of N x N fields of a grid: of images, or of time x bands of spectrograms;
             - "time6", ...: means of N stretches of sound or text; a spectrogram's frame has its bands side by side;
-            - "bands": mean over time of each band of a spectrogram;
+            - "bands", "bands_max", "bands_std": mean, maximum and deviation over time of each band of a spectrogram;
             - "flatten": all positions side by side.
 
             Fields and stretches divide the sample without its padding as evenly as possible: neighbours share a

@@ -8,10 +8,12 @@ from typing import Any
 from ..option_checks import LARGEST_SEED, did_you_mean, require_range
 
 AUTO = "auto"  # layer or pooling that training labels choose
-POOLINGS = ("mean", "max", "std", "cls", "bands")
+POOLINGS = ("mean", "max", "std", "cls", "bands", "bands_max", "bands_std")
 Layers = int | str | Sequence[int | str]  # 4, "2+4" or [2, 4]
 BINNED = re.compile(r"(grid|time)([1-9]\d?)")
-POOLING_HELP = "mean, max, std, cls, grid2 (N x N fields), time6 (N stretches), bands; several as in mean+max."
+POOLING_HELP = (
+    "mean, max, std, cls, grid2 (N x N fields), time6 (N stretches), bands, bands_max, bands_std; several as mean+max."
+)
 LAYERS_HELP = (
     "Layer -1 is the encoder's output, 0 the first layer's input; several stand side by side, as in 2+4 or 2 4."
 )

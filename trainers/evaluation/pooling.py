@@ -124,8 +124,8 @@ def possible_bins(grid: Grid, first_axis_is_time: bool) -> list[str]:
 
 
 def _check_grid(name: str, pooling: str, grid: Grid, first_axis_is_time: bool, title: str) -> None:
-    possible = possible_bins(grid, first_axis_is_time)
-    if name not in possible:
+    possible, axes = possible_bins(grid, first_axis_is_time), name.partition("_")[0]
+    if axes not in possible:
         needs = {
             "grid": "a grid of two axes or more, as images and spectrograms have",
             "time": "positions that follow each other in time, as those of sound and text do",
@@ -133,7 +133,7 @@ def _check_grid(name: str, pooling: str, grid: Grid, first_axis_is_time: bool, t
         }
         others = ["mean", "max", "std", *(one for one in ("grid2", "time6", "bands") if one.rstrip("26") in possible)]
         raise ValueError(
-            f"pooling is {pooling!r}, but {name!r} needs {needs[name]}, and this is a model of {title}: choose "
+            f"pooling is {pooling!r}, but {name!r} needs {needs[axes]}, and this is a model of {title}: choose "
             f"{', '.join(others)}"
         )
 
@@ -175,7 +175,23 @@ def _band_means(cells: Tensor, bins: int) -> Tensor:
     return cells.mean(1).flatten(1)
 
 
-BINNED: dict[str, Callable[[Tensor, int], Tensor]] = {"grid": _grid_means, "time": _time_means, "bands": _band_means}
+def _band_maxima(cells: Tensor, bins: int) -> Tensor:
+    """[B, time, bands, ..., D] to [B, bands * ... * D]."""
+    return cells.amax(1).flatten(1)
+
+
+def _band_deviations(cells: Tensor, bins: int) -> Tensor:
+    """[B, time, bands, ..., D] to [B, bands * ... * D]; biased, so that one place in time has a deviation of 0."""
+    return cells.std(1, correction=0).flatten(1)
+
+
+BINNED: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "grid": _grid_means,
+    "time": _time_means,
+    "bands": _band_means,
+    "bands_max": _band_maxima,
+    "bands_std": _band_deviations,
+}
 
 
 def _by_grid(

@@ -15,7 +15,8 @@ class PrincipalAxes:
     """Centers and scales features, and turns them to the axes of the training features' covariance.
 
     The eigenvectors are those of X'X, or of XX' where samples are fewer than channels. In double precision: of a
-    transformer's features variances differ by a factor of a million, and the small ones matter.
+    transformer's features variances differ by a factor of a million, and the small ones matter. Where samples are
+    fewer, the eigenvectors of X'X are never made: products with the training features do for them.
 
     Args:
         train_x: [N, D].
@@ -24,6 +25,7 @@ class PrincipalAxes:
     Attributes:
         variances: fp64 [r], of the scaled training features along each axis, the largest last. Their mean over all
             channels that vary is 1.
+        train: fp32 [N, r], the training features in these axes, as `project` gives them.
 
     Example:
         >>> x = np.random.default_rng(0).normal(size=(100, 3)) * [1, 10, 0]
@@ -40,12 +42,15 @@ class PrincipalAxes:
         self.scale = np.where(varies, std if each else typical, np.inf)  # of what does not vary nothing is left
         if len(train_x) > train_x.shape[1]:
             gram = sum(part.T @ part for part in self._rows(train_x))
-            values, axes = _eigenvectors(gram)
+            values, self._axes = _eigenvectors(gram)  # [D, r]
+            self._wide_x: np.ndarray | None = None
+            self.train = self.project(train_x)
         else:
             gram = sum(part @ part.T for part in self._columns(train_x))
-            values, axes = _eigenvectors(gram)
-            axes = np.concatenate([part.T @ (axes / np.sqrt(values)) for part in self._columns(train_x)])
-        self.variances, self._axes = values / len(train_x), axes  # [r], [D, r]
+            values, vectors = _eigenvectors(gram)
+            self._wide_x, self._axes = train_x, vectors / np.sqrt(values)  # [N, r]
+            self.train = (vectors * np.sqrt(values)).astype(np.float32)
+        self.variances = values / len(train_x)  # [r]
 
     def _rows(self, x: np.ndarray) -> Iterator[np.ndarray]:
         """Scaled features, fp64 [n, D] of some samples after the others."""
@@ -60,7 +65,13 @@ class PrincipalAxes:
 
     def project(self, x: np.ndarray) -> np.ndarray:
         """Turn [N, D] features, of any samples, to fp32 [N, r]."""
-        return np.concatenate([(part @ self._axes).astype(np.float32) for part in self._rows(x)])
+        if self._wide_x is None:
+            return np.concatenate([(part @ self._axes).astype(np.float32) for part in self._rows(x)])
+        projected = []
+        for start in range(0, len(x), BLOCK):
+            pairs = zip(self._columns(x[start : start + BLOCK]), self._columns(self._wide_x), strict=True)
+            projected.append((sum(part @ train.T for part, train in pairs) @ self._axes).astype(np.float32))
+        return np.concatenate(projected)
 
 
 def _eigenvectors(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -88,7 +88,7 @@ def linear_predictions(train_x: Features, train_y: np.ndarray, test_x: Features,
         assert quarter is not None
         kept, held = quarter
         axes = PrincipalAxes(train_x, each=each)
-        projected, falls = axes.project(train_x), 0
+        projected, falls = axes.train, 0
         for penalty in LOGISTIC_PENALTIES:
             fit = _fit_logistic(projected[kept], targets, kept, axes.variances, penalty)
             figure = score(targets.answers(_logits(projected[held], fit)), train_y[held])
@@ -99,7 +99,7 @@ def linear_predictions(train_x: Features, train_y: np.ndarray, test_x: Features,
             if falls == 2:  # weaker penalties take longest, and would be worse still
                 break
     axes = PrincipalAxes(train_x, each=best[0])
-    fit = _fit_logistic(axes.project(train_x), targets, np.arange(len(train_y)), axes.variances, best[1])
+    fit = _fit_logistic(axes.train, targets, np.arange(len(train_y)), axes.variances, best[1])
     return Predictions(targets.answers(_logits(axes.project(test_x), fit)), held_out if quarter else None)
 
 
@@ -196,7 +196,7 @@ def ridge_predictions(train_x: Features, train_y: np.ndarray, test_x: Features) 
     best: tuple[float, np.ndarray] | None = None
     for each in (True, False):
         axes = PrincipalAxes(train_x, each=each)
-        figure, weights = _fit_ridge(axes.project(train_x), axes.variances, targets, train_y)
+        figure, weights = _fit_ridge(axes.train, axes.variances, targets, train_y)
         if best is None or figure > best[0]:
             best = figure, axes.project(test_x) @ weights + offset
     assert best is not None
@@ -212,7 +212,7 @@ def leave_one_out(x: np.ndarray, y: np.ndarray) -> float:
         y: [N] classes, or bool [N, C].
     """
     axes = PrincipalAxes(x, each=True)
-    return _fit_ridge(axes.project(x), axes.variances, Targets(y), y)[0]
+    return _fit_ridge(axes.train, axes.variances, Targets(y), y)[0]
 
 
 def _fit_ridge(
