@@ -34,7 +34,7 @@ def accuracy(features, families) -> tuple[float, float]:
         order = np.random.default_rng(draw).permutation(len(families))
         train = np.concatenate([order[families[order] == one][:LABELS] for one in FAMILIES])
         test = np.setdiff1d(order, train)
-        right = ridge_predictions(features[train], families[train], features[test]).classes == families[test]
+        right = ridge_predictions(features[train], families[train], features[test]).answers == families[test]
         draws.append(float(np.mean([right[families[test] == one].mean() for one in FAMILIES])))
     return statistics.mean(draws), statistics.stdev(draws) / DRAWS**0.5
 
