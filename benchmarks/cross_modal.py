@@ -200,6 +200,7 @@ def cell(arm: str, seed: int, steps: int, settings: dict, folder: Path, probes: 
     result: dict[str, Any] = {"arm": arm, "seed": seed, "steps": steps, "cpu_minutes": 0.0, "logs": {}, "probes": {}}
     result |= {"pairs": len(pairs.data["train"]), "transcripts": settings["pairs"]["transcripts"]}
     result["width"] = settings["trunk"]["hidden_size"]
+    result["own FFN"] = settings["cross_modal"].get("modality_ffn_layers", 0)
     models = {}
     for modalities in [MODALITIES] if joint else [(name,) for name in MODALITIES]:
         own = {name: settings["loss_weights"][name] for name in modalities}
@@ -268,25 +269,27 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder whose prepared data are used; default: FOLDER")
     parser.add_argument("--share", type=float, help="of the training stamps; default: the settings'")
     parser.add_argument("--transcripts", action="store_true", help="texts say what is said, in three languages")
+    parser.add_argument("--ffn_layers", type=int, default=0, help="topmost layers whose feed-forward part is own")
     parser.add_argument("--width", type=int, help="of the trunk; default: the settings'")
     parser.add_argument("--steps", type=int, default=160, help="updates of each modality")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--table", action="store_true", help="print the results so far")
     parser.add_argument("--figure", type=Path, help="draw the results so far")
-    parser.add_argument("--curve", type=Path, nargs="*", help="folders of other sizes: print, or draw, all of them")
+    parser.add_argument("--curve", type=Path, nargs="*", help="folders of other sizes: print what all of them have")
     options = parser.parse_args()
-    if options.table or options.figure or options.curve is not None:
-        results, others = read(options.folder), [run for folder in options.curve or () for run in read(folder)]
-        if options.figure:
-            return figure(results, results + others, options.figure)
-        return print(report(results) if options.table else curve_table(results + others))
+    if options.curve is not None:
+        return print(curve_table([run for folder in (options.folder, *options.curve) for run in read(folder)]))
+    if options.table or options.figure:
+        results = read(options.folder)
+        return figure(results, options.figure) if options.figure else print(report(results))
     begin()
     settings = load_settings()
     if options.share is not None:
         settings["pairs"]["share"] = options.share
     if options.transcripts:
         settings["pairs"] |= {"languages": ["es", "fr", "ro"], "transcripts": True}
+    settings["cross_modal"]["modality_ffn_layers"] = options.ffn_layers
     if options.width is not None:
         settings["trunk"] |= {"hidden_size": options.width, "intermediate_size": 4 * options.width}
     run_all(options, settings)

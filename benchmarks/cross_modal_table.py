@@ -2,7 +2,6 @@
 
 import statistics
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.stats import binomtest
@@ -112,12 +111,12 @@ def mean_rank(run: dict, kind: str) -> float:
     return statistics.mean(one["median_rank"] for one in run["retrieval"][kind].values())
 
 
-def size_of(run: dict) -> tuple[int, int, bool, int]:
-    """Updates, training pairs, whether texts are transcripts, and width."""
-    return run["steps"], run["pairs"], run["transcripts"], run["width"]
+def size_of(run: dict) -> tuple[int, int, bool, int, int]:
+    """Updates, training pairs, whether texts are transcripts, width, and layers with own feed-forward parts."""
+    return run["steps"], run["pairs"], run["transcripts"], run["width"], run.get("own FFN", 0)
 
 
-def curve_points(results: list[dict]) -> dict[tuple[int, int, bool, int], Runs]:
+def curve_points(results: list[dict]) -> dict[tuple[int, int, bool, int, int], Runs]:
     """The runs of each size, from the smallest."""
     sizes = sorted({size_of(run) for run in results})
     return {size: by_arm([run for run in results if size_of(run) == size]) for size in sizes}
@@ -126,10 +125,11 @@ def curve_points(results: list[dict]) -> dict[tuple[int, int, bool, int], Runs]:
 def curve_table(results: list[dict]) -> str:
     """What each arm has at each size: accuracies, and retrieval among unseen and among training stamps."""
     lines = []
-    for (steps, pairs, transcripts, width), arms in curve_points(results).items():
+    for (steps, pairs, transcripts, width, own), arms in curve_points(results).items():
         for arm, found in arms.items():
             runs = list(found.values())
             data = f"{pairs:,}" + (", transcripts" if transcripts else "")
+            arm += ", own FFN" if own else ""
             line = [f"{steps:,}", data, str(width), arm, str(len(runs))]
             for modality, name in SHOWN:
                 line.append(f"{statistics.mean(100 * run['probes'][modality][name] for run in runs):.1f}")
@@ -195,24 +195,32 @@ def report(results: list[dict]) -> str:
     return "\n\n".join([head, *(table(arms) for table in tables)])
 
 
-def figure(results: list[dict], sizes: list[dict], path: Path) -> None:
-    """Draw what each arm keeps of the separate runs, how alike modalities are in each layer, and what is found.
-
-    Args:
-        results: of one size.
-        sizes: of all sizes.
-        path: of the picture.
-    """
+def figure(results: list[dict], path: Path) -> None:
+    """Draw what each arm keeps of the separate runs, and how alike modalities are in each layer."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     arms = by_arm(results)
-    drawn, axes = pyplot.subplots(1, 4, figsize=(14, 3.6), gridspec_kw={"width_ratios": [2, 1, 1, 1.6]})
-    colors = dict(zip((RANDOM, *ARMS), ("0.7", "0.35", "tab:blue", "tab:green", "tab:orange"), strict=True))
-    _draw_shares(axes[0], arms, colors)
-    for axis, pair in zip(axes[1:], ("vision_text", "audio_text"), strict=False):
+    drawn, axes = pyplot.subplots(1, 4, figsize=(13, 3.6), gridspec_kw={"width_ratios": [2, 1, 1, 1]})
+    colors = dict(zip(arms, ("0.7", "0.35", "tab:blue", "tab:green", "tab:orange"), strict=False))
+    for place, (arm, runs) in enumerate(arms.items()):
+        for column, (modality, name) in enumerate(SHOWN):
+            seeds = [seed for seed in runs if seed in arms.get("separate", {})]
+            own = [100 * runs[seed]["probes"][modality][name] for seed in seeds]
+            base = [arms["separate"][seed]["probes"][modality][name] for seed in seeds]
+            shares = [one / other for one, other in zip(own, base, strict=True)]
+            x = column + (place - (len(arms) - 1) / 2) * 0.16
+            label = arm if not column else None
+            axes[0].bar(x, statistics.mean(shares), 0.14, color=colors[arm], label=label)
+            axes[0].plot([x] * len(shares), shares, "k.", markersize=3)
+    axes[0].axhline(100, color="0.5", linewidth=0.8)
+    axes[0].set_xticks(range(len(SHOWN)), list(SHOWN.values()))
+    axes[0].set_title("accuracy, % of a separate trunk (dots: seeds)", fontsize=9)
+    axes[0].set_ylim(bottom=40)
+    axes[0].legend(fontsize=7, ncol=3)
+    for axis, pair in zip(axes[1:], ("audio_text", "audio_vision", "vision_text"), strict=True):
         for arm, runs in arms.items():
             matrices = [np.diagonal(run["cka"][pair]) for run in runs.values() if "cka" in run]
             if matrices:
@@ -220,55 +228,5 @@ def figure(results: list[dict], sizes: list[dict], path: Path) -> None:
         axis.set_title(f"CKA, {' and '.join(pair.split('_'))}", fontsize=9)
         axis.set_xlabel("layer (0: into the trunk)", fontsize=8)
         axis.axhline(0, color="0.5", linewidth=0.8)
-    _draw_curve(axes[3], sizes)
     drawn.tight_layout()
     drawn.savefig(path, dpi=110)
-
-
-def _draw_shares(axis: Any, arms: Runs, colors: dict[str, str]) -> None:
-    """Bars of accuracies in % of the separate run of the same seed; a dot for each seed."""
-    for place, (arm, runs) in enumerate(arms.items()):
-        for column, (modality, name) in enumerate(SHOWN):
-            seeds = [seed for seed in runs if seed in arms.get("separate", {})]
-            own = [100 * runs[seed]["probes"][modality][name] for seed in seeds]
-            base = [arms["separate"][seed]["probes"][modality][name] for seed in seeds]
-            shares = [one / other for one, other in zip(own, base, strict=True)]
-            if shares:
-                x = column + (place - (len(arms) - 1) / 2) * 0.16
-                label = None if column else arm
-                axis.bar(x, statistics.mean(shares), 0.14, color=colors[arm], label=label)
-                axis.plot([x] * len(shares), shares, "k.", markersize=3)
-    axis.axhline(100, color="0.5", linewidth=0.8)
-    axis.set_xticks(range(len(SHOWN)), list(SHOWN.values()))
-    axis.set_title("accuracy, % of a separate trunk (dots: seeds)", fontsize=9)
-    axis.set_ylim(80, 115)
-    axis.legend(fontsize=7, ncol=2)
-
-
-def _draw_curve(axis: Any, sizes: list[dict]) -> None:
-    """Recall at 1 of unseen things as a multiple of chance, by the number of updates: a ridge regression, and heads."""
-    points = curve_points(sizes)
-    styles = {RANDOM: ("0.6", "o"), "separate": ("tab:blue", "o"), "shuffled pairs": ("tab:orange", "o")}
-    styles["pairs"] = ("tab:green", "o")
-    for arm, (color, marker) in styles.items():
-        for transcripts in (False, True):
-            for kind, line in (("ridge", "-"), ("heads", "--")):
-                found = {}
-                for (steps, _, said, _), arms in points.items():
-                    recalls = [mean_recall(run, kind) for run in arms.get(arm, {}).values() if kind in run["retrieval"]]
-                    if said == transcripts and recalls:
-                        found[steps] = statistics.mean(recalls)
-                if found:
-                    label = f"{arm}, {kind}" + (", transcripts" if transcripts else "")
-                    fill = color if transcripts else "none"
-                    axis.plot(
-                        list(found), list(found.values()), line, color=color, marker=marker, mfc=fill, ms=5, label=label
-                    )
-    for height, name in ((1, "chance"), (5, "goal")):
-        axis.axhline(height, color="0.5", linewidth=0.8, linestyle=":")
-        axis.annotate(name, (0.01, height), xycoords=("axes fraction", "data"), fontsize=6, va="bottom")
-    axis.set_xscale("log")
-    axis.set_ylim(bottom=0)
-    axis.set_xlabel("updates", fontsize=8)
-    axis.set_title("recall at 1 of unseen things, x chance", fontsize=9)
-    axis.legend(fontsize=5.5, loc="upper left", bbox_to_anchor=(1, 1))
