@@ -24,6 +24,7 @@ from budgeted_runs import resident_memory
 from transformers import AutoModelForPreTraining
 
 from modeling_data2vec import Data2Vec2AudioConfig, Data2Vec2TextConfig, Data2Vec2VisionConfig
+from modeling_data2vec.linear import linear
 from modeling_data2vec.trainers.inspection.report import inspect
 from modeling_data2vec.trainers.modalities.names import mask_collator
 
@@ -215,8 +216,8 @@ def matrix_rate(autocast: bool) -> float:
     """Floating-point operations per second of a large matrix product."""
     m, k, n = (8192, 8192, 8192) if DEVICE.type == "cuda" else (2048, 768, 3072)
     dtype = torch.bfloat16 if autocast else torch.float32
-    a, b = torch.randn(m, k, device=DEVICE, dtype=dtype), torch.randn(k, n, device=DEVICE, dtype=dtype)
-    return 2 * m * k * n / min(timed(lambda: a @ b) for _ in range(10))
+    a, b = torch.randn(m, k, device=DEVICE, dtype=dtype), torch.randn(n, k, device=DEVICE, dtype=dtype)
+    return 2 * m * k * n / min(timed(lambda: linear(a, b)) for _ in range(10))
 
 
 def report_parts(step: Step, flops: int, repetitions: int) -> None:

@@ -4,13 +4,22 @@ import pytest
 import torch
 from torch import nn
 
+from modeling_data2vec import linear
 from modeling_data2vec.convolutions import channels_last_conv, strided_conv
+
+
+@pytest.fixture(params=["products", "oneDNN"])
+def library(request, monkeypatch):
+    """What multiplies: a processor's slow MKL, or oneDNN, whatever the size."""
+    monkeypatch.setattr(linear, "MKL_IS_SLOW", request.param == "oneDNN")
+    monkeypatch.setattr(linear, "MIN_ROWS", 0)
+    monkeypatch.setattr(linear, "MIN_MULTIPLICATIONS", 0)
 
 
 @pytest.mark.parametrize("channels", [1, 4])
 @pytest.mark.parametrize("stride", [1, 2, 3, 5])
 @pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5, 7])
-def test_a_sum_of_products_is_the_convolution(kernel, stride, channels):
+def test_a_sum_of_products_is_the_convolution(library, kernel, stride, channels):
     torch.manual_seed(0)
     for bias in (False, True):
         conv = nn.Conv1d(channels, 6, kernel, stride, bias=bias)

@@ -1,0 +1,64 @@
+"""Linear layers as convolutions: the same numbers, and only where they are faster."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny_runs import KINDS, tiny_model
+from torch import nn
+
+from modeling_data2vec import linear as module
+from modeling_data2vec.linear import Linear, by_convolution, linear
+
+
+@pytest.fixture
+def slow_mkl(monkeypatch):
+    monkeypatch.setattr(module, "MKL_IS_SLOW", True)
+
+
+@pytest.mark.parametrize("shape", [(1030,), (3, 371), (2, 5, 103)], ids=str)
+@pytest.mark.parametrize("biased", [True, False], ids=["bias", "no bias"])
+def test_the_convolution_gives_the_numbers_of_the_product(slow_mkl, monkeypatch, shape, biased):
+    convolutions = []
+    conv2d = F.conv2d
+    monkeypatch.setattr(F, "conv2d", lambda *args, **kwargs: convolutions.append(1) or conv2d(*args, **kwargs))
+    torch.manual_seed(0)
+    x = torch.randn(*shape, 96, requires_grad=True)
+    weight = torch.randn(160, 96, requires_grad=True)
+    bias = torch.randn(160, requires_grad=True) if biased else None
+    given = [tensor for tensor in (x, weight, bias) if tensor is not None]
+    upstream = torch.randn(*shape, 160)
+    results = []
+    for apply in (F.linear, linear):
+        output = apply(x, weight, bias)
+        results.append([output, *torch.autograd.grad(output, given, upstream)])
+    assert len(convolutions) == 1
+    for actual, expected in zip(*reversed(results), strict=True):
+        assert actual.shape == expected.shape
+        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5 * float(expected.detach().abs().max()))
+
+
+def test_what_a_convolution_would_slow_down_or_change_stays_a_product(slow_mkl):
+    x, weight = torch.zeros(1024, 256), nn.Parameter(torch.zeros(256, 256))
+    assert by_convolution(x, weight)
+    assert not by_convolution(x[:511], weight)
+    assert not by_convolution(x[:, :8], weight[:8, :8])
+    assert not by_convolution(x.double(), weight)
+    assert not by_convolution(x.bfloat16(), weight.bfloat16())
+    assert not by_convolution(x.to("meta"), weight)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not by_convolution(x, weight)
+        assert linear(x, weight).dtype == torch.bfloat16
+    program = torch.compile(linear, backend="eager", fullgraph=True)
+    torch.testing.assert_close(program(x, weight), x)
+
+
+def test_elsewhere_nothing_changes(monkeypatch):
+    monkeypatch.setattr(module, "MKL_IS_SLOW", False)
+    assert not by_convolution(torch.zeros(1024, 256), torch.zeros(256, 256))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_linear_layers_are_our_own(kind):
+    model = tiny_model(kind)
+    others = [name for name, one in model.named_modules() if type(one) is nn.Linear]
+    assert not others and any(isinstance(one, Linear) for one in model.modules())
