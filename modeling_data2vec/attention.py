@@ -1,6 +1,6 @@
-"""Attention with dropout on a CPU without a matrix of all pairs of positions in memory.
+"""Attention with dropout, or a bias that is trained, on a CPU without a matrix of all pairs of positions in memory.
 
-torch's fused attention has no dropout on a CPU: it falls back to plain operations, which keep several matrices
+torch's fused attention has neither on a CPU: it falls back to plain operations, which keep several matrices
 [R, H, S, S] for the backward pass. Here scores, softmax and dropout are computed a few heads at a time, and again in
 the backward pass (the idea of Dao et al. 2022, "FlashAttention").
 """
@@ -19,7 +19,10 @@ Part = tuple[slice, slice]  # of rows and heads
 
 
 class _DroppedAttention(torch.autograd.Function):
-    """Query, key and value [R, H, S, D/H], a mask for their scores, and keys [R, H, S] of dropout to [R, S, H, D/H]."""
+    """Query, key and value [R, H, S, D/H], a mask for their scores, and keys [R, H, S] of dropout to [R, S, H, D/H].
+
+    Without keys nothing is dropped.
+    """
 
     @staticmethod
     def forward(
@@ -28,7 +31,7 @@ class _DroppedAttention(torch.autograd.Function):
         key: Tensor,
         value: Tensor,
         mask: Tensor | None,
-        keys: Tensor,
+        keys: Tensor | None,
         scale: float,
         rate: float,
     ) -> Tensor:
@@ -40,8 +43,9 @@ class _DroppedAttention(torch.autograd.Function):
             # Without a copy, every product would make one of what it reads.
             q, k, v = query[part].mul(scale).contiguous(), key[part].contiguous(), value[part].contiguous()
             weights = _softmax(q, k, _part_of(mask, part))  # [r, h, S, S]
-            kept, grown = survivors(keys[part], length, rate, weights.dtype)
-            output.transpose(1, 2)[part] = weights.mul_(kept).to(v.dtype) @ v.mul(grown)
+            kept, grown = _survivors(keys, part, length, rate, weights.dtype)
+            dropped = weights if kept is None else weights.mul_(kept)
+            output.transpose(1, 2)[part] = dropped.to(v.dtype) @ v.mul(grown)
         return output
 
     @staticmethod
@@ -53,10 +57,12 @@ class _DroppedAttention(torch.autograd.Function):
         for part in _parts(query):
             q, k, v = query[part].mul(ctx.scale).contiguous(), key[part].contiguous(), value[part].contiguous()
             weights = _softmax(q, k, _part_of(mask, part))
-            kept, grown = survivors(keys[part], length, rate, weights.dtype)
+            kept, grown = _survivors(keys, part, length, rate, weights.dtype)
             d_output = gradients[0].transpose(1, 2)[part].mul(grown).contiguous()  # [r, h, S, D/H]
-            d_weights = (d_output @ v.transpose(2, 3)) * kept
-            d_value[part] = kept.mul_(weights).to(v.dtype).transpose(2, 3) @ d_output
+            d_weights, dropped = d_output @ v.transpose(2, 3), weights
+            if kept is not None:
+                d_weights, dropped = d_weights.mul_(kept), kept.mul_(weights)
+            d_value[part] = dropped.to(v.dtype).transpose(2, 3) @ d_output
             d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
             if d_mask is not None:
                 its = _part_of(d_mask, part)
@@ -88,6 +94,13 @@ def _part_of(mask: Any, part: Part) -> Any:
     return mask[rows, heads]
 
 
+def _survivors(
+    keys: Tensor | None, part: Part, length: int, rate: float, dtype: torch.dtype
+) -> tuple[Tensor | None, float]:
+    """`survivors` of a part; without keys None, for all."""
+    return (None, 1.0) if keys is None else survivors(keys[part], length, rate, dtype)
+
+
 def _softmax(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
     """Attention weights in fp32; a mask is added, or True where there is something to attend to."""
     scores = query @ key.transpose(2, 3)  # [r, h, S, S]
@@ -101,13 +114,13 @@ def _softmax(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
 def dropped_attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, rate: float
 ) -> Tensor:
-    """Self-attention with dropout of its weights, on a CPU.
+    """Self-attention on a CPU, with dropout of its weights or a mask that is trained.
 
     Args:
         query, key, value: [R, H, S, D/H].
         mask: broadcastable to [R, H, S, S]: bool, True at pairs that count, or added to the scores; None for none.
         scaling: factor of the scores.
-        rate: the probability of a weight to be dropped.
+        rate: the probability of a weight to be dropped; it may be 0.
 
     Returns:
         [R, S, H, D/H].
@@ -117,7 +130,8 @@ def dropped_attention(
         >>> dropped_attention(x, x, x, None, 8**-0.5, 0.1).shape
         torch.Size([2, 10, 4, 8])
     """
-    return _DroppedAttention.apply(query, key, value, mask, draw_keys(query.shape[:3]), scaling, rate)
+    keys = draw_keys(query.shape[:3]) if rate else None
+    return _DroppedAttention.apply(query, key, value, mask, keys, scaling, rate)
 
 
 def sdpa_attention(

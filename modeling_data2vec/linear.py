@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 # Below these, preparing a convolution takes longer than the product: of short inputs, and of few multiplications.
-MIN_ROWS = 512
+MIN_ROWS = 384
 MIN_MULTIPLICATIONS = 2**23
 
 

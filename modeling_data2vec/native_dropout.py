@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers.models.data2vec.modeling_data2vec_audio import Data2VecAudioAttention
 from transformers.models.data2vec.modeling_data2vec_text import Data2VecTextSelfAttention
@@ -17,8 +18,14 @@ def _attend(layers: tuple[nn.Module, ...], x: Tensor, mask: Tensor | None, head_
     return dropped_attention(query, key, value, mask, head_dim**-0.5, rate).flatten(2)
 
 
-def _takes_over(module: Any, x: Tensor, rate: float) -> bool:
-    return module.training and module.config._attn_implementation == "sdpa" and runs_here(x.device, rate)
+def _takes_over(module: Any, x: Tensor, rate: float, bias: Tensor | None = None) -> bool:
+    if not module.training or module.config._attn_implementation != "sdpa":
+        return False
+    if runs_here(x.device, rate):
+        return True
+    # torch's fused attention has no gradient of a bias.
+    trained = bias is not None and bias.requires_grad and torch.is_grad_enabled()
+    return trained and rate == 0 and x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 class TextSelfAttention(Data2VecTextSelfAttention):
@@ -66,11 +73,11 @@ class VisionSelfAttention(Data2VecVisionSdpaSelfAttention):
     ) -> tuple[Any, ...]:
         """[R, S, D] to [R, S, D]."""
         rate = self.config.attention_probs_dropout_prob
-        if self.has_relative_position_bias or not _takes_over(self, hidden_states, rate):
-            bias = relative_position_bias
+        bias = relative_position_bias
+        if self.has_relative_position_bias or not _takes_over(self, hidden_states, rate, bias):
             return super().forward(hidden_states, output_attentions, bias, interpolate_pos_encoding, resolution)
         layers = self.query, self.key, self.value
-        return _attend(layers, hidden_states, relative_position_bias, self.attention_head_size, rate), None
+        return _attend(layers, hidden_states, bias, self.attention_head_size, rate), None
 
 
 OWN_DROPOUT: dict[type[nn.Module], type[nn.Module]] = {

@@ -82,9 +82,10 @@ def test_rates_of_none_and_all():
     assert module(x).eq(0).any() and module.eval()(x) is x
 
 
+@pytest.mark.parametrize("rate", [0.25, 0.0])
 @pytest.mark.parametrize("piece", [8, 2**10, 2**18])
 @pytest.mark.parametrize("masked", ["", "bool", "bias", "bias of all rows"])
-def test_attention_is_plain_attention_with_the_same_dropout(monkeypatch, masked, piece):
+def test_attention_is_plain_attention_with_the_same_dropout(monkeypatch, masked, piece, rate):
     monkeypatch.setattr(attention, "PIECE", piece)
     torch.manual_seed(0)
     inputs = [torch.randn(3, 7, 4, 5, dtype=torch.float64).transpose(1, 2).requires_grad_() for _ in range(3)]
@@ -95,9 +96,9 @@ def test_attention_is_plain_attention_with_the_same_dropout(monkeypatch, masked,
         mask = torch.randn(1 if "all" in masked else 3, 4, 7, 7, dtype=torch.float64, requires_grad=True)
         inputs.append(mask)
     torch.manual_seed(1)
-    output = dropped_attention(*inputs[:3], mask, 0.5, 0.25)
+    output = dropped_attention(*inputs[:3], mask, 0.5, rate)
     torch.manual_seed(1)
-    survived, scale = survivors(dropout.draw_keys((3, 4, 7)), 7, 0.25, torch.float64)
+    survived, scale = survivors(dropout.draw_keys((3, 4, 7)), 7, rate, torch.float64)
     scores = inputs[0] @ inputs[1].mT * 0.5
     if mask is not None:
         scores = scores.masked_fill(~mask, -1e30) if masked == "bool" else scores + mask
@@ -109,9 +110,9 @@ def test_attention_is_plain_attention_with_the_same_dropout(monkeypatch, masked,
         torch.testing.assert_close(gradient, other)
 
 
-@pytest.mark.parametrize("kind", ["text", "speech", "images"])
-def test_native_encoders_are_the_same_where_nothing_is_dropped(monkeypatch, kind):
-    """At a rate that rounds to 0 attention is ours, and gives what transformers' gives."""
+@pytest.mark.parametrize(("kind", "rate"), [("text", 1e-6), ("speech", 1e-6), ("images", 1e-6), ("images", 0.0)])
+def test_native_encoders_are_the_same_where_nothing_is_dropped(monkeypatch, kind, rate):
+    """At a rate that rounds to 0, or with a trained bias, attention is ours, and gives what transformers' gives."""
     config, model_class, inputs = {
         "text": (Data2VecTextConfig, Data2VecTextModel, torch.arange(5, 17).view(2, 6)),
         "speech": (Data2VecAudioConfig, Data2VecAudioModel, torch.randn(2, 2000)),
@@ -120,7 +121,7 @@ def test_native_encoders_are_the_same_where_nothing_is_dropped(monkeypatch, kind
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
     if kind == "images":
         sizes |= {"image_size": 32, "use_shared_relative_position_bias": True}
-    rates = {"attention_dropout" if kind == "speech" else "attention_probs_dropout_prob": 1e-6}
+    rates = {"attention_dropout" if kind == "speech" else "attention_probs_dropout_prob": rate}
     rates |= dict.fromkeys(["hidden_dropout_prob", "hidden_dropout", "activation_dropout", "feat_proj_dropout"], 0.0)
     rates |= dict.fromkeys(["layerdrop", "drop_path_rate", "mask_time_prob"], 0.0)
     torch.manual_seed(0)

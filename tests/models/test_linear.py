@@ -40,7 +40,7 @@ def test_the_convolution_gives_the_numbers_of_the_product(slow_mkl, monkeypatch,
 def test_what_a_convolution_would_slow_down_or_change_stays_a_product(slow_mkl):
     x, weight = torch.zeros(1024, 256), nn.Parameter(torch.zeros(256, 256))
     assert by_convolution(x, weight)
-    assert not by_convolution(x[:511], weight)
+    assert not by_convolution(x[:383], weight)
     assert not by_convolution(x[:, :8], weight[:8, :8])
     assert not by_convolution(x.double(), weight)
     assert not by_convolution(x.bfloat16(), weight.bfloat16())
