@@ -20,6 +20,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
+import torch._inductor.config
 from budgeted_runs import resident_memory
 from transformers import AutoModelForPreTraining
 
@@ -163,6 +164,14 @@ class Step:
         self.optimizer.step()
         self.optimizer.zero_grad()
 
+    def loss(self) -> torch.Tensor:
+        """Forward and backward on the first batch, without an update."""
+        with self.context():
+            loss = self.forward(**self.batch).loss
+        loss.backward()
+        self.optimizer.zero_grad()
+        return loss.detach()
+
     def whole(self) -> None:
         batch = self.draw()
         with self.context():
@@ -232,6 +241,23 @@ def report_parts(step: Step, flops: int, repetitions: int) -> None:
     for name, value in medians.items():
         print(f"| {name} | {1e3 * value:.1f} | {value / total:.1%} |")
     print(f"| sum of the parts | {1e3 * total:.1f} | |")
+
+
+def report_compiled(make: Callable[[bool], Step], turns: int = 5) -> None:
+    """A compiled step beside an eager one of the same weights: time, what compiling takes, and losses."""
+    torch._inductor.config.fallback_random = True  # both drop the same
+    plain, compiled = make(False), make(True)
+    start = time.perf_counter()
+    torch.manual_seed(1)
+    loss = float(compiled.loss())
+    torch.manual_seed(1)
+    difference = abs(loss / float(plain.loss()) - 1)
+    print(f"\nforward and backward compiled in {time.perf_counter() - start:.0f} s, ", end="")
+    print(f"first losses differ by {difference:.0e} of them")
+    compiled.whole()
+    pairs = [(timed(plain.whole), timed(compiled.whole)) for _ in range(turns)]
+    slow, fast = (statistics.median(pair[i] for pair in pairs) for i in (0, 1))
+    print(f"compiled: {1e3 * fast:.0f} ms against {1e3 * slow:.0f} ms, {slow / fast:.2f}x")
 
 
 def measure_alone(repetitions: int, *step: object) -> dict[str, float]:
@@ -304,12 +330,7 @@ def main() -> None:
     sizes = {"speech": {"seconds": length}, "text": {"tokens": int(length)}}.get(modality, {})
     report_parts(step, inspect(step.config, batch_size=batch, **sizes).flops.total, repetitions)
     if options.compile:
-        compiled = Step(modality, settings, batch, length, options.bf16, compiled=True)
-        for _ in range(3):
-            compiled.whole()
-        pairs = [(timed(step.whole), timed(compiled.whole)) for _ in range(repetitions)]
-        plain, fast = (statistics.median(pair[i] for pair in pairs) for i in (0, 1))
-        print(f"\ncompiled: {1e3 * fast:.0f} ms against {1e3 * plain:.0f} ms, {plain / fast:.2f}x")
+        report_compiled(lambda compiled: Step(modality, settings, batch, length, options.bf16, compiled=compiled))
     if not options.no_sweep:
         report_sweep(modality, settings, batch, length, options.bf16, 1 if options.quick else 3)
 

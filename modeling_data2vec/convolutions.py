@@ -74,7 +74,7 @@ def strided_conv(conv: nn.Conv1d, x: Tensor, order: Sequence[int] | None = None)
             return channels_last_conv(conv, x)
         return F.linear(windows, conv.weight.squeeze(1), conv.bias)
     order = order or range(kernel)
-    special = torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_autocast_enabled(x.device.type)
+    special = torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_autocast_enabled("cpu")
     if x.device.type == "cpu" and not special:
         return _StridedConv.apply(x, conv.weight, conv.bias, stride, order)
     return _sum_of_products(x, conv.weight, conv.bias, stride, order)
