@@ -17,6 +17,7 @@ from transformers.utils import ModelOutput, logging
 from .configuration_pretraining import Data2VecPreTrainingConfig
 from .ema import Teacher, copy_weights, ema_decay_at, update_ema
 from .embedding import Embedding
+from .linear import own_linear
 from .model_files import SafeLoading
 from .objective import Targets, Term, Views, loss_terms, weighted_losses
 
@@ -304,7 +305,8 @@ class Data2VecCore(SafeLoading):
         Raises:
             ValueError: input is missing, or input and masks don't fit the model or each other.
         """
-        views = self.observe(inputs, mask, attention_mask, modality, **view).views
+        with own_linear():
+            views = self.observe(inputs, mask, attention_mask, modality, **view).views
         losses = weighted_losses(self.build_terms(self.side(modality).config), views) if return_loss else {}
         return Data2VecPreTrainingOutput(**total_loss(losses), **vars(views))
 

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from .configuration_data2vec2_joint import Data2Vec2Config
 from .cross_modal import direction
-from .linear import Linear
 from .modeling_data2vec2_vision import sincos_positions
 
 
@@ -31,12 +30,12 @@ class CrossAttentionLayer(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.norm1 = nn.LayerNorm(dim, eps=eps)
-        self.query = Linear(dim, dim)
-        self.key_value = Linear(dim, 2 * dim)
-        self.proj = Linear(dim, dim)
+        self.query = nn.Linear(dim, dim)
+        self.key_value = nn.Linear(dim, 2 * dim)
+        self.proj = nn.Linear(dim, dim)
         self.norm2 = nn.LayerNorm(dim, eps=eps)
-        self.fc1 = Linear(dim, 4 * dim)
-        self.fc2 = Linear(4 * dim, dim)
+        self.fc1 = nn.Linear(dim, 4 * dim)
+        self.fc2 = nn.Linear(4 * dim, dim)
 
     def forward(self, x: Tensor, seen: Tensor, attention_mask: Tensor | None) -> Tensor:
         """[B, T, d] queries and [B, V, d] of what is visible, mask bool [B, 1, 1, V] or None, to [B, T, d]."""
@@ -66,14 +65,14 @@ class CrossAttentionPredictor(nn.Module):
         self.dim = max(2, config.hidden_size // 2)
         num_heads = math.gcd(self.dim, config.num_attention_heads)
         eps = config.layer_norm_eps
-        self.enter = Linear(config.hidden_size, self.dim)
+        self.enter = nn.Linear(config.hidden_size, self.dim)
         self.enter_norm = nn.LayerNorm(self.dim, eps=eps)
-        self.ask = Linear(self.dim, self.dim)
+        self.ask = nn.Linear(self.dim, self.dim)
         self.layers = nn.ModuleList(
             CrossAttentionLayer(self.dim, num_heads, eps) for _ in range(config.cross_attention_layers)
         )
         self.norm = nn.LayerNorm(self.dim, eps=eps)
-        self.leave = Linear(self.dim, config.hidden_size)
+        self.leave = nn.Linear(self.dim, config.hidden_size)
 
     def forward(
         self,

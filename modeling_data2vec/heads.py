@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
 from .convolutions import channels_last_conv, init_as_pytorch
 from .counter_rng import normal, uniform
-from .linear import Linear
 
 NOISE_VECTORS = 4096
 NOISE_STREAM = 3  # of `counter_rng`; masks have others
@@ -31,7 +30,7 @@ class RegressionHead(nn.Sequential):
     def __init__(self, dim: int, num_layers: int):
         layers: list[nn.Module] = []
         for wide, narrow in pairwise([dim] + [2 * dim] * (num_layers - 1) + [dim]):
-            layers += [Linear(wide, narrow), nn.GELU()]
+            layers += [nn.Linear(wide, narrow), nn.GELU()]
         super().__init__(*layers[:-1])
 
 
@@ -123,7 +122,7 @@ class ConvDecoder(nn.Module):
         widths = [config.decoder_dim] + [middle] * (config.decoder_projection_layers - 1) + [config.hidden_size]
         layers: list[nn.Module] = []
         for wide, narrow in pairwise(widths):
-            layers += [Linear(wide, narrow), nn.GELU()]
+            layers += [nn.Linear(wide, narrow), nn.GELU()]
         self.proj = layers[0] if len(layers) == 2 else nn.Sequential(*layers[:-1])
 
     def init_weights(self) -> None:

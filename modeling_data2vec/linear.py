@@ -5,6 +5,8 @@ unused. oneDNN, which torch has for convolutions, takes half the time there. A l
 kernel of one position, so no more than torch is needed; results differ by rounding.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -66,25 +68,30 @@ def weight_gradient(gradient: Tensor, x: Tensor) -> Tensor:
     return torch.nn.grad.conv2d_weight(image, size, d_image, dilation=2).flatten(1)
 
 
-class Linear(nn.Linear):
-    """`torch.nn.Linear`, by the function above."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """[..., D] to [..., D']."""
-        return linear(input, self.weight, self.bias)
+TORCHS_FORWARD = nn.Linear.forward
 
 
-def run_own_linear(model: nn.Module) -> None:
-    """Let a model's linear layers compute by the function above; weights and their names stay.
+def _forward(layer: nn.Linear, input: Tensor) -> Tensor:
+    return linear(input, layer.weight, layer.bias)
+
+
+@contextmanager
+def own_linear() -> Iterator[None]:
+    """Let `torch.nn.Linear` inside of the block compute by `linear`, also in transformers' models.
+
+    Layers keep their class, since quantisation and adapters look for it. Elsewhere than on such a processor, and in a
+    program that is compiled, it does nothing.
 
     Example:
-        >>> model = nn.Sequential(nn.Linear(4, 2))
-        >>> run_own_linear(model)
-        >>> model[0].__class__.__name__
-        'Linear'
-        >>> isinstance(model[0], Linear)
-        True
+        >>> with own_linear():
+        ...     nn.Linear(4, 2)(torch.ones(3, 4)).shape
+        torch.Size([3, 2])
     """
-    for module in model.modules():
-        if type(module) is nn.Linear:
-            module.__class__ = Linear
+    if not MKL_IS_SLOW or torch.compiler.is_compiling() or nn.Linear.forward is _forward:
+        yield
+        return
+    nn.Linear.forward = _forward  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Linear.forward = TORCHS_FORWARD  # type: ignore[method-assign]

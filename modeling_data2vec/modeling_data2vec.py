@@ -16,7 +16,6 @@ from .core import Data2VecCore, StudentOutput
 from .ema import Teacher
 from .embedding import Embedding
 from .heads import RegressionHead, at_positions
-from .linear import run_own_linear
 from .native_dropout import run_own_dropout
 
 
@@ -75,7 +74,6 @@ class Data2VecEncoderForPreTraining(Data2VecCore):
     def _build(self, encoder: nn.Module, head: nn.Module) -> None:
         """Finish the constructor after the native one: student, head, and the teacher that the config asks for."""
         run_own_dropout(encoder)
-        run_own_linear(encoder)
         setattr(self, self.base_model_prefix, encoder)  # type: ignore[attr-defined]
         self.head = head
         self.teacher = Teacher()

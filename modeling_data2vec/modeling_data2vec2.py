@@ -22,6 +22,7 @@ from transformers.utils.output_capturing import OutputRecorder
 from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
 from .embedding import mean_over_positions
 from .feature_encoder import FeatureEncoder
+from .linear import own_linear
 from .model_files import SafeLoading, write_embedding_files
 from .trunk import Data2Vec2Attention, Data2Vec2Layer, Data2Vec2Trunk, Differences
 
@@ -159,12 +160,13 @@ def encode(
     States at padding are 0, but for `padding="reference"`.
     """
     config = feature_encoder.config
-    embedding = feature_encoder.embed(inputs, attention_mask)
-    tokens, attention_masks = feature_encoder.arrange(embedding)
-    valid = embedding.valid
-    del embedding  # its features would fill memory beside the layers
-    tokens, attention_masks = feature_encoder.run_prenet(tokens, attention_masks, **kwargs)
-    hidden_states, _ = trunk(tokens, attention_masks, differences=differences, **kwargs)
+    with own_linear():
+        embedding = feature_encoder.embed(inputs, attention_mask)
+        tokens, attention_masks = feature_encoder.arrange(embedding)
+        valid = embedding.valid
+        del embedding  # its features would fill memory beside the layers
+        tokens, attention_masks = feature_encoder.run_prenet(tokens, attention_masks, **kwargs)
+        hidden_states, _ = trunk(tokens, attention_masks, differences=differences, **kwargs)
     pooled = mean_over_positions(hidden_states[:, config.num_extra_tokens :], valid)
     if valid is not None and config.padding == "exact":
         real = F.pad(valid, (config.num_extra_tokens, 0), value=True)  # [B, E + T]

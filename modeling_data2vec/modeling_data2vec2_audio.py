@@ -15,7 +15,6 @@ from .convolutions import channels_last_conv, init_as_pytorch, strided_conv
 from .embedding import Embedding, check_tensor, real_positions
 from .feature_encoder import FeatureEncoder
 from .length_groups import encode_by_length
-from .linear import Linear
 from .log_mel import LogMel
 from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2PreTrainedModel
 from .spec_augment import random_keys, spec_augment
@@ -75,7 +74,7 @@ class AudioFeatureEncoder(FeatureEncoder):
             )
             if local_encoder:
                 self.convs, self.feature_norm = convs, nn.LayerNorm(width)
-        projection = Linear(width, config.hidden_size)
+        projection = nn.Linear(width, config.hidden_size)
         self.feature_projection = projection if local_encoder else None
         self.position_convs = nn.ModuleList(
             nn.Conv1d(

@@ -13,7 +13,6 @@ from transformers.utils.output_capturing import capture_outputs
 from .configuration_data2vec2_vision import Data2Vec2VisionConfig
 from .embedding import Embedding, check_patches, check_tensor, mean_over_positions, real_positions
 from .feature_encoder import FeatureEncoder
-from .linear import Linear
 from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2PreTrainedModel, encode
 
 CONVOLUTIONS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}  # by the number of axes
@@ -64,7 +63,7 @@ class PatchFeatureEncoder(FeatureEncoder):
         width = getattr(config, "patch_embed_dim", None) or config.hidden_size
         # Drawn in any case: the initial weights that a seed gives must not depend on what the teacher reads.
         patch_embed = CONVOLUTIONS[len(patch)](channels, width, kernel_size=patch, stride=patch)
-        projection = Linear(width, config.hidden_size) if width != config.hidden_size else None
+        projection = nn.Linear(width, config.hidden_size) if width != config.hidden_size else None
         self.patch_embed: nn.Module | None = patch_embed if local_encoder else None
         self.patch_projection: nn.Module | None = projection if local_encoder else None
         self._positions: dict[tuple, Tensor] = {}

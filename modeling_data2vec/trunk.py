@@ -21,7 +21,6 @@ from .attention import sdpa_attention
 from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
 from .dropout import Dropout
 from .dropout import dropout as drop
-from .linear import Linear
 
 # Differences to a module's own weights, by their names in it.
 Differences = Mapping[str, Tensor]
@@ -138,8 +137,8 @@ class Data2Vec2Attention(nn.Module):
         self.scaling = self.head_dim**-0.5
         self.attention_dropout = config.attention_dropout
         self.is_causal = False
-        self.qkv = Linear(config.hidden_size, 3 * config.hidden_size)
-        self.proj = Linear(config.hidden_size, config.hidden_size)
+        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
+        self.proj = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(
         self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: object
@@ -168,9 +167,9 @@ class Data2Vec2MLP(nn.Module):
 
     def __init__(self, config: Data2Vec2PreTrainingConfig):
         super().__init__()
-        self.fc1 = Linear(config.hidden_size, config.intermediate_size)
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
         self.act = ACT2FN[config.hidden_act]
-        self.fc2 = Linear(config.intermediate_size, config.hidden_size)
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
         self.dropout = Dropout(config.activation_dropout)
 
     def forward(self, hidden_states: Tensor) -> Tensor:

@@ -3,11 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_runs import KINDS, tiny_model
+from tiny_runs import KINDS, tiny_model, tiny_samples
 from torch import nn
 
 from modeling_data2vec import linear as module
-from modeling_data2vec.linear import Linear, by_convolution, linear
+from modeling_data2vec.linear import by_convolution, linear, own_linear
+from modeling_data2vec.trainers.modalities.names import mask_collator
 
 
 @pytest.fixture
@@ -57,8 +58,22 @@ def test_elsewhere_nothing_changes(monkeypatch):
     assert not by_convolution(torch.zeros(1024, 256), torch.zeros(256, 256))
 
 
+def test_layers_compute_by_it_inside_of_the_block_alone(slow_mkl, monkeypatch):
+    layer, x, calls = nn.Linear(256, 256), torch.randn(1024, 256), []
+    monkeypatch.setattr(module, "linear", lambda *inputs: calls.append(1) or linear(*inputs))
+    expected = layer(x)
+    with own_linear():
+        torch.testing.assert_close(layer(x), expected)
+    layer(x)
+    assert len(calls) == 1
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_all_linear_layers_are_our_own(kind):
+def test_a_step_computes_all_linear_layers_by_it(slow_mkl, monkeypatch, kind):
+    calls = []
+    monkeypatch.setattr(module, "linear", lambda *inputs: calls.append(1) or F.linear(*inputs))
     model = tiny_model(kind)
-    others = [name for name, one in model.named_modules() if type(one) is nn.Linear]
-    assert not others and any(isinstance(one, Linear) for one in model.modules())
+    sample = tiny_samples(model, 1)[0]
+    model(**mask_collator(model.config)([sample]))
+    layers = [one for one in model.modules() if isinstance(one, nn.Linear)]
+    assert len(calls) >= len(layers)

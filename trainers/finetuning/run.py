@@ -10,7 +10,6 @@ from torch import Tensor
 from transformers import AutoConfig, set_seed
 from transformers.utils import logging
 
-from modeling_data2vec.linear import run_own_linear
 from modeling_data2vec.native_audio import run_channels_last
 from modeling_data2vec.native_dropout import run_own_dropout
 from modeling_data2vec.weight_files import check_finite
@@ -261,7 +260,6 @@ def _model(name: str, task: Task) -> tuple[Any, list[str]]:
         )
     run_channels_last(model)
     run_own_dropout(model)
-    run_own_linear(model)
     encoder = model.base_model_prefix
     changed = sorted({entry[0] if isinstance(entry, tuple) else entry for entry in info["mismatched_keys"]})
     if wrong := [weight for weight in changed if in_encoder(weight, encoder)]:

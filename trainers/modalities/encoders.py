@@ -6,7 +6,6 @@ import torch
 from transformers import AutoModel, PreTrainedModel
 
 from modeling_data2vec import Data2Vec2Model
-from modeling_data2vec.linear import run_own_linear
 from modeling_data2vec.native_audio import run_channels_last
 from modeling_data2vec.weight_files import check_finite
 
@@ -43,7 +42,6 @@ def load_encoder(
             if isinstance(model, str):
                 check_finite(encoder.state_dict(), name)
                 run_channels_last(encoder)
-                run_own_linear(encoder)
             subfolder = ""
             if part is not None and isinstance(encoder, Data2Vec2Model):
                 encoder, subfolder = encoder.slice(part), part

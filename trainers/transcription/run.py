@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer
 
-from modeling_data2vec.linear import run_own_linear
 from modeling_data2vec.native_audio import run_channels_last
 from modeling_data2vec.weight_files import check_finite
 
@@ -73,7 +72,6 @@ class SpeechRecognizer:
                 model, info = AutoModelForCTC.from_pretrained(name, output_loading_info=True)
                 check_finite(model.state_dict(), name)
                 run_channels_last(model)
-                run_own_linear(model)
                 fresh = [key for key in info["missing_keys"] if key.startswith("lm_head")]
                 if fresh:
                     raise ValueError(
