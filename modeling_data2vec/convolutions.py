@@ -107,7 +107,7 @@ class _StridedConv(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_y: Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, d_y: Tensor) -> Any:
         x, weight = ctx.saved_tensors
         stride, kernel, steps = ctx.stride, range(weight.shape[2]), d_y.shape[1]
         d_y = d_y.contiguous()

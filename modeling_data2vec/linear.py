@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight
 
 # Below these, preparing a convolution takes longer than the product: of short inputs, and of few multiplications.
 MIN_ROWS = 384
@@ -65,7 +66,7 @@ def weight_gradient(gradient: Tensor, x: Tensor) -> Tensor:
         return gradient.T @ x
     image, d_image = (y.view(1, 1, *y.shape).permute(0, 3, 1, 2) for y in (x, gradient))  # [1, D, 1, N], [1, D', 1, N]
     size = (gradient.shape[1], x.shape[1], 1, 1)
-    return torch.nn.grad.conv2d_weight(image, size, d_image, dilation=2).flatten(1)
+    return conv2d_weight(image, size, d_image, dilation=2).flatten(1)
 
 
 TORCHS_FORWARD = nn.Linear.forward
