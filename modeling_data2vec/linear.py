@@ -91,7 +91,7 @@ def own_linear() -> Iterator[None]:
     if not MKL_IS_SLOW or torch.compiler.is_compiling() or nn.Linear.forward is _forward:
         yield
         return
-    nn.Linear.forward = _forward  # type: ignore[method-assign]
+    nn.Linear.forward = _forward  # type: ignore[assignment, method-assign]
     try:
         yield
     finally:
