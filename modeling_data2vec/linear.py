@@ -80,15 +80,15 @@ def _forward(layer: nn.Linear, input: Tensor) -> Tensor:
 def own_linear() -> Iterator[None]:
     """Let `torch.nn.Linear` inside of the block compute by `linear`, also in transformers' models.
 
-    Layers keep their class, since quantisation and adapters look for it. Elsewhere than on such a processor, and in a
-    program that is compiled, it does nothing.
+    Layers keep their class, since quantisation and adapters look for it. Elsewhere than on such a processor, in a program
+    that is compiled, and where another library has put its own function there, it does nothing.
 
     Example:
         >>> with own_linear():
         ...     nn.Linear(4, 2)(torch.ones(3, 4)).shape
         torch.Size([3, 2])
     """
-    if not MKL_IS_SLOW or torch.compiler.is_compiling() or nn.Linear.forward is _forward:
+    if not MKL_IS_SLOW or torch.compiler.is_compiling() or nn.Linear.forward is not TORCHS_FORWARD:
         yield
         return
     nn.Linear.forward = _forward  # type: ignore[assignment, method-assign]

@@ -68,6 +68,14 @@ def test_layers_compute_by_it_inside_of_the_block_alone(slow_mkl, monkeypatch):
     assert len(calls) == 1
 
 
+def test_what_another_library_has_put_into_linear_layers_stays(slow_mkl, monkeypatch):
+    theirs = lambda layer, x: x + 1.0  # noqa: E731
+    monkeypatch.setattr(nn.Linear, "forward", theirs)
+    with own_linear():
+        assert nn.Linear.forward is theirs
+    assert nn.Linear.forward is theirs
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_step_computes_all_linear_layers_by_it(slow_mkl, monkeypatch, kind):
     calls = []
