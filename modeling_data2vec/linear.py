@@ -80,8 +80,8 @@ def _forward(layer: nn.Linear, input: Tensor) -> Tensor:
 def own_linear() -> Iterator[None]:
     """Let `torch.nn.Linear` inside of the block compute by `linear`, also in transformers' models.
 
-    Layers keep their class, since quantisation and adapters look for it. Elsewhere than on such a processor, in a program
-    that is compiled, and where another library has put its own function there, it does nothing.
+    Layers keep their class, since quantisation and adapters look for it. Elsewhere than on such a processor, in a
+    program that is compiled, and where another library has put its own function there, it does nothing.
 
     Example:
         >>> with own_linear():
