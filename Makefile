@@ -44,7 +44,7 @@ demo-%:
 test: $(READY)  ## all tests but the slow ones
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-test-slow: $(VENV)/.mteb  ## the slow tests
+test-slow: $(VENV)/.mteb $(VENV)/.trackers  ## the slow tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 test-common: $(READY)  ## transformers' own tests of models, fetched once, on ours
@@ -82,7 +82,7 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	touch $(READY)
 
 # What only documentation, notebooks, the page or slow tests need: the others don't wait for it.
-$(VENV)/.docs $(VENV)/.notebooks $(VENV)/.browser $(VENV)/.explore $(VENV)/.mteb: $(VENV)/.%: $(READY)
+$(VENV)/.docs $(VENV)/.notebooks $(VENV)/.browser $(VENV)/.explore $(VENV)/.mteb $(VENV)/.trackers: $(VENV)/.%: $(READY)
 	$(INSTALL) ".[$*]"
 	touch $@
 

@@ -1,6 +1,10 @@
 """What trackers get: health figures and pictures in TensorBoard's files, one alert of a collapse in Trackio."""
 
+import json
+import os
+import sqlite3
 import struct
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -90,3 +94,28 @@ def test_a_tracker_that_fails_stops_nothing(monkeypatch, tmp_path, caplog):
     args.report_to = ["trackio"]
     alert(args, "collapsed")
     assert "Trackio took no alert" in caplog.text
+
+
+@pytest.mark.slow
+def test_trackio_and_wandb_themselves_without_a_network(tmp_path):
+    pytest.importorskip("trackio", reason="trackio is missing: make test-slow brings it")
+    pytest.importorskip("wandb", reason="wandb is missing: make test-slow brings it")
+    command = "pretrain --recipe data2vec2-vision-tiny --dataset digits --output_dir run --report_to all --max_steps 40"
+    command += " --warmup_steps 1 --logging_steps 5 --learning_rate 100 --max_grad_norm 1e9 --health_start_step 5"
+    offline = {"TRACKIO_DIR": str(tmp_path / "trackio"), "WANDB_MODE": "offline", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "data2vec_cli", *command.split()],
+        cwd=tmp_path,
+        env=os.environ | offline | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    (path,) = (tmp_path / "trackio").glob("*.db")
+    with sqlite3.connect(path) as database:
+        (figures,) = database.execute("select metrics from metrics order by step").fetchone()
+        told = database.execute("select title, text from alerts").fetchall()
+    assert {"train/loss", "train/target_std", "train/student_rank"} <= set(json.loads(figures))
+    (diagnosis,) = (line for line in done.stderr.splitlines() if "run diverged" in line or "run collapsed" in line)
+    assert len(told) == 1 and told[0][0] == "The run is not healthy" and told[0][1] in diagnosis
+    assert list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
