@@ -53,13 +53,13 @@ class _DroppedAttention(torch.autograd.Function):
         query, key, value, mask, keys = ctx.saved_tensors
         rate, length, needs = ctx.rate, query.shape[2], ctx.needs_input_grad
         d_query, d_key, d_value = (torch.empty_like(x) for x in (query, key, value))
-        d_mask = torch.zeros_like(mask) if needs[3] else None
+        d_mask = torch.zeros_like(mask, dtype=torch.promote_types(mask.dtype, torch.float32)) if needs[3] else None
         for part in _parts(query):
             q, k, v = query[part].mul(ctx.scale).contiguous(), key[part].contiguous(), value[part].contiguous()
             weights = _softmax(q, k, _part_of(mask, part))
             kept, grown = _survivors(keys, part, length, rate, weights.dtype)
             d_output = gradients[0].transpose(1, 2)[part].mul(grown).contiguous()  # [r, h, S, D/H]
-            d_weights, dropped = d_output @ v.transpose(2, 3), weights
+            d_weights, dropped = (d_output @ v.transpose(2, 3)).to(weights.dtype), weights
             if kept is not None:
                 d_weights, dropped = d_weights.mul_(kept), kept.mul_(weights)
             d_value[part] = dropped.to(v.dtype).transpose(2, 3) @ d_output
@@ -70,7 +70,7 @@ class _DroppedAttention(torch.autograd.Function):
             d_scores = d_scores.to(q.dtype)
             d_query[part] = (d_scores @ k).mul_(ctx.scale)
             d_key[part] = d_scores.transpose(2, 3) @ q
-        return d_query, d_key, d_value, d_mask, None, None, None
+        return d_query, d_key, d_value, None if d_mask is None else d_mask.to(mask.dtype), None, None, None
 
 
 def _parts(x: Tensor) -> Iterator[Part]:
