@@ -154,49 +154,61 @@ def config_to_fairseq_v1(config: Data2VecPreTrainingConfig) -> dict[str, Any]:
     shared: dict[str, Any] = {field: getattr(config, field) for field in SAME_NAME if field not in no_options}
     shared |= {"_name": name, "loss_scale": config.loss_scale}
     if isinstance(config, Data2VecAudioPreTrainingConfig):
-        return shared | {
-            "extractor_mode": "layer_norm",
-            "encoder_layers": config.num_hidden_layers,
-            "encoder_embed_dim": config.hidden_size,
-            "encoder_ffn_embed_dim": config.intermediate_size,
-            "encoder_attention_heads": config.num_attention_heads,
-            "activation_fn": config.hidden_act,
-            "dropout": config.hidden_dropout,
-            "attention_dropout": config.attention_dropout,
-            "activation_dropout": config.activation_dropout,
-            "dropout_input": config.feat_proj_dropout,
-            "encoder_layerdrop": config.layerdrop,
-            "conv_feature_layers": str(list(zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True))),
-            "conv_bias": config.conv_bias,
-            "pos_conv_depth": config.num_conv_pos_embeddings,
-            "conv_pos": positions_width(config, fewest=2),
-            "conv_pos_groups": config.num_conv_pos_embedding_groups,
-            "mask_prob": config.mask_prob,
-            "mask_length": config.mask_length,
-            "require_same_masks": config.equal_mask_counts,
-            "ema_transformer_only": config.teacher_scope != "model",
-            "ema_layers_only": config.teacher_scope == "layers",
-        }
+        return shared | _audio_section(config)
     if isinstance(config, Data2VecVisionPreTrainingConfig):
-        refuse_for_fairseq(config, {"intermediate_size": 4 * config.hidden_size})
-        edge, num_patches = square_edge(config), config.grid[0] * config.grid[1]
-        return shared | {
-            "embed_dim": config.hidden_size,
-            "depth": config.num_hidden_layers,
-            "num_heads": config.num_attention_heads,
-            "attention_dropout": config.attention_probs_dropout_prob,
-            "drop_path": config.drop_path_rate,
-            "layer_scale_init_value": config.layer_scale_init_value,
-            "image_size": edge,
-            "patch_size": config.patch_size,
-            "in_channels": config.num_channels,
-            "num_mask_patches": round(config.mask_prob * num_patches),
-            "min_mask_patches_per_block": config.min_mask_block,
-            "max_mask_patches_per_block": config.max_mask_block or num_patches,
-            "ema_transformer_only": config.teacher_scope != "model",
-        }
+        return shared | _vision_section(config)
     assert isinstance(config, Data2VecTextPreTrainingConfig)
-    return shared | {
+    return shared | _text_section(config)
+
+
+def _audio_section(config: Data2VecAudioPreTrainingConfig) -> dict[str, Any]:
+    return {
+        "extractor_mode": "layer_norm",
+        "encoder_layers": config.num_hidden_layers,
+        "encoder_embed_dim": config.hidden_size,
+        "encoder_ffn_embed_dim": config.intermediate_size,
+        "encoder_attention_heads": config.num_attention_heads,
+        "activation_fn": config.hidden_act,
+        "dropout": config.hidden_dropout,
+        "attention_dropout": config.attention_dropout,
+        "activation_dropout": config.activation_dropout,
+        "dropout_input": config.feat_proj_dropout,
+        "encoder_layerdrop": config.layerdrop,
+        "conv_feature_layers": str(list(zip(config.conv_dim, config.conv_kernel, config.conv_stride, strict=True))),
+        "conv_bias": config.conv_bias,
+        "pos_conv_depth": config.num_conv_pos_embeddings,
+        "conv_pos": positions_width(config, fewest=2),
+        "conv_pos_groups": config.num_conv_pos_embedding_groups,
+        "mask_prob": config.mask_prob,
+        "mask_length": config.mask_length,
+        "require_same_masks": config.equal_mask_counts,
+        "ema_transformer_only": config.teacher_scope != "model",
+        "ema_layers_only": config.teacher_scope == "layers",
+    }
+
+
+def _vision_section(config: Data2VecVisionPreTrainingConfig) -> dict[str, Any]:
+    refuse_for_fairseq(config, {"intermediate_size": 4 * config.hidden_size})
+    edge, num_patches = square_edge(config), config.grid[0] * config.grid[1]
+    return {
+        "embed_dim": config.hidden_size,
+        "depth": config.num_hidden_layers,
+        "num_heads": config.num_attention_heads,
+        "attention_dropout": config.attention_probs_dropout_prob,
+        "drop_path": config.drop_path_rate,
+        "layer_scale_init_value": config.layer_scale_init_value,
+        "image_size": edge,
+        "patch_size": config.patch_size,
+        "in_channels": config.num_channels,
+        "num_mask_patches": round(config.mask_prob * num_patches),
+        "min_mask_patches_per_block": config.min_mask_block,
+        "max_mask_patches_per_block": config.max_mask_block or num_patches,
+        "ema_transformer_only": config.teacher_scope != "model",
+    }
+
+
+def _text_section(config: Data2VecTextPreTrainingConfig) -> dict[str, Any]:
+    return {
         "head_layers": config.head_layers,
         "ema_transformer_layers_only": config.teacher_scope != "model",
         "transformer": {

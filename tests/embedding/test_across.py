@@ -6,19 +6,17 @@ import json
 import numpy as np
 import pytest
 import torch
-from joint_models import joint_model
+from joint_models import joint_model, save_paired_model
 from PIL import Image
 from processors import PAGES
 from recordings import voice, write
 from tiny_runs import tiny_joint_model
-from transformers import AutoImageProcessor, Wav2Vec2FeatureExtractor
+from transformers import Wav2Vec2FeatureExtractor
 
 import data2vec_cli
 from modeling_data2vec import Data2Vec2ForPreTraining
-from modeling_data2vec.hub_configs import recipe_folder
 from modeling_data2vec.trainers import embed_across
 from modeling_data2vec.trainers.evaluation.retrieval import Latents, head_predictions, pooled_features
-from modeling_data2vec.trainers.modalities.names import modalities
 from modeling_data2vec.trainers.modalities.tokenizer_training import train_tokenizer
 
 CLIPS = [voice(0.12 + 0.02 * (seed % 2), seed=seed).astype(np.float32) for seed in range(5)]
@@ -85,14 +83,7 @@ def test_a_text_may_be_as_short_as_no_mask_allows():
 def paired(tmp_path_factory):
     """A joint model in a folder, clips and pictures; one clip is broken."""
     folder = tmp_path_factory.mktemp("paired")
-    model = joint_model(("audio", "vision"), cross_modal_layers=1)
-    model.save_pretrained(folder / "model")
-    for name in ("audio", "vision"):
-        kind = modalities()[name]
-        kind.default_processor(model.config.of(name)).save_pretrained(folder / "model" / name)
-    processor = AutoImageProcessor.from_pretrained(recipe_folder("data2vec2-vision-tiny"))
-    processor.size = {"height": 16, "width": 16}
-    processor.save_pretrained(folder / "model" / "vision")
+    save_paired_model(folder / "model")
     rng = np.random.default_rng(0)
     (folder / "pictures").mkdir()
     for number in range(4):

@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pytest
 import tiny_tasks
-from joint_models import joint_model
-from transformers import AutoImageProcessor
+from joint_models import save_paired_model
 
 import data2vec_cli
-from modeling_data2vec.hub_configs import recipe_folder
 from modeling_data2vec.trainers.embedding.data import open_data
 from modeling_data2vec.trainers.exploring import run, space
 from modeling_data2vec.trainers.exploring.across import across_modalities
@@ -20,7 +18,6 @@ from modeling_data2vec.trainers.exploring.options import ExploreOptions
 from modeling_data2vec.trainers.exploring.run_log import HEALTHY, read_run
 from modeling_data2vec.trainers.exploring.views import across_html
 from modeling_data2vec.trainers.modalities.encoders import load_encoder
-from modeling_data2vec.trainers.modalities.names import modalities
 
 
 def state(folder, **last):
@@ -134,14 +131,7 @@ def test_a_kind_of_ones_own_is_not_exported(tmp_path, model, digits):
 
 
 def test_a_joint_model_is_searched_across_modalities(tmp_path, digits):
-    model = joint_model(("audio", "vision"), cross_modal_layers=1)
-    model.save_pretrained(tmp_path / "joint")
-    for name in ("audio", "vision"):
-        kind = modalities()[name]
-        kind.default_processor(model.config.of(name)).save_pretrained(tmp_path / "joint" / name)
-    processor = AutoImageProcessor.from_pretrained(recipe_folder("data2vec2-vision-tiny"))
-    processor.size = {"height": 16, "width": 16}
-    processor.save_pretrained(tmp_path / "joint" / "vision")
+    save_paired_model(tmp_path / "joint")
     sounds = tiny_tasks.sounds(tmp_path / "sounds")
     options = ExploreOptions(limit=8, device="cpu")
     explorers = run.open_explorers(str(tmp_path / "joint"), [f"vision={digits}", f"audio={sounds}"], options)

@@ -1,9 +1,11 @@
 """Tiny joint models and inputs for tests."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import AutoImageProcessor
 
 from modeling_data2vec import (
     Data2Vec2AudioConfig,
@@ -13,6 +15,8 @@ from modeling_data2vec import (
     Data2Vec2TextConfig,
     Data2Vec2VisionConfig,
 )
+from modeling_data2vec.hub_configs import recipe_folder
+from modeling_data2vec.trainers.modalities.names import modalities
 
 TRUNK: dict[str, Any] = {
     "hidden_size": 32,
@@ -72,6 +76,18 @@ def joint_model(modalities: tuple[str, ...] = tuple(CONFIGS), **options: Any) ->
     for name, parameter in model.named_parameters():
         if ".differences." in name:
             parameter.data.normal_(std=0.05)
+    return model
+
+
+def save_paired_model(folder: Path) -> Data2Vec2ForPreTraining:
+    """A model of sounds and pictures with heads across them, saved with its processors; pictures are 16 x 16."""
+    model = joint_model(("audio", "vision"), cross_modal_layers=1)
+    model.save_pretrained(folder)
+    for name in ("audio", "vision"):
+        modalities()[name].default_processor(model.config.of(name)).save_pretrained(folder / name)
+    processor = AutoImageProcessor.from_pretrained(recipe_folder("data2vec2-vision-tiny"))
+    processor.size = {"height": 16, "width": 16}
+    processor.save_pretrained(folder / "vision")
     return model
 
 
