@@ -61,21 +61,20 @@ def read_json(path: str | Path, kind: Any = dict) -> Any:
     return value
 
 
-def write_embedding_files(folder: str | Path, modalities: Iterable[str], sound_options: dict[str, Any]) -> None:
+def write_embedding_files(folder: str | Path, modalities: Iterable[str]) -> None:
     """Write how sentence-transformers (6 and up) takes vectors of a model: a sample's is its `pooler_output`.
 
     Args:
         folder: of the model.
         modalities: that the model takes, as transformers calls them. Of others than audio, image and text nothing is
             written.
-        sound_options: that its feature extractor is called with.
     """
     taken = [one for one in modalities if one in ("audio", "image", "text")]
     vector = {"method": "forward", "method_output_name": "pooler_output"}
     settings: dict[str, Any] = {"transformer_task": "feature-extraction", "module_output_name": "sentence_embedding"}
     settings["modality_config"] = dict.fromkeys(taken, vector)
-    if "audio" in taken:
-        settings["processing_kwargs"] = {"audio": sound_options}
+    if "audio" in taken:  # no vector may depend on the padding
+        settings["processing_kwargs"] = {"audio": {"return_attention_mask": True}}
     module = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"}
     for name, value in zip(EMBEDDING_FILES, ([module], settings), strict=True):
         if taken:

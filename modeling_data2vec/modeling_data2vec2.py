@@ -98,12 +98,7 @@ class Data2Vec2PreTrainedModel(SafeLoading, PreTrainedModel):
         self.config.__dict__.pop("auto_map", None)  # of code that was loaded from elsewhere, and is not saved along
         super().save_pretrained(save_directory, is_main_process, *args, **kwargs)
         if is_main_process:
-            write_embedding_files(save_directory, self.input_modalities, self.sound_options(self.config))
-
-    @staticmethod
-    def sound_options(config: Any) -> dict[str, Any]:
-        """With which the feature extractor is called, so that no vector depends on the padding."""
-        return {"return_attention_mask": True}
+            write_embedding_files(save_directory, self.input_modalities)
 
     @property
     def num_features(self) -> int:

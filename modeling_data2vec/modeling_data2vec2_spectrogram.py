@@ -75,11 +75,6 @@ class Data2Vec2SpectrogramPreTrainedModel(Data2Vec2PreTrainedModel):
     feature_encoder_class = SpectrogramFeatureEncoder
     num_axes = 2
 
-    @staticmethod
-    def sound_options(config: Any) -> dict[str, Any]:
-        """With which the feature extractor is called: also cut after `spectrogram_length` frames."""
-        return {"return_attention_mask": True, "max_length": config.spectrogram_length, "truncation": True}
-
 
 class Data2Vec2SpectrogramModel(Data2Vec2SpectrogramPreTrainedModel, Data2Vec2Encoder):
     """The data2vec 2.0 spectrogram encoder without any head.

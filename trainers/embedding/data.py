@@ -102,7 +102,7 @@ def open_data(
         split, column: of a source or a `DatasetDict`; the column is found by itself where there is only one.
         id_column: holds the samples' ids; default: names of files, where there are some.
         streaming: read a source as it comes.
-        cut: long samples, as for probes, since they are held in memory.
+        cut: very long samples, as for probes, since they are held in memory; they are whole otherwise.
 
     Raises:
         ValueError: the source is missing, empty, or has no such split or column.
@@ -130,7 +130,7 @@ def open_data(
             raise ValueError(f"id_column is {id_column!r}, but the data have the columns {', '.join(sorted(types))}")
         needed = {column, id_column, *kind.medium.numbers}
         dataset = dataset.select_columns([name for name in types if name in needed])  # others are not decoded
-    reader = kind.probe_reader(column) if cut else kind.reader(column)
+    reader = kind.probe_reader(column) if cut else kind.whole_reader(column)
     return SampleStream(dataset, reader, column, folder, id_column)
 
 

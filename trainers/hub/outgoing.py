@@ -154,8 +154,7 @@ def _check_metadata(file: Path) -> None:
 def _add_embedding_files(staging: Path, classes: dict[str, Any]) -> None:
     """Write what sentence-transformers reads, if the model was saved before there was such a thing."""
     if not (staging / EMBEDDING_FILES[0]).is_file():
-        model, config = classes["AutoModel"], classes["AutoConfig"].from_pretrained(staging)
-        write_embedding_files(staging, model.input_modalities, model.sound_options(config))
+        write_embedding_files(staging, classes["AutoModel"].input_modalities)
 
 
 def _add_code(folder: Path, staging: Path, config: dict[str, Any], classes: dict[str, Any], with_teacher: bool) -> None:

@@ -198,9 +198,13 @@ class Modality:
             return {"array": np.asarray(value), "sampling_rate": rate}
         return value
 
-    def probe_reader(self, column: str) -> SampleReader:
-        """Reads samples for probes, which are held in memory: as `reader`, perhaps cut."""
+    def whole_reader(self, column: str) -> SampleReader:
+        """Reads samples for features, which are of the whole sample: as `reader`, without its crops."""
         return self.reader(column)
+
+    def probe_reader(self, column: str) -> SampleReader:
+        """Reads samples for probes, which are held in memory: as `whole_reader`, cut where they are very long."""
+        return self.whole_reader(column)
 
     def samples(self, source: str, *, split: str, column: str | None, streaming: bool, seed: int) -> Samples:
         """Training samples of a source."""

@@ -15,6 +15,7 @@ from ..sources.label_checks import in_rows
 from .base import MadeUp, Modality
 
 SEGMENT_COLUMNS = ("start", "end", "offset", "duration", "num_samples")
+PROBE_SECONDS = 20.0  # of a clip that is held in memory; longer ones are cut
 
 
 def clip_name(example: dict[str, Any], audio_column: str) -> str | None:
@@ -105,9 +106,17 @@ class SoundModality(Modality):
         """Whether each recording as a whole is brought to mean 0 and variance 1 before `inputs`."""
         return False
 
-    def clip_reader(self, column: str, *, min_seconds: float = 0.0, max_seconds: float | None = None) -> SampleReader:
-        """Reads whole clips; a longer one than `max_seconds` is cut, a shorter one than `min_seconds` passed over."""
+    def clip_reader(self, column: str, *, min_seconds: float = 0.1, max_seconds: float | None = None) -> SampleReader:
+        """Reads whole clips; a longer one than `max_seconds` is cut. Passed over is one that is shorter than
+        `min_seconds`, or than the model takes.
+        """
         raise NotImplementedError
+
+    def whole_reader(self, column: str) -> SampleReader:
+        return self.clip_reader(column)
+
+    def probe_reader(self, column: str) -> SampleReader:
+        return self.clip_reader(column, max_seconds=PROBE_SECONDS)
 
     def input_length(self, num_samples: Any) -> Any:
         """Length of the model's input of clips of so many samples (an int or an integer array or tensor)."""

@@ -116,7 +116,7 @@ class SpectrogramMaskCollator(MaskCollator):
 
 
 class SpectrogramModality(SoundModality):
-    """Log-mel spectrograms of recordings: crops of at most `spectrogram_length` frames."""
+    """Log-mel spectrograms of recordings: crops of at most `spectrogram_length` frames to train on."""
 
     name, input_name, title = "spectrogram", "input_features", "spectrograms of sound"
     sample, position = "clip", "patch"
@@ -148,7 +148,7 @@ class SpectrogramModality(SoundModality):
     def hears(cls, processor: Any) -> bool:
         return isinstance(processor, Data2Vec2SpectrogramFeatureExtractor)
 
-    def clip_reader(
+    def clip_reader(  # by default any clip of one patch
         self, column: str, *, min_seconds: float = 0.0, max_seconds: float | None = None
     ) -> SpectrogramReader:
         rate = self.processor.sampling_rate

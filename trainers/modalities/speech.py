@@ -42,7 +42,6 @@ TRANSCRIBED = replace(AUDIO, transcribed=True)
 # would make loud.
 SILENCE = 2**-15
 DEFAULT_SECONDS = 10.0  # of a clip, in reports on costs
-PROBE_SECONDS = 20.0  # of a clip; longer ones are cut
 CROP_STREAM = 4  # of `counter_rng`; masking.py lists all
 CROPS = ("shortest", "none")
 
@@ -307,7 +306,7 @@ class AudioModality(SoundModality):
     def normalizes_waveforms(self) -> bool:
         return bool(self.processor.do_normalize)
 
-    def clip_reader(self, column: str, *, min_seconds: float = 0.0, max_seconds: float | None = None) -> AudioReader:
+    def clip_reader(self, column: str, *, min_seconds: float = 0.1, max_seconds: float | None = None) -> AudioReader:
         return AudioReader(self.processor, column, min_duration=min_seconds, max_duration=max_seconds)
 
     def input_length(self, num_samples: Any) -> Any:
@@ -326,9 +325,6 @@ class AudioModality(SoundModality):
     def inputs(self, clips: Sequence[Tensor]) -> dict[str, Tensor]:
         values, real = pad_inputs(clips)
         return {"input_values": values} | ({} if real is None else {"attention_mask": real.long()})
-
-    def probe_reader(self, column: str) -> AudioReader:
-        return AudioReader(self.processor, column, max_duration=PROBE_SECONDS)
 
     def collator(self) -> MaskCollator:
         return AudioMaskCollator(self.config, self.data.get("crop", "none"))

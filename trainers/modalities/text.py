@@ -304,9 +304,14 @@ class TextModality(Modality):
         )
 
     @property
+    def longest(self) -> int:
+        """Tokens that the model takes."""
+        return min(getattr(self.config, "max_position_embeddings", UNKNOWN_LENGTH), most_tokens(self.config))
+
+    @property
     def block_length(self) -> int:
-        positions = getattr(self.config, "max_position_embeddings", UNKNOWN_LENGTH)
-        return self.data.get("block_length", min(positions, most_tokens(self.config)))
+        """Tokens that a sample has in training."""
+        return self.data.get("block_length", self.longest)
 
     def align(self, *, new_model: bool) -> None:
         config, tokenizer = self.config, self.processor
@@ -343,18 +348,15 @@ class TextModality(Modality):
     def reader(self, column: str) -> SampleReader:
         return SentenceReader(self.processor, column, min(self.block_length, self.processor.model_max_length))
 
+    def whole_reader(self, column: str) -> SampleReader:
+        return SentenceReader(self.processor, column, min(self.longest, self.processor.model_max_length))
+
     def labelled(
         self, source: str, *, split: str, column: str | None, label_column: str | None = None, limit: int | None = None
     ) -> LabelledSet:
-        return load_labelled_text(
-            source,
-            self.processor,
-            split=split,
-            max_length=min(self.block_length, PROBE_TOKENS),
-            text_column=column,
-            label_column=label_column,
-            limit=limit,
-        )
+        columns = {"text_column": column, "label_column": label_column}
+        longest = min(self.longest, PROBE_TOKENS)
+        return load_labelled_text(source, self.processor, split=split, max_length=longest, limit=limit, **columns)
 
     def collator(self) -> MaskCollator:
         return TextMaskCollator(self.config)

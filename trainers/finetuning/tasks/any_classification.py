@@ -37,7 +37,7 @@ class AnyClassification(ClassificationTask):
         return self.opened(*self.modality.load(source, split=split, column=self.options.column), source)
 
     def reader(self, dataset: datasets.Dataset, *, training: bool) -> SampleReader:
-        return self.labelled(dataset, self.modality.reader(self.column))
+        return self.labelled(dataset, self.modality.whole_reader(self.column))
 
     def collate(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
         keys = torch.zeros(len(samples), dtype=torch.int32)
