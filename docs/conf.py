@@ -23,8 +23,9 @@ html_theme = "furo"
 html_title = f"data2vec {release}"
 html_show_copyright = html_show_sphinx = False
 html_copy_source = False
-html_static_path = ["extensions/site.css"]
+html_static_path = ["extensions/site.css", "extensions/sidebars.js"]
 html_css_files = ["site.css"]
+html_js_files = [("sidebars.js", {"defer": "defer"})]
 html_math_renderer = "mathml"
 
 # As on GitHub: links to headings, formulas between dollar signs.

@@ -110,6 +110,55 @@ def without_a_mouse(page: Page) -> list[str]:
     return wrong
 
 
+FOCUSED_IN_SIGHT = """selector => {
+    const focused = document.activeElement, place = focused.getBoundingClientRect();
+    return focused.matches(selector) && place.left >= 0 && place.right <= innerWidth;
+}"""
+
+
+def sidebar_without_a_mouse(page: Page) -> list[str]:
+    """In a narrow window the list of pages opens and closes by keyboard, leads to pages, and is skipped when closed."""
+    wrong = []
+    page.goto(f"file://{SITE / 'install.html'}")
+
+    def reached(selector: str, presses: int) -> bool:
+        for _ in range(presses):
+            page.keyboard.press("Tab")
+            if page.evaluate(FOCUSED_IN_SIGHT, selector):
+                return True
+        wrong.append(f"{presses} times Tab do not reach {selector} within a narrow window")
+        return False
+
+    if not reached(".nav-overlay-icon", 3):
+        return wrong
+    if page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "none":
+        wrong.append("the sidebar's button is not marked when it has the focus")
+    for key in ("Enter", "Space"):
+        page.keyboard.press(key)
+        page.wait_for_timeout(400)  # it slides in
+        if not page.evaluate(FOCUSED_IN_SIGHT, ".sidebar-drawer *"):
+            wrong.append(f"{key} does not open the sidebar")
+        page.keyboard.press("Escape")
+        page.wait_for_timeout(400)
+        if not page.evaluate(FOCUSED_IN_SIGHT, ".nav-overlay-icon[aria-expanded=false]"):
+            wrong.append("Escape does not lead from the sidebar back to its button")
+    for _ in range(10):
+        page.keyboard.press("Tab")
+        if not page.evaluate(FOCUSED_IN_SIGHT, "*"):
+            wrong.append("Tab reaches something out of sight")
+    page.locator(".nav-overlay-icon").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(400)
+    if reached(".sidebar-tree a", 5):
+        page.screenshot(path=SCREENS / "sidebar_by_keyboard.png")
+        page.keyboard.press("Enter")
+        try:
+            page.wait_for_url(lambda url: not url.endswith("install.html"), timeout=10_000)
+        except TimeoutError:
+            wrong.append("Enter does not follow a link of the sidebar")
+    return wrong
+
+
 def main() -> None:
     chromium = shutil.which("chromium")
     if chromium is None:
@@ -125,6 +174,8 @@ def main() -> None:
         for name, window, scheme in product(pages, WINDOWS, ("light", "dark")):
             found += [f"{name}, {window}, {scheme}: {one}" for one in look(browser, name, window, scheme)]
         found += without_a_mouse(browser.new_page())
+        width, height = WINDOWS["narrow"]
+        found += sidebar_without_a_mouse(browser.new_page(viewport={"width": width, "height": height}))
         browser.close()
     if found:
         sys.exit("\n".join(found))

@@ -6,7 +6,10 @@ installs wheel and sdist into a fresh environment of each Python, far from this 
 takes the newest of everything that the package allows: gigabytes, where the default torch is that for NVIDIA GPUs.
 """
 
+import email
+import email.message
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -36,7 +39,7 @@ def copy_of_the_source(source: Path) -> Path:
     """A folder with what a build reads, so that nothing of it stays in the repository."""
     for name in FOLDERS:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "data2vec_cli.py"):
+    for name in ("setup.cfg", "setup.py", "pyproject.toml", "README.md", "LICENSE", "data2vec_cli.py"):
         shutil.copy(ROOT / name, source)
     return source
 
@@ -49,6 +52,7 @@ def test_a_wheel_holds_all_files(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         held = {Path(name) for name in archive.namelist()}
+        (metadata,) = [archive.read(name).decode() for name in archive.namelist() if name.endswith("/METADATA")]
         (points,) = [archive.read(name).decode() for name in archive.namelist() if name.endswith("entry_points.txt")]
     expected = {Path("data2vec_cli.py")}
     for name, (place, suffixes) in FOLDERS.items():
@@ -56,6 +60,20 @@ def test_a_wheel_holds_all_files(tmp_path):
     assert not expected - held
     assert not {path for path in held - expected if not path.parts[0].endswith(".dist-info")}
     assert "\ndata2vec = data2vec_cli:main\n" in points and "\nhf-data2vec = data2vec_cli:main\n" in points + "\n"
+    check_metadata(email.message_from_string(metadata))
+
+
+def check_metadata(metadata: email.message.Message) -> None:
+    """A package index can show it: README in Markdown, all of whose links lead somewhere without the repository."""
+    assert metadata["Description-Content-Type"] == "text/markdown" and metadata["Author"] and metadata["Summary"]
+    assert metadata["License-Expression"] == "Apache-2.0" and "data2vec" in metadata["Keywords"].split(",")
+    assert {"Typing :: Typed", "Programming Language :: Python :: 3.10"} <= set(metadata.get_all("Classifier"))
+    text = metadata.get_payload()
+    titles = re.findall(r"^# .*|^## .*", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    assert re.findall(r"^# .*|^## .*", text, flags=re.MULTILINE) == [one for one in titles if one != "## Read on"]
+    links = re.findall(r"\]\(([^)]*)\)", text)
+    assert len(links) > 5 and all(link.startswith("https://") for link in links)
+    assert not re.search(r"\s[,)]|\([,)]", "".join(text.split("```")[::2]).replace("()", "")), "words lost with a link"
 
 
 PYTHONS = os.environ.get("PYTHONS", "").split() or [sys.executable]
