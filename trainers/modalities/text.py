@@ -306,7 +306,7 @@ class TextModality(Modality):
     @property
     def longest(self) -> int:
         """Tokens that the model takes."""
-        return min(getattr(self.config, "max_position_embeddings", UNKNOWN_LENGTH), most_tokens(self.config))
+        return int(min(getattr(self.config, "max_position_embeddings", UNKNOWN_LENGTH), most_tokens(self.config)))
 
     @property
     def block_length(self) -> int:
