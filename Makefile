@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PAGE := .venv-explore
+# gradio and Trackio ask for an older Pillow than the one that the tests run with.
+OLDER := .venv-older-pillow
 
-.PHONY: demo demo-vision demo-speech demo-text demo-all test test-slow test-common test-wheel lint types docs docs-screens explore-screens notebooks clean
+.PHONY: demo demo-vision demo-speech demo-text demo-all test test-slow test-common test-trackers test-wheel lint types docs docs-screens explore-screens notebooks clean
 
 MODALITY ?= vision
 # Interpreters of `make test-wheel`.
@@ -44,11 +45,14 @@ demo-%:
 test: $(READY)  ## all tests but the slow ones
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-test-slow: $(VENV)/.mteb $(VENV)/.trackers  ## the slow tests
+test-slow: $(VENV)/.mteb  ## the slow tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 test-common: $(READY)  ## transformers' own tests of models, fetched once, on ours
 	OMP_NUM_THREADS=1 $(BIN)/python tests/common/run.py $(PYTEST_ARGS)
+
+test-trackers: $(OLDER)/.ready  ## runs that report to Trackio and Weights & Biases, without a network
+	OMP_NUM_THREADS=1 $(OLDER)/bin/python -m pytest -m slow tests/monitoring/test_trackers.py $(PYTEST_ARGS)
 
 test-wheel: $(READY)  ## wheel and sdist in fresh environments, PYTHONS="python3.10 python3.13"; takes pip's default torch
 	OMP_NUM_THREADS=1 PYTHONS="$(PYTHONS)" $(BIN)/python -m pytest -m slow tests/test_wheel.py $(PYTEST_ARGS)
@@ -64,15 +68,17 @@ types: $(READY)
 docs: $(VENV)/.docs  ## the documentation site, in build/site; warnings are errors
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --fresh-env --builder html --doctree-dir build/doctrees docs build/site
 
+# Without progress bars and warnings of them in what the cells print.
+QUIET := OMP_NUM_THREADS=1 TQDM_DISABLE=1 HF_HUB_DISABLE_PROGRESS_BARS=1 PYTHONWARNINGS="ignore:IProgress not found"
 notebooks: $(VENV)/.notebooks  ## examples/notebooks/*.ipynb from their scripts, executed at their printed size
-	cd examples/notebooks && PATH=$(CURDIR)/$(BIN):$$PATH OMP_NUM_THREADS=1 $(CURDIR)/$(BIN)/jupytext --quiet --set-kernel python3 --to ipynb --execute *.py
+	cd examples/notebooks && PATH=$(CURDIR)/$(BIN):$$PATH $(QUIET) $(CURDIR)/$(BIN)/jupytext --quiet --set-kernel python3 --to ipynb --execute *.py
 	rm -rf examples/notebooks/runs
 
 docs-screens: docs $(VENV)/.browser  ## pictures of the site in build/screens: wide and narrow, light and dark; needs chromium
 	$(BIN)/python docs/screens.py
 
-explore-screens: $(PAGE)/.ready  ## the page of `data2vec explore` clicked through; pictures in build/screens; needs chromium
-	OMP_NUM_THREADS=1 $(PAGE)/bin/python -m pytest -m slow tests/exploring/test_page.py $(PYTEST_ARGS)
+explore-screens: $(OLDER)/.ready  ## the page of `data2vec explore` clicked through; pictures in build/screens; needs chromium
+	OMP_NUM_THREADS=1 $(OLDER)/bin/python -m pytest -m slow tests/exploring/test_page.py $(PYTEST_ARGS)
 
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
@@ -81,16 +87,16 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	$(INSTALL) ".[test,dev]"
 	touch $(READY)
 
-# What only documentation, notebooks, the page or slow tests need: the others don't wait for it.
-$(VENV)/.docs $(VENV)/.notebooks $(VENV)/.browser $(VENV)/.explore $(VENV)/.mteb $(VENV)/.trackers: $(VENV)/.%: $(READY)
+# What only documentation, notebooks, pictures or slow tests need: the others don't wait for it.
+$(VENV)/.docs $(VENV)/.notebooks $(VENV)/.browser $(VENV)/.mteb: $(VENV)/.%: $(READY)
 	$(INSTALL) ".[$*]"
 	touch $@
 
-$(PAGE)/.ready: setup.cfg pyproject.toml constraints.txt
-	test -x $(PAGE)/bin/python || $(PYTHON) -m venv $(PAGE)
-	sed "s/^pillow==.*/pillow==12.3.0/" constraints.txt > $(PAGE)/constraints.txt
-	$(PAGE)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(PAGE)/constraints.txt --editable ".[test,explore,browser]"
+$(OLDER)/.ready: setup.cfg pyproject.toml constraints.txt
+	test -x $(OLDER)/bin/python || $(PYTHON) -m venv $(OLDER)
+	sed "s/^pillow==.*/pillow==12.3.0/" constraints.txt > $(OLDER)/constraints.txt
+	$(OLDER)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(OLDER)/constraints.txt --editable ".[test,explore,browser,trackers]"
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(PAGE) build dist *.egg-info demo runs
+	rm -rf $(VENV) $(OLDER) build dist *.egg-info demo runs

@@ -98,8 +98,8 @@ def test_a_tracker_that_fails_stops_nothing(monkeypatch, tmp_path, caplog):
 
 @pytest.mark.slow
 def test_trackio_and_wandb_themselves_without_a_network(tmp_path):
-    pytest.importorskip("trackio", reason="trackio is missing: make test-slow brings it")
-    pytest.importorskip("wandb", reason="wandb is missing: make test-slow brings it")
+    pytest.importorskip("trackio", reason="trackio is missing: make test-trackers brings it")
+    pytest.importorskip("wandb", reason="wandb is missing: make test-trackers brings it")
     command = "pretrain --recipe data2vec2-vision-tiny --dataset digits --output_dir run --report_to all --max_steps 40"
     command += " --warmup_steps 1 --logging_steps 5 --learning_rate 100 --max_grad_norm 1e9 --health_start_step 5"
     offline = {"TRACKIO_DIR": str(tmp_path / "trackio"), "WANDB_MODE": "offline", "HF_HUB_OFFLINE": "1"}
