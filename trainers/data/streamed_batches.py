@@ -55,6 +55,16 @@ class MixtureStream(IterableDataset):
         place = self.share["process"], self.share["num_processes"]
         return [Share(*place, end - own, end, ends[-1]) for own, end in zip(made, ends, strict=True)]
 
+    def names(self, first: int) -> Iterator[str]:
+        """The modality of each micro-batch, from that of a number on."""
+        step, rest = divmod(first, self.order.accumulation)
+        return islice(chain.from_iterable(map(self.order.step, count(step))), rest, None)
+
+    def before(self, number: int) -> Counter[str]:
+        """How many micro-batches of each modality come before that of a number."""
+        step, rest = divmod(number, self.order.accumulation)
+        return Counter(self.order.before(step)) + Counter(self.order.step(step)[:rest])
+
     def __iter__(self) -> Iterator[tuple[list[dict[str, Any]], dict[str, Any]]]:
         info = get_worker_info()
         place, num_workers = (info.id, info.num_workers) if info else (0, 1)
@@ -69,10 +79,8 @@ class MixtureStream(IterableDataset):
             for name, samples in self.streams.items()
         }
         indexed = {name: _Indexed(one, self.share) for name, one in self.sources.items() if name not in streams}
-        step, rest = divmod(first, self.order.accumulation)
-        before = Counter(self.order.before(step)) + Counter(self.order.step(step)[:rest])
-        names = islice(chain.from_iterable(map(self.order.step, count(step))), rest, None)
-        for number, name in enumerate(names):
+        before = self.before(first)
+        for number, name in enumerate(self.names(first)):
             if number % num_workers == 0:
                 if name in streams:
                     read = list(islice(streams[name], self.sources[name].batch_size))
@@ -126,6 +134,21 @@ def batches_of_workers(order: Any, name: str, num_workers: int) -> list[int]:
     return [part // math.gcd(*parts) for part in parts]
 
 
+class _Alone:
+    """The order of one modality alone, as a `MixtureOrder` has it."""
+
+    accumulation, mixing = 1, "accumulate"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def step(self, number: int) -> list[str]:
+        return [self.name]
+
+    def before(self, number: int) -> dict[str, int]:
+        return {self.name: number}
+
+
 class PositionedCollator(CheckedCollator):
     """As `CheckedCollator`, of samples and a position, which it hands on."""
 
@@ -136,6 +159,10 @@ class PositionedCollator(CheckedCollator):
 
 class StreamedBatches(IterableDataset):
     """The batches that a loader of a `MixtureStream` gives, and the position after the last one that was taken.
+
+    Where the epochs of a stream would end at different steps in the processes of a run, `EvenEpochs` lets them end
+    together. In a mix each modality then has a loader of its own, since its epochs are its own, and the mix takes from
+    one after the other in its order.
 
     `skip_first_batches`, by which `Trainer` resumes, finds an empty place for each batch that was made before.
 
@@ -149,12 +176,14 @@ class StreamedBatches(IterableDataset):
         self.readers = {"processes": self.stream.share["num_processes"], "workers": max(1, loader.num_workers)}
         self._start: dict[str, Any] = self.stream.start
         self._reached = self._start
+        self._parts: dict[str, StreamedBatches] = {}  # of a mix with such a stream, by modality
 
     def state_dict(self) -> dict[str, Any]:
         """Where the process is, as JSON has it: `load_state_dict` of a new object goes on with the next batch."""
         sources = {name: samples.stream.source for name, samples in self.stream.streams.items()}
         shards = {name: [source.num_shards, source.sizes] for name, source in sources.items() if source is not None}
-        return {"readers": self.readers, "shards": shards, **self._reached}
+        parts = {name: part.state_dict() for name, part in self._parts.items()}
+        return {"readers": self.readers, "shards": shards, **self._reached} | ({"parts": parts} if parts else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state; if there are other readers now, with the next epoch of each stream.
@@ -172,31 +201,35 @@ class StreamedBatches(IterableDataset):
                     f"has {source.num_shards:,} now: resume with the same data, or begin another run"
                 )
             source.sizes = sizes
-        workers = state["workers"]
+        kept = {name: state[name] for name in ("batches", "workers", "epoch", "turn", "parts") if name in state}
         if state["readers"] != self.readers:
-            epochs = Counter[str]()
-            for positions in workers.values():
-                epochs |= Counter({name: one["epoch"] + 1 for name, one in positions.items()})
-            if "epoch" in state:
-                epochs |= Counter(dict.fromkeys(self.stream.streams, state["epoch"] + 1))
+            epochs = _following_epochs(state)
             begin = {name: {"epoch": epochs[name]} for name in self.stream.streams}
-            workers = {str(worker): begin for worker in range(self.readers["workers"])}
-            if not self.stream.share["process"]:
+            if self.stream.streams and not self.stream.share["process"]:
                 logger.warning(
                     f"The checkpoint is of {_shown(state['readers'])}, and the run has {_shown(self.readers)}, which "
                     f"share a stream in another way: it goes on with epoch {max(epochs.values(), default=0)}, counted "
                     "from 0. What was not read of the epoch before is left out of that one. Resume with the same "
                     "numbers to go on with the next sample."
                 )
-            state = {"batches": state["batches"]}
-        common = {name: state[name] for name in ("batches", "epoch", "turn") if name in state}
-        self._start = common | {"workers": workers}
+            workers = {str(worker): begin for worker in range(self.readers["workers"])}
+            kept = {"batches": state["batches"], "workers": workers}
+        self._start = kept
 
     def __iter__(self) -> Iterator[Any]:
         start, self._start = self._start, {"batches": 0, "workers": {}}
         yield from repeat(None, start["batches"])
-        self._share_out()
-        if self._has_even_epochs():
+        yield from self._batches(start)
+
+    def _batches(self, start: dict[str, Any]) -> Iterator[Any]:
+        """The batches from a start on."""
+        self._measure()
+        uneven = any(map(self._is_uneven, self.stream.streams))
+        if uneven and len(self.stream.sources) > 1:
+            yield from self._in_turns(start)
+            return
+        self._say_shares()
+        if uneven:
             yield from self._even_epochs(start)
             return
         self._reached = {"batches": start["batches"], "workers": {**start["workers"]}}
@@ -215,16 +248,47 @@ class StreamedBatches(IterableDataset):
         worker = self._reached["workers"].get(made["worker"], {})
         self._reached["workers"][made["worker"]] = worker | {made["name"]: made["position"]}
 
-    def _has_even_epochs(self) -> bool:
-        """Whether the readers of a stream would end its epochs at different steps, by how large their shards are.
-
-        In a mix, each reader goes through its shards for itself, as modalities go through their data.
-        """
-        if len(self.stream.sources) > 1:
-            return False
-        ((name, samples),) = self.stream.streams.items()
-        source, share = samples.stream.source, self.stream.shares(name, self.readers["workers"])[0]
+    def _is_uneven(self, name: str) -> bool:
+        """Whether the readers of a stream would end its epochs at different steps, by how large their shards are."""
+        source, share = self.stream.streams[name].stream.source, self._first_share(name)
         return source is not None and source.sizes is None and share.total > 1 and not source.is_dealt_out(share)
+
+    def _first_share(self, name: str) -> Share:
+        return self.stream.shares(name, self.readers["workers"])[0]
+
+    def _in_turns(self, start: dict[str, Any]) -> Iterator[Any]:
+        """The micro-batches of a mix, whose modalities each have a loader, and so epochs, of their own."""
+        self._parts = {name: self._part(name, start) for name in self.stream.sources}
+        self._reached = {"batches": start["batches"], "workers": {}}
+        reading = {name: part._batches(part._start) for name, part in self._parts.items()}
+        for name in self.stream.names(start["batches"]):
+            batch = next(reading[name])
+            self._reached["batches"] += 1
+            yield batch
+
+    def _part(self, name: str, start: dict[str, Any]) -> "StreamedBatches":
+        """The batches of one modality from a start of the mix on, made by its part of the workers, at least one."""
+        whole = self.loader
+        loader = DataLoader(
+            MixtureStream({name: self.stream.sources[name]}, _Alone(name), self.stream.share),
+            batch_size=None,
+            collate_fn=whole.collate_fn,
+            num_workers=-(-whole.num_workers // len(self.stream.sources)),
+            pin_memory=whole.pin_memory,
+            persistent_workers=whole.persistent_workers,
+            worker_init_fn=whole.worker_init_fn,
+            generator=Generator(),  # a loader draws a number when it begins, here from no one else's
+        )
+        part = StreamedBatches(loader)
+        if "parts" in start:
+            part.load_state_dict(start["parts"][name])
+            return part
+        epoch = max(
+            (positions[name]["epoch"] for positions in start["workers"].values() if name in positions), default=0
+        )
+        begin = {str(worker): {name: {"epoch": epoch}} for worker in range(part.readers["workers"])}
+        part._start = {"batches": self.stream.before(start["batches"])[name], "workers": begin}
+        return part
 
     def _even_epochs(self, start: dict[str, Any]) -> Iterator[Any]:
         """The batches of the only stream, in epochs that end at the same step in all processes."""
@@ -250,14 +314,17 @@ class StreamedBatches(IterableDataset):
             self._reached["batches"] += 1
             yield batch
 
-    def _share_out(self) -> None:
-        """Let all readers know the sizes of the shards, and say how each stream is shared."""
+    def _measure(self) -> None:
+        """Let all readers know the sizes of the shards."""
         for name, samples in self.stream.streams.items():
-            source, share = samples.stream.source, self.stream.shares(name, self.readers["workers"])[0]
-            if source is None or share.total == 1:
-                continue
-            source.measure()
-            if self.stream.share["process"]:
+            if samples.stream.source is not None and self._first_share(name).total > 1:
+                samples.stream.source.measure()
+
+    def _say_shares(self) -> None:
+        """Say how each stream is shared."""
+        for name, samples in self.stream.streams.items():
+            source, share = samples.stream.source, self._first_share(name)
+            if source is None or share.total == 1 or self.stream.share["process"]:
                 continue
             said = f"{name}: {counted(source.num_shards, 'shard')}, shared by {_shown(self.readers)}"
             if source.sizes is not None:
@@ -271,16 +338,22 @@ class StreamedBatches(IterableDataset):
                     f"stream and decodes every {share.total}th sample; up to {share.total - 1} are left out an epoch."
                 )
             else:
-                said += ": whole shards of unknown sizes"
-                if self._has_even_epochs():
-                    logger.info(
-                        f"{said}: each sample is read by one; a process that has read its own takes batches of others."
-                    )
-                else:
-                    logger.warning(
-                        f"{said}, so that in a mix a reader whose shards have fewer samples begins its next epoch "
-                        "earlier than others."
-                    )
+                logger.info(
+                    f"{said}: whole shards of unknown sizes: each sample is read by one; a process that has read its "
+                    "own takes batches of others."
+                )
+
+
+def _following_epochs(state: Mapping[str, Any]) -> Counter[str]:
+    """The first epoch of each stream in which nothing had been read in a state of `StreamedBatches`."""
+    epochs = Counter[str]()
+    for positions in state["workers"].values():
+        epochs |= Counter({name: one["epoch"] + 1 for name, one in positions.items()})
+    for name in state["shards"] if "epoch" in state else ():
+        epochs |= Counter({name: state["epoch"] + 1})
+    for part in state.get("parts", {}).values():
+        epochs |= _following_epochs(part)
+    return epochs
 
 
 def _shown(readers: Mapping[str, int]) -> str:
