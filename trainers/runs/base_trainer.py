@@ -13,6 +13,7 @@ from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
 from ..data.finiteness import CheckedCollator, what_diverged
+from ..freed_memory import keep_freed_memory
 from ..hub.background_push import BackgroundPusher
 from ..hub.model_card import write_run_card
 from ..hub.provenance import Provenance
@@ -94,11 +95,7 @@ class BaseTrainer(ShardedTrainer):
     # ---- a run ----
 
     def plan(self) -> RunPlan:
-        """Count samples, batches, steps and epochs of the run.
-
-        Raises:
-            ValueError: nothing.
-        """
+        """Count samples, batches, steps and epochs of the run."""
         return run_plan(self)
 
     def checkpoint_of(self, resume: str | bool | None) -> str | None:
@@ -159,6 +156,8 @@ class BaseTrainer(ShardedTrainer):
         self.remove_callback(RunSettings)  # of an earlier call
         self._kept = RunSettings(self._settings, stages_of_run(self))
         self.add_callback(self._kept)
+        if self.args.device.type == "cpu":
+            keep_freed_memory()
         result = super().train(resume_from_checkpoint=checkpoint, **kwargs)
         made, wanted = self.state.global_step, self.state.max_steps
         if not made or (made < wanted and not self.control.should_training_stop):
