@@ -282,18 +282,7 @@ def block_mask(
     extents = torch.tensor(rows, device=generator.device)[:, None]  # [N, 1]
     centres = uniform_numbers(num_masks, num_blocks, generator, CENTRE_STREAM).mul(extents).long()  # [N, blocks]
     centres = centres.minimum(extents - 1)  # u * length can round up to length
-    # From centres to the cells of their blocks, one axis at a time: the coordinates along an axis are the centre's and
-    # its neighbours, clamped to the grid, and each is combined with all cells of the axes before.
-    positions = torch.zeros_like(centres)[..., None]  # [N, blocks, 1]
-    stride = length  # flattened cells from one coordinate of an axis to the next
-    for extent, real, block in zip(grid, [extents // in_a_row, *grid[1:]], blocks, strict=True):
-        stride //= extent
-        offsets = torch.arange(block, device=centres.device) - mask_length // 2  # [len]
-        coordinate = (centres // stride % extent)[..., None] + offsets  # [N, blocks, len]
-        last = torch.as_tensor(real, device=coordinate.device)[..., None] - 1  # [N, 1, 1] or [1]
-        coordinate = coordinate.clamp(min=0).minimum(last)
-        # [N, blocks, cells so far, 1] + [N, blocks, 1, len] -> [N, blocks, cells]
-        positions = (positions[..., :, None] + stride * coordinate[..., None, :]).flatten(2)
+    positions = _block_cells(centres, grid, blocks, [extents // in_a_row, *grid[1:]], mask_length // 2)
     covered = torch.zeros(num_masks, length + 1, dtype=torch.bool, device=centres.device)
     # Shorter rows have fewer blocks: the others go to an extra column, which is cut off.
     if min(rows) < length:
@@ -310,6 +299,27 @@ def block_mask(
         covered = _choose(covered, counts, length, rows, generator)
     # What lies outside of inverse blocks is hidden, but never padding.
     return (~covered & (torch.arange(length, device=extents.device) < extents)) if inverse else covered
+
+
+def _block_cells(
+    centres: Tensor, grid: tuple[int, ...], blocks: tuple[int, ...], real: list[Tensor | int], before: int
+) -> Tensor:
+    """Flattened cells of the blocks around `centres` [N, blocks]: [N, blocks, cells], clamped to the real extents.
+
+    One axis at a time: the coordinates along an axis are the centre's and its neighbours, from `before` cells before it
+    on, and each is combined with all cells of the axes before.
+    """
+    cells = torch.zeros_like(centres)[..., None]  # [N, blocks, 1]
+    stride = math.prod(grid)  # flattened cells from one coordinate of an axis to the next
+    for extent, end, block in zip(grid, real, blocks, strict=True):
+        stride //= extent
+        offsets = torch.arange(block, device=centres.device) - before  # [len]
+        coordinate = (centres // stride % extent)[..., None] + offsets  # [N, blocks, len]
+        last = torch.as_tensor(end, device=coordinate.device)[..., None] - 1  # [N, 1, 1] or [1]
+        coordinate = coordinate.clamp(min=0).minimum(last)
+        # [N, blocks, cells so far, 1] + [N, blocks, 1, len] -> [N, blocks, cells]
+        cells = (cells[..., :, None] + stride * coordinate[..., None, :]).flatten(2)
+    return cells
 
 
 def span_mask(
@@ -361,19 +371,29 @@ def span_mask(
         counts.append(min(count, room))
         places.append(room)
     starts: list[list[int]] = _ranked(counts, length, places, generator, START_STREAM).tolist()
-    # A few spans a mask: written one by one, they cost less than tensors that find out what all of them cover.
-    covered_bytes, span = bytearray(num_masks * length), bytes([1]) * mask_length
-    for mask, (row, chance, count) in enumerate(zip(rows, chances, counts, strict=True)):
-        begin, end = mask * length, mask * length + row
-        for start in starts[mask][:count]:
-            stop = min(begin + start + mask_length, end)
-            covered_bytes[begin + start : stop] = span[: stop - begin - start]
-        if not covered_bytes.count(0, begin, end):  # a student that sees nothing can't predict: show a random position
-            covered_bytes[begin + min(int(chance * row), row - 1)] = 0
-    covered = torch.frombuffer(covered_bytes, dtype=torch.bool).view(num_masks, length)
+    spans = [some[:count] for some, count in zip(starts, counts, strict=True)]
+    covered = _covered_by_spans(spans, mask_length, length, rows, chances)
     if generator.device.type != "cpu":
         covered = covered.to(generator.device)
     if equal_counts:
         fewest = int(covered.sum(1).amin())
         covered = _choose(covered, [fewest] * num_masks, length, rows, generator, THIN_STREAM)
     return covered
+
+
+def _covered_by_spans(
+    starts: list[list[int]], mask_length: int, length: int, rows: list[int], chances: list[float]
+) -> Tensor:
+    """What spans from each mask's `starts` cover of its first `rows` positions, but never all of them: bool [N, T].
+
+    A few spans a mask: written one by one, they cost less than tensors that find out what all of them cover.
+    """
+    covered, span = bytearray(len(rows) * length), bytes([1]) * mask_length
+    for mask, (row, chance) in enumerate(zip(rows, chances, strict=True)):
+        begin, end = mask * length, mask * length + row
+        for start in starts[mask]:
+            stop = min(begin + start + mask_length, end)
+            covered[begin + start : stop] = span[: stop - begin - start]
+        if not covered.count(0, begin, end):  # a student that sees nothing can't predict: show a random position
+            covered[begin + min(int(chance * row), row - 1)] = 0
+    return torch.frombuffer(covered, dtype=torch.bool).view(len(rows), length)

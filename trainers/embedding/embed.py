@@ -120,11 +120,14 @@ def embed(
     if device is not None:
         move_to(encoder, device)
     samples = open_data(kind, data, split=split, column=column, id_column=id_column)
-    parts = list(embed_parts(encoder, samples, options, progress=progress))
+    return _joined(list(embed_parts(encoder, samples, options, progress=progress)), kind.medium.noun)
+
+
+def _joined(parts: list[Embeddings], noun: str) -> Embeddings:
     left_out = {name: why for part in parts for name, why in part.left_out.items()}
-    filled = [part.vectors for part in parts if len(part)]
+    filled = [part.vectors for part in parts if len(part)]  # those of no sample have no width
     if not filled:
-        raise nothing_readable(left_out, kind.medium.noun)
+        raise nothing_readable(left_out, noun)
     rows = np.concatenate([part.rows for part in parts])
     return Embeddings(np.concatenate(filled), rows, [name for part in parts for name in part.ids], left_out)
 

@@ -149,16 +149,9 @@ def probe_table(
         rows += _rows(name, train_y, test_y, subsets, k, features.of)
     for one in raw_features(model) if raw is None else raw:
         rows += _rows(one.name, train_y, test_y, subsets, k, _of_raw(*one.compute(train_inputs, test_inputs)))
-    return ProbeTable(
-        rows,
-        pooling,
-        layer=given[0] if len(given) == 1 else given,
-        seeds=list(seeds),
-        num_train=len(train_y),
-        num_test=len(test_y),
-        chance=chance(test_y),
-        metric=metric_of(test_y),
-    )
+    sizes = {"num_train": len(train_y), "num_test": len(test_y)}
+    shown = given[0] if len(given) == 1 else given
+    return ProbeTable(rows, pooling, shown, list(seeds), **sizes, chance=chance(test_y), metric=metric_of(test_y))
 
 
 def _of_raw(train_x: Features, test_x: Features) -> FeaturesOf:

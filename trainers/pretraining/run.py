@@ -24,6 +24,7 @@ from ..recipes.recipe import Recipe
 from ..runs.arguments import Data2VecTrainingArguments
 from ..runs.callbacks import ProbeCallback
 from ..runs.run_lock import only_run_in
+from ..runs.run_plan import RunPlan
 from ..sources.splits import require_other_data
 from .modality_run import RunPart
 from .options import PretrainingOptions
@@ -105,11 +106,7 @@ def _pretrain(
     checkpoint = trainer.checkpoint_of(args.resume_from_checkpoint or options.resume)
     plan = trainer.plan()
     if trainer.is_world_process_zero():
-        logger.info(f"Training on {plan}.")
-        if recipe.changes:
-            logger.info(f"The schedule of {recipe.name} for this run:\n{change_table(recipe.changes)}")
-        if said := advice(plan, recipe, args.max_steps):
-            logger.info(said)
+        _say_plan(plan, recipe, args.max_steps)
     if options.probe_steps:
         _add_probes(trainer, parts, options.probe_steps)
     if trainer.is_world_process_zero():
@@ -202,6 +199,14 @@ def _probe_sets(
     require_other_data("--probe_split", (source, test), (source, trained_on.split))
     where: dict[str, Any] = {"column": trained_on.column, "limit": options.probe_limit}
     return tuple(data.labelled(source, split=split, **where) for split in (trained_on.split, test))
+
+
+def _say_plan(plan: RunPlan, recipe: Recipe, max_steps: int) -> None:
+    logger.info(f"Training on {plan}.")
+    if recipe.changes:
+        logger.info(f"The schedule of {recipe.name} for this run:\n{change_table(recipe.changes)}")
+    if said := advice(plan, recipe, max_steps):
+        logger.info(said)
 
 
 def _add_probes(trainer: Data2VecTrainer, parts: Mapping[str, RunPart], every: int) -> None:

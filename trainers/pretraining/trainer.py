@@ -97,10 +97,7 @@ class Data2VecTrainer(BaseTrainer):
         self._figures = ModalityFigures(model.config)
         self._order: MixtureOrder | None = None  # of a mix
         if args.ddp_find_unused_parameters is None:
-            # Without layerdrop every weight of a modality is used in each step; of several modalities the micro-batch
-            # that gradients are averaged after uses one's, and DDP must know that the others' are complete.
-            layerdrops = (getattr(model.config, name, 0.0) for name in ("layerdrop", "prenet_layerdrop"))
-            args.ddp_find_unused_parameters = any(layerdrops) or len(self._figures.names) > 1
+            args.ddp_find_unused_parameters = _leaves_weights_unused(model.config, self._figures.names)
         super().__init__(
             model,
             args,
@@ -294,3 +291,12 @@ class Data2VecTrainer(BaseTrainer):
             logs["samples_per_second"] = samples / (now - self._last_log_time)
             self._samples_since_log, self._last_log_time = 0, now
         super().log(logs, start_time)
+
+
+def _leaves_weights_unused(config: Any, modalities: tuple[str, ...]) -> bool:
+    """Whether a step may use only some of the weights, which DDP must know.
+
+    Without layerdrop every weight of a modality is used in each step; of several modalities the micro-batch that
+    gradients are averaged after uses one's, and the others' are complete.
+    """
+    return len(modalities) > 1 or any(getattr(config, name, 0.0) for name in ("layerdrop", "prenet_layerdrop"))
