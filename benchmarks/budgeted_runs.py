@@ -14,15 +14,12 @@ WARM_STEPS = 5  # of a run that is timed for all but its steps: to start, to end
 TIMED_STEPS = 45  # of a run that is timed to compute the number of steps
 
 
-def steps_within(
-    seconds: float, make_trainer: Callable[[int], Any], clock: Callable[[], float] = time.process_time
-) -> int:
-    """How many optimizer steps a budget of time is enough for.
+def seconds_per_step(make_trainer: Callable[[int], Any], clock: Callable[[], float] = time.process_time) -> float:
+    """What an optimizer step costs, without a run's start and end.
 
     Args:
-        seconds: the budget.
         make_trainer: makes a trainer of a number of steps.
-        clock: what the budget is of: CPU time (user + system), or with `time.monotonic` time that passes.
+        clock: of CPU time (user + system), or with `time.monotonic` of time that passes.
     """
 
     def taken(steps: int) -> float:
@@ -32,7 +29,14 @@ def steps_within(
 
     taken(WARM_STEPS)  # caches fill
     fixed, whole = taken(WARM_STEPS), taken(TIMED_STEPS)
-    return int(seconds / ((whole - fixed) / (TIMED_STEPS - WARM_STEPS)))
+    return (whole - fixed) / (TIMED_STEPS - WARM_STEPS)
+
+
+def steps_within(
+    seconds: float, make_trainer: Callable[[int], Any], clock: Callable[[], float] = time.process_time
+) -> int:
+    """How many optimizer steps a budget of `seconds` is enough for; the other arguments are `seconds_per_step`'s."""
+    return int(seconds / seconds_per_step(make_trainer, clock))
 
 
 def run_apart(*argv: str, **environment: str) -> dict:

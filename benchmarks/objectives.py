@@ -18,15 +18,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from budgeted_runs import seconds_per_step
+
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "examples" / "objectives"))
 MODALITIES = ("images", "speech", "text")
-COST_STEPS = 15  # that are timed, after some that are not
-WARM_STEPS = 3
 EARLIER_SEED = 1_000  # added to a run's seed: the earlier run that a frozen teacher comes from
 
 
@@ -129,11 +130,7 @@ def step_costs(setting: Any, names: list[str], file: Path) -> dict[str, float]:
     for _ in range(2):
         for name in missing:
             with tempfile.TemporaryDirectory() as output:
-                make_trainer(setting, name, 0, WARM_STEPS, output).train()
-                trainer = make_trainer(setting, name, 0, COST_STEPS, output)
-                start = time.process_time()
-                trainer.train()
-                rounds[name].append((time.process_time() - start) / COST_STEPS)
+                rounds[name].append(seconds_per_step(partial(make_trainer, setting, name, 0, output=output)))
     costs |= {name: min(times) for name, times in rounds.items()}
     file.write_text(json.dumps(costs, indent=1))
     return costs
