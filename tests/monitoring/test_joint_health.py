@@ -7,6 +7,7 @@ from transformers import TrainerControl, TrainerState
 from modeling_data2vec.trainers import Data2VecTrainingArguments
 from modeling_data2vec.trainers.monitoring.alignment import measure_alignment
 from modeling_data2vec.trainers.monitoring.joint_health import rising_losses
+from modeling_data2vec.trainers.monitoring.modality_logs import by_modality
 from modeling_data2vec.trainers.monitoring.similarity import cka, uniformity
 from modeling_data2vec.trainers.runs.callbacks import HealthCallback
 
@@ -23,7 +24,7 @@ def history(text_rise: float = 0.0, gain: float = 0.5, richer: float = 0.0) -> l
 
 
 def test_a_modality_that_pays_is_named():
-    findings = rising_losses(history(text_rise=0.4))
+    findings = rising_losses(by_modality(history(text_rise=0.4)))
     assert list(findings) == ["text"] and "text/loss has risen from 2.5" in findings["text"]
 
 
@@ -32,7 +33,7 @@ def test_a_modality_that_pays_is_named():
 )
 def test_a_modality_that_does_not_is_left_alone(changes):
     """Nothing rises; nothing is learned across; it rises by less than noise; or because its targets grow richer."""
-    assert rising_losses(history(**changes)) == {}
+    assert rising_losses(by_modality(history(**changes))) == {}
 
 
 def test_it_is_said_once_and_the_run_goes_on(tmp_path):

@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 
 from modeling_data2vec.cross_modal import PAIRS
 
-from .modality_logs import by_modality
-
 # Thresholds of `rising_losses`, of the mean of `WINDOW` logs: noise of single batches is a few percent.
 WINDOW = 3
 MIN_RISE = 0.05  # of a modality's own loss, above its lowest
@@ -14,27 +12,26 @@ MIN_LOSS = 0.05  # of the share that it knows of its own targets, since then: ta
 MIN_GAIN = 0.02  # of the share that is known of another modality
 
 
-def rising_losses(history: Sequence[Mapping[str, float]]) -> dict[str, str]:
+def rising_losses(parts: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, str]:
     """Modalities whose own loss rises while what is predicted across modalities improves, each with that in words.
 
     Such a run goes on: its trunk leaves what serves one modality for what serves pairs, which probes of this modality
     show late (issue 4 of MJEPA's code reports it, after 100 epochs).
 
     Args:
-        history: `TrainerState.log_history` of a joint model.
+        parts: `by_modality` of a joint model's log.
 
     Example:
-        >>> history = [{"step": s, "audio/loss": 2 + abs(s - 4) / 9, "pairs/loss": 1.0,
-        ...     "audio/loss_below_constant": 0.5 - s / 40, "pairs/loss_below_constant": s / 20} for s in range(12)]
-        >>> print(rising_losses(history)["audio"])
+        >>> audio = [{"step": s, "loss": 2 + abs(s - 4) / 9, "loss_below_constant": 0.5 - s / 40} for s in range(12)]
+        >>> pairs = [{"step": s, "loss": 1.0, "loss_below_constant": s / 20} for s in range(12)]
+        >>> print(rising_losses({"audio": audio, "pairs": pairs})["audio"])
         audio/loss has risen from 2.07 (step 4) to 2.67 (step 10), while pairs/loss_below_constant rose from 0.2 to 0.5
     """
-    parts = by_modality(history)
-    across = [entry for entry in parts.pop(PAIRS, []) if math.isfinite(entry.get("loss_below_constant", math.nan))]
+    across = [entry for entry in parts.get(PAIRS, []) if math.isfinite(entry.get("loss_below_constant", math.nan))]
     findings = {}
-    for name, entries in parts.items():
+    for name, entries in parts.items() if across else ():
         own = _smoothed(entries, "loss")
-        if len(own) < 2 * WINDOW:
+        if name == PAIRS or len(own) < 2 * WINDOW:
             continue
         low_step, low = min(own[:-WINDOW], key=lambda point: point[1])
         last_step, last = own[-1]

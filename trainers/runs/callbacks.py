@@ -120,7 +120,7 @@ class HealthCallback(TrainerCallback):
             control.should_training_stop = True
         elif self.diagnosis:
             logger.warning(self.diagnosis)
-        for modality, finding in rising_losses(state.log_history).items():
+        for modality, finding in rising_losses(histories).items():
             self._say_once(
                 f"{modality} pays",
                 f"The run's {modality} part pays for what is learned across modalities: "
