@@ -41,6 +41,8 @@ class OptionParser(HfArgumentParser):
         for action in self._actions:
             if action.dest == "bf16":  # transformers' parser makes plain booleans of what may be a word, too
                 action.type = _bool_or_auto
+            elif action.dest == "report_to":  # it takes one name only, where TrainingArguments take several
+                action.nargs = "+"
 
     def error(self, message: str) -> NoReturn:
         message = re.sub(r"(--\w+)/--[\w-]+", r"\1", message)  # of two spellings, the first

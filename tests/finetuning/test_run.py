@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from modeling_data2vec.trainers.finetuning.arguments import FinetuningArguments
 from modeling_data2vec.trainers.finetuning.options import FinetuningOptions
 from modeling_data2vec.trainers.finetuning.run import finetune
 from modeling_data2vec.trainers.finetuning.tasks.all_tasks import TASKS
+from modeling_data2vec.trainers.finetuning.trainer import FinetuningTrainer
 
 PIPELINES = {"ctc": "automatic-speech-recognition", "semantic-segmentation": "image-segmentation"}
 KIND = {"pixel_values": "images", "input_values": "speech", "input_ids": "text"}
@@ -208,6 +210,20 @@ def test_a_weighted_draw_brings_rare_classes_and_goes_on_after_a_resume(bodies, 
         assert torch.equal(weight, resumed.model.state_dict()[name]), name
     losses = [[entry["loss"] for entry in one.trainer.state.log_history if "loss" in entry] for one in (whole, resumed)]
     assert losses[0] == losses[1] and len(losses[0]) == 6
+
+
+def test_batches_of_similar_lengths_are_the_tasks_training_batches(bodies, digits, tmp_path):
+    """Its collator for training, which mixes labels, was lost where batches are bounded by a length."""
+    trainer = digits(bodies("images 2.0"), tmp_path / "run", mixup=0.8, max_steps=1, eval_split=None).trainer
+    samples = trainer.train_dataset
+    samples.lengths = [64 + number % 3 for number in range(len(samples))]
+    args = replace(trainer.args, max_batch_length=600)
+    again = FinetuningTrainer(trainer.model, args, trainer.task, train_dataset=samples)
+    batches = list(again.get_train_dataloader())
+    assert max(len(batch["labels"]) for batch in batches) == 9
+    labels = batches[0]["labels"]
+    assert labels.shape[1:] == (10,) and ((labels > 0).sum(1) == 2).any()
+    again.evaluate(samples)  # the batches that are evaluated hold classes
 
 
 def test_mixed_precision_is_no_reason_to_doubt_what_was_saved(bodies, digits, tmp_path):

@@ -13,8 +13,10 @@ from PIL import Image
 from tiny_runs import arguments, digit_images, tiny_model
 from transformers import TrainerControl, TrainerState
 
-from modeling_data2vec import Data2VecTrainer
+from modeling_data2vec import Data2VecTrainer, Data2VecTrainingArguments
 from modeling_data2vec.trainers.monitoring.trackers import add_pictures, alert
+from modeling_data2vec.trainers.option_parser import OptionParser
+from modeling_data2vec.trainers.runs import arguments as run_arguments
 from modeling_data2vec.trainers.runs.callbacks import DivergenceCallback, HealthCallback
 
 
@@ -94,6 +96,14 @@ def test_a_tracker_that_fails_stops_nothing(monkeypatch, tmp_path, caplog):
     args.report_to = ["trackio"]
     alert(args, "collapsed")
     assert "Trackio took no alert" in caplog.text
+
+
+def test_a_run_reports_to_several_at_once(monkeypatch):
+    monkeypatch.setattr(run_arguments, "get_available_reporting_integrations", lambda: ["tensorboard", "trackio"])
+    words = ["--recipe", "data2vec2-vision-tiny", "--dataset", "digits", "--output_dir", "run", "--report_to"]
+    for names in (["tensorboard", "trackio"], ["trackio"]):
+        assert OptionParser("pretrain", Data2VecTrainingArguments).parse([*words, *names])[1].report_to == names
+    assert OptionParser("pretrain", Data2VecTrainingArguments).parse([*words, "none"])[1].report_to == []
 
 
 @pytest.mark.slow

@@ -43,10 +43,10 @@ RELOADED = 1e-4  # how far logits may be off: where weights lie in memory decide
 NOT_FIGURES = ("epoch", "_runtime", "_per_second", "_preparation_time")
 IMAGES, CLIPS = "image-classification", "audio-classification"
 # The tasks that an argument is for.
-AUGMENTED: dict[str, tuple[str, ...]] = {"mixup": (IMAGES, CLIPS)}
-AUGMENTED |= dict.fromkeys(("spec_augment", "roll_clips", "spectrogram_noise"), (CLIPS,))
-AUGMENTED |= dict.fromkeys(("cutmix", "rand_augment", "erasing"), (IMAGES,))
-AUGMENTED |= {"weighted_draw": (IMAGES, CLIPS, "text-classification", "classification")}
+ARGUMENTS_OF_TASKS: dict[str, tuple[str, ...]] = {"mixup": (IMAGES, CLIPS), "max_batch_length": ("ctc",)}
+ARGUMENTS_OF_TASKS |= dict.fromkeys(("spec_augment", "roll_clips", "spectrogram_noise"), (CLIPS,))
+ARGUMENTS_OF_TASKS |= dict.fromkeys(("cutmix", "rand_augment", "erasing"), (IMAGES,))
+ARGUMENTS_OF_TASKS |= {"weighted_draw": (IMAGES, CLIPS, "text-classification", "classification")}
 # Where a pipeline has another name than the task.
 PIPELINES = {"ctc": "automatic-speech-recognition", "semantic-segmentation": "image-segmentation"}
 
@@ -171,7 +171,7 @@ def _check_options(options: FinetuningOptions, args: FinetuningArguments) -> Non
         raise ValueError("--fsdp is for pretraining: a fine-tuned model is measured and reloaded in one process")
     if args.label_smoothing_factor and TASKS[options.task].label_smoothing is None:
         raise ValueError(f"--label_smoothing_factor does not apply to --task {options.task}: leave it out")
-    for name, tasks in AUGMENTED.items():
+    for name, tasks in ARGUMENTS_OF_TASKS.items():
         if getattr(args, name) and options.task not in tasks:
             raise ValueError(f"--{name} is for {' and '.join(tasks)}: leave it out of --task {options.task}")
 

@@ -9,7 +9,7 @@ from transformers import EarlyStoppingCallback
 
 from ..data.samplers import WeightedBatchSampler
 from ..runs.base_trainer import BaseTrainer
-from ..runs.loaders import loader_options, share_of_process
+from ..runs.loaders import length_loader, loader_options, share_of_process
 from .arguments import FinetuningArguments
 from .freezing import GradientsReachLayersCallback, HeadOnlyCallback
 from .layer_decay import parameter_groups
@@ -98,10 +98,12 @@ class FinetuningTrainer(BaseTrainer):
         return self.optimizer
 
     def own_loader(self) -> DataLoader | None:
-        """With `args.weighted_draw` a loader of samples that are drawn by how rare their classes are."""
+        """A loader of similar lengths, or of samples that are drawn by how rare their classes are."""
         args, samples = self.args, self.train_dataset
+        if args.max_batch_length:  # not `super()`'s, which would take the collator of evaluation
+            return length_loader(samples, args, self.train_collator)
         if not args.weighted_draw:
-            return super().own_loader()
+            return None
         weights = self.task.rarities(samples.dataset)
         size = args.train_batch_size
         sampler = WeightedBatchSampler(weights, args.weighted_draw, size, **share_of_process(args))

@@ -8,7 +8,9 @@ from ..option_checks import require_license, require_range, require_shares
 PRETRAIN_GROUPS = {
     "data": ("split", "column", "streaming", "tokenizer"),
     "model and schedule": ("model", "adapt", "config", "scale_to_batch", "license"),
-    "probes: is it learning anything?": ("probe_split", "probe_dataset", "probe_limit", "probe_steps"),
+    "probes: is it learning anything?": (
+        *("probe_split", "probe_dataset", "label_column", "probe_limit", "probe_steps"),
+    ),
     "several modalities (docs/one_network.md)": (
         *("micro_batch", "mixing_ratio", "mixing_temperature", "pairs", "pairs_batch_size"),
     ),
@@ -27,7 +29,7 @@ PRETRAIN_TRAINING = {
     "dataloader_num_workers": "Processes that read samples.",
     "logging_steps": "Steps between two logs.",
     "save_steps": "Steps between two checkpoints.",
-    "report_to": "tensorboard, wandb, trackio, ... or none.",
+    "report_to": "Trackers: tensorboard, wandb, trackio, ..., all that are installed, or none.",
     "seed": "Of weights, order, masks and noise.",
 }
 
@@ -78,6 +80,9 @@ class PretrainingOptions:
     probe_dataset: list[str] | None = field(
         default=None, metadata={"help": "Labelled data for probes; default: dataset."}
     )
+    label_column: list[str] | None = field(
+        default=None, metadata={"help": "Column with the probes' labels, if it isn't found."}
+    )
     probe_limit: int = field(default=10_000, metadata={"help": "Most samples of a split that probes use."})
     probe_steps: int = field(default=0, metadata={"help": "Steps between probes during training; 0 for none."})
     micro_batch: list[str] | None = field(
@@ -106,6 +111,8 @@ class PretrainingOptions:
                 "the schedule, --model keeps the recipe's. Leave one out"
             )
         self.model = self.adapt or self.model
+        if self.label_column and not self.probe_split:
+            raise ValueError("--label_column is for probes, but there are none: add --probe_split, or leave it out")
         require_range(self, "probe_limit", "pairs_batch_size", low=1)
         require_range(self, "probe_steps", "scale_to_batch", low=0)
         require_range(self, "mixing_temperature", above=0)

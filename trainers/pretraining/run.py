@@ -197,7 +197,8 @@ def _probe_sets(
         return None
     source = by_modality_name(options.probe_dataset or [], names, "--probe_dataset").get(name, trained_on.data)
     require_other_data("--probe_split", (source, test), (source, trained_on.split))
-    where: dict[str, Any] = {"column": trained_on.column, "limit": options.probe_limit}
+    labels = by_modality_name(options.label_column or [], names, "--label_column").get(name)
+    where: dict[str, Any] = {"column": trained_on.column, "label_column": labels, "limit": options.probe_limit}
     return tuple(data.labelled(source, split=split, **where) for split in (trained_on.split, test))
 
 

@@ -151,6 +151,10 @@ class BaseTrainingArguments(TrainingArguments):
 
     def _check_reports(self) -> None:
         for name in self.report_to:
+            if name in ("all", "none"):  # alone, transformers has replaced it
+                raise ValueError(
+                    f"--report_to is {' '.join(self.report_to)}, but {name} stands alone: leave out the rest"
+                )
             if name not in INTEGRATION_TO_CALLBACK:
                 raise ValueError(wrong_choice("--report_to", name, list(INTEGRATION_TO_CALLBACK)))
             if name not in get_available_reporting_integrations():
