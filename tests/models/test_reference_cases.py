@@ -15,7 +15,7 @@ import pytest
 import reference_cases
 import test_conversion
 import test_conversion_v1
-import test_masking
+import test_mask_statistics
 import test_reference
 import test_reference_v1
 import torch
@@ -255,7 +255,7 @@ def test_statistics_of_blocks_with_a_largest_one_below_the_number_of_positions(t
     args["max_masks"] = args["num_masks"]
     monkeypatch.setattr(reference_cases, "FOLDER", tmp_path)
     write(tmp_path, case)
-    test_masking.test_reference_mask_statistics(name, entry, test_masking.keys)
+    test_mask_statistics.test_reference_mask_statistics(name, entry, test_mask_statistics.keys)
 
 
 # ---- a teacher of the layers alone ----

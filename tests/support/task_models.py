@@ -285,3 +285,13 @@ TASKS = {
     "answers": Task("text", AutoModelForQuestionAnswering, spans, passages_and_answers, {}),
     "words under masks": Task("text", AutoModelForMaskedLM, words, passages_with_holes, {}),
 }
+
+
+def tensors(outputs) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in outputs.items() if isinstance(value, torch.Tensor)}
+
+
+def assert_same(actual, expected, tolerance: float = 0.0) -> None:
+    assert actual.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(actual[name], value, rtol=0, atol=tolerance, msg=name)
