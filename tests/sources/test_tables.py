@@ -179,6 +179,16 @@ def test_damaged_json(tmp_path, content, message, streaming):
         read_json([tmp_path / "a.json"], streaming=streaming)
 
 
+def test_parquet_files_without_rows(tmp_path, streaming):
+    """`datasets` says "BatchSize must be greater than 0" of an empty shard."""
+    rows = {"image": [b"a", b"b"], "label": [0, 1]}
+    datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "1.parquet")
+    datasets.Dataset.from_dict(rows).select([]).to_parquet(tmp_path / "0.parquet")
+    files = [tmp_path / "0.parquet", tmp_path / "1.parquet"]
+    assert [row["label"] for row in read_parquet(files, with_folder=True, streaming=streaming)] == [0, 1]
+    assert not list(read_parquet(files[:1], with_folder=True, streaming=streaming))
+
+
 @pytest.mark.parametrize("left", [0, 3, -9])
 def test_damaged_parquet(tmp_path, left, streaming):
     datasets.Dataset.from_dict({"text": ["a", "b"]}).to_parquet(tmp_path / "whole.parquet")

@@ -258,8 +258,10 @@ def read_parquet(files: Sequence[Path], *, with_folder: bool = False, streaming:
         )
     if any("::" in str(file) for file in files):  # which joins two addresses, where `datasets` opens files
         return _in_memory(files)
+    filled = [file for file in files if pq.read_metadata(file).num_rows]  # `datasets` fails at an empty shard
     with _plain_errors(files):
-        return datasets.load_dataset("parquet", data_files=_listed(files), split="train", streaming=streaming)
+        if filled:
+            return datasets.load_dataset("parquet", data_files=_listed(filled), split="train", streaming=streaming)
     return datasets.Dataset(pq.read_schema(files[0]).empty_table())
 
 
