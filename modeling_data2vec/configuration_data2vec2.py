@@ -132,6 +132,7 @@ class Data2Vec2PreTrainingConfig(Data2VecPreTrainingConfig):
             )
 
     def validate_decoder(self) -> None:
+        self.validate_sizes()  # else a size of 0 or below would be said not to be divided
         for name in ("hidden_size", "decoder_dim"):
             if getattr(self, name) % self.decoder_groups:
                 raise ValueError(

@@ -34,6 +34,8 @@ WRONG = [
     ({"mask_length": 0}, r"mask_length is 0\b.*at least 1"),
     ({"ema_decay": 1.5}, r"ema_decay is 1\.5.*between 0 and 1"),
     ({"ema_end_decay": -0.1}, r"ema_end_decay is -0\.1.*between 0 and 1"),
+    ({"decoder_groups": 0}, r"decoder_groups is 0\b.*at least 1"),
+    ({"hidden_size": -4}, r"hidden_size is -4\b.*at least 1"),
     ({"decoder_groups": 5}, r"decoder_groups is 5\b.*hidden_size 768.*common divisor"),
     ({"decoder_dim": 100, "decoder_groups": 16}, r"decoder_groups is 16\b.*decoder_dim 100.*common divisor"),
 ]

@@ -88,7 +88,12 @@ def search_to_file(model: str, queries: str, collection: str, options: SearchOpt
     what = (
         f"the {min(options.neighbors, len(searched))} nearest of {len(searched):,} samples to each of {len(queried):,}"
     )
-    return f"Wrote {options.output}: {what}.{said_of(queried.left_out | searched.left_out)}"
+    left_out = {
+        f"{name} {sample}": why  # samples of both may be numbered
+        for (name, _), one in zip(named, found, strict=True)
+        for sample, why in one.left_out.items()
+    }
+    return f"Wrote {options.output}: {what}.{said_of(left_out)}"
 
 
 def _load(model: str) -> Any:

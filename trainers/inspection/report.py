@@ -10,7 +10,7 @@ from modeling_data2vec.hub_configs import recipe_names
 from ..files.model_folders import loading
 from ..modalities.base import Modality
 from ..modalities.names import config_of, modalities, modalities_of, modality
-from ..option_checks import wrong_choice
+from ..option_checks import did_you_mean, wrong_choice
 from ..recipes.batch_scaling import shown
 from ..recipes.recipe import Recipe, load_recipe, own_recipes
 from ..sources.source_files import plural
@@ -247,8 +247,8 @@ def _load(name: str) -> tuple[Any, Recipe | None]:
             return model_class.config_class.from_pretrained(name), None
     except OSError as error:
         raise ValueError(
-            f"{name!r} is no recipe ({', '.join(recipe_names())}), and no config could be loaded from it: "
-            f"{str(error).splitlines()[0]}"
+            f"{name!r} is no recipe ({did_you_mean(name, recipe_names()) or ', '.join(recipe_names())}), and no config "
+            f"could be loaded from it: {str(error).splitlines()[0]}"
         ) from error
 
 

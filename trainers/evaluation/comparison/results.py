@@ -30,7 +30,7 @@ class Score:
 
 @dataclass
 class Difference:
-    """By how much `features` are better than `than`, from a paired bootstrap."""
+    """By how much `features` are better than `than`, on the same samples."""
 
     features: str
     than: str
