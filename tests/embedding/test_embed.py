@@ -2,6 +2,7 @@
 
 import datasets
 import numpy as np
+import pandas
 import pytest
 import soundfile
 import torch
@@ -174,6 +175,7 @@ def test_a_stream_is_read_on_from_any_row(photos, image_processor):
     [
         ([], {}, "empty list"),
         (3, {}, "the data are a int, but must be a folder, table or Hub id"),
+        (pandas.DataFrame({"image": ["a.png"]}), {}, "the data are a DataFrame, but must be a folder, table or Hub id"),
         (["/missing.png"], {}, "none of the images can be read; the first is /missing.png"),
         ("digits", {"pooling": "flatten"}, "--pooling is 'flatten'"),
         ("digits", {"id_column": "name"}, "id_column is 'name', but the data have the columns image, label"),

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from recordings import ENCODERS, tone, voice, write
 
 from modeling_data2vec.trainers.data.samples import UnreadableError
@@ -122,6 +123,20 @@ def test_arrays_with_no_true_sampling_rate_are_errors(rate):
     assert not isinstance(error.value, UnreadableError)  # a fault of the whole source, not of one clip
 
 
+@pytest.mark.parametrize("values", [[1j, 0j], ["a", "b"], [True, False]])
+def test_arrays_of_other_things_than_numbers_are_errors(values):
+    """The imaginary part was dropped without a word."""
+    with pytest.raises(ValueError, match="an array holds .*, but must hold floats or whole numbers"):
+        decode_audio({"array": np.array(values), "sampling_rate": 16_000})
+
+
+def test_tensors_of_any_kind_are_read():
+    wave = torch.sin(torch.arange(1_600) / 5)
+    for value in (wave.requires_grad_(), wave.bfloat16()):
+        read = decode_audio({"array": value, "sampling_rate": 16_000})
+        np.testing.assert_allclose(read, wave.detach().numpy(), atol=0.005)
+
+
 def test_bare_arrays_are_errors():
     with pytest.raises(ValueError, match='list, but must be .* an array with its sampling rate: {"array"'):
         decode_audio([0.0, 1.0])
@@ -130,8 +145,8 @@ def test_bare_arrays_are_errors():
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("empty.wav", b"", "cannot be decoded"),
-        ("text.mp3", b"this is not a recording" * 20, "cannot be decoded"),
+        ("empty.wav", b"", "the file is empty: get it again"),
+        ("text.mp3", b"this is not a recording" * 20, "cannot be decoded: Invalid data found"),
         ("header.wav", b"RIFF", "cannot be decoded"),
         ("page.ogg", b"OggS" + bytes(100), "cannot be decoded"),
     ],

@@ -11,7 +11,13 @@ from transformers import AutoModel, BertConfig, Data2VecTextConfig, ModernBertCo
 from modeling_data2vec import Data2Vec2TextConfig
 from modeling_data2vec.trainers.evaluation.features import encode
 from modeling_data2vec.trainers.modalities.encoders import load_encoder
-from modeling_data2vec.trainers.modalities.text import check_tokenizer, load_labelled_text, load_text, python_docs
+from modeling_data2vec.trainers.modalities.text import (
+    SentenceReader,
+    check_tokenizer,
+    load_labelled_text,
+    load_text,
+    python_docs,
+)
 from modeling_data2vec.trainers.modalities.tokenizer_training import train_tokenizer
 
 pytestmark = pytest.mark.usefixtures("datasets_cache")
@@ -181,3 +187,13 @@ def test_a_part_of_labelled_text(tmp_path, tokenizer):
         load_labelled_text(str(tmp_path / "a.jsonl"), tokenizer, split="train", max_length=24)
     with pytest.raises(ValueError, match="no room for a start, a token and an end"):
         load_labelled_text(str(tmp_path / "a.jsonl"), tokenizer, split="train", max_length=2, label_column="kind")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [(7, "held as int"), (["a"], "held as list"), (b"a", "held as bytes"), ("a\ud800", "holds half a character")],
+)
+def test_what_is_no_text_is_named(text, said):
+    reader = SentenceReader(train_tokenizer(["a cat"], 270, max_length=16))
+    with pytest.raises(ValueError, match=said):
+        reader({"text": text})

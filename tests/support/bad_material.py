@@ -44,6 +44,8 @@ TEXT_FILES = {
     "lists.csv": "tokens,tags\n" + "\"['the', 'cat']\",\"['O', 'B']\"\n" * 3,
     "unequal.jsonl": '{"tokens": ["a", "b"], "tags": ["O", "B"]}\n{"tokens": ["a"], "tags": ["O", "B"]}\n',
     "tag_missing.jsonl": '{"tokens": ["a", "b"], "tags": ["O", null]}\n{"tokens": ["a"], "tags": ["B"]}\n',
+    "word_missing.jsonl": '{"tokens": ["a", null], "tags": ["O", "B"]}\n{"tokens": ["a"], "tags": ["B"]}\n',
+    "ratings.csv": "file_name,label\n" + "one_class/cat/0.png,0.5\none_class/cat/0.png,1\n" * 2,
     "one_tag.jsonl": '{"tokens": ["a", "b"], "tags": ["O", "O"]}\n',
     "number_words.jsonl": '{"tokens": [1, 2], "tags": ["O", "B"]}\n',
     "lists_as_text.csv": 'text,label\n"a b","[""x"", ""y""]"\nc,x\n',

@@ -1,6 +1,6 @@
 """Training samples from any dataset: random choices depend on a sample's place alone; unreadable ones are skipped."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 from typing import Any, Protocol
 
@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Dataset, IterableDataset
 from transformers.utils import logging
 
-from ..sources.label_checks import require_labels, require_no_lists_in_text
+from ..sources.label_checks import require_labels, require_no_fractions, require_no_lists_in_text
 from ..sources.labels import as_whole_numbers, is_list, label_values
 from ..sources.loading import column_types, find_column
 from ..sources.source_files import LABEL_COLUMNS
@@ -29,6 +29,12 @@ LabelledSet = tuple[
 
 class UnreadableError(ValueError):
     """A sample that is broken, or of no use; it is passed over, with this message."""
+
+
+def nothing_readable(left_out: Mapping[str, str], noun: str, where: str = "") -> ValueError:
+    """The error of data in which every sample is left out, for the reason that `left_out` has by its name."""
+    name, why = next(iter(left_out.items()))
+    return ValueError(f"none of the {noun}s{where} can be read; the first is {name}: {why}")
 
 
 class SampleReader(Protocol):
@@ -275,6 +281,7 @@ def read_labelled(
     try:
         require_no_lists_in_text(values, label_column, "For several classes a row, write lists in JSONL or parquet")
         require_labels(values, label_column, dataset)
+        require_no_fractions(values, label_column, "a probe")
     except ValueError as error:
         raise ValueError(f"{source}, split {split!r}, {error}") from error
     chosen = np.arange(len(dataset))
@@ -283,13 +290,16 @@ def read_labelled(
         dataset = dataset.select(chosen)
     several = is_list(column_types(dataset)[label_column])
     samples, labels = [], []
-    for index, example in enumerate(dataset):
+    left_out: dict[str, str] = {}
+    for index, example in zip(chosen, dataset, strict=True):
         try:
             samples.append(readable_inputs(reader, example, None))
         except UnreadableError as error:
-            logger.warning(f"Leaving out {reader.noun} {reader.name(example) or index} of split {split!r}: {error}")
+            name = reader.name(example) or str(index)
+            left_out[name] = str(error)
+            logger.warning(f"Leaving out {reader.noun} {name} of split {split!r}: {error}")
             continue
-        labels.append(values[chosen[index]] if several else example[label_column])
+        labels.append(values[index] if several else example[label_column])
     if not samples:
-        raise ValueError(f"none of the {len(dataset)} {reader.noun}s of {source} (split {split!r}) can be read")
+        raise nothing_readable(left_out, reader.noun, f" of {source}, split {split!r},")
     return samples, labels if several else np.asarray(as_whole_numbers(labels))

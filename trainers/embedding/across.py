@@ -10,10 +10,11 @@ from torch import Tensor
 
 from modeling_data2vec import Data2Vec2ForPreTraining
 
+from ..data.samples import nothing_readable
 from ..evaluation.retrieval import Latents, head_predictions, pooled_features, whole_samples
 from ..modalities.encoders import load_encoder
 from .data import Data, Sample, open_data, readable, windows
-from .embed import Embeddings, nothing_readable, of_length_1
+from .embed import Embeddings, of_length_1
 
 
 def embed_across(

@@ -83,6 +83,11 @@ class SampleStream:
         return name or str(row)
 
 
+def _is_table(data: Any) -> bool:
+    """A dict, or a DataFrame of any library, which would be read as the list of its columns' names."""
+    return isinstance(data, dict) or hasattr(data, "columns")
+
+
 def open_data(
     kind: Modality,
     data: Data,
@@ -112,7 +117,7 @@ def open_data(
         dataset, column = kind.load(source, split=split, column=column, streaming=streaming)
         path = Path(source) if isinstance(source, str) else None
         folder = os.path.join(path if path.is_dir() else path.parent, "") if path and path.exists() else None
-    elif hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, dict):
+    elif hasattr(data, "__getitem__") and hasattr(data, "__len__") and not _is_table(data):
         if not len(data):
             raise ValueError("the data are an empty list: there is nothing to take features of")
         column, folder = kind.medium.columns[0], None

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
+from ..data.samples import nothing_readable
 from ..evaluation.features import encode
 from ..evaluation.options import Layers, layer_numbers
 from ..modalities.encoders import load_encoder, move_to
@@ -135,12 +136,6 @@ def _joined(parts: list[Embeddings], noun: str) -> Embeddings:
 def of_length_1(vectors: np.ndarray) -> np.ndarray:
     """Rows [N, D] scaled to length 1, so that their products are cosines; a zero row stays."""
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(SMALLEST_NORM)
-
-
-def nothing_readable(left_out: dict[str, str], noun: str) -> ValueError:
-    """The error of data in which every sample is left out."""
-    name, why = next(iter(left_out.items()))
-    return ValueError(f"none of the {noun}s can be read; the first is {name}: {why}")
 
 
 def embed_parts(

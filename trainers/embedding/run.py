@@ -10,12 +10,12 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
-from ..data.samples import SampleDataset
+from ..data.samples import SampleDataset, nothing_readable
 from ..modalities.encoders import load_encoder, move_to
 from ..runs.fingerprint import fingerprint
 from ..runs.run_lock import only_run_in
 from .data import SampleStream, open_data
-from .embed import embed_parts, nothing_readable
+from .embed import embed_parts
 from .files import PartFiles
 from .options import EmbedOptions
 

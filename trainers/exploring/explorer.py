@@ -14,8 +14,8 @@ from transformers.utils import logging
 
 from modeling_data2vec import Data2VecPreTrainingConfig
 
+from ..data.samples import nothing_readable
 from ..embedding.data import Sample, SampleStream, open_data, readable, windows
-from ..embedding.embed import nothing_readable
 from ..evaluation.baselines import random_weights
 from ..evaluation.features import frame_features
 from ..evaluation.layer_features import layer_features

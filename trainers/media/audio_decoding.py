@@ -10,7 +10,7 @@ from transformers.utils import logging
 
 from ..data.samples import UnreadableError
 from .audio_files import MAX_RATE, MIN_RATE, header_duration, read_blocks
-from .encoded_files import EncodedFile, encoded_file
+from .encoded_files import EncodedFile, array_of, encoded_file
 from .ffmpeg_audio import MUCH
 
 logger = logging.get_logger(__name__)
@@ -215,9 +215,11 @@ def _array_segment(value: dict[str, Any], start: float, end: float | None) -> tu
             f"an array has the sampling_rate {rate}, but must have one in Hz, from {MIN_RATE:,} to {MAX_RATE:,}: add "
             "it to the data"
         )
-    array = np.atleast_2d(np.asarray(value["array"]))
+    array = np.atleast_2d(array_of(value["array"]))
     if array.ndim > 2:
         raise ValueError(f"an array has the shape {array.shape}, but must be [samples] or [channels, samples]")
+    if array.dtype.kind not in "fiu":
+        raise ValueError(f"an array holds {array.dtype}, but must hold floats or whole numbers: convert the data")
     if array.dtype in (np.int16, np.int32):
         array = array / -float(np.iinfo(array.dtype).min)
     samples = array.T if array.shape[0] < array.shape[1] else array  # [samples, channels]

@@ -12,7 +12,7 @@ from transformers.utils import logging
 
 from ..data.samples import UnreadableError
 from .encoded_files import EncodedFile, not_opened
-from .ffmpeg_audio import MUCH, FfmpegReader, has_gaps, open_by_ffmpeg, sound_of
+from .ffmpeg_audio import MUCH, FfmpegReader, has_gaps, in_words, open_by_ffmpeg, sound_of
 
 logger = logging.get_logger(__name__)
 
@@ -102,7 +102,10 @@ def _faults_in_words(file: EncodedFile) -> Iterator[None]:
     except Exception as error:  # decoders raise anything on broken data
         if isinstance(error, OSError) and not isinstance(error, av.error.FFmpegError):
             raise not_opened(error, file.path, "audio") from error
-        raise UnreadableError(f"it cannot be decoded: {error}") from error
+        if file.is_empty:
+            raise UnreadableError("the file is empty: get it again") from error
+        said = in_words(error) if isinstance(error, av.error.FFmpegError) else error
+        raise UnreadableError(f"it cannot be decoded: {said}") from error
 
 
 def _magic(file: EncodedFile) -> bytes:

@@ -2,10 +2,13 @@
 
 import errno
 import io
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ..data.samples import UnreadableError
 from ..sources.located_files import BASE64_ADVICE, is_base64
@@ -25,6 +28,13 @@ class EncodedFile(NamedTuple):
     def name(self) -> str:
         """The file's name in messages."""
         return self.path or "a file without a name"
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is not a single byte in it, as an interrupted copy leaves files."""
+        if isinstance(self.source, str):
+            return os.path.isfile(self.source) and not os.path.getsize(self.source)
+        return not self.source.getbuffer().nbytes
 
 
 def encoded_file(value: Any, noun: str, otherwise: str) -> EncodedFile:
@@ -58,6 +68,14 @@ def encoded_file(value: Any, noun: str, otherwise: str) -> EncodedFile:
     if not path:
         raise UnreadableError(f"the dataset holds no {noun} here")
     return EncodedFile(str(path), str(path))
+
+
+def array_of(value: Any) -> np.ndarray:
+    """Values that a cell holds themselves, as lists, an array or a tensor of any kind, as an array."""
+    if isinstance(value, Tensor):
+        value = value.detach().cpu()
+        value = value.float() if value.dtype == torch.bfloat16 else value
+    return np.asarray(value)
 
 
 def not_opened(error: OSError, path: str | None, noun: str) -> ValueError:

@@ -30,6 +30,11 @@ def open_by_ffmpeg(file: EncodedFile) -> Any:
     )
 
 
+def in_words(error: av.error.FFmpegError) -> str:
+    """What ffmpeg says, without its numbers and functions."""
+    return error.strerror or str(error)
+
+
 def sound_of(container: Any) -> Any:
     """The first stream of sound."""
     if not container.streams.audio:
@@ -143,12 +148,12 @@ class FfmpegReader:
                 if packet is None:
                     return
             except av.error.FFmpegError as error:  # the container itself is broken here, and can't be followed on
-                self.fault = self.fault or str(error)
+                self.fault = self.fault or in_words(error)
                 return
             try:
                 yield from packet.decode()
             except av.error.FFmpegError as error:
-                self.fault = self.fault or str(error)
+                self.fault = self.fault or in_words(error)
                 self._pending += float((packet.duration or 0) * packet.time_base)
 
     def _floats(self, frame: Any) -> list[np.ndarray]:

@@ -12,6 +12,7 @@ from PIL import Image, ImageEnhance
 from torch import Tensor
 
 from ..data.samples import UnreadableError
+from .encoded_files import array_of
 from .image_files import eight_bits, open_image
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -53,7 +54,7 @@ def is_array(value: Any) -> bool:
 def _from_array(value: Any, num_channels: int) -> Tensor:
     """[C, H, W] from 0 to 1."""
     try:
-        array = np.asarray(value)
+        array = array_of(value)
     except ValueError as error:
         raise UnreadableError("its rows are not equally long") from error
     if array.dtype.kind not in "biuf":

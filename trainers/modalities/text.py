@@ -210,8 +210,14 @@ class SentenceReader:
 
     def __call__(self, example: dict[str, Any], rng: Random | None = None) -> dict[str, Tensor]:
         text = example[self.text_column]
+        if not isinstance(text, str | None):
+            raise ValueError(f"a text is held as {type(text).__name__}, but must be a string: convert the data")
         if not text or not text.strip():
             raise UnreadableError("its text is empty")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UnreadableError("its text holds half a character (a lone surrogate, \\ud...)") from error
         return self.read({"input_ids": self.tokenize([text])["input_ids"][0]})
 
     def name(self, example: dict[str, Any]) -> str | None:

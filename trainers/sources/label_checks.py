@@ -47,6 +47,25 @@ def as_number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def require_no_fractions(values: Sequence[Any], column: str, learner: str) -> None:
+    """Require that labels are not numbers with fractions, also those that a CSV holds as text.
+
+    Args:
+        values: the label of each row, or a list of them.
+        column, learner: for messages; what learns classes.
+
+    Raises:
+        ValueError: all are numbers, and some have a fraction; names these rows.
+    """
+    if not all(as_number(value) is not None for value in values):
+        return
+    if fractions := [row for row, value in enumerate(values) if float(value) % 1]:
+        raise ValueError(
+            f"column {column!r} holds fractions ({in_rows(fractions)}: {values[fractions[0]]}), but {learner} learns "
+            "classes: name another --label_column, or write classes as words"
+        )
+
+
 def require_labels(values: Sequence[Any], column: str, dataset: Any = None) -> None:
     """Require that no row lacks its label.
 

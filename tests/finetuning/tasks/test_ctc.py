@@ -111,6 +111,11 @@ def test_a_column_that_holds_no_text(said):
         fitted(said)
 
 
+def test_a_transcript_can_not_hold_the_blank():
+    with pytest.raises(ValueError, match=r"column 'text' holds '<pad>' \(row 2\), which is read as CTC's blank"):
+        fitted(["ab", "a <pad>"])
+
+
 def test_empty_transcripts_are_named_by_row(caplog):
     fitted(["ab", None, "  ", "b"])
     assert "2 of 4 transcripts are empty, in rows 2, 3: these clips are passed over" in caplog.text

@@ -26,8 +26,8 @@ from ...modalities.text import load_text, require_text
 from ...sources.label_checks import (
     are_numbers_to_predict,
     check_classes,
-    in_rows,
     require_labels,
+    require_no_fractions,
     require_no_lists_in_text,
     require_numbers,
     say_alike,
@@ -57,12 +57,7 @@ class ClassificationTask(Task):
         if is_list(kind):
             return self._survey_lists(table)
         if not isinstance(kind, datasets.ClassLabel):
-            fractions = [row for row, value in enumerate(values) if isinstance(value, float)]
-            if fractions:
-                raise ValueError(
-                    f"column {self.label_column!r} holds fractions ({in_rows(fractions)}: {values[fractions[0]]}), but "
-                    f"--task {self.name} learns classes: name another --label_column"
-                )
+            require_no_fractions(values, self.label_column, f"--task {self.name}")
             check_classes(values, self.label_column)
         say_alike(values, self.label_column)
         self.labels.configure(self.config)

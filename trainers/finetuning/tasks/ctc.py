@@ -176,12 +176,21 @@ class CTC(SoundTask):
         else:
             tokenizer = letter_tokenizer(vocabulary(said))
         self.tokenizer = tokenizer
+        self._refuse_blanks(said)
         self.processor = Wav2Vec2Processor(self.processor, tokenizer)  # of a letter tokenizer and any feature extractor
         self.config.vocab_size, self.config.pad_token_id = vocabulary_size(tokenizer), tokenizer.pad_token_id
         self.config.bos_token_id = self.config.eos_token_id = None
         # A transcript that doesn't fit would otherwise end the run (docs/finetuning.md).
         self.config.ctc_zero_infinity = True
         self.config.ctc_loss_reduction = "mean"  # so that the loss doesn't grow with the batch
+
+    def _refuse_blanks(self, said: list[str]) -> None:
+        blank = self.tokenizer.pad_token
+        if rows := [row for row, text in enumerate(said) if blank in text]:
+            raise ValueError(
+                f"column {self.text_column!r} holds {blank!r} ({in_rows(rows)}), which is read as CTC's blank and "
+                "can't be learned: remove it from the transcripts"
+            )
 
     def _require_letters(self, said: list[str], tokenizer: Any) -> None:
         unknown = unknown_symbols(said, tokenizer)
@@ -195,7 +204,9 @@ class CTC(SoundTask):
     def check(self, dataset: datasets.Dataset, split: str) -> None:
         if split == "train":  # has the letters that the vocabulary was made of, or was compared with
             return
-        unknown = unknown_symbols(self.transcripts(dataset), self.tokenizer)
+        said = self.transcripts(dataset)
+        self._refuse_blanks(said)
+        unknown = unknown_symbols(said, self.tokenizer)
         if not unknown:
             return
         lacking = f"split {split!r} has letters that the vocabulary lacks: {_counted(unknown)}"

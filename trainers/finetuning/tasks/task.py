@@ -13,7 +13,7 @@ from transformers.utils import logging
 
 from modeling_data2vec.modeling_data2vec2_tasks import Data2Vec2ForTask
 
-from ...data.samples import SampleDataset, SampleReader, UnreadableError
+from ...data.samples import SampleDataset, SampleReader, UnreadableError, nothing_readable
 from ...modalities.clips import SoundModality
 from ...modalities.names import modality_of_input
 from ..arguments import FinetuningArguments
@@ -132,16 +132,18 @@ class Task:
             ValueError: none can be read.
         """
         reader = self.reader(dataset, training=False)
-        kept = []
+        kept, left_out = [], {}
         for index, example in enumerate(dataset):
             try:
                 reader(example, None)
             except UnreadableError as error:
-                logger.warning(f"Leaving out {reader.noun} {reader.name(example) or index} of split {split!r}: {error}")
+                name = reader.name(example) or str(index)
+                left_out[name] = str(error)
+                logger.warning(f"Leaving out {reader.noun} {name} of split {split!r}: {error}")
             else:
                 kept.append(index)
         if not kept:
-            raise ValueError(f"none of the {len(dataset)} {reader.noun}s of split {split!r} can be read")
+            raise nothing_readable(left_out, reader.noun, f" of split {split!r}")
         return SampleDataset(dataset.select(kept), reader, augment=False)
 
 

@@ -81,6 +81,11 @@ class TokenClassification(Task):
                 f"{in_rows(unequal)} of {len(counts):,}: there must be as many tags as words, but the first has "
                 f"{words} words and {tags} tags"
             )
+        if lacking := [row for row, words in enumerate(dataset[self.column][:]) if None in (words or [])]:
+            raise ValueError(
+                f"column {self.column!r}: there is an empty place (null) among the words of {in_rows(lacking)}: write "
+                "the word, or remove the place and its tag"
+            )
 
     def reader(self, dataset: datasets.Dataset, *, training: bool) -> SampleReader:
         length = max_length(self.config, self.options, self.processor.num_special_tokens_to_add())
