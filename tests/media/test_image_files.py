@@ -154,9 +154,10 @@ def test_truncated_files_are_unreadable_and_suffixes_mean_nothing(tmp_path, kind
 def test_what_is_no_picture_says_so(tmp_path):
     (tmp_path / "text.jpg").write_text("not a picture")
     (tmp_path / "empty.jpg").write_bytes(b"")
-    for name in ("text.jpg", "empty.jpg"):
-        with pytest.raises(UnreadableError, match="no picture, or of a kind that Pillow doesn't read"):
-            open_image(str(tmp_path / name))
+    for name, said in (("text.jpg", "no picture, or of a kind that Pillow doesn't read"), ("empty.jpg", "is empty")):
+        for value in (str(tmp_path / name), (tmp_path / name).read_bytes()):
+            with pytest.raises(UnreadableError, match=said):
+                open_image(value)
     with pytest.raises(UnreadableError, match="cannot be opened: No such file"):
         open_image(str(tmp_path / "missing.jpg"))
     with pytest.raises(UnreadableError, match="cannot be opened: Is a directory"):
