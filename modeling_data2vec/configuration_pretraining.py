@@ -102,9 +102,10 @@ class Data2VecPreTrainingConfig(PreTrainedConfig):
             >>> config.num_attention_heads, config.intermediate_size, config.average_top_k_layers, config.decoder_dim
             (1, 256, 2, 64)
         """
+        # Now, since others are divided by them, here and by the first validators.
+        self.at_least(1, "num_hidden_layers", MAX_LAYERS)
+        self.at_least(1, "hidden_size decoder_groups" if hasattr(self, "decoder_groups") else "hidden_size")
         width, layers = self.hidden_size, self.num_hidden_layers
-        if width < 1 or layers < 1:
-            return  # which is said where values are checked
         defaults = {entry.name: entry.default for entry in fields(self)}
         groups = getattr(self, "decoder_groups", 1)
         if type(groups) is Published:

@@ -115,7 +115,8 @@ class ProbeOptions(LabelledDataOptions):
 
     model: str = field(metadata={"help": "Model folder or Hub id: any Hugging Face encoder of images, speech or text."})
     labels: list[str] = field(
-        default_factory=lambda: ["100", "all"], metadata={"help": "Numbers of training labels; 'all' for all."}
+        default_factory=list,
+        metadata={"help": "Numbers of training labels; 'all' for all. Default: 100, where there are more, and all."},
     )
     tokenizer: str | None = field(default=None, metadata={"help": "Tokenizer, for text; default: the model's."})
     layers: list[str] = field(

@@ -199,6 +199,19 @@ def held_out_quarter(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndar
     return (kept, held) if (varied(labels[kept]) & labels[held].any(0)).any() else None
 
 
+def usual_counts(labels: Labels, most: int) -> list[int | None]:
+    """How many labels to probe with where nobody says it: the first `most` of 100, 1,000 and 10,000, and all (None).
+
+    Counts that can't be had are left out: as many labels as there are, and fewer than classes.
+
+    Example:
+        >>> usual_counts([0, 1] * 600, 2), usual_counts([0, 1] * 20, 2), usual_counts(list(range(300)) * 5, 2)
+        ([100, 1000, None], [None], [1000, None])
+    """
+    classes = 0 if _are_lists("train", labels) else num_classes(np.asarray(labels))
+    return [*[count for count in (100, 1_000, 10_000) if classes <= count < len(labels)][:most], None]
+
+
 def label_subset(labels: Labels, count: int, seed: int) -> np.ndarray:
     """Indices of `count` random samples, classes in proportion and none left out; int64 [count], in order.
 
@@ -214,7 +227,7 @@ def label_subset(labels: Labels, count: int, seed: int) -> np.ndarray:
     """
     labels = np.asarray(labels)
     if count > len(labels):
-        raise ValueError(f"{count} labels are asked for, but there are {len(labels)}: choose fewer, or None for all")
+        raise ValueError(f"{count} labels are asked for, but there are {len(labels)}: choose fewer, or all")
     if labels.ndim == 1 and count < num_classes(labels):
         raise ValueError(
             f"{count} labels are asked for, but there are {num_classes(labels)} classes: choose at least as many"

@@ -15,6 +15,7 @@ from .comparison.figures import FIGURES, save_figures
 from .comparison.report import report
 from .comparison.results import Comparison
 from .options import EvaluateOptions, LabelledDataOptions, ProbeOptions, label_counts
+from .probe_labels import usual_counts
 from .probe_table import ProbeTable, probe_table
 
 REPORT = ("report.md", "report.json")
@@ -43,7 +44,7 @@ def probe(options: ProbeOptions) -> ProbeTable:
     model, data = load_encoder(options.model, options.tokenizer, options.modality)
     train, test = read_labelled_splits(options, data, options.limit)
     settings: dict[str, Any] = {"pooling": options.pooling, "layer": options.layer(), "seeds": options.seeds}
-    table = probe_table(model, train, test, label_counts=counts, **settings)
+    table = probe_table(model, train, test, label_counts=counts or usual_counts(train[1], 1), **settings)
     if options.output:
         write_text(options.output, json.dumps(table.to_dict(), indent=2))
     return table

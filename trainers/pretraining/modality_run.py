@@ -17,6 +17,7 @@ from modeling_data2vec import Data2Vec2Model
 
 from ..data.samples import IterableSampleDataset, LabelledSet
 from ..evaluation.pictures import AVERAGED, pca_maps, plot_masks
+from ..evaluation.probe_labels import usual_counts
 from ..evaluation.probe_table import baseline_accuracy, probe_accuracy, probe_table
 from ..files.writing import write_text
 from ..modalities.base import Modality, Samples
@@ -129,12 +130,10 @@ class RunPart:
         assert self.probe_sets is not None
         train, test = self.probe_sets
         model = part_of(reloaded, self.modality)
-        counts = [count for count in (100, 1_000, 10_000) if count < len(train[1])][:2]
         depth = getattr(model.config, "num_prenet_layers", 0) + model.config.num_hidden_layers
         layer = list(range(1, depth + 1)) if self.data.probe_layers == "all" else -1
-        table = probe_table(
-            model, train, test, label_counts=[*counts, None], pooling=self.data.probe_pooling, layer=layer
-        )
+        counts = usual_counts(train[1], 2)
+        table = probe_table(model, train, test, label_counts=counts, pooling=self.data.probe_pooling, layer=layer)
         write_text(self.file(folder, "probe.json"), json.dumps(table.to_dict(), indent=2))
         return (f"{self.label}:\n\n" if self.label else "") + table.to_markdown()
 
