@@ -6,7 +6,18 @@ All run in this process; most fail before a model is built. `pytest tests/test_b
 import re
 
 import pytest
-from bad_material import write_material
+from bad_material import (
+    ctc,
+    evaluate,
+    finetune,
+    images,
+    pretrain,
+    probe,
+    tags,
+    tokenizer_of,
+    transcribe,
+    write_material,
+)
 from transformers.utils import logging
 
 import data2vec_cli
@@ -17,56 +28,6 @@ pytestmark = pytest.mark.usefixtures("datasets_cache")
 @pytest.fixture(scope="module")
 def material(tmp_path_factory, tokenizer):
     return write_material(tmp_path_factory.mktemp("material"), tokenizer)
-
-
-def pretrain(*more, recipe="data2vec2-vision-tiny", dataset="digits"):
-    fast = ("--use_cpu", "--max_steps", "2", "--warmup_steps", "0", "--per_device_train_batch_size", "2")
-    return ["pretrain", "--recipe", recipe, "--dataset", dataset, *fast, "--output_dir", "out", *more]
-
-
-def finetune(dataset, *more, task="text-classification", model="text"):
-    fast = ("--use_cpu", "--max_steps", "1", "--per_device_train_batch_size", "2")
-    return [
-        "finetune",
-        "--task",
-        task,
-        "--model",
-        f"@{model}",
-        "--dataset",
-        dataset,
-        *fast,
-        "--output_dir",
-        "out",
-        *more,
-    ]
-
-
-def ctc(dataset, *more):
-    return finetune(dataset, *more, task="ctc", model="speech")
-
-
-def tags(dataset):
-    return finetune(dataset, task="token-classification")
-
-
-def images(dataset, *more):
-    return finetune(dataset, *more, task="image-classification", model="images")
-
-
-def probe(*more, model="@images"):
-    return ["probe", "--model", model, "--dataset", "digits", "--limit", "60", *more]
-
-
-def evaluate(*more, model="@images"):
-    return ["evaluate", "--model", model, "--dataset", "digits", "--limit", "60", "--output_dir", "out", *more]
-
-
-def tokenizer_of(dataset, *more):
-    return ["tokenizer", "--dataset", dataset, "--output_dir", "out", *more]
-
-
-def transcribe(*more, model="@recogniser"):
-    return ["transcribe", model, *more]
 
 
 # What is typed, with @ before names in the material, and what the one line says.

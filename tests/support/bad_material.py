@@ -1,4 +1,4 @@
-"""Tiny models and data, good and bad, that commands are given to say what is wrong with them."""
+"""Tiny models and data, good and bad, and commands that are given them, to say what is wrong."""
 
 import json
 import shutil
@@ -114,3 +114,56 @@ def write_material(folder: Path, tokenizer: Path) -> Path:
         changed = recipe | {"config": "data2vec2-vision-tiny"} | change
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(changed))
     return folder
+
+
+# ---- commands; @ stands for the folder ----
+
+
+def pretrain(*more, recipe="data2vec2-vision-tiny", dataset="digits"):
+    fast = ("--use_cpu", "--max_steps", "2", "--warmup_steps", "0", "--per_device_train_batch_size", "2")
+    return ["pretrain", "--recipe", recipe, "--dataset", dataset, *fast, "--output_dir", "out", *more]
+
+
+def finetune(dataset, *more, task="text-classification", model="text"):
+    fast = ("--use_cpu", "--max_steps", "1", "--per_device_train_batch_size", "2")
+    return [
+        "finetune",
+        "--task",
+        task,
+        "--model",
+        f"@{model}",
+        "--dataset",
+        dataset,
+        *fast,
+        "--output_dir",
+        "out",
+        *more,
+    ]
+
+
+def ctc(dataset, *more):
+    return finetune(dataset, *more, task="ctc", model="speech")
+
+
+def tags(dataset):
+    return finetune(dataset, task="token-classification")
+
+
+def images(dataset, *more):
+    return finetune(dataset, *more, task="image-classification", model="images")
+
+
+def probe(*more, model="@images"):
+    return ["probe", "--model", model, "--dataset", "digits", "--limit", "60", *more]
+
+
+def evaluate(*more, model="@images"):
+    return ["evaluate", "--model", model, "--dataset", "digits", "--limit", "60", "--output_dir", "out", *more]
+
+
+def tokenizer_of(dataset, *more):
+    return ["tokenizer", "--dataset", dataset, "--output_dir", "out", *more]
+
+
+def transcribe(*more, model="@recogniser"):
+    return ["transcribe", model, *more]

@@ -277,11 +277,8 @@ def read_labelled(
         advice="name one with label_column",
         reason="probes need labels",
     )
-    values = label_values(dataset.with_format(None), label_column)
     try:
-        require_no_lists_in_text(values, label_column, "For several classes a row, write lists in JSONL or parquet")
-        require_labels(values, label_column, dataset)
-        require_no_fractions(values, label_column, "a probe")
+        values = _checked_labels(dataset, label_column)
     except ValueError as error:
         raise ValueError(f"{source}, split {split!r}, {error}") from error
     chosen = np.arange(len(dataset))
@@ -303,3 +300,11 @@ def read_labelled(
     if not samples:
         raise nothing_readable(left_out, reader.noun, f" of {source}, split {split!r},")
     return samples, labels if several else np.asarray(as_whole_numbers(labels))
+
+
+def _checked_labels(dataset: datasets.Dataset, column: str) -> list[Any]:
+    values = label_values(dataset.with_format(None), column)
+    require_no_lists_in_text(values, column, "For several classes a row, write lists in JSONL or parquet")
+    require_labels(values, column, dataset)
+    require_no_fractions(values, column, "a probe")
+    return values
