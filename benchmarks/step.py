@@ -20,12 +20,11 @@ from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
-import torch._inductor.config
 from budgeted_runs import resident_memory
 from transformers import AutoModelForPreTraining
 
 from modeling_data2vec import Data2Vec2AudioConfig, Data2Vec2TextConfig, Data2Vec2VisionConfig
-from modeling_data2vec.linear import linear
+from modeling_data2vec.linear import linear, own_linear
 from modeling_data2vec.trainers.inspection.report import inspect
 from modeling_data2vec.trainers.modalities.names import mask_collator
 
@@ -131,7 +130,6 @@ class Step:
         autocast: bool,
         *,
         padding: float = 0.0,
-        compiled: bool = False,
     ):
         torch.manual_seed(0)
         if modality == "images":
@@ -139,7 +137,6 @@ class Step:
         self.config = CONFIGS[modality](**settings)
         self.batch_size = batch_size
         self.model = AutoModelForPreTraining.from_config(self.config).to(DEVICE).train()
-        self.forward = torch.compile(self.model) if compiled else self.model
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             parameters, lr=1e-4, fused=DEVICE.type == "cuda", foreach=DEVICE.type == "cpu"
@@ -164,18 +161,10 @@ class Step:
         self.optimizer.step()
         self.optimizer.zero_grad()
 
-    def loss(self) -> torch.Tensor:
-        """Forward and backward on the first batch, without an update."""
-        with self.context():
-            loss = self.forward(**self.batch).loss
-        loss.backward()
-        self.optimizer.zero_grad()
-        return loss.detach()
-
     def whole(self) -> None:
         batch = self.draw()
         with self.context():
-            loss = self.forward(**batch).loss
+            loss = self.model(**batch).loss
         loss.backward()
         self.optimize()
         self.update_teacher()
@@ -187,7 +176,7 @@ class Step:
         inputs, attention_mask = batch[model.main_input_name], batch.get("attention_mask")
         mask, ids_keep = batch["mask"], batch["ids_keep"]
         seconds = {"masks": timed(self.draw)}
-        with self.context():
+        with self.context(), own_linear():  # as `pretrain` does
             start = clock()
             embedding = encoder.embed(inputs, attention_mask)
             seconds["local feature encoder, forward"] = clock() - start
@@ -241,23 +230,6 @@ def report_parts(step: Step, flops: int, repetitions: int) -> None:
     for name, value in medians.items():
         print(f"| {name} | {1e3 * value:.1f} | {value / total:.1%} |")
     print(f"| sum of the parts | {1e3 * total:.1f} | |")
-
-
-def report_compiled(make: Callable[[bool], Step], turns: int = 5) -> None:
-    """A compiled step beside an eager one of the same weights: time, what compiling takes, and losses."""
-    torch._inductor.config.fallback_random = True  # both drop the same
-    plain, compiled = make(False), make(True)
-    start = time.perf_counter()
-    torch.manual_seed(1)
-    loss = float(compiled.loss())
-    torch.manual_seed(1)
-    difference = abs(loss / float(plain.loss()) - 1)
-    print(f"\nforward and backward compiled in {time.perf_counter() - start:.0f} s, ", end="")
-    print(f"first losses differ by {difference:.0e} of them")
-    compiled.whole()
-    pairs = [(timed(plain.whole), timed(compiled.whole)) for _ in range(turns)]
-    slow, fast = (statistics.median(pair[i] for pair in pairs) for i in (0, 1))
-    print(f"compiled: {1e3 * fast:.0f} ms against {1e3 * slow:.0f} ms, {slow / fast:.2f}x")
 
 
 def measure_alone(repetitions: int, *step: object) -> dict[str, float]:
@@ -315,7 +287,6 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, help="samples; default 8, of speech 2")
     parser.add_argument("--large", action="store_true", help="ViT-L, or published base models")
     parser.add_argument("--bf16", action="store_true", help="under autocast")
-    parser.add_argument("--compile", action="store_true", help="also time the compiled step")
     parser.add_argument("--no-sweep", action="store_true")
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -329,8 +300,6 @@ def main() -> None:
     step = Step(modality, settings, batch, length, options.bf16)
     sizes = {"speech": {"seconds": length}, "text": {"tokens": int(length)}}.get(modality, {})
     report_parts(step, inspect(step.config, batch_size=batch, **sizes).flops.total, repetitions)
-    if options.compile:
-        report_compiled(lambda compiled: Step(modality, settings, batch, length, options.bf16, compiled=compiled))
     if not options.no_sweep:
         report_sweep(modality, settings, batch, length, options.bf16, 1 if options.quick else 3)
 
