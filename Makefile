@@ -69,7 +69,7 @@ docs: $(VENV)/.docs  ## the documentation site, in build/site; warnings are erro
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --fresh-env --builder html --doctree-dir build/doctrees docs build/site
 
 # Without progress bars and warnings of them in what the cells print.
-QUIET := OMP_NUM_THREADS=1 TQDM_DISABLE=1 HF_HUB_DISABLE_PROGRESS_BARS=1 PYTHONWARNINGS="ignore:IProgress not found"
+QUIET := OMP_NUM_THREADS=1 TQDM_DISABLE=1 HF_HUB_DISABLE_PROGRESS_BARS=1 HF_DATASETS_DISABLE_PROGRESS_BARS=1 PYTHONWARNINGS="ignore:IProgress not found"
 notebooks: $(VENV)/.notebooks  ## examples/notebooks/*.ipynb from their scripts, executed at their printed size
 	cd examples/notebooks && PATH=$(CURDIR)/$(BIN):$$PATH $(QUIET) $(CURDIR)/$(BIN)/jupytext --quiet --set-kernel python3 --to ipynb --execute *.py
 	rm -rf examples/notebooks/runs
