@@ -13,9 +13,9 @@ from .core import Data2VecPreTrainingOutput, total_loss
 from .embedding import Embedding, mean_over_positions
 from .heads import RegressionHead
 from .objective import Term, masked_mean, regression_loss, weighted_losses
+from .running_norm import RunningWhitening
 from .student_teacher import Data2Vec2StudentTeacher
 
-SHRINKAGE = 0.1  # of the mean variance, added to that of each direction before it is divided by it
 PAIRS = "pairs"  # what a batch of paired samples is called, beside the modalities
 
 
@@ -52,6 +52,30 @@ class CrossModalHeads(nn.ModuleDict):
         return {pair: self[direction(*pair)](states[pair[0]]) for pair in permutations(states, 2)}
 
 
+class CrossModalNorms(nn.Module):
+    """Norms over samples, of each modality, of what the heads get and of what they are to predict.
+
+    The target of a whole sample is each of the teacher's pooled layers, standardised over *samples*, then their mean,
+    whitened over samples. Not the mean of the targets of pretraining: these are standardised over the positions of each
+    sample, so that their mean over positions is zero by construction. A norm over samples leaves what distinguishes a
+    sample from the others, and can't be met by a constant. The same norm of the student's states lets a head learn all
+    directions of its input equally fast.
+
+    Args:
+        config: reads `modalities`, `hidden_size` and each modality's `average_top_k_layers`.
+
+    Attributes:
+        states: by modality, of [..., 1, D].
+        targets: by modality, of [B, K, D] from `pooled_layers`.
+    """
+
+    def __init__(self, config: Data2Vec2Config):
+        super().__init__()
+        layers = {name: config.of(name).average_top_k_layers for name in config.modalities}
+        self.states = nn.ModuleDict({name: RunningWhitening(1, config.hidden_size) for name in layers})
+        self.targets = nn.ModuleDict({name: RunningWhitening(k, config.hidden_size) for name, k in layers.items()})
+
+
 def pooled_states(side: Data2Vec2StudentTeacher, embedding: Embedding) -> Tensor:
     """The student's states of the whole input, nothing hidden, averaged over its real positions: [B, D]."""
     tokens, attention_masks = side.feature_encoder.contextualize(embedding)
@@ -63,51 +87,6 @@ def pooled_layers(layers: Sequence[Tensor], average_top_k_layers: int, valid: Te
     """Each of the teacher's top K layers, averaged over the real positions: K x [B, T, D] to fp32 [B, K, D]."""
     means = [mean_over_positions(layer.float(), valid) for layer in layers[-average_top_k_layers:]]
     return torch.stack(means, dim=1)
-
-
-def pooled_targets(pooled: Tensor, eps: float = 1e-5) -> Tensor:
-    """The target of a whole sample: each layer standardised over the *batch*, then their mean, whitened over it.
-
-    Not the mean of the targets of pretraining: these are standardised over the positions of each sample, so that their
-    mean over positions is zero by construction. A norm over samples leaves what distinguishes a sample from the others,
-    and can't be met by a constant.
-
-    Args:
-        pooled: [B, K, D] from `pooled_layers`, B >= 2.
-        eps: added to the variance.
-
-    Returns:
-        [B, D].
-
-    Example:
-        >>> pooled_targets(torch.randn(8, 2, 16)).mean(0).abs().max() < 1e-5
-        tensor(True)
-    """
-    # Over the batch, per layer and channel: B samples of [K, D].
-    variance, mean = torch.var_mean(pooled, dim=0, correction=0)  # [K, D]
-    return whitened(((pooled - mean) * torch.rsqrt(variance + eps)).mean(1), eps)
-
-
-def whitened(x: Tensor, eps: float = 1e-5) -> Tensor:
-    """Samples whose differences count alike in all directions in which they differ.
-
-    The channels of pooled layers say much the same: a few directions have most of the variance, and a loss over them
-    asks for little else. With X [B, D] = U S V', this is near U V' times a constant: what all samples have in common
-    beyond a mean is as small a part of it as what tells one from another. Directions with much less than a tenth of the
-    mean variance are left small, as they are noise.
-
-    Args:
-        x: [B, D] with mean 0 over B.
-        eps: added to the variance.
-
-    Returns:
-        [B, D], with a variance of about 1.
-    """
-    with torch.autocast(x.device.type, enabled=False):
-        gram = x @ x.T / max(x.shape)  # [B, B]: small, so it is decomposed on the CPU, in fp64, on any device
-        values, vectors = torch.linalg.eigh(gram.cpu().double())
-        scale = (values.clamp_min(0) + SHRINKAGE * values.mean() + eps).rsqrt()
-        return ((vectors * scale) @ vectors.T).to(x) @ x
 
 
 def centred_targets(targets: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -157,7 +136,7 @@ class PairViews:
 
     def constant(self) -> "PairViews":
         """The same with the best constant predictions."""
-        # Both kinds of targets have mean 0 over the batch.
+        # Both kinds of targets have mean 0: over samples of the run, and over the batch.
         pooled = {pair: torch.zeros_like(found) for pair, found in self.predictions.items()}
         at_positions = {pair: torch.zeros_like(found) for pair, found in self.position_predictions.items()}
         return replace(self, predictions=pooled, position_predictions=at_positions)
@@ -217,11 +196,12 @@ def pretrain_on_pairs(
         states[name] = pooled_states(side, embedding)
         layers = model.teacher_layers(inputs, embedding, attention_mask, modality=name)
         pooled = pooled_layers(layers, side.config.average_top_k_layers, embedding.valid)
-        targets[name] = pooled_targets(pooled)
+        targets[name] = model.cross_norms.targets[name](pooled)
         spreads.append(pooled.std(dim=0).mean())
     fields: dict[str, Any] = {}
     if return_loss:
-        views = PairViews(model.cross_modal(states), targets)
+        inputs = {name: model.cross_norms.states[name](state[:, None]) for name, state in states.items()}
+        views = PairViews(model.cross_modal(inputs), targets)
         fields = total_loss(weighted_losses(model.build_pair_terms(), views))
         fields["constant_loss"] = pair_regression(views.constant())
     return Data2VecPreTrainingOutput(
@@ -243,5 +223,5 @@ def check_pairs(config: Data2Vec2Config, pairs: Mapping[str, Mapping[str, Tensor
     if len(sizes) < (1 if alone else 2) or len(set(sizes.values())) > 1 or min(sizes.values()) < 2:
         raise ValueError(
             f"pairs hold {sizes or 'nothing'} (samples of each modality), but must hold two or more modalities, and "
-            "equally many samples of each, at least 2: their targets are normalised over the batch"
+            "equally many samples of each, at least 2: their targets are normalised over samples"
         )

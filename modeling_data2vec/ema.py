@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 
 
-class Teacher(nn.Module):
-    """Holds the averaged weights, and keeps them in fp32 when the model around them is converted to half precision.
+class FullPrecision(nn.Module):
+    """Keeps its weights and buffers in fp32 when the model around them is converted to half precision.
 
-    An average in half precision hardly moves: most of its steps are smaller than the weights' rounding.
+    An average in half precision hardly moves: most of its steps are smaller than its rounding.
     """
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Teacher":
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "FullPrecision":
         """Keep the weights in fp32; `to`, `half`, `bfloat16`, `cuda` and the like all come through here."""
 
         def in_full_precision(tensor: Tensor) -> Tensor:
@@ -23,6 +23,10 @@ class Teacher(nn.Module):
             return kept.to(converted.device, torch.float32)
 
         return super()._apply(in_full_precision, recurse)
+
+
+class Teacher(FullPrecision):
+    """Holds the averaged weights."""
 
 
 def ema_decay_at(step: int, ema_decay: float, ema_end_decay: float, ema_anneal_end_step: int) -> float:

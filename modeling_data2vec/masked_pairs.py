@@ -15,7 +15,6 @@ from .cross_modal import (
     direction,
     pair_regression,
     pooled_layers,
-    pooled_targets,
     position_regression,
 )
 from .embedding import mean_over_positions
@@ -55,7 +54,9 @@ def pretrain_on_masked_pairs(
         name: pooled_layers(one.layers, config.of(name).average_top_k_layers, one.views.valid)
         for name, one in seen.items()
     }
-    targets = {name: pooled_targets(layers)[:, None] for name, layers in pooled.items()}  # [B, 1, D] each
+    targets = {
+        name: model.cross_norms.targets[name](layers)[:, None] for name, layers in pooled.items()
+    }  # [B, 1, D] each
     fields: dict[str, Any] = {}
     if return_loss:
         losses = _own_losses(model, seen)
@@ -145,11 +146,13 @@ def _pair_views(
     model: Any, seen: Mapping[str, Observation], states: Mapping[str, Tensor], targets: dict[str, Tensor]
 ) -> PairViews:
     """Predict each modality from the states [R, S, D] of each other one."""
+    means = {name: _mean_of_views(model, name, one, states[name]) for name, one in seen.items()}  # [B, M, D]
+    inputs = {name: model.cross_norms.states[name](mean[..., None, :]) for name, mean in means.items()}
     predictions, at_positions = {}, {}
     for source, target in permutations(seen, 2):
         name, one = direction(source, target), seen[source]
         views = one.views.mask.shape[:2]  # (B, M)
-        predictions[source, target] = model.cross_modal[name](_mean_of_views(model, source, one, states[source]))
+        predictions[source, target] = model.cross_modal[name](inputs[source])
         # The first view of M: all of them would ask for the target's T positions M times.
         visible = states[source].unflatten(0, views)[:, 0, model.config.of(source).num_extra_tokens :]  # [B, V, D]
         valid = None if one.views.visible_valid is None else one.views.visible_valid.unflatten(0, views)[:, 0]  # [B, V]

@@ -11,7 +11,7 @@ from transformers.utils.output_capturing import capture_outputs
 from .configuration_data2vec2_joint import Data2Vec2Config
 from .core import Data2VecCore, Data2VecPreTrainingOutput, StudentTeacher
 from .cross_attention import CrossAttentionPredictors
-from .cross_modal import CrossModalHeads, pair_terms, pretrain_on_pairs
+from .cross_modal import CrossModalHeads, CrossModalNorms, pair_terms, pretrain_on_pairs
 from .ema import Teacher
 from .length_groups import RECORDS, encode_by_length
 from .masked_pairs import pretrain_on_masked_pairs
@@ -229,6 +229,9 @@ class Data2Vec2ForPreTraining(Data2VecCore, Data2Vec2JointPreTrainedModel):
     """
 
     teacher: JointTeacher
+    _keep_in_fp32_modules_strict = {"teacher", "cross_norms"}  # both are averages  # noqa: RUF012
+    # A checkpoint from before there were such statistics: heads get what they got then.
+    _keys_to_ignore_on_load_missing = [r"^cross_norms\."]  # noqa: RUF012
 
     def __init__(self, config: Data2Vec2Config):
         super().__init__(config)
@@ -240,6 +243,7 @@ class Data2Vec2ForPreTraining(Data2VecCore, Data2Vec2JointPreTrainedModel):
         self.teacher = JointTeacher(config)
         if config.cross_modal_layers:
             self.cross_modal = CrossModalHeads(config)
+            self.cross_norms = CrossModalNorms(config)
         if config.cross_attention_layers:
             self.cross_attention = CrossAttentionPredictors(config)
         self.post_init()

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from distributed_runs import TORCHRUN, assert_close, assert_goes_on, chain, in_processes, runs
+from distributed_runs import PAIRS, TORCHRUN, assert_close, assert_goes_on, chain, in_processes, runs
 from safetensors.torch import load_file
 from tiny_runs import JOINT, KINDS
 
 SUPPORT = Path(__file__).parents[1] / "support"
 SCRIPT = str(SUPPORT / "tiny_runs.py")
-ALL = [*KINDS, JOINT]
+ALL = [*KINDS, JOINT, PAIRS]
 
 
 @pytest.fixture(scope="module")

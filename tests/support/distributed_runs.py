@@ -43,6 +43,7 @@ LAUNCHED = {
     "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
     "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
 }
+PAIRS = "joint, pairs"
 # Kinds with other fields of the config and other arguments: kind, fields, arguments.
 VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "images, whole teacher": ("images 2.0", {"teacher_scope": "model"}, {}),
@@ -52,6 +53,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "speech 1.0, whole teacher": ("speech 1.0", {"teacher_scope": "model"}, {}),
     "text 1.0, whole teacher": ("text 1.0", {"teacher_scope": "model"}, {}),
     "joint, own feed-forward": (JOINT, {"modality_ffn_layers": 1}, {}),
+    PAIRS: (JOINT, {"cross_modal_layers": 1}, {"gradient_accumulation_steps": 4}),
     "speech, recomputed": ("speech 2.0", {}, {"activation_checkpointing": True}),
     "images, bf16": ("images 2.0", {}, {"bf16": True}),
     "images 1.0, bf16": ("images 1.0", {}, {"bf16": True}),
@@ -94,13 +96,13 @@ class TinyRun:
         else:
             model = tiny_model(kind, **fields)
             samples = tiny_samples(model)
+        accumulation = {"gradient_accumulation_steps": 3 if kind == JOINT else 1}
         args = arguments(
             self.folder,
             max_steps=self.steps,
             per_device_train_batch_size=batch,
-            gradient_accumulation_steps=3 if kind == JOINT else 1,
             ddp_backend="gloo" if world > 1 else None,
-            **(FORMS[self.form] | settings | self.settings),
+            **(accumulation | FORMS[self.form] | settings | self.settings),
         )
         trainer = Data2VecTrainer(model, args, train_dataset=samples)
         if self.stop is not None:
@@ -167,7 +169,8 @@ def assert_close(folder: Path, expected: Path) -> None:
     assert weights.keys() == others.keys()
     assert any(name.startswith("teacher.") for name in weights)
     for name, value in weights.items():
-        torch.testing.assert_close(value, others[name], rtol=0, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+        rtol = 1e-3 if name.endswith("whitening") else 0  # an inverse root magnifies what is rounded in a covariance
+        torch.testing.assert_close(value, others[name], rtol=rtol, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
 
 
 def assert_goes_on(folder: Path, kind: str) -> None:

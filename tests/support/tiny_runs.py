@@ -95,11 +95,13 @@ def tiny_joint_model(modalities: Iterable[str] = OF_MODALITIES, **fields: Any) -
 
 
 def tiny_mix(model: Data2Vec2ForPreTraining, batch_size: int = 4, **options: Any) -> MixtureDataset:
-    """Samples for all of its modalities, of unequal numbers."""
+    """Samples for all of its modalities, of unequal numbers, and pairs where it has heads for them."""
     sources = {}
     for number, name in enumerate(model.config.modalities):
         single = tiny_model(OF_MODALITIES[name])
         sources[name] = MixtureSource(tiny_samples(single, NUM_SAMPLES - 8 * number), batch_size=batch_size)
+    if model.config.cross_modal_layers:
+        sources["pairs"] = MixtureSource(SampleDataset(range(NUM_SAMPLES), Pairs()), batch_size=batch_size)
     return MixtureDataset(sources, **options)
 
 
@@ -156,6 +158,21 @@ def tiny_samples(model: Any, num: int = NUM_SAMPLES) -> SampleDataset:
         return SampleDataset(range(num), Spectrograms(model.config.num_mel_bins))
     reader = Clips() if model.main_input_name == "input_values" else Sentences()
     return SampleDataset(range(num), reader)
+
+
+class Pairs:
+    """Reads a clip and a sentence that belong together."""
+
+    noun = "pair"
+
+    def __init__(self) -> None:
+        self.readers = {"audio": Clips(), "text": Sentences()}
+
+    def __call__(self, example: int, rng: Random | None) -> dict[str, Any]:
+        return {"pairs": {name: reader(example, rng) for name, reader in self.readers.items()}}
+
+    def name(self, example: int) -> None:
+        return None
 
 
 def tiny_streamed(model: Any, num: int = NUM_SAMPLES, sizes: Sequence[int] = ()) -> IterableSampleDataset:

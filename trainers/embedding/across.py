@@ -11,7 +11,7 @@ from torch import Tensor
 from modeling_data2vec import Data2Vec2ForPreTraining
 
 from ..data.samples import nothing_readable
-from ..evaluation.retrieval import Latents, head_predictions, pooled_features, whole_samples
+from ..evaluation.retrieval import head_predictions, latents_of, pooled_features, whole_samples
 from ..modalities.encoders import load_encoder
 from .data import Data, Sample, open_data, readable, windows
 from .embed import Embeddings, of_length_1
@@ -31,8 +31,9 @@ def embed_across(
 ) -> Embeddings:
     """Take a vector of each sample in one modality's space, so that the cosine finds what belongs together.
 
-    In its own space a sample is what the teacher makes of it: its pooled layers, standardized over the data, so these
-    should be a collection to be searched. From another modality, the model's head for the two predicts that.
+    In its own space a sample is what the teacher makes of it: its pooled layers, normalised by the statistics of the
+    model's training (without any, over the data, so these should be a collection to be searched). From another
+    modality, the model's head for the two predicts that.
 
     Args:
         model: a pretraining model with several modalities that was trained on pairs, or its folder or Hub id.
@@ -71,7 +72,7 @@ def embed_across(
         raise nothing_readable(left_out, kind.medium.noun)
     features = pooled_features(loaded, modality, chain([first], made))
     if modality == space:
-        vectors = Latents(features)(features)
+        vectors = latents_of(loaded, modality, features)(features)
     else:
         vectors = head_predictions(loaded, modality, space, features.states)
     rows = np.array([sample.row for sample in kept], dtype=np.int64)

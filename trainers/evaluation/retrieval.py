@@ -3,7 +3,7 @@
 Letters: N paired samples, K of the teacher's layers, D channels.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
@@ -13,7 +13,8 @@ import torch
 from sklearn.linear_model import RidgeCV
 from torch import Tensor
 
-from modeling_data2vec.cross_modal import SHRINKAGE, pooled_layers, pooled_states
+from modeling_data2vec.cross_modal import pooled_layers, pooled_states
+from modeling_data2vec.running_norm import SHRINKAGE
 
 from ..modalities.base import Modality
 
@@ -70,7 +71,7 @@ def pooled_features(model: Any, modality: str, batches: Iterable[Mapping[str, An
 
 
 class Latents:
-    """The targets of a modality as norms over the training samples make them; see `cross_modal.pooled_targets`.
+    """The targets of a modality as norms over the training samples make them; see `cross_modal.CrossModalNorms`.
 
     Args:
         train: features of the training samples, whose mean and covariance are taken.
@@ -92,6 +93,18 @@ class Latents:
         return ((features.layers - self.mean) / self.std).mean(1)
 
 
+def latents_of(model: Any, modality: str, samples: PooledFeatures) -> Callable[[PooledFeatures], np.ndarray]:
+    """What makes the targets of a modality, as a joint model's heads predict them: [N, D] of features.
+
+    By the statistics of the model's training; where it has none, as in checkpoints from before them, by those of
+    `samples`.
+    """
+    norm = model.cross_norms.targets[modality]
+    if not norm.batches:
+        return Latents(samples)
+    return lambda found: norm.normalized(torch.from_numpy(found.layers).to(model.device)).cpu().numpy()
+
+
 # ---- predictions ----
 
 
@@ -110,8 +123,8 @@ def ridge_predictions(train: np.ndarray, latents: np.ndarray, test: np.ndarray) 
 @torch.no_grad()
 def head_predictions(model: Any, source: str, target: str, states: np.ndarray) -> np.ndarray:
     """Latents [N, D] of states [N, D], by a joint model's own head for this pair of modalities."""
-    head = model.cross_modal[f"{source}_to_{target}"]
-    return head(torch.from_numpy(states).to(model.device)).float().cpu().numpy()
+    inputs = model.cross_norms.states[source].normalized(torch.from_numpy(states).to(model.device)[:, None])
+    return model.cross_modal[f"{source}_to_{target}"](inputs.to(model.dtype)).float().cpu().numpy()
 
 
 # ---- retrieval ----
@@ -197,7 +210,7 @@ def retrieve(
     """
     found = {}
     for source, target in permutations(test, 2):
-        latents = Latents(train[target])
+        latents: Callable = Latents(train[target]) if model is None else latents_of(model, target, train[target])
         if model is None:
             predicted = ridge_predictions(train[source].states, latents(train[target]), test[source].states)
         else:

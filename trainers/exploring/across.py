@@ -11,7 +11,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from modeling_data2vec.auto import pretraining_class
 
-from ..evaluation.retrieval import Latents, head_predictions, pooled_features, whole_samples
+from ..evaluation.retrieval import head_predictions, latents_of, pooled_features, whole_samples
 from ..modalities.base import Modality
 from .explorer import MODEL, WINDOW, Explorer, Neighbour, Shown, nearest
 
@@ -31,7 +31,7 @@ class AcrossModalities:
         for name, explorer in self.explorers.items():
             inputs: Any = [sample.inputs for sample in explorer.samples]
             features = pooled_features(model, name, list(_batches(explorer.kind, inputs)))
-            self.latents[name] = Latents(features)(features)
+            self.latents[name] = latents_of(model, name, features)(features)
 
     def nearest(self, source: str, sample: Shown) -> dict[str, list[Neighbour]]:
         """The nearest samples of each other modality.
