@@ -200,8 +200,8 @@ def pretrain_on_pairs(
         spreads.append(pooled.std(dim=0).mean())
     fields: dict[str, Any] = {}
     if return_loss:
-        inputs = {name: model.cross_norms.states[name](state[:, None]) for name, state in states.items()}
-        views = PairViews(model.cross_modal(inputs), targets)
+        normalised = {name: model.cross_norms.states[name](state[:, None]) for name, state in states.items()}
+        views = PairViews(model.cross_modal(normalised), targets)
         fields = total_loss(weighted_losses(model.build_pair_terms(), views))
         fields["constant_loss"] = pair_regression(views.constant())
     return Data2VecPreTrainingOutput(
