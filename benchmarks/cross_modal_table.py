@@ -8,6 +8,7 @@ from scipy.stats import binomtest
 from scipy.stats import t as student_t
 
 from modeling_data2vec.trainers.monitoring.joint_health import rising_losses
+from modeling_data2vec.trainers.monitoring.modality_logs import by_modality
 
 ARMS = {"separate": False, "shared": False, "pairs": True, "shuffled pairs": True}  # whether it predicts across
 RANDOM = "random weights"
@@ -167,7 +168,7 @@ def loss_table(arms: Runs) -> str:
                 losses = [entry[f"{modality}/loss"] for entry in logs]
                 lows.append(min(losses))
                 lasts.append(losses[-1])
-                named += modality in rising_losses(logs)
+                named += modality in rising_losses(by_modality(logs))
             line.append(f"{statistics.mean(lows):.2f}, {statistics.mean(lasts):.2f}; named in {named} of {len(runs)}")
         lines.append(line)
     return rows(["lowest and last loss", "speech", "images", "text"], lines)
@@ -218,8 +219,8 @@ def figure(results: list[dict], path: Path) -> None:
     axes[0].axhline(100, color="0.5", linewidth=0.8)
     axes[0].set_xticks(range(len(SHOWN)), list(SHOWN.values()))
     axes[0].set_title("accuracy, % of a separate trunk (dots: seeds)", fontsize=9)
-    axes[0].set_ylim(bottom=40)
-    axes[0].legend(fontsize=7, ncol=3)
+    axes[0].set_ylim(40, 125)
+    axes[0].legend(fontsize=7, ncol=3, loc="upper center")
     for axis, pair in zip(axes[1:], ("audio_text", "audio_vision", "vision_text"), strict=True):
         for arm, runs in arms.items():
             matrices = [np.diagonal(run["cka"][pair]) for run in runs.values() if "cka" in run]
