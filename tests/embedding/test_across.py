@@ -99,7 +99,7 @@ def test_a_table_of_the_nearest(form, paired, tmp_path, capsys):
     argv = ["search", str(paired / "model"), f"audio={clips}", f"vision={pictures}", "--output", str(output)]
     assert data2vec_cli.main([*argv, "--neighbors", "3", "--batch_size", "3"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith(f"Wrote {output}: the 3 nearest of 4 samples to each of 4. Left out:\n  broken.wav: ")
+    assert out.startswith(f"Wrote {output}: the 3 nearest of 4 samples to each of 4. Left out:\n  audio broken.wav: ")
     rows = json.loads(output.read_text()) if form == "json" else list(csv.DictReader(output.open(newline="")))
     assert [(row["query"], int(row["rank"])) for row in rows] == [(f"{n}.wav", r) for n in range(4) for r in (1, 2, 3)]
     heard, seen = (

@@ -90,13 +90,14 @@ def test_every_class_is_loaded_by_its_cards_code_without_the_package(tmp_path):
 
 
 # Python files, and their lines, that a push with code copies at most. Less is better; more needs a reason.
-# The last reasons: linear layers and convolutions at full speed on AMD's processors; whitened targets of pairs.
+# The last reasons: linear layers and convolutions at full speed on AMD's processors; norms of pairs that run over
+# batches.
 MOST = {
     "images 2.0": (15, 2_520),
-    "speech 2.0": (21, 3_660),
+    "speech 2.0": (21, 3_680),
     "spectrograms 2.0": (19, 2_980),
     "text 2.0": (16, 2_670),
-    "joint": (41, 6_550),
+    "joint": (42, 6_690),
 }
 
 

@@ -211,7 +211,7 @@ def test_nothing_readable_is_an_error(tmp_path):
     images = SampleDataset(dataset, ImageReader(PLAIN, column))
     with pytest.raises(ValueError, match="none of the 3 images can be read; the first is .*0.png"):
         images[1]
-    with pytest.raises(ValueError, match="none of the 3 images"):
+    with pytest.raises(ValueError, match="none of the images of .* can be read"):
         load_labelled_images(str(tmp_path), PLAIN, split="train")
 
 

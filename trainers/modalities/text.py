@@ -214,10 +214,8 @@ class SentenceReader:
             raise ValueError(f"a text is held as {type(text).__name__}, but must be a string: convert the data")
         if not text or not text.strip():
             raise UnreadableError("its text is empty")
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise UnreadableError("its text holds half a character (a lone surrogate, \\ud...)") from error
+        if text.encode(errors="ignore").decode() != text:
+            raise UnreadableError("its text holds half a character (a lone surrogate, \\ud...)")
         return self.read({"input_ids": self.tokenize([text])["input_ids"][0]})
 
     def name(self, example: dict[str, Any]) -> str | None:
