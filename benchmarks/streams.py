@@ -20,10 +20,10 @@ from typing import Any
 
 import datasets
 
+from modeling_data2vec.trainers.data.mixture_order import MixtureOrder
 from modeling_data2vec.trainers.data.samples import IterableSampleDataset
 from modeling_data2vec.trainers.data.streams import Stream
 from modeling_data2vec.trainers.modalities.mixture import MixtureDataset, MixtureSource
-from modeling_data2vec.trainers.modalities.mixture_order import MixtureOrder
 from modeling_data2vec.trainers.modalities.text import TEXTS
 from modeling_data2vec.trainers.sources.opening import open_source
 

@@ -12,10 +12,10 @@ import torch.distributed as dist
 
 from modeling_data2vec.trainers.data import streams
 from modeling_data2vec.trainers.data.even_epochs import EvenEpochs, transfers
+from modeling_data2vec.trainers.data.mixture_order import MixtureOrder
 from modeling_data2vec.trainers.data.samples import IterableSampleDataset, SampleDataset
 from modeling_data2vec.trainers.data.streams import Stream
 from modeling_data2vec.trainers.modalities.mixture import MixtureDataset, MixtureSource
-from modeling_data2vec.trainers.modalities.mixture_order import MixtureOrder
 
 STEPS = 21
 

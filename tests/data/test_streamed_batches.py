@@ -9,10 +9,10 @@ import pytest
 from tiny_runs import Clips, Sentences
 
 from modeling_data2vec.trainers.data import streams
+from modeling_data2vec.trainers.data.mixture_order import MixtureOrder
 from modeling_data2vec.trainers.data.samples import IterableSampleDataset, SampleDataset
 from modeling_data2vec.trainers.data.streams import Stream
 from modeling_data2vec.trainers.modalities.mixture import MixtureDataset, MixtureSource
-from modeling_data2vec.trainers.modalities.mixture_order import MixtureOrder
 
 
 class Rows(Sentences):

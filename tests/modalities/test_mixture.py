@@ -7,10 +7,10 @@ import pytest
 import torch
 from tiny_runs import Clips, Sentences
 
+from modeling_data2vec.trainers.data.mixture_order import MixtureOrder
 from modeling_data2vec.trainers.data.samples import IterableSampleDataset, SampleDataset
 from modeling_data2vec.trainers.data.streamed_batches import StreamedBatches
 from modeling_data2vec.trainers.modalities.mixture import MixtureDataset, MixtureSource
-from modeling_data2vec.trainers.modalities.mixture_order import MixtureOrder
 
 
 class StreamedSentences(Sentences):

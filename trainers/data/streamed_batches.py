@@ -14,6 +14,7 @@ from transformers.utils import logging
 from ..sources.source_files import counted
 from .even_epochs import EvenEpochs, Made, cpu_group
 from .finiteness import CheckedCollator
+from .mixture_order import MixtureOrder
 from .samplers import endless_batches
 from .samples import IterableSampleDataset, SampleDataset
 from .streams import Share
@@ -31,14 +32,14 @@ class MixtureStream(IterableDataset):
 
     Args:
         sources: a `MixtureSource` of each modality.
-        order, share: see `MixtureDataset.loader`; the order is a `MixtureOrder`.
+        order, share: see `MixtureDataset.loader`.
 
     Attributes:
         start: how many micro-batches of the process were made before, and where its workers are in each stream. With an
             "epoch" it is that one alone, of the only stream: then "turn" is the worker that makes the first batch.
     """
 
-    def __init__(self, sources: Mapping[str, Any], order: Any, share: Mapping[str, int]) -> None:
+    def __init__(self, sources: Mapping[str, Any], order: MixtureOrder, share: Mapping[str, int]) -> None:
         self.sources, self.order, self.share = sources, order, share
         self.start: dict[str, Any] = {"batches": 0, "workers": {}}
 
@@ -116,11 +117,10 @@ class _Indexed:
         return [self.samples.of_epoch(epoch, index) for index in indices]
 
 
-def batches_of_workers(order: Any, name: str, num_workers: int) -> list[int]:
+def batches_of_workers(order: MixtureOrder, name: str, num_workers: int) -> list[int]:
     """How many micro-batches of a modality each worker makes, in proportion to the others.
 
     Example:
-        >>> from modeling_data2vec.trainers.modalities.mixture_order import MixtureOrder
         >>> order = MixtureOrder({"audio": 3, "text": 1}, accumulation=4)  # 0 audio, 1 audio, 0 audio, 1 text, ...
         >>> batches_of_workers(order, "audio", 2), batches_of_workers(order, "text", 2)
         ([2, 1], [0, 1])
@@ -132,21 +132,6 @@ def batches_of_workers(order: Any, name: str, num_workers: int) -> list[int]:
     most = PARTS if not in_turns else max(made.values())
     parts = [-(-most * made[worker] // max(made.values())) for worker in range(num_workers)]
     return [part // math.gcd(*parts) for part in parts]
-
-
-class _Alone:
-    """The order of one modality alone, as a `MixtureOrder` has it."""
-
-    accumulation, mixing = 1, "accumulate"
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def step(self, number: int) -> list[str]:
-        return [self.name]
-
-    def before(self, number: int) -> dict[str, int]:
-        return {self.name: number}
 
 
 class PositionedCollator(CheckedCollator):
@@ -268,9 +253,9 @@ class StreamedBatches(IterableDataset):
 
     def _part(self, name: str, start: dict[str, Any]) -> "StreamedBatches":
         """The batches of one modality from a start of the mix on, made by its part of the workers, at least one."""
-        whole = self.loader
+        whole, order = self.loader, MixtureOrder({name: 1}, accumulation=1)
         loader = DataLoader(
-            MixtureStream({name: self.stream.sources[name]}, _Alone(name), self.stream.share),
+            MixtureStream({name: self.stream.sources[name]}, order, self.stream.share),
             batch_size=None,
             collate_fn=whole.collate_fn,
             num_workers=-(-whole.num_workers // len(self.stream.sources)),

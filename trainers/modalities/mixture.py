@@ -9,10 +9,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from modeling_data2vec.cross_modal import PAIRS
 
 from ..data.collators import Examples, MaskCollator
+from ..data.mixture_order import MixtureOrder
 from ..data.samplers import EpochBatches, FixedBatchSampler, LengthBatchSampler, endless_batches
 from ..data.samples import IterableSampleDataset, SampleDataset
 from ..data.streamed_batches import MixtureStream, streamed_loader
-from .mixture_order import MixtureOrder
 from .names import config_of, mask_collator, modality_of
 from .pairs import PairsCollator
 

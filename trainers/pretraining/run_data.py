@@ -7,9 +7,9 @@ from transformers.utils import logging
 
 from modeling_data2vec.cross_modal import PAIRS
 
+from ..data.mixture_order import temperature_shares
 from ..data.samples import shuffled_samples
 from ..modalities.mixture import MixtureDataset, MixtureSource
-from ..modalities.mixture_order import temperature_shares
 from ..modalities.names import by_modality_name
 from ..modalities.pairs import PairsReader, load_pairs
 from ..recipes.building import mixture_sources

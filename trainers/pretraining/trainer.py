@@ -12,10 +12,10 @@ from transformers import PrinterCallback, ProgressCallback, TrainerControl, Trai
 
 from modeling_data2vec.auto import pretraining_class_of
 
+from ..data.mixture_order import MixtureOrder
 from ..data.samples import IterableSampleDataset
 from ..hub.provenance import Provenance
 from ..modalities.mixture import JointCollator, MixtureDataset, MixtureSource
-from ..modalities.mixture_order import MixtureOrder
 from ..modalities.names import config_of, loss_weight_of, modality_of
 from ..monitoring.gradient_cosine import GradientCosine
 from ..monitoring.modality_logs import ModalityFigures

@@ -11,7 +11,7 @@ from transformers.trainer_utils import HubStrategy, IntervalStrategy, SaveStrate
 from transformers.training_args import OptimizerNames
 from transformers.utils import is_torch_bf16_gpu_available, is_torch_xla_available
 
-from ..modalities.mixture_order import MIXINGS
+from ..data.mixture_order import MIXINGS
 from ..option_checks import LARGEST_SEED, require_choice, require_range, wrong_choice
 from .schedules import check_stages, has_stages, tri_stage
 

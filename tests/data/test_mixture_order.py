@@ -2,7 +2,7 @@
 
 import pytest
 
-from modeling_data2vec.trainers.modalities.mixture_order import MixtureOrder, temperature_shares
+from modeling_data2vec.trainers.data.mixture_order import MixtureOrder, temperature_shares
 
 EQUAL = {"audio": 1, "vision": 1, "text": 1}
 
