@@ -9,7 +9,7 @@ from transformers import EarlyStoppingCallback
 
 from ..data.samplers import WeightedBatchSampler
 from ..runs.base_trainer import BaseTrainer
-from ..runs.loaders import length_loader, loader_options, share_of_process
+from ..runs.loaders import loader_options, share_of_process
 from .arguments import FinetuningArguments
 from .freezing import GradientsReachLayersCallback, HeadOnlyCallback
 from .layer_decay import parameter_groups
@@ -40,7 +40,7 @@ class FinetuningTrainer(BaseTrainer):
     def __init__(self, model: Any, args: FinetuningArguments, task: Task, **kwargs: Any) -> None:
         if args.head_only_steps and args.ddp_find_unused_parameters is None:
             args.ddp_find_unused_parameters = True
-        self.task, self.train_collator = task, task.train_collator()
+        self.task, self._train_collator = task, task.train_collator()
         super().__init__(model, args, task.collate, compute_metrics=task, processing_class=task.processor, **kwargs)
         # Losses here are means over a micro-batch, whatever arguments a model's forward would take.
         self.model_accepts_loss_kwargs = False
@@ -97,13 +97,16 @@ class FinetuningTrainer(BaseTrainer):
         self.optimizer = optimizer_class(groups, **options)
         return self.optimizer
 
+    @property
+    def train_collator(self) -> Any:
+        """The task's collator for training, which may mix samples."""
+        return self._train_collator
+
     def own_loader(self) -> DataLoader | None:
-        """A loader of similar lengths, or of samples that are drawn by how rare their classes are."""
+        """With `args.weighted_draw` a loader of samples that are drawn by how rare their classes are."""
         args, samples = self.args, self.train_dataset
-        if args.max_batch_length:  # not `super()`'s, which would take the collator of evaluation
-            return length_loader(samples, args, self.train_collator)
         if not args.weighted_draw:
-            return None
+            return super().own_loader()
         weights = self.task.rarities(samples.dataset)
         size = args.train_batch_size
         sampler = WeightedBatchSampler(weights, args.weighted_draw, size, **share_of_process(args))
