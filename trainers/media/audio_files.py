@@ -102,10 +102,8 @@ def _faults_in_words(file: EncodedFile) -> Iterator[None]:
     except Exception as error:  # decoders raise anything on broken data
         if isinstance(error, OSError) and not isinstance(error, av.error.FFmpegError):
             raise not_opened(error, file.path, "audio") from error
-        if file.is_empty:
-            raise UnreadableError("the file is empty: get it again") from error
         said = in_words(error) if isinstance(error, av.error.FFmpegError) else error
-        raise UnreadableError(f"it cannot be decoded: {said}") from error
+        raise file.not_decoded(f"it cannot be decoded: {said}") from error
 
 
 def _magic(file: EncodedFile) -> bytes:

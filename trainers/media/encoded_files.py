@@ -36,6 +36,10 @@ class EncodedFile(NamedTuple):
             return os.path.isfile(self.source) and not os.path.getsize(self.source)
         return not self.source.getbuffer().nbytes
 
+    def not_decoded(self, why: str) -> UnreadableError:
+        """The error of content that no decoder takes: that there is none, or `why`."""
+        return UnreadableError("the file is empty: get it again" if self.is_empty else why)
+
 
 def encoded_file(value: Any, noun: str, otherwise: str) -> EncodedFile:
     """Find the file in a cell of a data set.

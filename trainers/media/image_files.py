@@ -38,9 +38,7 @@ def open_image(value: Any) -> Image.Image:
     except UnreadableError:
         raise
     except UnidentifiedImageError as error:
-        if file.is_empty:
-            raise UnreadableError("the file is empty: get it again") from error
-        raise UnreadableError(
+        raise file.not_decoded(
             "it is no picture, or of a kind that Pillow doesn't read: convert it to PNG or JPEG"
         ) from error
     except OSError as error:
