@@ -249,8 +249,10 @@ def read_parquet(files: Sequence[Path], *, with_folder: bool = False, streaming:
     Raises:
         ValueError: a file is damaged, or has other columns than the first.
     """
-    _require_same_columns(files, parquet_features)
-    if with_folder and all(_is_plain(kind) for kind in pq.read_schema(files[0]).types):
+    footers = {file: _parquet_footer(file) for file in files}
+    schemas = {file: footer.schema.to_arrow_schema() for file, footer in footers.items()}
+    _require_same_columns(files, lambda file: datasets.Features.from_arrow_schema(schemas[file]))
+    if with_folder and all(_is_plain(kind) for kind in schemas[files[0]].types):
         parts = [_in_memory([file]) for file in files]
         folders = [[str(file.parent)] * len(part) for file, part in zip(files, parts, strict=True)]
         return datasets.concatenate_datasets(
@@ -258,11 +260,11 @@ def read_parquet(files: Sequence[Path], *, with_folder: bool = False, streaming:
         )
     if any("::" in str(file) for file in files):  # which joins two addresses, where `datasets` opens files
         return _in_memory(files)
-    filled = [file for file in files if pq.read_metadata(file).num_rows]  # `datasets` fails at an empty shard
+    filled = [file for file in files if footers[file].num_rows]  # `datasets` fails at an empty shard
     with _plain_errors(files):
         if filled:
             return datasets.load_dataset("parquet", data_files=_listed(filled), split="train", streaming=streaming)
-    return datasets.Dataset(pq.read_schema(files[0]).empty_table())
+    return datasets.Dataset(schemas[files[0]].empty_table())
 
 
 def _listed(files: Sequence[Path]) -> dict[str, DataFilesList]:
@@ -285,8 +287,12 @@ def parquet_features(file: Path) -> datasets.Features:
     Raises:
         ValueError: the file is damaged.
     """
+    return datasets.Features.from_arrow_schema(_parquet_footer(file).schema.to_arrow_schema())
+
+
+def _parquet_footer(file: Path) -> pq.FileMetaData:
     try:
-        return datasets.Features.from_arrow_schema(pq.read_schema(file))
+        return pq.read_metadata(file)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{file} is no whole parquet file ({error}): get it again") from error
 

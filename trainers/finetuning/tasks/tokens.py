@@ -72,7 +72,8 @@ class TokenClassification(Task):
             raise ValueError(
                 f"column {self.column!r} holds lists of {shown_type(words)}, not of words: name another --column"
             )
-        sizes = zip(dataset[self.column][:], dataset[self.label_column][:], strict=True)
+        sentences = dataset[self.column][:]
+        sizes = zip(sentences, dataset[self.label_column][:], strict=True)
         counts = [(len(words or []), len(tags or [])) for words, tags in sizes]
         unequal = [row for row, (words, tags) in enumerate(counts) if words != tags]
         if unequal:
@@ -81,7 +82,7 @@ class TokenClassification(Task):
                 f"{in_rows(unequal)} of {len(counts):,}: there must be as many tags as words, but the first has "
                 f"{words} words and {tags} tags"
             )
-        if lacking := [row for row, words in enumerate(dataset[self.column][:]) if None in (words or [])]:
+        if lacking := [row for row, words in enumerate(sentences) if None in (words or [])]:
             raise ValueError(
                 f"column {self.column!r}: there is an empty place (null) among the words of {in_rows(lacking)}: write "
                 "the word, or remove the place and its tag"
