@@ -7,12 +7,11 @@ the most memory that the process had. Runs keep it (`trainers/freed_memory.py`).
 """
 
 import argparse
+import json
 import resource
 import statistics
-import subprocess
-import sys
 
-from budgeted_runs import resident_memory
+from budgeted_runs import peak_memory, run_apart
 from side_by_side import SHAPES, sides
 from step import timed
 
@@ -23,19 +22,14 @@ def faults() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
-def measure(shape: str, kept: str, repetitions: int) -> None:
+def measure(shape: str, kept: str, repetitions: int) -> dict[str, float]:
     if kept == "kept":
         keep_freed_memory()
     step = sides(shape, None)["ours"]
     seconds = [timed(step) for _ in range(repetitions + 2)][2:]
     before = faults()
     step()
-    print(statistics.median(seconds), faults() - before, resident_memory("VmHWM") / 2**20)
-
-
-def alone(shape: str, kept: str, repetitions: int) -> list[float]:
-    command = [sys.executable, __file__, "--repetitions", str(repetitions), "--alone", shape, kept]
-    return [float(one) for one in subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()]
+    return {"seconds": statistics.median(seconds), "faults": faults() - before, "peak": peak_memory()}
 
 
 def main() -> None:
@@ -45,13 +39,14 @@ def main() -> None:
     parser.add_argument("--alone", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.alone:
-        return measure(*options.alone, options.repetitions)
+        return print(json.dumps(measure(*options.alone, options.repetitions)))
     print("| shape | given back, CPU s | page faults | peak | kept, CPU s | page faults | peak | ratio |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|", flush=True)
     for shape in options.shapes:
-        back, kept = (alone(shape, how, options.repetitions) for how in ("given back", "kept"))
-        both = " | ".join(f"{cpu:.2f} | {number:,.0f} | {peak:.0f} MiB" for cpu, number, peak in (back, kept))
-        print(f"| {shape} | {both} | {back[0] / kept[0]:.2f} |", flush=True)
+        size = ("--repetitions", str(options.repetitions))
+        back, kept = (run_apart("--alone", shape, how, *size) for how in ("given back", "kept"))
+        cells = [f"{one['seconds']:.2f} | {one['faults']:,} | {one['peak']:.0f} MiB" for one in (back, kept)]
+        print(f"| {shape} | {' | '.join(cells)} | {back['seconds'] / kept['seconds']:.2f} |", flush=True)
 
 
 if __name__ == "__main__":
