@@ -40,7 +40,7 @@ class FinetuningTrainer(BaseTrainer):
     def __init__(self, model: Any, args: FinetuningArguments, task: Task, **kwargs: Any) -> None:
         if args.head_only_steps and args.ddp_find_unused_parameters is None:
             args.ddp_find_unused_parameters = True
-        self.task, self._train_collator = task, task.train_collator()
+        self.task, self.train_collator = task, task.train_collator()
         super().__init__(model, args, task.collate, compute_metrics=task, processing_class=task.processor, **kwargs)
         # Losses here are means over a micro-batch, whatever arguments a model's forward would take.
         self.model_accepts_loss_kwargs = False
@@ -96,11 +96,6 @@ class FinetuningTrainer(BaseTrainer):
         optimizer_class, options = self.get_optimizer_cls_and_kwargs(args, chosen)
         self.optimizer = optimizer_class(groups, **options)
         return self.optimizer
-
-    @property
-    def train_collator(self) -> Any:
-        """The task's collator for training, which may mix samples."""
-        return self._train_collator
 
     def own_loader(self) -> DataLoader | None:
         """With `args.weighted_draw` a loader of samples that are drawn by how rare their classes are."""

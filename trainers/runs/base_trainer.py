@@ -62,6 +62,7 @@ class BaseTrainer(ShardedTrainer):
 
     args: BaseTrainingArguments
     stop_on_collapse = True
+    train_collator: Any = None  # of training, where it isn't evaluation's `data_collator`
 
     def __init__(
         self,
@@ -192,15 +193,10 @@ class BaseTrainer(ShardedTrainer):
 
     # ---- batches, schedule, weight decay ----
 
-    @property
-    def train_collator(self) -> Any:
-        """What makes batches of training data: the collator that evaluation has, too."""
-        return self.data_collator
-
     def own_loader(self) -> DataLoader | None:
         """A loader of training data instead of `Trainer`'s; with `max_batch_length` one of similar lengths."""
-        args = self.args
-        return length_loader(self.train_dataset, args, self.train_collator) if args.max_batch_length else None
+        args, collator = self.args, self.train_collator or self.data_collator
+        return length_loader(self.train_dataset, args, collator) if args.max_batch_length else None
 
     def get_train_dataloader(self) -> DataLoader:
         """The loader of `Trainer`, or that of `own_loader`; batches with NaN in them are refused."""
