@@ -1,7 +1,9 @@
 """NaN is named where it comes in, and a run whose loss or weights are no numbers ends as a collapsed one."""
 
 import math
+from collections.abc import Sequence
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -12,9 +14,12 @@ from transformers import TrainerCallback
 import data2vec_cli
 from modeling_data2vec.trainers import CollapseError, Data2VecTrainer, SampleDataset, mask_collator
 from modeling_data2vec.trainers.data.finiteness import CheckedCollator, is_finite, weights_are_finite
+from modeling_data2vec.trainers.data.samples import read_labelled
 from modeling_data2vec.trainers.finetuning.arguments import FinetuningArguments
 from modeling_data2vec.trainers.finetuning.options import FinetuningOptions
 from modeling_data2vec.trainers.finetuning.run import finetune
+from modeling_data2vec.trainers.finetuning.tasks.task import Task
+from modeling_data2vec.trainers.modalities.pairs import PairsReader
 
 
 def test_what_is_finite():
@@ -22,6 +27,7 @@ def test_what_is_finite():
     assert is_finite(torch.arange(3.0)) and is_finite("text") and is_finite(torch.arange(3)) and is_finite(None)
     for bad in (math.nan, math.inf, -math.inf):
         assert not is_finite(torch.tensor([1.0, bad])) and not is_finite(np.array([bad]))
+        assert not is_finite({"pairs": {"text": torch.tensor([1]), "audio": torch.tensor([bad])}})
     model = torch.nn.Linear(2, 2)
     assert weights_are_finite(model)
     with torch.no_grad():
@@ -61,17 +67,53 @@ class OneBad:
     noun = "clip"
 
     def __call__(self, example, rng):
-        return {"input_values": torch.full((400,), math.nan if example == 2 else float(example))}
+        number = example["number"]
+        return {"input_values": torch.full((400,), math.nan if number == 2 else float(number))}
 
     def name(self, example):
-        return f"clips/{example}.wav"
+        return f"clips/{example['number']}.wav"
+
+
+def clips(numbers: Sequence[int]) -> datasets.Dataset:
+    return datasets.Dataset.from_dict({"number": list(numbers), "label": [number % 2 for number in numbers]})
 
 
 def test_samples_with_nan_are_passed_over_by_name(caplog):
-    samples = SampleDataset(range(4), OneBad())
+    samples = SampleDataset(clips(range(4)), OneBad())
     assert float(samples[2]["input_values"][0]) == 3.0
     assert "Passing over clips/2.wav: NaN or infinity in its input_values" in caplog.text
     assert samples.unreadable() == ["clips/2.wav"]
+    with pytest.raises(
+        ValueError, match=r"none of the 1 clips can be read; the first is clips/2\.wav: NaN or infinity"
+    ):
+        SampleDataset(clips([2]), OneBad())[0]
+
+
+class OfClips(Task):
+    def __init__(self):
+        pass
+
+    def reader(self, dataset, *, training):
+        return OneBad()
+
+
+def test_samples_with_nan_do_not_count(caplog):
+    """In figures of a split they are left out by name, and no neighbor stands in for them."""
+    kept = OfClips().evaluation_samples(clips(range(4)), "test")
+    assert [float(kept[place]["input_values"][0]) for place in range(len(kept))] == [0, 1, 3]
+    assert "Leaving out clip clips/2.wav of split 'test': NaN or infinity in its input_values" in caplog.text
+    samples, labels = read_labelled(clips(range(4)), OneBad(), source="sounds", split="train")
+    assert [float(sample["input_values"][0]) for sample in samples] == [0, 1, 3] and labels.tolist() == [0, 1, 1]
+    with pytest.raises(ValueError, match=r"none of the clips of split 'test' can be read; the first is clips/2\.wav"):
+        OfClips().evaluation_samples(clips([2]), "test")
+    with pytest.raises(ValueError, match=r"of sounds, split 'test', can be read; the first is clips/2\.wav: NaN"):
+        read_labelled(clips([2]), OneBad(), source="sounds", split="test")
+
+
+def test_a_pair_with_nan_is_passed_over(caplog):
+    pairs = SampleDataset(clips(range(4)), PairsReader({"audio": OneBad()}))
+    assert float(pairs[2]["pairs"]["audio"]["input_values"][0]) == 3.0
+    assert "Passing over clips/2.wav: its clip can't be used: NaN or infinity in its input_values" in caplog.text
 
 
 class Poison(TrainerCallback):

@@ -19,6 +19,8 @@ REMEDIES = (
 
 def is_finite(values: Any) -> bool:
     """Whether numbers in a tensor or array, or whatever else a sample holds under a name, are all finite."""
+    if isinstance(values, Mapping):  # the parts of a pair
+        return all(is_finite(part) for part in values.values())
     if isinstance(values, np.ndarray):
         return values.dtype.kind != "f" or bool(np.isfinite(values).all())
     if not (isinstance(values, Tensor) and values.is_floating_point()):

@@ -1,6 +1,6 @@
 """Training samples from any dataset: random choices depend on a sample's place alone; unreadable ones are skipped."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any, Protocol
 
@@ -68,6 +68,41 @@ def readable_inputs(reader: SampleReader, example: dict[str, Any], rng: Random |
         if not is_finite(values):
             raise UnreadableError(f"NaN or infinity in its {name}")
     return inputs
+
+
+def each_readable(
+    dataset: Iterable[dict[str, Any]], reader: SampleReader, rows: Iterable[int], split: str, source: str = ""
+) -> Iterator[tuple[int, dict[str, Any], dict[str, Any]]]:
+    """What can be read of a split, for figures in which each sample counts once; the others are left out by name.
+
+    Args:
+        dataset: examples.
+        reader: what makes model inputs of an example; nothing is augmented.
+        rows: the number of each example, by which one without a name is called.
+        split, source: for messages.
+
+    Yields:
+        row, example and inputs.
+
+    Raises:
+        ValueError: nothing can be read.
+    """
+    left_out: dict[str, str] = {}
+    count = 0
+    for row, example in zip(rows, dataset, strict=True):
+        try:
+            inputs = readable_inputs(reader, example, None)
+        except UnreadableError as error:
+            name = reader.name(example) or str(row)
+            left_out[name] = str(error)
+            logger.warning(f"Leaving out {reader.noun} {name} of split {split!r}: {error}")
+            continue
+        count += 1
+        yield row, example, inputs
+    if not count:
+        raise nothing_readable(
+            left_out, reader.noun, f" of {source}, split {split!r}," if source else f" of split {split!r}"
+        )
 
 
 class _Samples:
@@ -156,7 +191,7 @@ class SampleDataset(_Samples, Dataset):
 
     def _fault(self, index: int) -> str:
         try:
-            self.reader(self.dataset[index], None)
+            readable_inputs(self.reader, self.dataset[index], None)
         except UnreadableError as error:
             return str(error)
         return "it can be read now"
@@ -287,18 +322,9 @@ def read_labelled(
         dataset = dataset.select(chosen)
     several = is_list(column_types(dataset)[label_column])
     samples, labels = [], []
-    left_out: dict[str, str] = {}
-    for index, example in zip(chosen, dataset, strict=True):
-        try:
-            samples.append(readable_inputs(reader, example, None))
-        except UnreadableError as error:
-            name = reader.name(example) or str(index)
-            left_out[name] = str(error)
-            logger.warning(f"Leaving out {reader.noun} {name} of split {split!r}: {error}")
-            continue
+    for index, example, inputs in each_readable(dataset, reader, chosen, split, source):
+        samples.append(inputs)
         labels.append(values[index] if several else example[label_column])
-    if not samples:
-        raise nothing_readable(left_out, reader.noun, f" of {source}, split {split!r},")
     return samples, labels if several else np.asarray(as_whole_numbers(labels))
 
 

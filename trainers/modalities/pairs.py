@@ -13,7 +13,7 @@ from modeling_data2vec import Data2Vec2Config
 from modeling_data2vec.cross_modal import PAIRS
 
 from ..data.collators import Examples, MaskCollator
-from ..data.samples import SampleReader, UnreadableError
+from ..data.samples import SampleReader, UnreadableError, readable_inputs
 from ..sources.loading import column_types, open_source
 from ..sources.source_files import Medium
 from .names import mask_collator, modalities
@@ -120,7 +120,7 @@ class PairsReader:
         parts = {}
         for name, reader in self.readers.items():
             try:
-                parts[name] = reader(example, rng)
+                parts[name] = readable_inputs(reader, example, rng)
             except UnreadableError as error:
                 raise UnreadableError(f"its {reader.noun} can't be used: {error}") from error
         return {PAIRS: parts}

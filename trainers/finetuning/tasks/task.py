@@ -9,17 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import EvalPrediction
-from transformers.utils import logging
 
 from modeling_data2vec.modeling_data2vec2_tasks import Data2Vec2ForTask
 
-from ...data.samples import SampleDataset, SampleReader, UnreadableError, nothing_readable
+from ...data.samples import SampleDataset, SampleReader, each_readable
 from ...modalities.clips import SoundModality
 from ...modalities.names import modality_of_input
 from ..arguments import FinetuningArguments
 from ..metrics import IGNORED
-
-logger = logging.get_logger(__name__)
 
 
 class Task:
@@ -132,18 +129,7 @@ class Task:
             ValueError: none can be read.
         """
         reader = self.reader(dataset, training=False)
-        kept, left_out = [], {}
-        for index, example in enumerate(dataset):
-            try:
-                reader(example, None)
-            except UnreadableError as error:
-                name = reader.name(example) or str(index)
-                left_out[name] = str(error)
-                logger.warning(f"Leaving out {reader.noun} {name} of split {split!r}: {error}")
-            else:
-                kept.append(index)
-        if not kept:
-            raise nothing_readable(left_out, reader.noun, f" of split {split!r}")
+        kept = [row for row, _, _ in each_readable(dataset, reader, range(len(dataset)), split)]
         return SampleDataset(dataset.select(kept), reader, augment=False)
 
 
