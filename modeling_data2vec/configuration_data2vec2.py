@@ -3,7 +3,7 @@
 Everything in which the published recipes differ is a field.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 
@@ -144,6 +144,22 @@ class Data2Vec2PreTrainingConfig(Data2VecPreTrainingConfig):
                 f"decoder_projection_ratio is {self.decoder_projection_ratio}, but times decoder_dim "
                 f"{self.decoder_dim} it must be at least 1, and at most {MAX_SIZE:,}"
             )
+
+
+class FrameMasks:
+    """Frames and channels that are hidden in the training of a model for a task, for configs of sound."""
+
+    mask_time_prob: Number
+    mask_time_length: int
+    mask_feature_prob: Number
+    mask_feature_length: int
+
+    def validate_frame_masks(self) -> None:
+        config: Any = self
+        config.at_least(1, "mask_time_length mask_feature_length")
+        for name in ("mask_time_prob", "mask_feature_prob"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 0 and less than 1")
 
 
 def check_sincos_width(hidden_size: int, num_axes: int = 2) -> None:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 
-from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
+from .configuration_data2vec2 import Data2Vec2PreTrainingConfig, FrameMasks
 from .configuration_pretraining import MAX_LAYERS, MAX_SIZE, MAX_TABLE, Number, Published
 from .log_mel import fft_length, frame_length, hop_length
 
@@ -60,7 +60,7 @@ class WaveformShape:
 
 
 @strict
-class Data2Vec2AudioConfig(WaveformShape, Data2Vec2PreTrainingConfig):
+class Data2Vec2AudioConfig(WaveformShape, FrameMasks, Data2Vec2PreTrainingConfig):
     """Config of data2vec 2.0 for speech; the defaults are the published base recipe.
 
     Args:
@@ -158,11 +158,8 @@ class Data2Vec2AudioConfig(WaveformShape, Data2Vec2PreTrainingConfig):
             )
 
     def validate_heads(self) -> None:
-        self.at_least(1, "classifier_proj_size xvector_output_dim mask_time_length mask_feature_length")
+        self.at_least(1, "classifier_proj_size xvector_output_dim")
         self.at_least(1, "vocab_size", MAX_TABLE)
-        for name in ("mask_time_prob", "mask_feature_prob"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 0 and less than 1")
         sizes = (self.tdnn_dim, self.tdnn_kernel, self.tdnn_dilation)
         numbers = [number for values in sizes for number in values]
         if (

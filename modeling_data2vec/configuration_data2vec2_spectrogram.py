@@ -4,12 +4,12 @@ from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 
-from .configuration_data2vec2 import Data2Vec2PreTrainingConfig, check_sincos_width
+from .configuration_data2vec2 import Data2Vec2PreTrainingConfig, FrameMasks, check_sincos_width
 from .configuration_pretraining import MAX_TABLE, Number, PatchShape, Published, PublishedDecay
 
 
 @strict
-class Data2Vec2SpectrogramConfig(PatchShape, Data2Vec2PreTrainingConfig):
+class Data2Vec2SpectrogramConfig(PatchShape, FrameMasks, Data2Vec2PreTrainingConfig):
     """Config of data2vec 2.0 for log-mel spectrograms; the defaults are EAT's base recipe (arXiv 2401.03497).
 
     Args:
@@ -27,6 +27,9 @@ class Data2Vec2SpectrogramConfig(PatchShape, Data2Vec2PreTrainingConfig):
         vocab_size, pad_token_id: of `Data2Vec2SpectrogramForCTC`: its letters, and the one that is CTC's blank.
         final_dropout: dropout before its last layer.
         ctc_loss_reduction, ctc_zero_infinity: as `torch.nn.functional.ctc_loss` has them.
+        mask_time_prob, mask_time_length: share of frames, which are all bands of a patch in time, that are set to 0 in
+            the training of a model for a task, in spans of so many frames, as `Data2Vec2AudioConfig` has it.
+        mask_feature_prob, mask_feature_length: the same of channels; a frame has `hidden_size` of each band.
 
     The other arguments are those of `Data2Vec2PreTrainingConfig`.
 
@@ -67,6 +70,10 @@ class Data2Vec2SpectrogramConfig(PatchShape, Data2Vec2PreTrainingConfig):
     final_dropout: Number = 0.0
     ctc_loss_reduction: Literal["sum", "mean"] = "mean"
     ctc_zero_infinity: bool = False
+    mask_time_prob: Number = 0.0
+    mask_time_length: int = 10
+    mask_feature_prob: Number = 0.0
+    mask_feature_length: int = 64
 
     @property
     def input_shape(self) -> tuple[int, int]:

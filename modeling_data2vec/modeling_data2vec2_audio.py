@@ -17,7 +17,7 @@ from .feature_encoder import FeatureEncoder
 from .length_groups import encode_by_length
 from .log_mel import LogMel
 from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2PreTrainedModel
-from .spec_augment import random_keys, spec_augment
+from .spec_augment import augment_as_configured
 
 
 def check_waveforms(input_values: Tensor, receptive_field: int) -> None:
@@ -127,23 +127,9 @@ class AudioFeatureEncoder(FeatureEncoder):
     def num_positions(self, length: int) -> int:
         return self.config.num_frames(length)
 
-    def arrange(
-        self, embedding: Embedding, mask: Tensor | None = None, ids_keep: Tensor | None = None
-    ) -> tuple[Tensor, list]:
-        """Build the prenet's input; `spec_augment` comes first in training without a mask, which is that for a task."""
-        config = self.config
-        if self.training and mask is None and (config.mask_time_prob or config.mask_feature_prob):
-            tokens = spec_augment(
-                embedding.tokens,
-                embedding.valid,
-                keys=random_keys(len(embedding.tokens), embedding.tokens.device),
-                mask_time_prob=config.mask_time_prob,
-                mask_time_length=config.mask_time_length,
-                mask_feature_prob=config.mask_feature_prob,
-                mask_feature_length=config.mask_feature_length,
-            )
-            embedding = replace(embedding, tokens=tokens)
-        return super().arrange(embedding, mask, ids_keep)
+    def augmented(self, embedding: Embedding) -> Embedding:
+        """Hide frames and channels as the config says."""
+        return replace(embedding, tokens=augment_as_configured(embedding.tokens, embedding.valid, self.config))
 
     def relative_positions(self, embedding: Embedding, mask: Tensor | None) -> Tensor | None:
         """Grouped convolutions over frames of which hidden ones are 0, each with a norm over channels and GELU.

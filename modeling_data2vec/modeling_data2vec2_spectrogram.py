@@ -4,6 +4,7 @@ EAT (arXiv 2401.03497) is data2vec 2.0's image model on spectrograms: one channe
 the columns. Here it also takes padded batches.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -15,6 +16,7 @@ from .embedding import Embedding, check_tensor
 from .length_groups import encode_by_length
 from .modeling_data2vec2 import Data2Vec2Encoder, Data2Vec2PreTrainedModel
 from .modeling_data2vec2_vision import PatchFeatureEncoder
+from .spec_augment import augment_as_configured
 
 
 def check_spectrograms(input_features: Tensor, num_mel_bins: int, patch_frames: int) -> None:
@@ -61,6 +63,19 @@ class SpectrogramFeatureEncoder(PatchFeatureEncoder):
 
     def num_positions(self, length: int) -> int:
         return self.config.num_time_patches(length) * self.config.num_bands
+
+    def augmented(self, embedding: Embedding) -> Embedding:
+        """Hide frames and channels as the config says; positions stay.
+
+        A frame is all bands of a patch in time, and its channels are those of the bands side by side.
+        """
+        features, bands, valid = embedding.local_features, self.config.num_bands, embedding.valid
+        frames = features.unflatten(1, (-1, bands)).flatten(2)  # [B, T / bands, bands * D]
+        hidden = augment_as_configured(frames, None if valid is None else valid[:, ::bands], self.config)
+        if hidden is frames:
+            return embedding
+        features = hidden.unflatten(2, (bands, -1)).flatten(1, 2)  # [B, T, D]
+        return replace(embedding, tokens=features + self.positions(embedding.grid, features))
 
 
 class Data2Vec2SpectrogramPreTrainedModel(Data2Vec2PreTrainedModel):

@@ -1,5 +1,7 @@
 """Masks of time and of channels for the fine-tuning of speech (SpecAugment, arXiv 1904.08779)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -51,6 +53,20 @@ def spec_augment(
     return tokens
 
 
-def random_keys(batch: int, device: torch.device) -> Tensor:
-    """Keys int32 [B] from torch's global generator, whose state checkpoints hold."""
-    return torch.randint(-(2**31), 2**31, (batch,), dtype=torch.int32).to(device)
+def augment_as_configured(frames: Tensor, valid: Tensor | None, config: Any) -> Tensor:
+    """`spec_augment` of [B, T, D] as a config says, by keys of torch's global generator, whose state checkpoints hold.
+
+    Nothing is drawn where nothing is to be hidden.
+    """
+    if not (config.mask_time_prob or config.mask_feature_prob):
+        return frames
+    keys = torch.randint(-(2**31), 2**31, (len(frames),), dtype=torch.int32).to(frames.device)
+    return spec_augment(
+        frames,
+        valid,
+        keys=keys,
+        mask_time_prob=config.mask_time_prob,
+        mask_time_length=config.mask_time_length,
+        mask_feature_prob=config.mask_feature_prob,
+        mask_feature_length=config.mask_feature_length,
+    )
