@@ -45,7 +45,7 @@ def write_file(recipe_name: str, path: Path) -> None:
 def own_memory() -> int:
     """Bytes that this process holds and that are no pages of files."""
     status = Path("/proc/self/status").read_text()
-    return 1024 * int(re.search(r"RssAnon:\s+(\d+)", status)[1])
+    return 1024 * int(re.findall(r"RssAnon:\s+(\d+)", status)[0])
 
 
 def convert_alone(path: str, destination: str) -> None:

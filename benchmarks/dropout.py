@@ -9,6 +9,7 @@ Shapes are those of a small text 2.0 model, 8 masks of 8 texts of 256 and 512 to
 import argparse
 import statistics
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from torch import Tensor
 from modeling_data2vec.attention import dropped_attention
 from modeling_data2vec.dropout import dropout
 
+Sides = dict[str, Callable[..., Tensor]]
 RATE, HEADS, DIM = 0.1, 4, 64
 
 
@@ -29,7 +31,11 @@ def our_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return dropped_attention(query, key, value, None, DIM**-0.5, RATE)
 
 
-def measured(sides: dict[str, Callable], inputs: list[Tensor], repetitions: int) -> dict[str, tuple[float, float, int]]:
+def run_into(results: list[Tensor], run: Callable[..., Tensor], inputs: list[Tensor]) -> None:
+    results.append(run(*inputs))
+
+
+def measured(sides: Sides, inputs: list[Tensor], repetitions: int) -> dict[str, tuple[float, float, int]]:
     """Seconds forward and backward, and bytes kept beside the inputs, of each side."""
     seconds: dict[str, list] = {name: [] for name in sides}
     kept: dict[str, int] = {}
@@ -44,9 +50,8 @@ def measured(sides: dict[str, Callable], inputs: list[Tensor], repetitions: int)
 
             results: list[Tensor] = []
             with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-                forward = timed(lambda run=sides[name], results=results: results.append(run(*inputs)))
-            gradient = torch.ones_like(results[0])
-            backward = timed(lambda out=results[0], gradient=gradient: torch.autograd.grad(out, inputs, gradient))
+                forward = timed(partial(run_into, results, sides[name], inputs))
+            backward = timed(partial(torch.autograd.grad, results[0], inputs, torch.ones_like(results[0])))
             seconds[name].append((forward, backward))
             kept[name] = sum(size for place, size in sizes.items() if place not in own)
     return {
@@ -61,10 +66,10 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=64)
     options = parser.parse_args()
     print("| | | forward, ms | backward | kept |\n|---|---|---:|---:|---:|")
-    cases: list[tuple[str, dict[str, Callable], list[Tensor]]] = []
+    cases: list[tuple[str, Sides, list[Tensor]]] = []
     for width in (256, 1024):
         x = torch.randn(options.rows, 149, width, requires_grad=True)
-        sides = {"torch": lambda x: F.dropout(x, RATE), "ours": lambda x: dropout(x, RATE, True)}
+        sides: Sides = {"torch": lambda x: F.dropout(x, RATE), "ours": lambda x: dropout(x, RATE, True)}
         cases.append((f"dropout of [{options.rows}, 149, {width}]", sides, [x]))
     for length in (149, 297):
         inputs = [torch.randn(options.rows, HEADS, length, DIM, requires_grad=True) for _ in range(3)]

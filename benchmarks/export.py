@@ -46,7 +46,7 @@ def variants(one: Exportable, folder: Path) -> dict[str, tuple[Run, int]]:
             return one(**inputs)
 
     weights = sum(weight.numel() * weight.element_size() for weight in one.parameters())
-    found = {"PyTorch": (pytorch, weights)}
+    found: dict[str, tuple[Run, int]] = {"PyTorch": (pytorch, weights)}
     for name, file in (("torch.export", "model.pt2"), ("ONNX", "model.onnx")):
         run = write(one, folder / file)
         found[name] = (run, (folder / file).stat().st_size)

@@ -24,13 +24,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from budgeted_runs import each, peak_memory, run_apart, summary
 from finetuning_data import PROMPTS, prepare
 
 HERE = Path(__file__).parent
 # Recipe, steps and changes of pretraining: 4 to 10 CPU-minutes each.
-PRETRAINING = {
+PRETRAINING: dict[str, tuple[str, int, dict[str, int]]] = {
     "vision": ("fashion_mnist", 4_000, {}),
     "audio": ("speech_small", 3_000, {}),
     "text": ("text_small", 5_000, {}),
@@ -38,7 +39,7 @@ PRETRAINING = {
     "spectrogram": ("data2vec2-spectrogram-tiny", 7_500, {"spectrogram_length": 192}),
 }
 BATCHES = {"spectrogram": 3}  # clips of a step, where they are not the recipe's
-METHODS = {
+METHODS: dict[str, dict[str, Any]] = {
     "all weights, random": {"pretrained": False},
     "all weights, pretrained": {"pretrained": True},
     "LoRA, pretrained": {"pretrained": True, "peft": "lora"},
@@ -46,7 +47,7 @@ METHODS = {
     "head, random": {"pretrained": False, "freeze": "encoder"},
 }
 # (kind of data, task of `data2vec finetune`, figure, {labelled samples, or None for all: training steps}, batch)
-TASKS = {
+TASKS: dict[str, tuple[str, str, str, dict[int | None, int], int]] = {
     "fashion": ("vision", "image-classification", "accuracy", {600: 400, 6_000: 1_000}, 16),
     "glosses": ("text", "text-classification", "accuracy", {100: 150, 1_000: 400, 10_000: 1_200}, 16),
     "reviews": ("text", "text-classification", "accuracy", {100: 150, 1_000: 400, None: 1_000}, 16),
@@ -66,7 +67,7 @@ def pretrain(kind: str, folder: Path) -> Path:
     recipe, steps, changes = PRETRAINING[kind]
     dataset = {"vision": folder / "fashion", "text": folder / "glosses"}.get(kind, PROMPTS)
     own = HERE / recipe
-    command = ["data2vec", "pretrain", "--recipe", own if own.exists() else recipe]
+    command: list[Any] = ["data2vec", "pretrain", "--recipe", own if own.exists() else recipe]
     command += ["--dataset", dataset, "--output_dir", output, "--max_steps", steps, "--warmup_steps", steps // 20]
     changes = changes | {"ema_anneal_end_step": steps * 7 // 10}
     command += ["--config", *(f"{name}={value}" for name, value in changes.items())]

@@ -101,4 +101,5 @@ def prepare(task: str, folder: Path, reviews: str | None) -> None:
     elif task == "glosses":
         labelled_texts(folder, learning_text.glosses()[1], NUM_TEST[task])
     else:
+        assert reviews is not None, "needed for the reviews"
         labelled_texts(folder, learning_text.reviews(reviews), NUM_TEST[task])

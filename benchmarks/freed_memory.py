@@ -39,7 +39,8 @@ def main() -> None:
     parser.add_argument("--alone", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.alone:
-        return print(json.dumps(measure(*options.alone, options.repetitions)))
+        shape, kept = options.alone
+        return print(json.dumps(measure(shape, kept, options.repetitions)))
     print("| shape | given back, CPU s | page faults | peak | kept, CPU s | page faults | peak | ratio |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|", flush=True)
     for shape in options.shapes:

@@ -181,7 +181,7 @@ class Photos(torch.utils.data.Dataset):
 def report_loader(name: str, tiny: bool, workers: int) -> None:
     make_config, _, batch_size, (size,) = (TINY if tiny else MODELS)[name]
     config = make_config()
-    photos = Photos(size, (4 if tiny else 40) * batch_size)
+    photos = Photos(int(size), (4 if tiny else 40) * batch_size)
     loader = DataLoader(
         photos, batch_size, collate_fn=mask_collator(config), num_workers=workers, pin_memory=CUDA, drop_last=True
     )

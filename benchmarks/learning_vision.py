@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,13 +122,13 @@ def kinds_of_features(encoders: dict[str, Any], recipe: Any) -> dict[str, Featur
     """Raw pixels, and each encoder's features, by their names: functions of images uint8 [N, 28, 28]."""
     from modeling_data2vec.trainers.evaluation.features import encode
 
+    def features(encoder: Any, pooling: str, layer: Any, images: np.ndarray) -> np.ndarray:
+        return encode(encoder, normalized(images, recipe), pooling=pooling, layer=layer, batch_size=250)
+
     kinds: dict[str, Features] = {"raw pixels": lambda images: normalized(images, recipe).flatten(1).numpy()}
     for name, encoder in encoders.items():
         for title, (pooling, layer) in FEATURES.items():
-            options: dict[str, Any] = {"pooling": pooling, "layer": layer, "batch_size": 250}
-            kinds[f"{name}, {title}"] = lambda images, encoder=encoder, options=options: encode(
-                encoder, normalized(images, recipe), **options
-            )
+            kinds[f"{name}, {title}"] = partial(features, encoder, pooling, layer)
     return kinds
 
 

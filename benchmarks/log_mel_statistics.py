@@ -8,6 +8,7 @@ fillets-ng, words of Tux Paint's stamps.
 
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,8 @@ NUM_CLIPS, SECONDS = 60, 8  # of each folder, and of each clip at most
 
 def values(files: list[Path], num_mel_bins: int, rate: int) -> np.ndarray:
     """[frames, mel bins] of all clips together."""
-    front_end, found = LogMel(num_mel_bins, rate), []
+    front_end: Any = LogMel(num_mel_bins, rate)
+    found = []
     for file in files:
         clip = torch.from_numpy(decode_audio(str(file), rate))[: SECONDS * rate]
         if len(clip) >= front_end.transform.shape[1] and clip.std() > 1e-4:

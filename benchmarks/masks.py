@@ -13,6 +13,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -99,7 +100,7 @@ def with_numpy(draw: Callable, *args: object) -> Callable[[int], np.ndarray]:
     return lambda key: draw(*args, np.random.default_rng(key))
 
 
-def kinds() -> dict[str, tuple[object, tuple[int, ...], Callable[[int], np.ndarray]]]:
+def kinds() -> dict[str, tuple[Any, tuple[int, ...], Callable[[int], np.ndarray]]]:
     """Config, grid of positions, and the loop for one key."""
     images, speech, text = (
         Data2VecVisionPreTrainingConfig(),

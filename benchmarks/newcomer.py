@@ -41,8 +41,9 @@ def prepare(place: Path) -> None:
     recipe = load_recipe("data2vec-vision-base")
     Data2VecVisionModel(recipe.model_config()).save_pretrained(place / MODEL)
     AutoImageProcessor.from_pretrained(recipe.config).save_pretrained(place / MODEL)
-    fetch = [sys.executable, "-m", "pip", "download", "--quiet", "--constraint", ROOT / "constraints.txt"]
-    subprocess.run([*fetch, "--dest", place / "wheels", ROOT, "setuptools>=77", "wheel"], check=True)
+    fetch: list[str | Path] = [sys.executable, "-m", "pip", "download", "--quiet"]
+    fetch += ["--constraint", ROOT / "constraints.txt", "--dest", place / "wheels"]
+    subprocess.run([*fetch, ROOT, "setuptools>=77", "wheel"], check=True)
 
 
 def steps() -> dict[str, str]:

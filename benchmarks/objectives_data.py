@@ -18,7 +18,7 @@ SETS = 3
 BANDS = 64
 SYNTHETIC_SPREAD = 1e-5  # added to a band's deviation, so that a silent one stays finite
 
-SPECTROGRAM = {
+SPECTROGRAM: dict[str, Any] = {
     "hidden_size": 128,
     "num_hidden_layers": 4,
     "num_attention_heads": 4,
@@ -128,7 +128,8 @@ def images(folder: Path) -> Setting:
 
 def speech(folder: Path) -> Setting:
     """Every third prompt of Asterisk in five languages; probed on Mandarin syllables (gcin), which are never seen."""
-    from learning_speech import PROMPTS, SYLLABLES, syllable_parts
+    from speech_sets import PROMPTS, SYLLABLES
+    from syllable_probes import syllable_parts
 
     from modeling_data2vec import Data2Vec2SpectrogramConfig, Data2Vec2SpectrogramForPreTraining
     from modeling_data2vec.trainers import SampleDataset
@@ -144,7 +145,7 @@ def speech(folder: Path) -> Setting:
     bases = sorted({base for base, _, _ in parts})
     half = set(Random(0).sample(bases, len(bases) // 2))
     kept = [index for index, (base, _, _) in enumerate(parts) if base in half]
-    clips, parts = [clips[index] for index in kept], np.array([parts[index] for index in kept])
+    clips, kept_parts = [clips[index] for index in kept], np.array([parts[index] for index in kept])
 
     class CropReader(ProcessedReader):
         def __call__(self, example: dict[str, Any], rng: Random | None = None) -> dict[str, Any]:
@@ -156,7 +157,7 @@ def speech(folder: Path) -> Setting:
 
     def probe(encoder: Any) -> dict[str, float]:
         poolings = {"mean of patches": "mean", "bands kept": "bands"}
-        return {name: unseen_syllables(one, parts.T) for name, one in encoded(encoder, clips, poolings).items()}
+        return {name: unseen_syllables(one, kept_parts.T) for name, one in encoded(encoder, clips, poolings).items()}
 
     return Setting(
         Data2Vec2SpectrogramForPreTraining,

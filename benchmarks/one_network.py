@@ -100,8 +100,8 @@ class Stamps:
             for name, model in models.items():
                 collator = PairsCollator.of(model.config)
                 batches = [collator([{"pairs": {name: one["pairs"][name]}} for one in group]) for group in groups]
-                batches = [batch["pairs"][name] for batch in batches]
-                features.setdefault(split, {})[name] = pooled_features(model, name, batches)
+                own = [batch["pairs"][name] for batch in batches]
+                features.setdefault(split, {})[name] = pooled_features(model, name, own)
         return features
 
 

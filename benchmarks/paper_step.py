@@ -205,7 +205,7 @@ def averaged(layers: list[Tensor], config: Any) -> Tensor:
         layers = [F.instance_norm(layer.transpose(1, 2)).transpose(1, 2) for layer in layers]
     if config.layer_norm_target_layer:
         layers = [F.layer_norm(layer, layer.shape[-1:]) for layer in layers]
-    targets = sum(layers) / len(layers)
+    targets: Any = sum(layers) / len(layers)
     return F.layer_norm(targets, targets.shape[-1:]) if config.layer_norm_targets else targets
 
 

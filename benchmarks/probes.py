@@ -47,6 +47,7 @@ def plain(train_x, train_y, test_x) -> dict:
 def digits(folder: str) -> None:
     model, data = load_encoder(folder)
     (train, y), (test, test_y) = (data.labelled("digits", split=split, column=None) for split in ("train", "test"))
+    y, test_y = np.asarray(y), np.asarray(test_y)
     found = {}
     for name, encoder in (("random weights", random_weights(model)), ("model", model)):
         for key, (pooling, layer) in FEATURES.items():
@@ -56,7 +57,7 @@ def digits(folder: str) -> None:
     print(f"| labels | features | {' | '.join(PROBES)} |\n|---:|---|{'---:|' * len(PROBES)}")
     for count in COUNTS:
         for name, (x, test_x) in found.items():
-            scores = {}
+            scores: dict[str, list[float]] = {}
             for seed in SEEDS if count < len(y) else SEEDS[:1]:
                 own = label_subset(y, count, seed)
                 predicted = plain(x[own], y[own], test_x) | all_predictions(x[own], y[own], test_x)

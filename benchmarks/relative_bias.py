@@ -61,8 +61,9 @@ def main() -> None:
     base = statistics.median(times["as pretraining does it"])
     print(f"{options.batch} images, {device}, {torch.get_num_threads()} thread(s), {options.repetitions} repetitions\n")
     print("| step | ms | times the first |\n|---|---:|---:|")
-    for name, taken in times.items():
-        print(f"| {name} | {1000 * statistics.median(taken):.0f} | {statistics.median(taken) / base:.2f} |")
+    for name, all_taken in times.items():
+        median = statistics.median(all_taken)
+        print(f"| {name} | {1000 * median:.0f} | {median / base:.2f} |")
 
 
 if __name__ == "__main__":

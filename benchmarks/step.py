@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 import torch
 from budgeted_runs import resident_memory
@@ -298,8 +299,8 @@ def main() -> None:
     print(f"{modality}, {DEVICE}, {torch.get_num_threads()} threads, torch {torch.__version__}, batch {batch}", end="")
     print(f", {length:g} {UNIT[modality]}, M = {settings.get('num_masks', CONFIGS[modality]().num_masks)}")
     step = Step(modality, settings, batch, length, options.bf16)
-    sizes = {"speech": {"seconds": length}, "text": {"tokens": int(length)}}.get(modality, {})
-    report_parts(step, inspect(step.config, batch_size=batch, **sizes).flops.total, repetitions)
+    lengths: dict[str, dict[str, Any]] = {"speech": {"seconds": length}, "text": {"tokens": int(length)}}
+    report_parts(step, inspect(step.config, batch_size=batch, **lengths.get(modality, {})).flops.total, repetitions)
     if not options.no_sweep:
         report_sweep(modality, settings, batch, length, options.bf16, 1 if options.quick else 3)
 

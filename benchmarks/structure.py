@@ -17,8 +17,8 @@ from pathlib import Path
 
 PARTS = ("modeling_data2vec", "trainers", "tests", "examples", "benchmarks")
 # Tensor code that does the most in the fewest lines: here a reader needs to be told why.
-DENSE = ("masking", "beit_masks", "student_teacher", "length_groups", "feature_encoder", "heads", "convolutions")
-DENSE += ("trunk", "objective", "embedding", "counter_rng", "modeling_data2vec2_audio", "modeling_data2vec2_vision")
+DENSE = ["masking", "beit_masks", "student_teacher", "length_groups", "feature_encoder", "heads", "convolutions"]
+DENSE += ["trunk", "objective", "embedding", "counter_rng", "modeling_data2vec2_audio", "modeling_data2vec2_vision"]
 # Where the code of a model that is pushed with its code begins; other files come along by relative imports.
 ENTRIES = {
     "images": "vision",
@@ -114,7 +114,7 @@ def main() -> None:
     rows.append(("all of them", total, share(sum(map(comment_lines, dense)), total)))
     print(table("dense tensor code | lines | comments", rows))
 
-    rows = []
+    pushed = []
     for kind, name in ENTRIES.items():
         row: list[object] = [kind]
         for suffixes in SUFFIXES.values():
@@ -122,8 +122,8 @@ def main() -> None:
                 path for suffix in suffixes if (path := package / f"modeling_data2vec2_{name}{suffix}.py").is_file()
             )
             row += [len(files), sum(map(lines_of, files))]
-        rows.append(row)
-    print(table("pushed with its code | files | lines | with pretraining: files | lines", rows))
+        pushed.append(row)
+    print(table("pushed with its code | files | lines | with pretraining: files | lines", pushed))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ INITIALS = "ㄅㄆㄇㄈㄉㄊㄋㄌㄍㄎㄏㄐㄑㄒㄓㄔㄕㄖㄗㄘㄙ"
 TASKS = ("initial", "final")
 # How a clip's positions become one vector, and of which layers. Frames of waveform models have no bands.
 ALL = "0+1+2+3+4"
-FEATURES = {
+FEATURES: dict[str, dict[str, tuple[str, Any]]] = {
     "spectrogram": {
         "mean": ("mean", -1),
         "bands": ("bands", -1),
@@ -89,7 +89,7 @@ def probe(features, names: list[str], labels_a_class: int | None = None) -> dict
 
 def probes(name: str, features: dict, names: list[str]) -> dict[str, dict]:
     """The figures of one encoder: for each pooling, with all labels and with few."""
-    found = {}
+    found: dict[str, dict] = {}
     for pooling, values in features.items():
         few = {f"{task}, {FEW} labels": score for task, score in probe(values, names, FEW).items()}
         found[f"{name} | {pooling}"] = probe(values, names) | few
@@ -117,7 +117,7 @@ def baselines(folder: Path) -> dict[str, dict]:
     extractor = AutoFeatureExtractor.from_pretrained(load_recipe("data2vec2-spectrogram-tiny").config)
     spectrograms, names = syllables(folder, SpectrogramReader(extractor))
     waveforms, _ = normalized_syllables(folder)
-    found = {}
+    found: dict[str, dict] = {}
     for name, values in (("raw log-mel", statistics(spectrograms)), ("MFCC", mfcc_statistics(waveforms))):
         width = values.shape[1] // 8  # mean, deviation and six stretches of time
         cut = {"mean": values[:, :width], "mean+std": values[:, : 2 * width], "mean+std+time6": values}

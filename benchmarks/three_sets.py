@@ -130,7 +130,7 @@ class Probes:
         train, test = learning_text.split(glosses, learning_text.NUM_TEST["glosses"], seed)
         chosen = label_subset(train[1], LABELS, seed)
         train = [train[0][i] for i in chosen], [train[1][i] for i in chosen]
-        test = [part[: NUM_TEST["text"]] for part in test]
+        test = test[0][: NUM_TEST["text"]], test[1][: NUM_TEST["text"]]
         for texts, classes in (train, test):
             ids = words(texts, truncation=True, max_length=learning_text.PROBE_LENGTH).input_ids
             self.sets.setdefault("text", []).append(([torch.tensor(one) for one in ids], np.asarray(classes)))
