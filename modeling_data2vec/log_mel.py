@@ -2,15 +2,16 @@
 
 import math
 import warnings
-from collections.abc import Callable
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import initialization as init
 from transformers.audio_utils import mel_filter_bank, window_function
 from transformers.utils import is_torchdynamo_exporting
+
+from .full_precision import FullPrecision, without_autocast
 
 FRAME_SECONDS, SHIFT_SECONDS = 0.025, 0.010
 LOWEST_FREQUENCY = 20.0  # in Hz; the highest is half the sampling rate
@@ -71,10 +72,10 @@ def frame_transform(sampling_rate: int) -> Tensor:
         return torch.cat([angles.cos(), -angles.sin()]) @ windowed
 
 
-class LogMel(nn.Module):
+class LogMel(FullPrecision):
     """Fixed front-end: log-mel energies of two neighboring frames, every 20 ms, minus `mean`, divided by `std`.
 
-    It has no weights and nothing in a checkpoint, and computes in fp32 whatever the model's precision. Transform and
+    It has no weights and nothing in a checkpoint, and computes in fp32 in models of half precision, too. Transform and
     filters are matrix products, without complex numbers, so that it can be exported.
 
     Args:
@@ -107,22 +108,12 @@ class LogMel(nn.Module):
         for name, matrix in self.matrices().items():
             init.copy_(cast(Tensor, getattr(self, name)), matrix)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "LogMel":
-        """Follow the model to another device, but stay in fp32."""
-
-        def keep_precision(tensor: Tensor) -> Tensor:
-            moved = fn(tensor)
-            return moved if moved.dtype == tensor.dtype or moved.is_meta else tensor.to(moved.device)
-
-        return super()._apply(keep_precision, recurse)
-
     def forward(self, waveforms: Tensor) -> Tensor:
         """[B, samples] to fp32 [B, T, 2 * mel bins], one for each 20 ms: both frames' bins side by side."""
         transform, filters = cast(Tensor, self.transform), cast(Tensor, self.filters)
         window = transform.shape[1]
-        device = waveforms.device.type
-        with torch.autocast("cpu" if device == "meta" else device, enabled=False):  # what has no values has no autocast
-            x = waveforms.float()
+        with without_autocast(waveforms):
+            x = waveforms.to(transform.dtype)
             if is_torchdynamo_exporting():  # a window's view asks more of lengths than an exporter can prove
                 spectra = F.conv1d(x[:, None], transform[:, None], stride=self.hop).transpose(1, 2)
             else:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from transformers import initialization as init
 
-from .ema import FullPrecision
+from .full_precision import FullPrecision, without_autocast
 
 HORIZON = 30  # batches: the statistics are the mean over all so far, from here on a moving one
 SHRINKAGE = 0.1  # how far the covariance is drawn to a multiple of the identity before it is whitened by
@@ -88,11 +88,6 @@ class RunningWhitening(FullPrecision):
 
     def _standardised(self, x: Tensor, eps: float = 1e-5) -> Tensor:
         return ((x.float() - self.mean) * torch.rsqrt(self.variance + eps)).mean(-2)
-
-
-def without_autocast(x: Tensor) -> torch.autocast:
-    """Whatever is computed of a tensor in its own precision; what has no values has no autocast."""
-    return torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False)
 
 
 def shrunk(covariance: Tensor, eps: float = 1e-5) -> Tensor:

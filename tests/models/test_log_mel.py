@@ -77,6 +77,8 @@ def test_it_stays_in_fp32_in_any_model(tmp_path):
         assert states.dtype == half.dtype and states.isfinite().all()
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(front_end(waves), expected)
+    in_double = LogMel(40, 16_000).double()(clips().double())
+    torch.testing.assert_close(in_double.float(), LogMel(40, 16_000)(clips()), rtol=0, atol=1e-3)
 
 
 def test_loaded_it_gives_the_same(tmp_path):
