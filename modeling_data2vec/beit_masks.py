@@ -11,6 +11,7 @@ from .counter_rng import derive_key, uniform_of_key
 from .masking import BEIT_STREAM, Generator, check_mask, one_number_each, uniform_numbers
 
 MAX_ATTEMPTS = 10  # for one block
+LOG_LONGEST = math.log(1 / 0.3)  # of a block's height to its width, or width to height
 
 
 def beit_block_mask(
@@ -47,9 +48,10 @@ def beit_block_mask(
     goal = min(max(1, round(height * width * mask_prob)), height * width - 1)
     draws, largest = _Draws(generator, num_masks), max_block or height * width
     masks = [_one_mask(grid, goal, min_block, largest, partial(draws, row)) for row in range(num_masks)]
-    for row, anywhere in enumerate(one_number_each(num_masks, generator, BEIT_STREAM)):
+    if not all(masks):
         # A mask without any block, as on a grid smaller than the smallest one, hides one patch: without any, no loss.
-        masks[row] = masks[row] or 1 << int(anywhere * height * width)
+        anywhere = one_number_each(num_masks, generator, BEIT_STREAM)
+        masks = [mask or 1 << int(chance * height * width) for mask, chance in zip(masks, anywhere, strict=True)]
     # The lowest bit is the first patch: the digits of each number, from right to left.
     digits = "".join(f"{mask:0{height * width}b}"[::-1] for mask in masks).encode()
     return torch.frombuffer(bytearray(digits), dtype=torch.uint8).view(num_masks, -1).eq(ord("1")).to(generator.device)
@@ -68,7 +70,7 @@ def _one_mask(
         failures += 1
         allowed = min(missing, max_block)
         area = min_block + chance * (allowed - min_block)
-        aspect = math.exp((2 * shape - 1) * math.log(1 / 0.3))  # from .3 to 1 / .3
+        aspect = math.exp((2 * shape - 1) * LOG_LONGEST)  # from .3 to 1 / .3
         # area = high * wide and aspect = high / wide give the two edges.
         high, wide = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if high >= height or wide >= width:

@@ -9,12 +9,25 @@ a hash of (key, i), so whole batches are drawn at once and rows never disturb ea
 import math
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
+
+FIRST, SECOND = np.uint32(0x85EBCA6B), np.uint32(0xC2B2AE35)  # MurmurHash3's factors
+SMALL = 1 << 15  # numbers that torch mixes on one thread anyway, and numpy by cheaper calls
 
 
 def _mix32(x: Tensor) -> Tensor:
     """Mix int32 bits in place; products wrap around, as the hash needs."""
+    # Tensors that trace a program are of a subclass, and have no array to share memory with.
+    if x.device.type == "cpu" and x.numel() <= SMALL and type(x) is Tensor and not torch.compiler.is_compiling():
+        bits = x.numpy().view(np.uint32)
+        bits ^= bits >> 16
+        bits *= FIRST
+        bits ^= bits >> 13
+        bits *= SECOND
+        bits ^= bits >> 16
+        return x
     x ^= (x >> 16) & 0xFFFF  # `>>` keeps the sign: the masks make the shifts logical
     x *= -2048144789  # 0x85EBCA6B as int32
     x ^= (x >> 13) & 0x7FFFF
@@ -51,7 +64,7 @@ def derive_keys(keys: Tensor, value: int | Tensor) -> Tensor:
 
 def random_bits(keys: Tensor, count: int, stream: int = 0) -> Tensor:
     """[N] keys to [N, count] int32 with all 32 bits random; `stream` separates uses of the same key."""
-    return _mix32(_counters(count, stream, keys)[None, :] ^ keys.to(torch.int32)[:, None])  # [N, count]
+    return _mix32(_counters(count, stream, keys) ^ keys.to(torch.int32)[:, None])  # [N, count]
 
 
 def random_lanes(keys: Tensor, count: int, stream: int = 0) -> Tensor:
@@ -59,7 +72,7 @@ def random_lanes(keys: Tensor, count: int, stream: int = 0) -> Tensor:
 
     Such keys need half of the mixing, and dropout asks for more numbers than anything else.
     """
-    x = _counters((count + 1) // 2, stream, keys)[None, :] ^ keys[:, None]  # [N, count / 2]
+    x = _counters((count + 1) // 2, stream, keys) ^ keys[:, None]  # [N, count / 2]
     x *= -2048144789
     shifted = x >> 16
     x ^= shifted.bitwise_and_(0xFFFF)
@@ -102,10 +115,8 @@ def normal(keys: Tensor, count: int, stream: int = 0) -> Tensor:
 
 def _mix(x: int) -> int:
     """`_mix32` of one unsigned number."""
-    x ^= x >> 16
-    x = x * 0x85EBCA6B & 0xFFFFFFFF
-    x ^= x >> 13
-    x = x * 0xC2B2AE35 & 0xFFFFFFFF
+    x = (x ^ x >> 16) * 0x85EBCA6B & 0xFFFFFFFF
+    x = (x ^ x >> 13) * 0xC2B2AE35 & 0xFFFFFFFF
     return x ^ x >> 16
 
 
@@ -138,4 +149,10 @@ def uniform_of_key(key: int, count: int, stream: int = 0) -> list[float]:
         True
     """
     key &= 0xFFFFFFFF
-    return [(_mix(counter ^ key) >> 8) * 2**-24 for counter in _mixed_counters(count, stream)]
+    found = []
+    for x in _mixed_counters(count, stream):  # `_mix` of each, without the calls
+        x ^= key
+        x = (x ^ x >> 16) * 0x85EBCA6B & 0xFFFFFFFF
+        x = (x ^ x >> 13) * 0xC2B2AE35 & 0xFFFFFFFF
+        found.append(((x ^ x >> 16) >> 8) * 2**-24)
+    return found

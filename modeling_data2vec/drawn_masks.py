@@ -30,7 +30,7 @@ def draw_masks(
         keys: int32 [N], one for each mask.
         grid: shape of the positions, T in all.
         lengths: int [N], real positions of each mask where not all T are; None for all.
-        sample_keys: int32 [N], key of each mask's sample, for what all masks of a sample share; default: `keys`.
+        sample_keys: int32 [B], of samples of N / B masks in a row, for what these share; default: `keys`.
 
     Returns:
         bool [N, T], True at hidden positions.
@@ -77,12 +77,11 @@ def draw_views(
         (bool [B, M, T] masks; int32 [B, M] keys, of the decoder's noise as well; bool [B, 1, T], True at the positions
         that masks take for real ones, None for all of them).
     """
-    of_samples = keys.repeat_interleave(config.num_masks)  # [B * M]
-    keys = _keys_of_views(keys, config.num_masks)  # [B, M]
-    if config.masks_reach_padding:
+    sample_keys, keys = keys, _keys_of_views(keys, config.num_masks)  # [B], [B, M]
+    if lengths is not None and config.masks_reach_padding:
         lengths = None
     of_rows = None if lengths is None else lengths.repeat_interleave(keys.shape[1])  # [B * M]
-    mask = draw_masks(config, keys.flatten(), grid, of_rows, of_samples).view(*keys.shape, -1)  # [B, M, T]
+    mask = draw_masks(config, keys.flatten(), grid, of_rows, sample_keys).view(*keys.shape, -1)  # [B, M, T]
     valid = None if lengths is None else torch.arange(prod(grid), device=keys.device) < lengths[:, None, None]
     return mask, keys, valid
 

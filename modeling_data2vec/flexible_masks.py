@@ -30,7 +30,8 @@ def flexible_block_mask(
         num_masks: number of masks N.
         grid: (h, w) patches.
         mask_prob, mask_length, generator, lengths: as in `block_mask`.
-        sample_keys: int32 [N], by which masks of a sample get the same shape; default: each mask has its own.
+        sample_keys: int32 [B], one for the N / B masks in a row of each sample, which get the same shape; default: each
+            mask has its own.
         options: the other arguments of `block_mask`.
 
     Returns:
@@ -47,7 +48,8 @@ def flexible_block_mask(
     """
     if len(grid) != 2:
         raise ValueError(f"flexible_mask has blocks along two axes, but the grid is {grid}: set it to False")
-    numbers = one_number_each(num_masks, generator if sample_keys is None else sample_keys, SHAPE_STREAM)
+    shared = generator if sample_keys is None else sample_keys.repeat_interleave(num_masks // len(sample_keys))
+    numbers = one_number_each(num_masks, shared, SHAPE_STREAM)
     chosen = torch.tensor([int(number * len(SHAPES)) for number in numbers])
     masks = torch.zeros(num_masks, grid[0] * grid[1], dtype=torch.bool, device=generator.device)
     for index, shape in enumerate(SHAPES):

@@ -96,12 +96,12 @@ def _ranked(
     else:
         bits = random_bits(_checked(generator, num_masks), length, stream).long().bitwise_and_(0xFFFFFF00)
     # 24 random bits, and equal numbers told apart by position: else ties would depend on how long other rows are.
-    positions = torch.arange(length, device=bits.device)
-    scores = torch.add(-positions, bits, alpha=2**24)  # [N, T], from -T to 2^56
+    places = torch.arange(0, -length, -1, device=bits.device)
+    scores = torch.add(places, bits, alpha=2**24)  # [N, T], from -T to 2^56
     if first is not None:
         scores += first[:, :length] * 2**56
     if min(rows) < length:
-        scores.masked_fill_(positions >= torch.tensor(rows, device=bits.device)[:, None], -(2**56))
+        scores.masked_fill_(places <= -torch.tensor(rows, device=bits.device)[:, None], -(2**56))
     return scores.topk(most, dim=1, sorted=min(counts) < most).indices
 
 

@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from modeling_data2vec.counter_rng import derive_keys, normal, uniform
+from modeling_data2vec.counter_rng import SMALL, derive_keys, normal, random_bits, uniform
 
 SEED = torch.tensor(17, dtype=torch.int32)
 
@@ -72,6 +72,13 @@ def test_a_row_depends_on_its_key_alone(draw, count):
     assert torch.equal(draw(all_keys, count, 2), rows)
     for i in range(9):
         assert torch.equal(draw(all_keys[i : i + 1], count, 2)[0], rows[i])
+
+
+def test_many_numbers_at_once_are_those_of_few():
+    count = SMALL // 4  # mixed by torch for nine rows, by numpy for one
+    rows = random_bits(keys(9), count)
+    for i in (0, 4, 8):
+        assert torch.equal(random_bits(keys(9)[i : i + 1], count)[0], rows[i])
 
 
 def test_an_odd_count_of_normals_is_the_even_one_cut_short():
