@@ -17,8 +17,9 @@ from pathlib import Path
 
 PARTS = ("modeling_data2vec", "trainers", "tests", "examples", "benchmarks")
 # Tensor code that does the most in the fewest lines: here a reader needs to be told why.
-DENSE = ["masking", "beit_masks", "student_teacher", "length_groups", "feature_encoder", "heads", "convolutions"]
-DENSE += ["trunk", "objective", "embedding", "counter_rng", "modeling_data2vec2_audio", "modeling_data2vec2_vision"]
+DENSE = ["masking", "span_masks", "beit_masks", "counter_rng", "student_teacher", "length_groups", "feature_encoder"]
+DENSE += ["heads", "convolutions", "trunk", "objective", "embedding"]
+DENSE += ["modeling_data2vec2_audio", "modeling_data2vec2_vision"]
 # Where the code of a model that is pushed with its code begins; other files come along by relative imports.
 ENTRIES = {
     "images": "vision",

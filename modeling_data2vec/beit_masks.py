@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .counter_rng import derive_key, uniform_of_key
-from .masking import BEIT_STREAM, Generator, check_mask, one_number_each, uniform_numbers
+from .masking import BEIT_STREAM, Generator, check_mask, from_bits, one_number_each, uniform_numbers
 
 MAX_ATTEMPTS = 10  # for one block
 LOG_LONGEST = math.log(1 / 0.3)  # of a block's height to its width, or width to height
@@ -52,9 +52,7 @@ def beit_block_mask(
         # A mask without any block, as on a grid smaller than the smallest one, hides one patch: without any, no loss.
         anywhere = one_number_each(num_masks, generator, BEIT_STREAM)
         masks = [mask or 1 << int(chance * height * width) for mask, chance in zip(masks, anywhere, strict=True)]
-    # The lowest bit is the first patch: the digits of each number, from right to left.
-    digits = "".join(f"{mask:0{height * width}b}"[::-1] for mask in masks).encode()
-    return torch.frombuffer(bytearray(digits), dtype=torch.uint8).view(num_masks, -1).eq(ord("1")).to(generator.device)
+    return from_bits(masks, height * width).to(generator.device)
 
 
 def _one_mask(

@@ -11,7 +11,8 @@ from .configuration_data2vec import Data2VecTextPreTrainingConfig, Data2VecVisio
 from .configuration_data2vec2 import Data2Vec2PreTrainingConfig
 from .counter_rng import derive_key, derive_keys, to_int32
 from .flexible_masks import flexible_block_mask
-from .masking import block_mask, random_mask, span_mask
+from .masking import block_mask, random_mask
+from .span_masks import span_mask
 
 FEW = 128  # keys that are derived faster one by one than by calls of tensors
 

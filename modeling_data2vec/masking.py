@@ -1,7 +1,7 @@
 """Masks of the positions that the student may not see.
 
-data2vec 2.0: random masks and (inverse) block masks over any grid, with exact counts. data2vec 1.0: spans; its masks of
-images are in `beit_masks.py`.
+data2vec 2.0: random masks and (inverse) block masks over any grid, with exact counts. Those of data2vec 1.0 are in
+`span_masks.py` (speech, text) and `beit_masks.py` (images).
 
 Every function draws all masks of a batch at once and takes its randomness from an explicit `generator`: either a
 `torch.Generator`, or an int32 tensor of N keys (see `counter_rng`), one for each mask; equal keys give equal masks.
@@ -46,7 +46,7 @@ def _checked(keys: Tensor, num: int) -> Tensor:
     return keys
 
 
-def _row_lengths(num_masks: int, length: int, lengths: Tensor | None) -> list[int]:
+def row_lengths(num_masks: int, length: int, lengths: Tensor | None) -> list[int]:
     """Positions of each of N masks."""
     if lengths is None:
         return [length] * num_masks
@@ -59,7 +59,7 @@ def _row_lengths(num_masks: int, length: int, lengths: Tensor | None) -> list[in
     return rows
 
 
-def _whole_part(row: int, share: float, size: int = 1, plus: float = 0.0) -> int:
+def whole_part(row: int, share: float, size: int = 1, plus: float = 0.0) -> int:
     """`int(T * share / size + plus)` of the authors' code, in this order.
 
     10 * 0.3 / 3 is 1, and 10 * (0.3 / 3) is below 1.
@@ -77,7 +77,7 @@ def check_mask(length: int, mask_prob: float, mask_length: int = 1) -> None:
         raise ValueError(f"mask_length is {mask_length}, but must be at least 1")
 
 
-def _ranked(
+def ranked(
     counts: Sequence[int],
     length: int,
     rows: Sequence[int],
@@ -105,7 +105,7 @@ def _ranked(
     return scores.topk(most, dim=1, sorted=min(counts) < most).indices
 
 
-def _choose(
+def choose(
     covered: Tensor | None,
     counts: Sequence[int],
     length: int,
@@ -117,13 +117,20 @@ def _choose(
 
     Too many covered positions are thinned out, too few are filled up, both at random.
     """
-    best = _ranked(counts, length, rows, generator, stream, covered)  # [N, most]
+    best = ranked(counts, length, rows, generator, stream, covered)  # [N, most]
     chosen = torch.zeros(len(counts), length, dtype=torch.bool, device=best.device)
     most = best.shape[1]
     if min(counts) == most:
         return chosen.scatter_(1, best, True)
     taken = torch.arange(most, device=best.device) < torch.tensor(counts, device=best.device)[:, None]  # [N, most]
     return chosen.scatter_(1, best, taken)
+
+
+def from_bits(masks: Sequence[int], length: int) -> Tensor:
+    """Masks as numbers, whose bit i says whether position i is hidden, as bool [N, T]."""
+    # The lowest bit is the first position: the digits of each number, from right to left.
+    digits = "".join(f"{mask:0{length}b}"[::-1] for mask in masks).encode()
+    return torch.frombuffer(bytearray(digits), dtype=torch.uint8).view(len(masks), length).eq(ord("1"))
 
 
 def random_mask(
@@ -147,9 +154,9 @@ def random_mask(
         tensor([5, 5])
     """
     check_mask(length, mask_prob)
-    rows = _row_lengths(num_masks, length, lengths)
-    counts = [row - min(max(1, _whole_part(row, 1 - mask_prob)), row - 1) for row in rows]
-    return _choose(None, counts, length, rows, generator)
+    rows = row_lengths(num_masks, length, lengths)
+    counts = [row - min(max(1, whole_part(row, 1 - mask_prob)), row - 1) for row in rows]
+    return choose(None, counts, length, rows, generator)
 
 
 def block_mask_1d(
@@ -269,7 +276,7 @@ def block_mask(
     """
     length, in_a_row = math.prod(grid), math.prod(grid[1:])
     check_mask(length, mask_prob, mask_length)
-    rows = _row_lengths(num_masks, length, lengths)
+    rows = row_lengths(num_masks, length, lengths)
     block_prob = 1 - mask_prob if inverse else mask_prob
     # As many blocks are drawn as would cover the share if none overlapped or reached over the edge. Only the axes after
     # the first limit a block's size: that of one sample must not depend on how far others are padded.
@@ -286,7 +293,7 @@ def block_mask(
     covered = torch.zeros(num_masks, length + 1, dtype=torch.bool, device=centres.device)
     # Shorter rows have fewer blocks: the others go to an extra column, which is cut off.
     if min(rows) < length:
-        used = torch.tensor([_whole_part(row, share) for row in rows], device=centres.device)[:, None]  # [N, 1]
+        used = torch.tensor([whole_part(row, share) for row in rows], device=centres.device)[:, None]  # [N, 1]
         in_use = torch.arange(num_blocks, device=centres.device) < used  # [N, blocks]
         positions = torch.where(in_use[..., None], positions, length)
     covered.scatter_(1, positions.flatten(1), True)
@@ -295,8 +302,8 @@ def block_mask(
     if exact_count:
         # Blocks overlap, so masks cover unequal numbers; but the student's visible positions are one tensor [R, V, D].
         # The bounds keep a tiny grid trainable: something is always visible and something always hidden.
-        counts = [min(max(1, _whole_part(row, block_prob)), row - 1) for row in rows]
-        covered = _choose(covered, counts, length, rows, generator)
+        counts = [min(max(1, whole_part(row, block_prob)), row - 1) for row in rows]
+        covered = choose(covered, counts, length, rows, generator)
     # What lies outside of inverse blocks is hidden, but never padding.
     return (~covered & (torch.arange(length, device=extents.device) < extents)) if inverse else covered
 
@@ -320,80 +327,3 @@ def _block_cells(
         # [N, blocks, cells so far, 1] + [N, blocks, 1, len] -> [N, blocks, cells]
         cells = (cells[..., :, None] + stride * coordinate[..., None, :]).flatten(2)
     return cells
-
-
-def span_mask(
-    num_masks: int,
-    length: int,
-    mask_prob: float,
-    mask_length: int,
-    *,
-    generator: Generator,
-    fit: bool = True,
-    equal_counts: bool = False,
-    lengths: Tensor | None = None,
-) -> Tensor:
-    """Hide spans of `mask_length` positions that may overlap (data2vec 1.0 speech and text, arXiv 2202.03555 §4).
-
-    A mask has `mask_prob * T / mask_length` spans, rounded up or down at random, at least one; no two begin at the same
-    place. At least one position stays visible, where the authors' code raises an error or masks nothing.
-
-    Args:
-        num_masks: number of masks N.
-        length: number of positions T.
-        mask_prob: share of positions that spans would hide if none overlapped, in (0, 1).
-        mask_length: positions a span covers.
-        generator: `torch.Generator` or [N] int32 keys.
-        fit: spans lie wholly within the sequence (speech), so that its last position is never hidden; otherwise they
-            begin anywhere and are cut off at its end (text).
-        equal_counts: afterwards show random single positions, so that all masks hide as few as the one that hides
-            fewest: masks then depend on each other.
-        lengths: as in `random_mask`.
-
-    Returns:
-        bool [N, T].
-
-    Example:
-        >>> masks = span_mask(2, 100, 0.65, 10, generator=torch.Generator().manual_seed(0), equal_counts=True)
-        >>> masks.sum(1)
-        tensor([42, 42])
-    """
-    check_mask(length, mask_prob, mask_length)
-    rows = _row_lengths(num_masks, length, lengths)
-    chances = one_number_each(num_masks, generator, SPAN_STREAM)
-    counts, places = [], []
-    for row, chance in zip(rows, chances, strict=True):
-        # Rounded up with the probability of the fraction, so that the share is right on average.
-        count, room = max(1, _whole_part(row, mask_prob, mask_length, chance)), row
-        if fit:
-            room = row - mask_length
-            room = min(count + 1 if room <= count else room, row)  # as the authors count them
-        counts.append(min(count, room))
-        places.append(room)
-    starts: list[list[int]] = _ranked(counts, length, places, generator, START_STREAM).tolist()
-    spans = [some[:count] for some, count in zip(starts, counts, strict=True)]
-    covered = _covered_by_spans(spans, mask_length, length, rows, chances)
-    if generator.device.type != "cpu":
-        covered = covered.to(generator.device)
-    if equal_counts:
-        fewest = int(covered.sum(1).amin())
-        covered = _choose(covered, [fewest] * num_masks, length, rows, generator, THIN_STREAM)
-    return covered
-
-
-def _covered_by_spans(
-    starts: list[list[int]], mask_length: int, length: int, rows: list[int], chances: list[float]
-) -> Tensor:
-    """What spans from each mask's `starts` cover of its first `rows` positions, but never all of them: bool [N, T].
-
-    A few spans a mask: written one by one, they cost less than tensors that find out what all of them cover.
-    """
-    covered, span = bytearray(len(rows) * length), bytes([1]) * mask_length
-    for mask, (row, chance) in enumerate(zip(rows, chances, strict=True)):
-        begin, end = mask * length, mask * length + row
-        for start in starts[mask]:
-            stop = min(begin + start + mask_length, end)
-            covered[begin + start : stop] = span[: stop - begin - start]
-        if not covered.count(0, begin, end):  # a student that sees nothing can't predict: show a random position
-            covered[begin + min(int(chance * row), row - 1)] = 0
-    return torch.frombuffer(covered, dtype=torch.bool).view(len(rows), length)

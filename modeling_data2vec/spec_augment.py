@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .masking import span_mask
+from .span_masks import span_mask
 
 
 def spec_augment(

@@ -20,8 +20,8 @@ from modeling_data2vec.masking import (
     block_mask_1d,
     block_mask_2d,
     random_mask,
-    span_mask,
 )
+from modeling_data2vec.span_masks import span_mask
 
 ENTRIES = [
     (name, entry)

@@ -7,7 +7,8 @@ import torch
 
 from modeling_data2vec.beit_masks import beit_block_mask
 from modeling_data2vec.counter_rng import derive_key, derive_keys, uniform, uniform_of_key
-from modeling_data2vec.masking import block_mask, random_mask, span_mask
+from modeling_data2vec.masking import block_mask, random_mask
+from modeling_data2vec.span_masks import span_mask
 
 N = 64
 SHORT = {"length": 101, "lengths": torch.arange(N) + 37}
