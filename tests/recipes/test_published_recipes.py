@@ -118,13 +118,33 @@ def fields_of(config, names):
     return tuple(getattr(config, name) for name in names.split())
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_published_figures(name):
-    millions, gpus, batch, epochs = PUBLISHED[name]
+def run_of(name, millions, gpus, batch):
+    """Recipe and config of a name, with the parameters, GPUs, batch and optimizer that were published."""
     recipe = load_recipe(name)
     config = recipe.model_config()
     assert (recipe.num_gpus, recipe.global_batch) == (gpus, batch)
     assert count_parameters(config).encoder == pytest.approx(millions * 1e6, rel=0.005)
+    names = "max_steps warmup_steps learning_rate adam_beta2 adam_epsilon weight_decay max_grad_norm"
+    assert tuple(recipe.training.get(key) for key in names.split()) == OPTIMIZERS[name]
+    assert recipe.training["adam_beta1"] == 0.9
+    return recipe, config
+
+
+def speech_of(name, samples):
+    """Recipe and config of a name, with batches of so many samples, clips and convolutions as published."""
+    recipe = load_recipe(name)
+    config, data = recipe.model_config(), recipe.data
+    assert recipe.training_arguments()["max_batch_length"] == data["max_batch_seconds"] * 16_000 == samples
+    assert (data["min_seconds"], data["max_seconds"], data["crop"]) == (2, 20, "shortest")
+    assert list(config.conv_dim) == [512] * 7
+    assert (config.num_conv_pos_embeddings, config.conv_pos_kernel_size) == (5, 95 // 5)
+    return recipe, config
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_figures(name):
+    *run, epochs = PUBLISHED[name]
+    recipe, config = run_of(name, *run)
     if epochs is None:
         assert recipe.epochs is None and any("not published" in " ".join(note.split()) for note in recipe.notes)
     else:
@@ -133,9 +153,7 @@ def test_published_figures(name):
     assert recipe.license_of_published_weights == {
         "vision": "CC-BY-NC", "audio": "MIT", "spectrogram": "MIT", "text": None if "large" in name else "MIT"
     }[name.split("-")[1]]  # fmt: skip
-    names = "max_steps warmup_steps learning_rate adam_beta2 adam_epsilon weight_decay max_grad_norm"
-    assert tuple(recipe.training[key] for key in names.split()) == OPTIMIZERS[name]
-    assert recipe.training["adam_beta1"] == 0.9 and recipe.training["lr_scheduler_type"] == "cosine"
+    assert recipe.training["lr_scheduler_type"] == "cosine"
     width, heads = WIDTHS[name.split("-")[2]]
     assert fields_of(config, "hidden_size intermediate_size num_attention_heads") == (width, 4 * width, heads)
 
@@ -164,14 +182,10 @@ def encoder_parameters(config) -> int:
 
 @pytest.mark.parametrize("name", PUBLISHED_V1)
 def test_published_figures_of_data2vec_1(name):
-    millions, gpus, batch, epochs = PUBLISHED_V1[name]
-    recipe = load_recipe(name)
-    config = recipe.model_config()
-    assert (recipe.num_gpus, recipe.global_batch) == (gpus, batch)
-    assert count_parameters(config).encoder == encoder_parameters(config) == pytest.approx(millions * 1e6, rel=0.005)
+    *run, epochs = PUBLISHED_V1[name]
+    recipe, config = run_of(name, *run)
+    assert count_parameters(config).encoder == encoder_parameters(config)
     assert recipe.epochs == (None if epochs is None else pytest.approx(epochs, abs=0.05))
-    names = "max_steps warmup_steps learning_rate adam_beta2 adam_epsilon weight_decay max_grad_norm"
-    assert tuple(recipe.training.get(key) for key in names.split()) == OPTIMIZERS[name]
     three_stages = recipe.training.get("tri_stage")
     assert three_stages == (None if "warmup_steps" in recipe.training else [0.03, 0.9, 0.07])
     masks, top_k, ema, teacher, loss = METHODS_V1[name]
@@ -187,7 +201,6 @@ def test_published_figures_of_data2vec_1(name):
     others = "batch_norm_target_layer group_norm_target_layer instance_norm_targets num_masks layer_norm_eps"
     assert fields_of(config, others) == (False, False, False, 1, 1e-5)
     assert (recipe.published, recipe.license_of_published_weights) == CLAIMS_V1[name]
-    assert recipe.training["adam_beta1"] == 0.9
     assert recipe.training.get("lr_scheduler_type") == (None if three_stages else "cosine")
 
 
@@ -202,18 +215,12 @@ def test_large_speech_says_what_is_carried_over():
 
 @pytest.mark.parametrize("name", [name for name in PUBLISHED_V1 if "-audio-" in name])
 def test_published_speech_of_data2vec_1(name):
-    recipe = load_recipe(name)
-    config, data = recipe.model_config(), recipe.data
-    samples = 3_400_000 if "audioset" in name else 3_800_000
-    assert recipe.training_arguments()["max_batch_length"] == data["max_batch_seconds"] * 16_000 == samples
-    assert (data["min_seconds"], data["max_seconds"], data["crop"]) == (2, 20, "shortest")
+    _, config = speech_of(name, 3_400_000 if "audioset" in name else 3_800_000)
     assert (config.equal_mask_counts, config.head_layers) == (True, 1)
     drops = "hidden_dropout attention_dropout activation_dropout feat_proj_dropout layerdrop"
     assert fields_of(config, drops) == (0.1, 0.1, 0, 0, 0.05)
-    assert list(config.conv_dim) == [512] * 7 and not config.conv_bias
+    assert config.num_conv_pos_embedding_groups == 16 and not config.conv_bias
     assert list(config.conv_kernel) == [10, 3, 3, 3, 3, 2, 2] and list(config.conv_stride) == [5, 2, 2, 2, 2, 2, 2]
-    positions = "num_conv_pos_embeddings conv_pos_kernel_size num_conv_pos_embedding_groups"
-    assert fields_of(config, positions) == (5, 95 // 5, 16)
 
 
 def test_published_text_of_data2vec_1():
@@ -291,16 +298,9 @@ def test_published_models_of_speech_and_text(name):
     assert fields_of(config, alibi) == (("-audio-" in name),) * 3
 
 
-@pytest.mark.parametrize("name", ["data2vec2-audio-base", "data2vec2-audio-large"])
-def test_published_batches_of_speech(name):
-    recipe = load_recipe(name)
-    data = recipe.data
-    samples = {"base": 1_000_000, "large": 320_000}[name.split("-")[2]]
-    assert data["max_batch_seconds"] * 16_000 == samples
-    assert (data["min_seconds"], data["max_seconds"], data["crop"]) == (2, 20, "shortest")
-    config = recipe.model_config()
-    assert list(config.conv_dim) == [512] * 7
-    assert (config.num_conv_pos_embeddings, config.conv_pos_kernel_size) == (5, 95 // 5)
+@pytest.mark.parametrize(("name", "samples"), [("data2vec2-audio-base", 1_000_000), ("data2vec2-audio-large", 320_000)])
+def test_published_batches_of_speech(name, samples):
+    speech_of(name, samples)
 
 
 @pytest.mark.parametrize("name", ["data2vec2-text-base", "data2vec2-text-large"])
