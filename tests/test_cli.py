@@ -77,7 +77,10 @@ def test_unknown_command(capsys):
         (["--config", "hidden_size"], ["--config takes NAME=VALUE, not 'hidden_size'"]),
         (["--config", "num_attention_heads=5"], ["num_attention_heads is 5", "does not divide hidden_size 64"]),
         (["--config", "num_channels=3"], ["mean and std are of 1 channel(s), but the model takes 3", "in the recipe"]),
-        (["--dataset", "/missing/folder"], ["/missing/folder is not a folder of images", "does not exist"]),
+        (
+            ["--dataset", "/missing/folder"],
+            ["there is no file or folder '/missing/folder' here"],
+        ),
         (["--dataset", "."], ["holds no images"]),
         (["--split", "validation"], ["'train' and 'test', not 'validation'"]),
         (["--column", "picture"], ["no column 'picture', only ['image', 'label']"]),

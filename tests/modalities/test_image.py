@@ -116,15 +116,20 @@ def test_column_is_found_or_named(tmp_path, table):
 
 
 def test_sources_without_images_are_errors(tmp_path, table):
-    with pytest.raises(ValueError, match="missing is not a folder of images.*or does not exist"):
+    with pytest.raises(ValueError, match="there is no file or folder '.*missing' here: give a folder of images"):
         load_images(str(tmp_path / "missing"))
-    with pytest.raises(ValueError, match="./missing is not a folder"):
+    with pytest.raises(ValueError, match="no file or folder './missing' here"):
         load_images("./missing")
+    with pytest.raises(ValueError, match="no file or folder 'photos/list.csv' here: give"):
+        load_images("photos/list.csv")  # the Hub isn't asked
+    np.save(tmp_path / "photos.npy", np.zeros((2, 8, 8)))
+    with pytest.raises(ValueError, match="photos.npy is a file of a kind that is not read: give a folder of images"):
+        load_images(str(tmp_path / "photos.npy"))
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "readme.txt").write_text("no images here")
     with pytest.raises(ValueError, match=r"text holds no images \(.*\.png.*\)"):
         load_images(str(tmp_path / "text"))
-    with pytest.raises(ValueError, match=r"readme.txt is not a folder of images"):
+    with pytest.raises(ValueError, match=r"readme.txt is a file of a kind that is not read"):
         load_images(str(tmp_path / "text" / "readme.txt"))
 
 

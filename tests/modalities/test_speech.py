@@ -63,7 +63,7 @@ def test_a_folder_without_recordings(tmp_path):
     (tmp_path / "readme.txt").write_text("none")
     with pytest.raises(ValueError, match=r"holds no audio files \(.*\.flac.*\.wav.*\), no tables"):
         load_audio(str(tmp_path))
-    with pytest.raises(ValueError, match="none is not a folder of audio files"):
+    with pytest.raises(ValueError, match="no file or folder .*none.* here: give a folder of audio files"):
         load_audio(str(tmp_path / "none"))
 
 

@@ -122,7 +122,7 @@ def test_one_file(tmp_path):
 
 def test_sources_that_are_not_there(tmp_path):
     for source in (str(tmp_path / "none"), "./none"):
-        with pytest.raises(ValueError, match=r"none is not a folder of notes, a table \(.*\.csv.*\).*does not exist"):
+        with pytest.raises(ValueError, match=r"no file or folder '.*none' here: give a folder of notes"):
             load_source(source, NOTES)
     (tmp_path / "binary.dat").write_bytes(b"\0")
     with pytest.raises(ValueError, match=r"holds no notes \(\.txt\), no tables \(.*\.csv.*\) and no saved dataset"):

@@ -68,11 +68,12 @@ def test_quotes_of_a_csv_enclose_cells(tmp_path, streaming):
         b"text,label\r\na,1\r\nb,2\r\n",
         b"text,label\ra,1\rb,2",
         b"text;label\na;1\nb;2\n",
+        b"sep=|\r\ntext|label\r\na|1\r\nb|2\r\n",
         b"text,label\n\na,1\n\nb,2\n\n",
         b" text , label\na,1\nb,2\n",
         b'"text","label"\n"a","1"\n"b","2"\n',
     ],
-    ids=["BOM", "CRLF", "CR", "semicolons", "empty lines", "spaces in header", "all quoted"],
+    ids=["BOM", "CRLF", "CR", "semicolons", "sep=", "empty lines", "spaces in header", "all quoted"],
 )
 def test_csv_as_programs_write_it(tmp_path, content, streaming):
     (tmp_path / "a.csv").write_bytes(content)
@@ -137,7 +138,7 @@ def test_a_json_column_of_several_types_holds_text(tmp_path, streaming):
     "name, content, message",
     [
         ("a.csv", b"text,label\ngood,1\nbad,0,3\n", r"a.csv, line 3, has 3 cells, but the first line names 2 columns"),
-        ("a.csv", b"text,label\ngood\n", r"a.csv, line 2, has 1 cells, but the first line names 2 columns"),
+        ("a.csv", b"text,label\ngood\n", r"a.csv, line 2, has 1 cell, but the first line names 2 columns"),
         ("a.tsv", b"text\tlabel\na\t1\nb\t2\t3\n", r"a.tsv, line 3, has 3 cells"),
         ("a.csv", b'text,label\na,1\n"open,2\nb,3\n', r"a.csv, line 3, has a quote that is not closed"),
         ("a.csv", b'text,label\n"open,2\nsay "yes",3\n', r"a.csv, line 2, has a quote that is not closed"),

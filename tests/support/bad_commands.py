@@ -2,6 +2,7 @@
 
 from bad_material import ctc, evaluate, finetune, images, pretrain, probe, tags, tokenizer_of, transcribe
 
+TURNED = ("--train_split", "test", "--test_split", "train")  # of data that have no test split, which is read first
 # What is typed, with @ before names in the material, and what the one line says.
 CASES: dict[str, list[tuple[list[str], str]]] = {
     "commands": [
@@ -167,8 +168,11 @@ CASES: dict[str, list[tuple[list[str], str]]] = {
         (probe("--seeds", "-1"), "--seeds is -1"),
         (probe("--modality", "smell"), "--modality is 'smell'"),
         (probe("--test_split", "exam"), "not 'exam'"),
-        (probe("--dataset", "@one_missing.csv", model="@text"), "row 13 has no label"),
-        (probe("--dataset", "@lists_as_text.csv", model="@text"), "holds lists in some rows and single values"),
+        (probe("--dataset", "@one_missing.csv", *TURNED, model="@text"), "row 13 has no label"),
+        (
+            probe("--dataset", "@lists_as_text.csv", *TURNED, model="@text"),
+            "holds lists in some rows and single values",
+        ),
         (probe("--dataset", "@classes.csv", "--test_split", "train", model="@text"), "is what is trained on"),
         (evaluate("--test_split", "Train"), "split 'Train' of digits is what is trained on"),
         (finetune("@classes.csv", "--test_split", "train"), "--test_split: split 'train' of"),
@@ -245,7 +249,7 @@ CASES: dict[str, list[tuple[list[str], str]]] = {
         (tags("@one_tag.jsonl"), "one class only, ['O']"),
         (tags("@number_words.jsonl"), "column 'tokens' holds lists of int64"),
         (finetune("@ratings.csv", task="image-classification", model="images"), "holds fractions (rows 1, 3: 0.5)"),
-        (probe("--dataset", "@broken_images"), "split 'train', can be read; the first is"),
+        (probe("--dataset", "@broken_images", *TURNED), "split 'train', can be read; the first is"),
         (ctc("@missing_clips.jsonl"), "no.wav"),
         (ctc("@empty_transcripts.jsonl"), "all 2 transcripts in column 'text' are empty"),
         (ctc("@long_transcripts.jsonl"), "1 of 1 clips have fewer frames than their transcript needs"),

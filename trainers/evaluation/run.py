@@ -26,9 +26,9 @@ def read_labelled_splits(
 ) -> tuple[LabelledSet, LabelledSet]:
     """The training and the test split as a model takes them."""
     columns = {"column": options.column, "label_column": options.label_column}
-    train, test = (
+    test, train = (  # the smaller one, which may lack, before hours are spent on the other
         data.labelled(options.dataset, split=split, **columns, limit=limit)
-        for split in (options.train_split, options.test_split)
+        for split in (options.test_split, options.train_split)
     )
     return train, test
 

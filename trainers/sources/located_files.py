@@ -176,7 +176,7 @@ def missing_files(missing: Sequence[tuple[str, str]], total: int, what: str) -> 
             if found.name == name:
                 path = os.path.relpath(found, folder)
                 return f"{message}. A file of that name lies in {found.parent}: write {path} in the table in its place"
-    return f"{message}: paths are relative to the folder of their table, {folder or '.'}"
+    return f"{message}: paths are relative to the folder of their table, {os.path.abspath(folder)}"
 
 
 def is_base64(path: str) -> bool:

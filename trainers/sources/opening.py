@@ -26,7 +26,17 @@ from .source_files import (
     table_format,
     without_companions,
 )
-from .splits import choose_split, data_folder, named_splits, names_split, split_files, split_of, split_tables
+from .splits import (
+    SPLIT_COLUMN,
+    choose_split,
+    data_folder,
+    named_splits,
+    names_split,
+    rows_of_split,
+    split_files,
+    split_of,
+    split_tables,
+)
 from .table_rows import suffix_of
 from .tables import parquet_features, read_csv, read_json, read_paragraphs, read_parquet, read_tars, table_columns
 
@@ -105,14 +115,15 @@ def streamed(dataset: Any) -> Any:
 
 
 def _no_source(source: str, medium: Medium) -> ValueError:
-    return ValueError(
-        f"{source or repr(source)} is not a folder of {medium.noun}s, a table ({', '.join(TABLES)}) or a saved "
-        "dataset, or does not exist"
-    )
+    wanted = f"a folder of {medium.noun}s, a table ({', '.join(TABLES)}) or a saved dataset"
+    if local_path(source):
+        return ValueError(f"{source} is a file of a kind that is not read: give {wanted}")
+    return ValueError(f"there is no file or folder {source!r} here: give {wanted}, or a Hub id")
 
 
 def _from_hub(source: str, medium: Medium, split: str, streaming: bool) -> Any:
-    if not HUB_ID.fullmatch(source) or source.startswith((".", "-")) or source in BUILDERS:
+    is_file = suffix_of(Path(source)) in {*TABLES, *ARCHIVES, *medium.suffixes}  # by its name
+    if is_file or not HUB_ID.fullmatch(source) or source.startswith((".", "-")) or source in BUILDERS:
         raise _no_source(source, medium)
     try:
         return datasets.load_dataset(source, split=split, streaming=streaming)
@@ -175,7 +186,18 @@ def _unless(archive: Path) -> str:
 
 
 def _tables(files: list[Path], source: Path, medium: Medium, split: str, streaming: bool) -> Any:
-    return _read(choose_split(split_tables(files, source), split, source), source, medium, streaming)
+    splits = split_tables(files, source)
+    if set(splits) != {"train"}:
+        return _read(choose_split(splits, split, source), source, medium, streaming)
+    dataset = _read(files, source, medium, streaming)
+    if isinstance(dataset, datasets.Dataset):
+        return dataset.select(rows_of_split(dataset, splits, split, source))
+    if SPLIT_COLUMN in dataset.features:
+        logger.warning(
+            f"{source} has a column {SPLIT_COLUMN!r}, which is not read in a stream: rows of all splits are taken. If "
+            "there are several, write a table for each."
+        )
+    return choose_split({"train": dataset}, split, source)
 
 
 def _read(chosen: list[Path], source: Path, medium: Medium, streaming: bool) -> Any:
@@ -263,7 +285,9 @@ def _path_column(columns: Collection[str], medium: Medium) -> str | None:
 
 
 def _listed(tables: list[Path], files: list[Path], source: Path, medium: Medium, split: str) -> datasets.Dataset:
-    """The rows of tables about files: of the split that the tables are named for, or else that their files lie in."""
+    """The rows of tables about files: of the split that the tables are named for, or that their files lie in, or else
+    that a column names.
+    """
     named, _ = named_splits(tables, data_folder(tables, source))
     divided = named_splits(files, data_folder(files, source))[0] if named else split_files(files, source)
     chosen = choose_split(split_tables(tables, source), split, source) if named else tables
@@ -275,12 +299,16 @@ def _listed(tables: list[Path], files: list[Path], source: Path, medium: Medium,
     if medium.numbers and len(dataset):
         refuse_other_times(dataset[0], medium.numbers, what)
     located = locate(dataset[TABLE_FOLDER][:], dataset[column][:], medium.suffixes, what=what)
-    if not named and set(divided) != {"train"}:
+    undivided = not named and set(divided) == {"train"}
+    if not named and not undivided:
         wanted = {str(file.absolute()) for file in choose_split(divided, split, source)}
         kept = [index for index, file in enumerate(located) if file and os.path.abspath(file) in wanted]
         dataset, located = dataset.select(kept), [located[index] for index in kept]
     if not named or (len(divided) > 1 and (split in divided or split_of(split) in divided)):
-        _say_unlisted(choose_split(divided, split, source), located, source, medium)
+        _say_unlisted(files if undivided else choose_split(divided, split, source), located, source, medium)
+    if undivided:
+        kept = rows_of_split(dataset, divided, split, source)
+        dataset, located = dataset.select(kept), [located[index] for index in kept]
     dataset = with_files(dataset, column, located)
     if column == FILE_NAME and medium.columns[0] not in dataset.column_names:  # as in the folders of `datasets`
         dataset = dataset.rename_column(column, medium.columns[0])

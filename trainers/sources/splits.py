@@ -2,10 +2,11 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import datasets
 from transformers.utils import logging
 
 from .source_files import counted
@@ -15,6 +16,7 @@ logger = logging.get_logger(__name__)
 # A split's word with its usual endings: `train`, `Training`, `test_set`, `val2017`; first in a name or, where names are
 # alike but for it (`seg_train`, `seg_test`), after other words.
 _SPLIT = r"(train|validation|valid|val|dev|test|eval)(?:ing|uation)?(?:[-_ ]?set)?(?=[-_.\d]|$)"
+SPLIT_COLUMN = "split"
 SPLIT_NAME = re.compile(_SPLIT, re.IGNORECASE)
 SPLIT_WITHIN = re.compile(rf"(?<=[-_. ]){_SPLIT}", re.IGNORECASE)
 
@@ -172,8 +174,37 @@ def choose_split(splits: Any, split: str, source: Any) -> Any:
     """
     name = split if split in splits else split_of(split)
     if name not in splits:
-        raise ValueError(f"{source} has no split {split!r}, only {sorted(splits)}")
+        raise ValueError(
+            f"{source} has no split {split!r}, only {sorted(splits)}: name one of them, or divide the data by names of "
+            "folders or tables, or by a column 'split'"
+        )
     return splits[name]
+
+
+def rows_of_split(dataset: datasets.Dataset, files: Any, split: str, source: Any) -> Sequence[int]:
+    """The rows of a split, in tables whose names don't divide them, by what a column `split` says of each.
+
+    It says so if it holds "train" and other names; rows without a name are in none. Without such a column, all rows.
+
+    Args:
+        dataset: all rows.
+        files: the tables by split.
+        split: that is wanted.
+        source: for messages.
+
+    Raises:
+        ValueError: there is no such split.
+    """
+    cells = dataset[SPLIT_COLUMN][:] if SPLIT_COLUMN in dataset.column_names else []
+    names = [split_of(str(cell or "")) or str(cell or "") for cell in cells]
+    if "train" not in names or len(set(names)) == 1:
+        choose_split(files, split, source)
+        return range(len(dataset))
+    rows: dict[str, list[int]] = {}
+    for row, name in enumerate(names):
+        if name:
+            rows.setdefault(name, []).append(row)
+    return choose_split(rows, split, source)  # type: ignore[no-any-return]
 
 
 def require_other_data(option: str, measured: tuple[str, str], trained: tuple[str, str]) -> None:

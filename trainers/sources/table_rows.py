@@ -24,6 +24,7 @@ COMPRESSED: dict[str, Callable[[Path], Any]] = {
     ".xz": lzma.open,
     ".zst": lambda path: pa.input_stream(str(path), compression="zstd"),
 }
+SEPARATOR_LINE = re.compile("sep=(.)", re.IGNORECASE)  # that people write for Excel, above the names of columns
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 Row = dict[str, Any]
 
@@ -85,7 +86,8 @@ def csv_columns(path: Path) -> list[str]:
 def csv_rows(path: Path, first: int = 0) -> Iterator[tuple[int, Row]]:
     """(line, row) of a CSV or TSV file, from the row `first` on: cells as they are written, None for empty ones.
 
-    CSV has commas, or semicolons where the first line has no comma, and quotes as RFC 4180 says. In TSV a quote is a
+    CSV has commas, or semicolons where the first line has no comma, or what a line `sep=;` above says, and quotes as
+    RFC 4180 has them. In TSV a quote is a
     character as any other.
 
     Raises:
@@ -96,8 +98,9 @@ def csv_rows(path: Path, first: int = 0) -> Iterator[tuple[int, Row]]:
     _require_separated(path, header)
     for line, cells in islice(records, first, None):
         if len(cells) != len(header):
+            cells_here = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
             raise ValueError(
-                f"{path}, line {line}, has {len(cells)} cells, but the first line names {len(header)} columns "
+                f"{path}, line {line}, has {cells_here}, but the first line names {len(header)} columns "
                 f"({', '.join(header)}): correct the row" + ("" if _is_tsv(path) else ", or quote cells with a comma")
             )
         yield line, {name: cell or None for name, cell in zip(header, cells, strict=True)}
@@ -146,10 +149,12 @@ def _csv_cells(path: Path) -> Iterator[tuple[int, list[str]]]:
     csv.field_size_limit(sys.maxsize)  # a document may be long
     with open_text(path, newline="") as file:
         head = file.readline()
-        separator = ";" if ";" in head and "," not in head else ","
-        reader = csv.reader(_without_nul(path, chain([head], file)), delimiter=separator, strict=True)
+        said = SEPARATOR_LINE.fullmatch(head.rstrip("\r\n"))
+        separator = said[1] if said else ";" if ";" in head and "," not in head else ","
+        lines = file if said else chain([head], file)
+        reader = csv.reader(_without_nul(path, lines), delimiter=separator, strict=True)
         while True:
-            line = reader.line_num + 1
+            line = reader.line_num + 1 + bool(said)
             try:
                 yield line, next(reader)
             except StopIteration:

@@ -13,6 +13,7 @@ from modeling_data2vec.weight_files import check_finite
 
 from ..data.samples import UnreadableError
 from ..files.model_folders import loading
+from ..logging import errors_only
 from ..modalities.clips import SoundModality
 from ..modalities.names import modalities
 from .ctc_decoding import Letters, Transcript, greedy_transcript
@@ -65,7 +66,7 @@ class SpeechRecognizer:
         if (Path(name) / "adapter_config.json").is_file():
             raise ValueError(f"{name!r} holds an adapter alone: merge it into its model first")
         try:
-            with loading(name):
+            with loading(name), errors_only("transformers"):
                 config = AutoConfig.from_pretrained(name)
                 if type(config) not in AutoModelForCTC._model_mapping:
                     raise ValueError(f"{name!r} is a {config.model_type} model, which has no CTC head in transformers")
