@@ -115,7 +115,7 @@ class FeatureEncoder(nn.Module):
         return None
 
     def augmented(self, embedding: Embedding) -> Embedding:
-        """Change the tokens in training without a mask, which is that for a task; here they stay."""
+        """What training for a task sees of an embedding; here all of it."""
         return embedding
 
     # ---- what all share ----
@@ -140,8 +140,6 @@ class FeatureEncoder(nn.Module):
         self, embedding: Embedding, mask: Tensor | None = None, ids_keep: Tensor | None = None
     ) -> tuple[Tensor, list]:
         """Build the prenet's input [R, E + V, D], and an attention mask for each layer of prenet and trunk."""
-        if self.training and mask is None:
-            embedding = self.augmented(embedding)
         # Positions computed from neighbors must not see hidden ones, so each of the M masks has its own: [R, T, D].
         positions = self.relative_positions(embedding, mask)
         if ids_keep is None:  # everything is visible: R = B, V = T

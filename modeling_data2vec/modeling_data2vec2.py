@@ -157,6 +157,8 @@ def encode(
     config = feature_encoder.config
     with own_linear():
         embedding = feature_encoder.embed(inputs, attention_mask)
+        if feature_encoder.training:  # for a task: pretraining has masks, and a teacher that sees everything
+            embedding = feature_encoder.augmented(embedding)
         tokens, attention_masks = feature_encoder.arrange(embedding)
         valid = embedding.valid
         del embedding  # its features would fill memory beside the layers

@@ -64,13 +64,14 @@ def test_models_mask_in_training_alone(kind, name, tmp_path):
 
 
 @pytest.mark.parametrize("kind", INPUTS)
-def test_pretraining_does_not_mask_twice(kind):
+@pytest.mark.parametrize("teacher_scope", ["trunk", "model"])
+def test_pretraining_does_not_mask_twice(kind, teacher_scope):
     inputs = INPUTS[kind][:1]
     length = tiny_model(kind).base_model.feature_encoder.num_positions(inputs.shape[1])
     mask = torch.zeros(1, 2, length, dtype=torch.bool)
     mask[:, :, 3:6] = True
     losses = [
-        tiny_model(kind, mask_time_prob=share, mask_time_length=2)
+        tiny_model(kind, mask_time_prob=share, mask_time_length=2, teacher_scope=teacher_scope)
         .train()(inputs, mask=mask, noise_keys=torch.zeros(1, 2, dtype=torch.int32))
         .loss
         for share in (0.0, 0.5)
