@@ -307,8 +307,8 @@ def _listed(tables: list[Path], files: list[Path], source: Path, medium: Medium,
     if not named or (len(divided) > 1 and (split in divided or split_of(split) in divided)):
         _say_unlisted(files if undivided else choose_split(divided, split, source), located, source, medium)
     if undivided:
-        kept = rows_of_split(dataset, divided, split, source)
-        dataset, located = dataset.select(kept), [located[index] for index in kept]
+        rows = rows_of_split(dataset, divided, split, source)
+        dataset, located = dataset.select(rows), [located[row] for row in rows]
     dataset = with_files(dataset, column, located)
     if column == FILE_NAME and medium.columns[0] not in dataset.column_names:  # as in the folders of `datasets`
         dataset = dataset.rename_column(column, medium.columns[0])

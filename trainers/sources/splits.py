@@ -204,7 +204,7 @@ def rows_of_split(dataset: datasets.Dataset, files: Any, split: str, source: Any
     for row, name in enumerate(names):
         if name:
             rows.setdefault(name, []).append(row)
-    return choose_split(rows, split, source)  # type: ignore[no-any-return]
+    return choose_split(rows, split, source)
 
 
 def require_other_data(option: str, measured: tuple[str, str], trained: tuple[str, str]) -> None:
