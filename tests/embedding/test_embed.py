@@ -11,8 +11,9 @@ from encoders import encoder
 from joint_models import joint_model
 from PIL import Image
 from recordings import voice
+from safetensors.torch import load_file, save_file
 from tiny_runs import KINDS as TINY_KINDS
-from transformers import AutoImageProcessor, AutoTokenizer, Wav2Vec2FeatureExtractor
+from transformers import AutoImageProcessor, AutoTokenizer, ViTForImageClassification, Wav2Vec2FeatureExtractor
 
 from modeling_data2vec import (
     Data2Vec2SpectrogramFeatureExtractor,
@@ -187,6 +188,30 @@ def test_a_stream_is_read_on_from_any_row(photos, image_processor):
 def test_what_does_not_fit_is_named(data, options, said, image_processor):
     with pytest.raises(ValueError, match=said):
         embed(encoder("our images"), data, **(QUIET | {"processor": image_processor} | options))
+
+
+def test_arrays_under_names_are_no_list(tmp_path, image_processor):
+    np.savez(tmp_path / "a.npz", images=np.zeros((2, 8, 8), np.uint8), labels=[0, 1])
+    with np.load(tmp_path / "a.npz") as arrays:
+        with pytest.raises(ValueError, match="the data are a NpzFile, but must be a folder, table or Hub id"):
+            embed(encoder("our images"), arrays, **(QUIET | {"processor": image_processor}))
+        assert embed(encoder("our images"), arrays["images"], **(QUIET | {"processor": image_processor})).ids == [
+            "0",
+            "1",
+        ]
+
+
+def test_the_head_of_a_model_is_no_news_and_lacking_weights_are(tmp_path, caplog):
+    model = ViTForImageClassification(encoder("ViT").config)
+    model.save_pretrained(tmp_path / "model")
+    AutoImageProcessor.from_pretrained(recipe_folder("data2vec2-vision-tiny")).save_pretrained(tmp_path / "model")
+    load_encoder(str(tmp_path / "model"))
+    assert not caplog.text
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    kept = {name: weight for name, weight in weights.items() if not name.startswith("vit.layernorm.")}
+    save_file(kept, tmp_path / "model" / "model.safetensors", {"format": "pt"})
+    load_encoder(str(tmp_path / "model"))
+    assert "model lacks layernorm.bias, layernorm.weight: these weights are random" in caplog.text
 
 
 def test_a_column_that_is_not_embedded_is_not_decoded(photos, image_processor):

@@ -124,7 +124,7 @@ def test_nothing_to_read(tmp_path, streaming):
     if not streaming:  # of a stream nobody knows beforehand
         with pytest.raises(ValueError, match="is empty: there is nothing to train on"):
             load_text(str(tmp_path / "empty.txt"))
-    with pytest.raises(ValueError, match="does not exist"):
+    with pytest.raises(ValueError, match="there is no file or folder .*missing.txt. here"):
         load_text(str(tmp_path / "missing.txt"), streaming=streaming)
     (tmp_path / "folder").mkdir()
     with pytest.raises(ValueError, match=r"holds no texts \(.txt\), no tables"):

@@ -133,7 +133,7 @@ def test_nothing_is_left_of_a_failure(tmp_path):
     (tmp_path / "blank.txt").write_text("\n\n \n\n")
     with pytest.raises(ValueError, match="nothing to learn"):
         build_tokenizer(TokenizerOptions(str(tmp_path / "blank.txt"), str(tmp_path / "new")))
-    with pytest.raises(ValueError, match="does not exist"):
+    with pytest.raises(ValueError, match="there is no file or folder"):
         build_tokenizer(TokenizerOptions(str(tmp_path / "missing.txt"), str(tmp_path / "new")))
     with pytest.raises(ValueError, match="vocab_size is 5"):
         build_tokenizer(TokenizerOptions("python-docs", str(tmp_path / "new"), vocab_size=5))

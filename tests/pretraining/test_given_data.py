@@ -169,6 +169,11 @@ def test_clips_of_similar_lengths(raw, tmp_path):
     )
     assert len(trainer.train_dataset.lengths) == 9
     trainer.train()
+    longest = max(trainer.train_dataset.lengths)
+    cropped = trainer_of(
+        tmp_path, tiny_model("speech 2.0"), raw["speech"][0], overrides={"max_batch_length": longest - 16}
+    ).train_dataset
+    assert max(cropped.lengths) == max(len(cropped[place]["input_values"]) for place in range(9)) == longest - 16
 
 
 def test_a_processor_of_several_and_one_of_another_kind(raw, tmp_path):

@@ -1,7 +1,7 @@
 """Data of any form, read one sample after the other for a frozen encoder; what can't be read is named."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -84,8 +84,8 @@ class SampleStream:
 
 
 def _is_table(data: Any) -> bool:
-    """A dict, or a DataFrame of any library, which would be read as the list of its columns' names."""
-    return isinstance(data, dict) or hasattr(data, "columns")
+    """A dict, an `.npz`, or a DataFrame of any library, which would be read as the list of its columns' names."""
+    return isinstance(data, Mapping) or hasattr(data, "columns")
 
 
 def open_data(

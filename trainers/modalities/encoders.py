@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModel, PreTrainedModel
+from transformers.utils import logging
 
 from modeling_data2vec import Data2Vec2Model
 from modeling_data2vec.native_audio import run_channels_last
@@ -11,9 +12,15 @@ from modeling_data2vec.weight_files import check_finite
 
 from ..errors import first_line
 from ..files.model_folders import loading
+from ..logging import errors_only
 from ..option_checks import wrong_choice
 from .base import Modality
 from .names import modalities, modality
+
+# Weights of encoders that features are not made of.
+NOT_IN_FEATURES = ("pooler.", "masked_spec_embed", "mask_token")
+
+logger = logging.get_logger(__name__)
 
 
 def load_encoder(
@@ -38,10 +45,7 @@ def load_encoder(
         raise ValueError("the model comes from no folder or Hub id: give its processor or tokenizer as well")
     try:
         with loading(name or type(model).__name__):
-            encoder = AutoModel.from_pretrained(model) if isinstance(model, str) else model.base_model
-            if isinstance(model, str):
-                check_finite(encoder.state_dict(), name)
-                run_channels_last(encoder)
+            encoder = _loaded(model) if isinstance(model, str) else model.base_model
             subfolder = ""
             if part is not None and isinstance(encoder, Data2Vec2Model):
                 encoder, subfolder = encoder.slice(part), part
@@ -60,6 +64,18 @@ def load_encoder(
     if isinstance(model, str) and torch.accelerator.is_available():
         encoder.to(torch.accelerator.current_accelerator())
     return encoder, kind(encoder.config, processor)
+
+
+def _loaded(name: str) -> PreTrainedModel:
+    """The encoder of a folder or Hub id; weights that only a head has are no news, those that lack are named."""
+    with errors_only("transformers"):
+        encoder, info = AutoModel.from_pretrained(name, output_loading_info=True)
+    if lacking := sorted(key for key in info["missing_keys"] if not key.startswith(NOT_IN_FEATURES)):
+        shown = ", ".join(lacking[:3]) + (f" and {len(lacking) - 3} more" if len(lacking) > 3 else "")
+        logger.warning(f"{name} lacks {shown}: these weights are random.")
+    check_finite(encoder.state_dict(), name)
+    run_channels_last(encoder)
+    return encoder  # type: ignore[no-any-return]
 
 
 def _processor(kind: type[Modality], name: str) -> Any:

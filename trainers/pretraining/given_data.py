@@ -96,9 +96,9 @@ class GivenData:
         if self._modality is None:
             kind, config = modality_of_input(self.model.main_input_name), self.model.config
             seconds = (self.args.max_batch_length or 0) / SAMPLING_RATE
-            self._modality = kind(
-                config, self._processor(kind, config), {"max_batch_seconds": seconds} if seconds else {}
-            )
+            # A clip that no batch can hold is cropped, as a recipe does it.
+            limits = {"max_batch_seconds": seconds, "max_seconds": seconds} if seconds else {}
+            self._modality = kind(config, self._processor(kind, config), limits)
             self._modality.align(new_model=False)
         return self._modality
 
