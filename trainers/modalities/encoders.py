@@ -75,7 +75,7 @@ def _loaded(name: str) -> PreTrainedModel:
         logger.warning(f"{name} lacks {shown}: these weights are random.")
     check_finite(encoder.state_dict(), name)
     run_channels_last(encoder)
-    return encoder  # type: ignore[no-any-return]
+    return encoder
 
 
 def _processor(kind: type[Modality], name: str) -> Any:
