@@ -35,6 +35,7 @@ SECONDS = 3  # of a clip that fine-tuning reads
 
 def open_recordings(folder: str) -> Dataset:
     files = sorted(file for file in Path(folder).rglob("*") if file.suffix in (".wav", ".flac", ".g722"))
+    files = [file for file in files if file.stat().st_size]  # one of the Russian prompts is empty
     names = sorted({file.relative_to(folder).parts[0] for file in files})
     rows = {"audio": list(map(str, files)), "label": [file.relative_to(folder).parts[0] for file in files]}
     return Dataset.from_dict(rows).cast_column("audio", Audio()).cast_column("label", ClassLabel(names=names))

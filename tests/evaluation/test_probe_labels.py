@@ -41,6 +41,13 @@ def test_labels_that_do_not_go_together(train, test, match):
         check_labels("abc", train, "d", test)
 
 
+def test_classes_that_only_test_samples_have_are_named(caplog):
+    check_labels("abc", ["x", "y", "x"], "de", ["y", "x"])
+    assert not caplog.text
+    check_labels("abc", ["x", "y", "x"], "def", ["y", "z", "z"])
+    assert "2 of 3 test samples are of classes that the training split lacks (z)" in caplog.text
+
+
 def test_parts_keep_rare_classes():
     rng = np.random.default_rng(0)
     marks = rng.random((400, 4)) < [0.5, 0.3, 0.05, 0.0]

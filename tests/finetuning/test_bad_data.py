@@ -27,7 +27,7 @@ def test_patience_needs_something_to_wait_for(bodies, digits, tmp_path):
         (
             [{"text": "good", "label": "a"}, {"text": "bad", "label": "b"}],
             [{"text": "odd", "label": "c"}] * 2,
-            r"'test' has labels that the training split lacks: 'c' \(2x\). Known are a, b",
+            r"'test' has labels that the training split lacks: 'c' \(2x\). Known are a, b: remove these rows",
         ),
     ],
     ids=["no labels", "one class", "a missing label", "an unseen label"],

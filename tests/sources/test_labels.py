@@ -68,6 +68,13 @@ def test_classes_of_a_csv_are_the_characters_in_it(tmp_path, datasets_cache, cel
     assert task.labels.names == names and task.config.problem_type == "single_label_classification"
 
 
+def test_a_label_that_is_written_in_another_way_in_another_split():
+    labels = LabelMap.of(datasets.Dataset.from_dict({"label": ["caf\u00e9", "tea"]}), "label")
+    for cells, advice in ((["cafe\u0301", "Tea "], "the same, but for spaces, capitals"), (["Tea ", "cup"], "remove")):
+        with pytest.raises(ValueError, match=f"split 'test' has labels that the training split lacks.*: {advice}"):
+            labels.check(datasets.Dataset.from_dict({"label": cells}), "label", "test")
+
+
 def test_a_type_with_names_gives_the_classes():
     feature = datasets.ClassLabel(names=["dog", "cat", "bird"])
     data = table([0, 1, 0]).cast_column("label", feature)

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import tarfile
+import unicodedata
 from pathlib import Path
 
 import datasets
@@ -36,6 +37,16 @@ def test_a_folder_of_any_name(tmp_path, name, streaming):
     assert opened[0].features["label"].names == ["__other__", "cat", "dog"]
     assert [row["label"] for row in opened[0]] == [0, 1, 2]
     assert files(load_images(f"{tmp_path / name}/dog/[1].png"), tmp_path / name) == ["dog/[1].png"]
+
+
+def test_classes_with_accents_from_two_systems_are_the_same(tmp_path):
+    """On a Mac, a letter and its accent are two characters."""
+    for split, form in (("train", "NFC"), ("test", "NFD")):
+        for name in ("caf\u00e9", "th\u00e9"):
+            photo(tmp_path / split / unicodedata.normalize(form, name) / "0.png")
+    for split in ("train", "test"):
+        dataset, _ = load_images(str(tmp_path), split=split)
+        assert dataset.features["label"].names == ["caf\u00e9", "th\u00e9"] and list(dataset["label"]) == [0, 1]
 
 
 def test_photos_and_classes_of_the_name_train(tmp_path):

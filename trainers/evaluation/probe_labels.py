@@ -11,6 +11,9 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.model_selection import train_test_split
 from torch import Tensor
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 Labels = np.ndarray | Tensor | Sequence[int] | Sequence[Sequence[Any]]
 ACCURACY, MEAN_AVERAGE_PRECISION = "accuracy", "mean average precision"
@@ -22,7 +25,7 @@ LISTS = list | tuple | set | frozenset
 def check_labels(train_x: Any, train_y: Labels, test_x: Any, test_y: Labels) -> tuple[np.ndarray, np.ndarray]:
     """The labels as arrays: [N] classes, or where rows are lists of classes bool [N, C], true at those that a row has.
 
-    C are the classes of both splits; those that the training split lacks count as not found.
+    C are the classes of both splits; those that the training split lacks count as not found (and are named).
 
     Args:
         train_x, test_x: features, or the inputs that they will be taken of.
@@ -53,6 +56,12 @@ def check_labels(train_x: Any, train_y: Labels, test_x: Any, test_y: Labels) -> 
         raise ValueError("the train labels are the same lists for all samples, but a probe needs a class to tell apart")
     if train_y.ndim == 1 and len(np.unique(train_y)) < 2:
         raise ValueError(f"the train labels hold only {np.unique(train_y)}, but a probe needs at least 2 classes")
+    if train_y.ndim == 1 and (unseen := np.setdiff1d(test_y, train_y)).size:
+        shown = ", ".join(map(str, unseen[:5])) + (f" and {len(unseen) - 5} more" if len(unseen) > 5 else "")
+        logger.warning(
+            f"{np.isin(test_y, unseen).sum():,} of {len(test_y):,} test samples are of classes that the training split "
+            f"lacks ({shown}): no probe can find them, and they count as errors."
+        )
     return train_y, test_y
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
+WAYS = "spaces, capitals, the form of accents or the way a number is written"  # of `meant`
 
 WHOLE = re.compile(r"[+-]?\d+")
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
@@ -203,6 +204,17 @@ def check_classes(values: Sequence[Any], column: str) -> None:
         )
 
 
+def meant(name: str) -> Any:
+    """What is equal of names that may be meant to be one: written with other spaces, capitals, accents or digits.
+
+    Example:
+        >>> meant("Cafe\u0301 ") == meant("caf\u00e9"), meant("1.0") == meant("1")
+        (True, True)
+    """
+    number = as_number(name)
+    return unicodedata.normalize("NFKC", name).strip().casefold() if number is None else number
+
+
 def say_alike(values: Iterable[Any], column: str) -> None:
     """Warn of classes that may be meant to be one.
 
@@ -213,13 +225,11 @@ def say_alike(values: Iterable[Any], column: str) -> None:
     counts = Counter(str(value) for value in values)
     alike: dict[Any, list[str]] = {}
     for name in counts:
-        number = as_number(name)
-        same = unicodedata.normalize("NFKC", name).strip().casefold()
-        alike.setdefault(same if number is None else number, []).append(name)
+        alike.setdefault(meant(name), []).append(name)
     for names in alike.values():
         if len(names) > 1:
             shown = ", ".join(f"{name!r} ({counts[name]}x)" for name in names)
             logger.warning(
-                f"Column {column!r} has classes that differ only in spaces, capitals, the form of accents or the way a "
-                f"number is written: {shown}. They are learned as different ones."
+                f"Column {column!r} has classes that differ only in {WAYS}: {shown}. They are learned as different "
+                "ones."
             )

@@ -9,7 +9,7 @@ from typing import Any
 
 import datasets
 
-from .label_checks import is_whole, require_labels
+from .label_checks import WAYS, is_whole, meant, require_labels
 from .loading import STRINGS, column_types, find_column, shown_type
 from .source_files import LABEL_COLUMNS
 
@@ -84,9 +84,12 @@ class LabelMap:
         unseen = Counter(str(value) for value in self.values(dataset, column) if str(value) not in self.index)
         if unseen:
             shown = ", ".join(f"{name!r} ({count}x)" for name, count in unseen.most_common(5))
+            advice = "remove these rows, or add such rows to the training split"
+            if {meant(name) for name in unseen} <= {meant(name) for name in self.names}:
+                advice = f"the same, but for {WAYS}: write them alike"
             raise ValueError(
                 f"split {split!r} has labels that the training split lacks: {shown}. Known are "
-                f"{', '.join(self.names[:20])}: remove these rows, or add such rows to the training split"
+                f"{', '.join(self.names[:20])}: {advice}"
             )
 
     def reader(self, dataset: datasets.Dataset, column: str) -> Any:

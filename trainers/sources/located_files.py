@@ -61,12 +61,12 @@ class FileFinder:
     def _in(self, folder: str, path: str) -> str | None:
         parent, name = os.path.split(os.path.join(folder, path))
         names = self._names_in(parent)
-        composed = _composed(name)
-        stem, suffix = os.path.splitext(composed)
+        whole = composed(name)
+        stem, suffix = os.path.splitext(whole)
         if name in names.get(stem, []):
             return os.path.join(parent, name)
-        same = [found for found in names.get(stem, []) if _composed(found) == composed]
-        for wanted in (composed, stem) if suffix.lower() in self.suffixes else (composed,):
+        same = [found for found in names.get(stem, []) if composed(found) == whole]
+        for wanted in (whole, stem) if suffix.lower() in self.suffixes else (whole,):
             same = same or [found for found in names.get(wanted, []) if suffix_of(Path(found)) in self.suffixes]
         if len(same) == 1:
             return os.path.join(parent, same[0])
@@ -79,7 +79,7 @@ class FileFinder:
             names: dict[str, list[str]] = {}
             for entry in _entries(folder):
                 if not entry.is_dir():
-                    names.setdefault(os.path.splitext(_composed(entry.name))[0], []).append(entry.name)
+                    names.setdefault(os.path.splitext(composed(entry.name))[0], []).append(entry.name)
             self._names[folder] = names
         return self._names[folder]
 
@@ -90,7 +90,7 @@ class FileFinder:
         return self._folders[folder]
 
 
-def _composed(name: str) -> str:
+def composed(name: str) -> str:
     """A name in the form that most systems write: on a Mac, letters and their accents are two characters."""
     return unicodedata.normalize("NFC", name)
 

@@ -12,7 +12,7 @@ import datasets.packaged_modules
 import pyarrow as pa
 from transformers.utils import logging
 
-from .located_files import TABLE_FOLDER, locate, refuse_other_times
+from .located_files import TABLE_FOLDER, composed, locate, refuse_other_times
 from .manifests import is_fairseq_manifest, read_fairseq_manifests, read_transcripts, refuse_kaldi
 from .source_files import (
     ARCHIVES,
@@ -236,7 +236,7 @@ def folder_labels(files: list[Path]) -> list[str | None]:
     """The names of files' folders, None for files that lie above all others, beside the folders of classes."""
     folders = [file.absolute().parent for file in files]
     above = {folder for folder in set(folders) if all(one.is_relative_to(folder) for one in set(folders))}
-    return [None if len(set(folders)) > 1 and folder in above else folder.name for folder in folders]
+    return [None if len(set(folders)) > 1 and folder in above else composed(folder.name) for folder in folders]
 
 
 def folder_classes(splits: Iterable[list[Path]]) -> datasets.ClassLabel:
@@ -314,7 +314,7 @@ def _listed(tables: list[Path], files: list[Path], source: Path, medium: Medium,
         dataset = dataset.rename_column(column, medium.columns[0])
     if medium.transcribed or any(name in dataset.column_names for name in LABEL_COLUMNS):
         return dataset
-    labels = [Path(file or ".").absolute().parent.name for file in located]
+    labels = [composed(Path(file or ".").absolute().parent.name) for file in located]
     names = sorted({*folder_classes([files]).names, *labels})
     return dataset.add_column(
         "label", [names.index(label) for label in labels], feature=datasets.ClassLabel(names=names)
