@@ -72,7 +72,7 @@ def finetune(pretrained: str, train: Dataset, test: Dataset, folder: str, steps:
         model = get_peft_model(model, LoraConfig(r=8, **modules))
 
     def processed(batch):
-        waves = [decode_audio(file, end=SECONDS) for file in batch["audio"]]
+        waves = [decode_audio(file)[: SECONDS * 16_000] for file in batch["audio"]]
         return {**extractor(waves, sampling_rate=16_000), "labels": batch["label"]}
 
     trainer = Trainer(

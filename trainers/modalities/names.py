@@ -129,7 +129,7 @@ def config_of(config: Any, member: str) -> Any:
         ValueError: the model does not have it.
     """
     if member not in members_of(config):
-        hint = ": set cross_modal_layers" if member == PAIRS else ""
+        hint = ": set cross_modal_layers (--config cross_modal_layers=1 of the command)" if member == PAIRS else ""
         raise ValueError(f"the model has the modalities {', '.join(members_of(config))}, but not {member!r}{hint}")
     return config.of(member) if isinstance(config, Data2Vec2Config) and member != PAIRS else config
 
