@@ -184,10 +184,10 @@ def test_a_column_divides_the_rows_of_one_table(tmp_path, name, caplog):
 
 
 def test_a_column_does_not_divide_a_stream(tmp_path, caplog):
-    write(tmp_path / "list.csv", "text,split", "a,train", "b,test")
+    write(tmp_path / "list.csv", "text,Split", "a,train", "b,test")
     assert [row["text"] for row in load_text(str(tmp_path / "list.csv"), split="test")[0]] == ["b"]
     assert len(list(load_text(str(tmp_path / "list.csv"), streaming=True)[0])) == 2
-    assert "has a column 'split', which is not read in a stream" in caplog.text
+    assert "has a column 'Split', which is not read in a stream" in caplog.text
 
 
 def test_labels_of_metadata_are_those_of_the_table(tmp_path):

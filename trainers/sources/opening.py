@@ -27,12 +27,12 @@ from .source_files import (
     without_companions,
 )
 from .splits import (
-    SPLIT_COLUMN,
     choose_split,
     data_folder,
     named_splits,
     names_split,
     rows_of_split,
+    split_column,
     split_files,
     split_of,
     split_tables,
@@ -192,9 +192,9 @@ def _tables(files: list[Path], source: Path, medium: Medium, split: str, streami
     dataset = _read(files, source, medium, streaming)
     if isinstance(dataset, datasets.Dataset):
         return dataset.select(rows_of_split(dataset, splits, split, source))
-    if SPLIT_COLUMN in dataset.features:
+    if column := split_column(dataset.features or {}):
         logger.warning(
-            f"{source} has a column {SPLIT_COLUMN!r}, which is not read in a stream: rows of all splits are taken. If "
+            f"{source} has a column {column!r}, which is not read in a stream: rows of all splits are taken. If "
             "there are several, write a table for each."
         )
     return choose_split({"train": dataset}, split, source)

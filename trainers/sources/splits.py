@@ -16,7 +16,6 @@ logger = logging.get_logger(__name__)
 # A split's word with its usual endings: `train`, `Training`, `test_set`, `val2017`; first in a name or, where names are
 # alike but for it (`seg_train`, `seg_test`), after other words.
 _SPLIT = r"(train|validation|valid|val|dev|test|eval)(?:ing|uation)?(?:[-_ ]?set)?(?=[-_.\d]|$)"
-SPLIT_COLUMN = "split"
 SPLIT_NAME = re.compile(_SPLIT, re.IGNORECASE)
 SPLIT_WITHIN = re.compile(rf"(?<=[-_. ]){_SPLIT}", re.IGNORECASE)
 
@@ -181,6 +180,11 @@ def choose_split(splits: Any, split: str, source: Any) -> Any:
     return splits[name]
 
 
+def split_column(columns: Iterable[str]) -> str | None:
+    """The column that may name the split of each row: `split`, `Split`."""
+    return next((name for name in columns if name.lower() == "split"), None)
+
+
 def rows_of_split(dataset: datasets.Dataset, files: Any, split: str, source: Any) -> Sequence[int]:
     """The rows of a split, in tables whose names don't divide them, by what a column `split` says of each.
 
@@ -195,7 +199,8 @@ def rows_of_split(dataset: datasets.Dataset, files: Any, split: str, source: Any
     Raises:
         ValueError: there is no such split.
     """
-    cells = dataset[SPLIT_COLUMN][:] if SPLIT_COLUMN in dataset.column_names else []
+    column = split_column(dataset.column_names)
+    cells = dataset[column][:] if column else []
     names = [split_of(str(cell or "")) or str(cell or "") for cell in cells]
     if "train" not in names or len(set(names)) == 1:
         choose_split(files, split, source)
