@@ -201,6 +201,7 @@ def cell(arm: str, seed: int, steps: int, settings: dict, folder: Path, probes: 
     result |= {"pairs": len(pairs.data["train"]), "transcripts": settings["pairs"]["transcripts"]}
     result["width"] = settings["trunk"]["hidden_size"]
     result["own FFN"] = settings["cross_modal"].get("modality_ffn_layers", 0)
+    result["weight across"] = settings["cross_modal"]["cross_modal_weight"]
     models = {}
     for modalities in [MODALITIES] if joint else [(name,) for name in MODALITIES]:
         own = {name: settings["loss_weights"][name] for name in modalities}
@@ -270,6 +271,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, help="of the training stamps; default: the settings'")
     parser.add_argument("--transcripts", action="store_true", help="texts say what is said, in three languages")
     parser.add_argument("--ffn_layers", type=int, default=0, help="topmost layers whose feed-forward part is own")
+    parser.add_argument("--weight", type=float, help="of what is predicted across; default: the settings'")
     parser.add_argument("--width", type=int, help="of the trunk; default: the settings'")
     parser.add_argument("--steps", type=int, default=160, help="updates of each modality")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
@@ -290,6 +292,8 @@ def main() -> None:
     if options.transcripts:
         settings["pairs"] |= {"languages": ["es", "fr", "ro"], "transcripts": True}
     settings["cross_modal"]["modality_ffn_layers"] = options.ffn_layers
+    if options.weight is not None:
+        settings["cross_modal"]["cross_modal_weight"] = options.weight
     if options.width is not None:
         settings["trunk"] |= {"hidden_size": options.width, "intermediate_size": 4 * options.width}
     run_all(options, settings)

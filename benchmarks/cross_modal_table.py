@@ -112,12 +112,13 @@ def mean_rank(run: dict, kind: str) -> float:
     return statistics.mean(one["median_rank"] for one in run["retrieval"][kind].values())
 
 
-def size_of(run: dict) -> tuple[int, int, bool, int, int]:
-    """Updates, training pairs, whether texts are transcripts, width, and layers with own feed-forward parts."""
-    return run["steps"], run["pairs"], run["transcripts"], run["width"], run.get("own FFN", 0)
+def size_of(run: dict) -> tuple[int, int, bool, int, int, float]:
+    """Updates, pairs, whether texts are transcripts, width, layers with own feed-forward parts, weight across."""
+    own, weight = run.get("own FFN", 0), run.get("weight across", 1.0)
+    return run["steps"], run["pairs"], run["transcripts"], run["width"], own, weight
 
 
-def curve_points(results: list[dict]) -> dict[tuple[int, int, bool, int, int], Runs]:
+def curve_points(results: list[dict]) -> dict[tuple[int, int, bool, int, int, float], Runs]:
     """The runs of each size, from the smallest."""
     sizes = sorted({size_of(run) for run in results})
     return {size: by_arm([run for run in results if size_of(run) == size]) for size in sizes}
@@ -126,11 +127,11 @@ def curve_points(results: list[dict]) -> dict[tuple[int, int, bool, int, int], R
 def curve_table(results: list[dict]) -> str:
     """What each arm has at each size: accuracies, and retrieval among unseen and among training stamps."""
     lines = []
-    for (steps, pairs, transcripts, width, own), arms in curve_points(results).items():
+    for (steps, pairs, transcripts, width, own, weight), arms in curve_points(results).items():
         for arm, found in arms.items():
             runs = list(found.values())
             data = f"{pairs:,}" + (", transcripts" if transcripts else "")
-            arm += ", own FFN" if own else ""
+            arm += (", own FFN" if own else "") + (f", weight {weight}" if weight != 1 else "")
             line = [f"{steps:,}", data, str(width), arm, str(len(runs))]
             for modality, name in SHOWN:
                 line.append(f"{statistics.mean(100 * run['probes'][modality][name] for run in runs):.1f}")

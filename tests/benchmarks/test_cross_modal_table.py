@@ -45,3 +45,14 @@ def test_tables_of_kept_results(monkeypatch):
     assert "| pairs - separate | 1.0 (1.0 to 1.0); 2 of 2, p 0.50 |" in text
     assert "| pairs, ridge |" + 6 * " 4.0; 30 |" + " 4.0 |" in text
     assert "| shared | 2.00, 2.00; named in 0 of 2 | 2.00, 2.78; named in 2 of 2 |" in text
+
+
+def test_runs_of_another_size_have_lines_of_their_own(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import cross_modal_table
+
+    size = {"pairs": 587, "transcripts": False, "width": 128}
+    light = result("pairs", 0) | size | {"weight across": 0.25}
+    text = cross_modal_table.curve_table([result("pairs", seed) | size for seed in (0, 1)] + [light])
+    assert "| 160 | 587 | 128 | pairs | 2 |" in text
+    assert "| 160 | 587 | 128 | pairs, weight 0.25 | 1 |" in text
