@@ -26,6 +26,7 @@ from transformers import AutoModelForPreTraining
 
 from modeling_data2vec import Data2Vec2AudioConfig, Data2Vec2TextConfig, Data2Vec2VisionConfig
 from modeling_data2vec.linear import linear, own_linear
+from modeling_data2vec.trainers.freed_memory import keep_freed_memory
 from modeling_data2vec.trainers.inspection.report import inspect
 from modeling_data2vec.trainers.modalities.names import mask_collator
 
@@ -243,7 +244,7 @@ def measure_alone(repetitions: int, *step: object) -> dict[str, float]:
 def alone(repetitions: int, modality: str, settings: dict, batch: int, length: float, autocast: bool, padding: float):
     before = resident_memory("VmRSS")
     step = Step(modality, settings, batch, length, autocast, padding=padding)
-    seconds = [timed(step.whole) for _ in range(repetitions + 1)][1:]
+    seconds = [timed(step.whole) for _ in range(repetitions + 2)][2:]
     if DEVICE.type == "cuda":
         peak = torch.cuda.max_memory_allocated()
     else:
@@ -291,6 +292,7 @@ def main() -> None:
     parser.add_argument("--no-sweep", action="store_true")
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    keep_freed_memory()  # as runs do
     if options.alone:
         return alone(*json.loads(options.alone))
     modality, repetitions = options.modality, 3 if options.quick else 7

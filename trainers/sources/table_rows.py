@@ -87,8 +87,7 @@ def csv_rows(path: Path, first: int = 0) -> Iterator[tuple[int, Row]]:
     """(line, row) of a CSV or TSV file, from the row `first` on: cells as they are written, None for empty ones.
 
     CSV has commas, or semicolons where the first line has no comma, or what a line `sep=;` above says, and quotes as
-    RFC 4180 has them. In TSV a quote is a
-    character as any other.
+    RFC 4180 has them. In TSV a quote is a character as any other.
 
     Raises:
         ValueError: a row has more or fewer cells than the header, or a quote is not closed; names file and line.
