@@ -14,6 +14,7 @@ from ..data.samples import SampleDataset, nothing_readable
 from ..modalities.encoders import load_encoder, move_to
 from ..runs.fingerprint import fingerprint
 from ..runs.run_lock import only_run_in
+from ..sources.source_files import counted
 from .data import SampleStream, open_data
 from .embed import embed_parts
 from .files import PartFiles
@@ -69,7 +70,7 @@ def embed_to_file(model: str, data: str, options: EmbedOptions) -> str:
     finally:
         with suppress(OSError):  # it holds the parts of a call that failed or was killed
             files.folder.rmdir()
-    return f"Wrote {options.output}: {number:,} vectors of {length:,} numbers.{said_of(left_out)}"
+    return f"Wrote {options.output}: {counted(number, 'vector')} of {length:,} numbers.{said_of(left_out)}"
 
 
 def said_of(left_out: Mapping[str, str]) -> str:
