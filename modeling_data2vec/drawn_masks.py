@@ -82,7 +82,7 @@ def draw_views(
     if lengths is not None and config.masks_reach_padding:
         lengths = None
     of_rows = None if lengths is None else lengths.repeat_interleave(keys.shape[1])  # [B * M]
-    mask = draw_masks(config, keys.flatten(), grid, of_rows, sample_keys).view(*keys.shape, -1)  # [B, M, T]
+    mask = draw_masks(config, keys.view(-1), grid, of_rows, sample_keys).view(*keys.shape, -1)  # [B, M, T]
     valid = None if lengths is None else torch.arange(prod(grid), device=keys.device) < lengths[:, None, None]
     return mask, keys, valid
 

@@ -23,6 +23,7 @@ Generator = torch.Generator | Tensor
 # generator. Number and starts of spans, their thinning out, BEiT's blocks and the shapes of EAT's have the others.
 CENTRE_STREAM, FILL_STREAM = 1, 2
 SPAN_STREAM, START_STREAM, THIN_STREAM, BEIT_STREAM, SHAPE_STREAM = 5, 6, 7, 8, 9
+BITS = bytes.maketrans(b"01", b"\0\1")  # of digits
 
 
 def uniform_numbers(num: int, count: int, generator: Generator, stream: int) -> Tensor:
@@ -130,7 +131,7 @@ def from_bits(masks: Sequence[int], length: int) -> Tensor:
     """Masks as numbers, whose bit i says whether position i is hidden, as bool [N, T]."""
     # The lowest bit is the first position: the digits of each number, from right to left.
     digits = "".join(f"{mask:0{length}b}"[::-1] for mask in masks).encode()
-    return torch.frombuffer(bytearray(digits), dtype=torch.uint8).view(len(masks), length).eq(ord("1"))
+    return torch.frombuffer(bytearray(digits.translate(BITS)), dtype=torch.bool).view(len(masks), length)
 
 
 def random_mask(
