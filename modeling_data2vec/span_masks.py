@@ -68,9 +68,7 @@ def span_mask(
         places.append(room)
     starts: list[list[int]] = ranked(counts, length, places, generator, START_STREAM).tolist()
     spans = [some[:count] for some, count in zip(starts, counts, strict=True)]
-    covered = _covered_by_spans(spans, mask_length, length, rows, chances)
-    if generator.device.type != "cpu":
-        covered = covered.to(generator.device)
+    covered = _covered_by_spans(spans, mask_length, length, rows, chances).to(generator.device)
     if equal_counts:
         fewest = int(covered.sum(1).amin())
         covered = choose(covered, [fewest] * num_masks, length, rows, generator, THIN_STREAM)

@@ -11,7 +11,7 @@ from torch import Generator
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers.utils import logging
 
-from ..sources.source_files import counted
+from ..wording import counted
 from .even_epochs import EvenEpochs, Made, cpu_group
 from .finiteness import CheckedCollator
 from .mixture_order import MixtureOrder

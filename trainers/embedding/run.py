@@ -14,7 +14,7 @@ from ..data.samples import SampleDataset, nothing_readable
 from ..modalities.encoders import load_encoder, move_to
 from ..runs.fingerprint import fingerprint
 from ..runs.run_lock import only_run_in
-from ..sources.source_files import counted
+from ..wording import counted
 from .data import SampleStream, open_data
 from .embed import embed_parts
 from .files import PartFiles

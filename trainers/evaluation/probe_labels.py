@@ -13,6 +13,8 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 from transformers.utils import logging
 
+from ..wording import with_more
+
 logger = logging.get_logger(__name__)
 
 Labels = np.ndarray | Tensor | Sequence[int] | Sequence[Sequence[Any]]
@@ -57,10 +59,9 @@ def check_labels(train_x: Any, train_y: Labels, test_x: Any, test_y: Labels) -> 
     if train_y.ndim == 1 and len(np.unique(train_y)) < 2:
         raise ValueError(f"the train labels hold only {np.unique(train_y)}, but a probe needs at least 2 classes")
     if train_y.ndim == 1 and (unseen := np.setdiff1d(test_y, train_y)).size:
-        shown = ", ".join(map(str, unseen[:5])) + (f" and {len(unseen) - 5} more" if len(unseen) > 5 else "")
         logger.warning(
             f"{np.isin(test_y, unseen).sum():,} of {len(test_y):,} test samples are of classes that the training split "
-            f"lacks ({shown}): no probe can find them, and they count as errors."
+            f"lacks ({with_more(unseen[:5], len(unseen))}): no probe can find them, and they count as errors."
         )
     return train_y, test_y
 

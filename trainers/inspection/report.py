@@ -13,7 +13,7 @@ from ..modalities.names import config_of, modalities, modalities_of, modality
 from ..option_checks import did_you_mean, wrong_choice
 from ..recipes.batch_scaling import shown
 from ..recipes.recipe import Recipe, load_recipe, own_recipes
-from ..sources.source_files import plural
+from ..wording import plural
 from .costs import (
     Parameters,
     StepFlops,

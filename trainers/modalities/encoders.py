@@ -14,6 +14,7 @@ from ..errors import first_line
 from ..files.model_folders import loading
 from ..logging import errors_only
 from ..option_checks import wrong_choice
+from ..wording import with_more
 from .base import Modality
 from .names import modalities, modality
 
@@ -71,8 +72,7 @@ def _loaded(name: str) -> PreTrainedModel:
     with errors_only("transformers"):
         encoder, info = AutoModel.from_pretrained(name, output_loading_info=True)
     if lacking := sorted(key for key in info["missing_keys"] if not key.startswith(NOT_IN_FEATURES)):
-        shown = ", ".join(lacking[:3]) + (f" and {len(lacking) - 3} more" if len(lacking) > 3 else "")
-        logger.warning(f"{name} lacks {shown}: these weights are random.")
+        logger.warning(f"{name} lacks {with_more(lacking[:3], len(lacking))}: these weights are random.")
     check_finite(encoder.state_dict(), name)
     run_channels_last(encoder)
     return encoder

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..modalities.names import modalities
 from ..option_checks import check_keys
-from ..sources.source_files import plural
+from ..wording import plural
 
 SAMPLING_RATE = 16_000  # of all speech models
 

@@ -10,7 +10,7 @@ from transformers.trainer_utils import has_length
 
 from ..data.samples import IterableSampleDataset
 from ..modalities.mixture import MixtureDataset, MixtureSource
-from ..sources.source_files import counted
+from ..wording import counted
 from .loaders import share_of_process
 from .schedules import Stages, has_stages, stages_of
 

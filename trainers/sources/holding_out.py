@@ -7,6 +7,8 @@ import datasets
 import numpy as np
 from transformers.utils import logging
 
+from ..wording import with_more
+
 logger = logging.get_logger(__name__)
 
 
@@ -59,7 +61,7 @@ def _draw(classes: Sequence[Hashable], count: int, rng: np.random.Generator) -> 
             "needed for training. Name an --eval_split"
         )
     if single:
-        shown = ", ".join(map(repr, single[:5])) + (f" and {len(single) - 5} more" if len(single) > 5 else "")
+        shown = with_more(map(repr, single[:5]), len(single))
         logger.warning(f"Classes with one row are trained on, but not evaluated: {shown}.")
     names = list(rows)
     sizes = np.array([len(rows[name]) for name in names])

@@ -9,6 +9,8 @@ from typing import Any
 
 from transformers.utils import logging
 
+from ..wording import with_more
+
 logger = logging.get_logger(__name__)
 WAYS = "spaces, capitals, the form of accents or the way a number is written"  # of `meant`
 
@@ -25,9 +27,8 @@ def in_rows(indices: Sequence[int]) -> str:
         >>> in_rows([18]), in_rows([0, 3, 4, 5, 6, 7, 8])
         ('row 19', 'rows 1, 4, 5, 6, 7 and 2 more')
     """
-    shown = ", ".join(str(index + 1) for index in indices[:SHOWN])
-    more = f" and {len(indices) - SHOWN} more" if len(indices) > SHOWN else ""
-    return f"row{'s' if len(indices) > 1 else ''} {shown}{more}"
+    shown = with_more((index + 1 for index in indices[:SHOWN]), len(indices))
+    return f"row{'s' if len(indices) > 1 else ''} {shown}"
 
 
 def is_whole(value: Any) -> bool:

@@ -10,8 +10,8 @@ from typing import Any
 
 from transformers.utils import logging
 
+from ..wording import counted
 from .label_checks import as_number
-from .source_files import counted
 from .table_rows import suffix_of
 
 logger = logging.get_logger(__name__)

@@ -7,7 +7,7 @@ from typing import Any
 import datasets
 from transformers.utils import logging
 
-from .source_files import counted
+from ..wording import counted
 from .table_rows import open_text
 
 logger = logging.get_logger(__name__)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from transformers.utils import logging
 
+from ..wording import counted
 from .table_rows import suffix_of
 
 logger = logging.get_logger(__name__)
@@ -96,21 +97,6 @@ def list_files(folder: Path) -> list[Path]:
 
 def _say_unreadable(error: OSError) -> None:
     logger.warning(f"Leaving out the folder {error.filename}: {error.strerror}")
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun.
-
-    Example:
-        >>> counted(1, "step"), counted(1_200, "image"), counted(2, "batch")
-        ('1 step', '1,200 images', '2 batches')
-    """
-    return f"{number:,} {noun if number == 1 else plural(noun)}"
-
-
-def plural(noun: str) -> str:
-    """Several of a noun, e.g. "images", "patches"."""
-    return noun + ("es" if noun.endswith(("ch", "ss")) else "s")
 
 
 # ---- what else is there ----

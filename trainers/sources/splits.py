@@ -9,7 +9,7 @@ from typing import Any
 import datasets
 from transformers.utils import logging
 
-from .source_files import counted
+from ..wording import counted
 
 logger = logging.get_logger(__name__)
 

@@ -18,6 +18,8 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
+from ..wording import counted
+
 COMPRESSED: dict[str, Callable[[Path], Any]] = {
     ".gz": gzip.open,
     ".bz2": bz2.open,
@@ -97,10 +99,10 @@ def csv_rows(path: Path, first: int = 0) -> Iterator[tuple[int, Row]]:
     _require_separated(path, header)
     for line, cells in islice(records, first, None):
         if len(cells) != len(header):
-            cells_here = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
             raise ValueError(
-                f"{path}, line {line}, has {cells_here}, but the first line names {len(header)} columns "
-                f"({', '.join(header)}): correct the row" + ("" if _is_tsv(path) else ", or quote cells with a comma")
+                f"{path}, line {line}, has {counted(len(cells), 'cell')}, but the first line names {len(header)} "
+                f"columns ({', '.join(header)}): correct the row"
+                + ("" if _is_tsv(path) else ", or quote cells with a comma")
             )
         yield line, {name: cell or None for name, cell in zip(header, cells, strict=True)}
 

@@ -26,6 +26,7 @@ from ...modalities.text import vocabulary_size
 from ...sources.label_checks import in_rows
 from ...sources.loading import STRINGS, column_types, find_column, load_source, shown_type
 from ...sources.opening import UNDECODED
+from ...wording import with_more
 from ..metrics import IGNORED, transcript_metrics
 from .task import SoundTask, padded
 
@@ -258,7 +259,7 @@ class CTC(SoundTask):
         if not found:
             return
         named = [f"{clips.name(dataset[row]) or f'clip {row}'} ({has} of {needs})" for row, has, needs in found[:5]]
-        shown = ", ".join(named) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+        shown = with_more(named, len(found))
         message = f"{len(found):,} of {len(dataset):,} clips have fewer frames than their transcript needs: {shown}"
         if len(found) == len(dataset):
             raise ValueError(f"{message}. Do the transcripts in column {self.text_column!r} belong to these clips?")
