@@ -93,11 +93,16 @@ def test_streams_give_the_same(tokenizer, pack, shards):
     assert found == rows(pack_documents(table(TEXTS), tokenizer, 40, pack=pack))
 
 
-def test_one_document_a_sample(tokenizer):
-    documents = rows(pack_documents(table(TEXTS), tokenizer, 40, pack=False))
+def test_documents_that_are_not_joined(tokenizer):
+    texts = ["", *TEXTS]
+    blocks = pack_documents(table(texts), tokenizer, 40, pack=False)
     whole = [joined(tokenizer, [text]) for text in TEXTS]
-    assert any(len(one) > 39 for one in whole) and any(len(one) < 39 for one in whole)
-    assert documents == [one if len(one) <= 39 else [*one[:38], 2] for one in whole]
+    assert any(len(one) > 78 for one in whole) and any(len(one) < 39 for one in whole)
+    assert rows(blocks) == [one[start : start + 39] for one in whole for start in range(0, len(one), 39)]
+    assert blocks.sizes.tolist() == [len(block) for block in rows(blocks)]
+    assert list(blocks[-1]["input_ids"]) == rows(blocks)[-1]
+    with pytest.raises(IndexError):
+        blocks[len(blocks)]
 
 
 def test_names_of_special_tokens_are_plain_text(tokenizer):
@@ -174,7 +179,6 @@ def test_workers_read_every_document(tokenizer, num_workers):
 
 
 def test_empty_samples_are_passed_over(tokenizer, caplog):
-    documents = pack_documents(table(["not", "", "or"]), tokenizer, 32, pack=False)
-    samples = SampleDataset(documents, TextReader(tokenizer))
+    samples = SampleDataset([{"input_ids": ids} for ids in ([5, 2], [], [6, 2])], TextReader(tokenizer))
     assert samples[1]["input_ids"].tolist() == samples[2]["input_ids"].tolist()
     assert samples.unreadable() == ["text 1"] and "Passing over text 1: it is empty" in caplog.text

@@ -13,6 +13,7 @@ from modeling_data2vec.trainers.evaluation.features import encode
 from modeling_data2vec.trainers.modalities.encoders import load_encoder
 from modeling_data2vec.trainers.modalities.text import (
     SentenceReader,
+    TextModality,
     check_tokenizer,
     load_labelled_text,
     load_text,
@@ -58,6 +59,25 @@ def test_texts_are_cut_at_what_a_model_of_transformers_takes(config_class, longe
     inputs, _ = kind.labelled(str(tmp_path / "texts.parquet"), split="train", column="text", label_column="label")
     assert len(sample) == max(map(len, inputs)) == longest
     assert np.isfinite(encode(encoder, [sample, *inputs])).all()
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_documents_that_are_not_joined(tokenizer, table, tmp_path, streaming):
+    """Each makes samples of its own, and what is known of their lengths makes batches of similar ones."""
+    table.to_parquet(tmp_path / "texts.parquet")
+    config = Data2Vec2TextConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id)
+    kind = TextModality(config, tokenizer, {"block_length": 16, "pack": False})
+    samples = kind.samples(str(tmp_path / "texts.parquet"), split="train", column="text", streaming=streaming, seed=0)
+    found = [
+        sample["input_ids"].tolist()
+        for sample in (samples if streaming else map(samples.__getitem__, range(len(samples))))
+    ]
+    bodies = [[*tokenizer(text, add_special_tokens=False).input_ids, tokenizer.eos_token_id] for text in TEXTS]
+    expected = [[tokenizer.bos_token_id, *body[at : at + 15]] for body in bodies for at in range(0, len(body), 15)]
+    assert sorted(found) == sorted(expected)
+    if not streaming:
+        assert samples.lengths == [len(one) for one in found]
+        assert kind.num_positions(samples) == sum(samples.lengths)
 
 
 # ---- sources ----

@@ -165,6 +165,7 @@ def test_numbers_that_yaml_reads_as_text(tmp_path):
             TEXT | {"data": {"block_length": 256}},
             ["block_length is 256", "takes 128 tokens", "max_position_embeddings"],
         ),
+        (TEXT | {"data": TEXT["data"] | {"pack": "no"}}, ["data.pack is 'no'", "true or false"]),
         (TEXT | {"epochs": 3}, ["epochs is 3", "data.num_examples", "give both"]),
         ({"training": {"learning_rate": 1}}, ["max_steps, per_device_train_batch_size is missing"]),
         ({"training": [1]}, ["training must hold keys and values", "[1]"]),

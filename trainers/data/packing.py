@@ -1,4 +1,4 @@
-"""From documents to training samples: tokens, joined and cut into blocks of equal length."""
+"""From documents to training samples: tokens, joined and cut into blocks, or cut document by document."""
 
 from collections.abc import Iterator
 from itertools import chain, islice
@@ -27,19 +27,19 @@ MAP_BATCH = 100  # documents in memory at once; whole books are meant to fit
 def pack_documents(
     dataset: Any, tokenizer: PreTrainedTokenizerBase, block_length: int, *, text_column: str = "text", pack: bool = True
 ) -> Any:
-    """Tokenise documents and, with `pack`, join them and cut what results into blocks.
+    """Tokenise documents, join them, and cut what results into blocks; without `pack` each document by itself.
 
     Each document ends with the end token. A block holds `block_length - 1` tokens, before which `TextReader` puts the
-    start token; the corpus's last block is shorter unless it happens to be full, so no token is lost. Map-style data
-    are tokenised once and cached by `datasets`. Streams are tokenised as they come; `Stream` shuffles them before. Each
-    worker of a stream packs its own documents.
+    start token; the last block, of the corpus or of each document, is shorter unless it happens to be full, so no token
+    is lost. Map-style data are tokenised once and cached by `datasets`. Streams are tokenised as they come; `Stream`
+    shuffles them before. Each worker of a stream packs its own documents.
 
     Args:
         dataset: a `datasets.Dataset` or `IterableDataset`, or a `Stream`.
         tokenizer: a fast one, with a start and an end token. Names of special tokens in the text are plain text.
         block_length: tokens of a sample, with the start token; at least 3.
         text_column: the column that holds the documents.
-        pack: False for one document a sample, cut at `block_length`.
+        pack: False for blocks of one document each: shorter ones, whose tokens all belong together.
 
     Returns:
         a data set of {"input_ids": tokens without the start token}, map-style or iterable as `dataset` is.
@@ -56,9 +56,9 @@ def pack_documents(
     """
     if block_length < 3:
         raise ValueError(f"block_length is {block_length}, but a start, a token and an end need 3")
-    tokenize = Tokenize(tokenizer, None if pack else block_length - 1)
+    tokenize = Tokenize(tokenizer)
     if not isinstance(dataset, datasets.Dataset):
-        return PackedStream(dataset, tokenize, text_column, block_length - 1 if pack else None)
+        return PackedStream(dataset, tokenize, text_column, block_length - 1, pack=pack)
     documents = dataset.map(
         tokenize,
         batched=True,
@@ -68,7 +68,7 @@ def pack_documents(
         features=datasets.Features({"input_ids": datasets.List(datasets.Value("int32"))}),
         desc="Tokenizing",
     )
-    return PackedDocuments(documents, block_length - 1) if pack else documents
+    return (PackedDocuments if pack else SeparateDocuments)(documents, block_length - 1)
 
 
 def most_tokens(config: Any) -> float:
@@ -157,13 +157,42 @@ class PackedDocuments:
     def __len__(self) -> int:
         return -(-int(self.ends[-1]) // self.length)
 
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    def bounds(self, index: int) -> tuple[int, int]:
+        """First token of a block, and the one behind its last, counted over all documents."""
         start = range(0, int(self.ends[-1]), self.length)[index]  # IndexError beyond the end, as of a list
-        stop = min(start + self.length, int(self.ends[-1]))
+        return start, min(start + self.length, int(self.ends[-1]))
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        start, stop = self.bounds(index)
         first, last = np.searchsorted(self.ends, [start, stop - 1], side="right")
         tokens = pc.list_flatten(self.documents[int(first) : int(last) + 1]["input_ids"])
         skipped = start - (int(self.ends[first - 1]) if first else 0)
         return {"input_ids": tokens.slice(skipped, stop - start).to_numpy()}
+
+
+class SeparateDocuments(PackedDocuments):
+    """Blocks of a tokenised, map-style data set, none of two documents; the last one of each may be shorter.
+
+    Args, Raises: as for `PackedDocuments`.
+
+    Attributes:
+        sizes: [blocks] tokens of each.
+    """
+
+    def __init__(self, documents: datasets.Dataset, length: int) -> None:
+        super().__init__(documents, length)
+        sizes = np.diff(self.ends, prepend=0)  # [documents]
+        blocks = -(-sizes // length)
+        number = np.arange(blocks.sum()) - np.repeat(np.cumsum(blocks) - blocks, blocks)  # of a block in its document
+        self.starts = np.repeat(self.ends - sizes, blocks) + length * number
+        self.sizes = np.minimum(length, np.repeat(self.ends, blocks) - self.starts)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def bounds(self, index: int) -> tuple[int, int]:
+        start = int(self.starts[index])
+        return start, start + int(self.sizes[index])
 
 
 class PackedStream(SharedStream):
@@ -173,11 +202,13 @@ class PackedStream(SharedStream):
         documents: a stream with a column of texts.
         tokenize: makes their tokens.
         column: the texts'.
-        length: tokens of a block; None for one document a block.
+        length: tokens of a block.
+        pack: False for blocks of one document each.
     """
 
-    def __init__(self, documents: Any, tokenize: Tokenize, column: str, length: int | None) -> None:
-        self.documents, self.tokenize, self.column, self.length = as_stream(documents), tokenize, column, length
+    def __init__(self, documents: Any, tokenize: Tokenize, column: str, length: int, *, pack: bool = True) -> None:
+        self.documents, self.tokenize, self.column = as_stream(documents), tokenize, column
+        self.length, self.pack = length, pack
         self.source = self.documents.source
 
     def read(self, epoch: int, share: Share, position: Position | None = None) -> Iterator[tuple[Any, Position]]:
@@ -190,12 +221,12 @@ class PackedStream(SharedStream):
         while some := list(islice(read, MAP_BATCH)):
             here = {"documents": reached, "tokens": list(tokens)}
             rows = self.tokenize([document[self.column] for document, _ in some])["input_ids"]
-            if self.length is not None:
+            if self.pack:
                 tokens += chain.from_iterable(rows)
                 end = len(tokens) // self.length * self.length
-                rows = [tokens[first : first + self.length] for first in range(0, end, self.length)]
-                del tokens[:end]
-            yield here, [{"input_ids": row} for row in rows]
+                rows, tokens = [tokens[:end]], tokens[end:]
+            blocks = (row[first : first + self.length] for row in rows for first in range(0, len(row), self.length))
+            yield here, [{"input_ids": block} for block in blocks]
             reached = some[-1][1]
         if tokens:
             yield {"documents": reached, "tokens": tokens}, [{"input_ids": tokens}]

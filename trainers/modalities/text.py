@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.collators import Examples, MaskCollator, pad_inputs
-from ..data.packing import UNKNOWN_LENGTH, Tokenize, most_tokens, pack_documents, start_and_end
+from ..data.packing import UNKNOWN_LENGTH, SeparateDocuments, Tokenize, most_tokens, pack_documents, start_and_end
 from ..data.samples import (
     LabelledSet,
     ReadLabels,
@@ -276,13 +276,13 @@ def tfidf(train: Inputs, test: Inputs) -> tuple[Any, Any]:
 
 
 class TextModality(Modality):
-    """Text: documents tokenised, joined and cut into blocks."""
+    """Text: documents tokenised, joined and cut into blocks; with `pack: false` in a recipe's data each by itself."""
 
     name, input_name, title = "text", "input_ids", "text"
     sample, position = "sequence", "token"
     medium = TEXTS
     processor_class = AutoTokenizer
-    data_keys = frozenset({"block_length", "tokenizer"})
+    data_keys = frozenset({"block_length", "pack", "tokenizer"})
     color = "#D55E00"
     takes_tokenizer = starts_with_cls = True
     length_name = "tokens"
@@ -292,6 +292,8 @@ class TextModality(Modality):
         return MadeUp("", '"A text."')
 
     def check_data(self, where: str) -> None:
+        if not isinstance(pack := self.data.get("pack", True), bool):
+            raise ValueError(f"{where}: data.pack is {pack!r}, but says by true or false whether documents are joined")
         positions = getattr(self.config, "max_tokens", math.inf)
         if self.data.get("block_length", 0) > positions:
             raise ValueError(
@@ -346,8 +348,12 @@ class TextModality(Modality):
     def samples(self, source: str, *, split: str, column: str | None, streaming: bool, seed: int) -> Samples:
         dataset, column = self.load(source, split=split, column=column, streaming=streaming)
         documents = shuffled(dataset, seed)  # before they are cut
-        blocks = pack_documents(documents, self.processor, self.block_length, text_column=column)
-        return as_samples(blocks, TextReader(self.processor), seed)
+        pack = self.data.get("pack", True)
+        blocks = pack_documents(documents, self.processor, self.block_length, text_column=column, pack=pack)
+        samples = as_samples(blocks, TextReader(self.processor), seed)
+        if isinstance(samples, SampleDataset) and isinstance(blocks, SeparateDocuments):
+            samples.lengths = (blocks.sizes + 1).tolist()  # with the start token
+        return samples
 
     def reader(self, column: str) -> SampleReader:
         return SentenceReader(self.processor, column, min(self.block_length, self.processor.model_max_length))
@@ -366,6 +372,9 @@ class TextModality(Modality):
         return TextMaskCollator(self.config)
 
     def num_positions(self, samples: Samples) -> int | None:
+        lengths = getattr(samples, "lengths", None)
+        if lengths is not None:
+            return sum(lengths)
         return len(samples) * self.block_length if isinstance(samples, SampleDataset) else None
 
     def grid(self, sample: Tensor) -> tuple[int, ...]:
