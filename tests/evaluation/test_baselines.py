@@ -17,8 +17,8 @@ from modeling_data2vec import Data2Vec2AudioConfig, Data2Vec2AudioForPreTraining
 from modeling_data2vec.trainers.evaluation.baselines import random_weights, raw_features
 from modeling_data2vec.trainers.evaluation.probes import knn, linear_probe
 from modeling_data2vec.trainers.media.mfcc import log_mel, mfcc, mfcc_statistics
+from modeling_data2vec.trainers.media.tfidf import tfidf
 from modeling_data2vec.trainers.modalities.base import flattened
-from modeling_data2vec.trainers.modalities.text import tfidf
 
 
 def clip(samples):

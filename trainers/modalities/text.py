@@ -24,6 +24,7 @@ from ..data.samples import (
     read_labelled,
 )
 from ..data.streams import shuffled
+from ..media.tfidf import tfidf
 from ..media.word_vectors import mean_word_vectors
 from ..sources.loading import STRINGS, column_types, load_source, prepare_column, shown_type
 from ..sources.opening import name_of
@@ -251,27 +252,6 @@ class TextMaskCollator(MaskCollator):
         return {"input_ids": input_ids, "attention_mask": attention_mask}, grid, attention_mask.sum(1)
 
 
-def tfidf(train: Inputs, test: Inputs) -> tuple[Any, Any]:
-    """TF-IDF of single tokens and pairs of neighbours, weighted by how rare they are in `train`.
-
-    Args:
-        train, test: N texts as token ids [T], without padding.
-
-    Returns:
-        Two sparse fp32 matrices [N, distinct tokens and pairs in train], rows of length 1.
-    """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    vectorizer = TfidfVectorizer(
-        tokenizer=lambda ids: [str(token) for token in ids.tolist()],
-        lowercase=False,
-        token_pattern=None,
-        ngram_range=(1, 2),
-        dtype=np.float32,
-    )
-    return vectorizer.fit_transform(train), vectorizer.transform(test)
-
-
 # ---- all of it ----
 
 
@@ -282,7 +262,7 @@ class TextModality(Modality):
     sample, position = "sequence", "token"
     medium = TEXTS
     processor_class = AutoTokenizer
-    data_keys = frozenset({"block_length", "pack", "tokenizer"})
+    data_keys = frozenset({"block_length", "pack", "tokenizer", "word_vectors"})
     color = "#D55E00"
     takes_tokenizer = starts_with_cls = True
     length_name = "tokens"
@@ -292,8 +272,9 @@ class TextModality(Modality):
         return MadeUp("", '"A text."')
 
     def check_data(self, where: str) -> None:
-        if not isinstance(pack := self.data.get("pack", True), bool):
-            raise ValueError(f"{where}: data.pack is {pack!r}, but says by true or false whether documents are joined")
+        for name in ("pack", "word_vectors"):
+            if not isinstance(value := self.data.get(name, True), bool):
+                raise ValueError(f"{where}: data.{name} is {value!r}, but must be true or false")
         positions = getattr(self.config, "max_tokens", math.inf)
         if self.data.get("block_length", 0) > positions:
             raise ValueError(

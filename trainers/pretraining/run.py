@@ -19,7 +19,7 @@ from ..monitoring.curves import plot_curves
 from ..monitoring.modality_logs import summary_table
 from ..monitoring.trackers import add_pictures
 from ..recipes.batch_scaling import change_table
-from ..recipes.building import Source, build_model, build_samples, run_config
+from ..recipes.building import Source, build_model_and_samples, run_config
 from ..recipes.recipe import Recipe
 from ..runs.arguments import Data2VecTrainingArguments
 from ..runs.callbacks import ProbeCallback
@@ -177,10 +177,8 @@ def _model_and_parts(
     sources = {
         name: Source(given[name], splits.get(name, "train"), columns.get(name)) for name in names if name in given
     }
-    model, readers = build_model(
-        recipe, config, sources, seed=args.seed, checkpoint=options.model, tokenizer=options.tokenizer
-    )
-    samples = build_samples(readers, sources, streaming=options.streaming, seed=args.seed)
+    where = {"streaming": options.streaming, "checkpoint": options.model, "tokenizer": options.tokenizer}
+    model, readers, samples = build_model_and_samples(recipe, config, sources, seed=args.seed, **where)
     parts = {}
     for name, source in sources.items():
         parts[name] = RunPart(name, readers[name], samples[name], source.data, name if len(names) > 1 else "")

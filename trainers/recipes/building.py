@@ -21,6 +21,7 @@ from ..modalities.mixture import MixtureSource
 from ..modalities.names import config_of, modalities
 from .model_config import build_config
 from .parts import SAMPLING_RATE, RecipePart
+from .token_embeddings import keep_word_vectors
 
 logger = logging.get_logger(__name__)
 
@@ -130,52 +131,56 @@ def run_config(recipe: BuildableRecipe, changes: Mapping[str, Any], checkpoint: 
         return config_class.from_pretrained(checkpoint, **given)
 
 
-def build_model(
+def build_model_and_samples(
     recipe: BuildableRecipe,
     config: Any,
-    names: Mapping[str, Any],
+    sources: Mapping[str, Source],
     *,
     seed: int,
+    streaming: bool = False,
     checkpoint: str | None = None,
     tokenizer: str | None = None,
-) -> tuple[Any, dict[str, Modality]]:
-    """The model, new or of a checkpoint, and what reads the data of each modality.
+) -> tuple[Any, dict[str, Modality], dict[str, Samples]]:
+    """The model, new or of a checkpoint, what reads the data of each modality, and the training samples that it reads.
 
     Args:
         recipe, config: the recipe and the run's config, from `run_config`; it is aligned with the processors.
-        names: the modalities that have data.
-        seed: of new weights; torch's generators are left as they were.
+        sources: of the modalities that have data; each of the samples knows the modality that reads it.
+        seed: of new weights, crops and masks; torch's generators are left as they were.
+        streaming: read the data as they come.
         checkpoint: folder or Hub id of a model that goes on.
         tokenizer: folder or Hub id; default: the checkpoint's or the recipe's.
 
     Raises:
-        ValueError: there is no processor, or it does not fit the model.
+        ValueError: there is no processor, or it does not fit the model; or the data can't be read.
     """
-    found = {name: _modality(recipe, config, name, checkpoint, tokenizer) for name in names}
-    for one in found.values():
+    readers = {name: _modality(recipe, config, name, checkpoint, tokenizer) for name in sources}
+    for one in readers.values():
         one.align(new_model=checkpoint is None)
+    model = _model(recipe, config, seed, checkpoint)
+    samples = {}
+    for name, source in sources.items():
+        is_stream = streaming or isinstance(source.data, datasets.IterableDataset | datasets.IterableDatasetDict)
+        samples[name] = readers[name].samples(
+            source.data, split=source.split, column=source.column, streaming=is_stream, seed=seed
+        )
+        samples[name].modality = readers[name]
+        if recipe.modalities[name].data.get("word_vectors") and checkpoint is None:
+            joint, base = isinstance(config, Data2Vec2Config), model.base_model
+            table = base.feature_encoders[name].embed_tokens if joint else base.get_input_embeddings()
+            keep_word_vectors(table, samples[name])
+    return model, readers, samples
+
+
+def _model(recipe: BuildableRecipe, config: Any, seed: int, checkpoint: str | None) -> Any:
     with torch.random.fork_rng(devices=[]):  # of the CPU, where weights are made
         torch.manual_seed(seed)
         if checkpoint is None:
-            return recipe.model_class(config), found
+            return recipe.model_class(config)
         with loading(checkpoint):
             model = recipe.model_class.from_pretrained(checkpoint, config=config)
             check_finite(model.state_dict(), checkpoint)
-            return model, found
-
-
-def build_samples(
-    readers: Mapping[str, Modality], sources: Mapping[str, Source], *, streaming: bool, seed: int
-) -> dict[str, Samples]:
-    """Training samples of each modality that has a source; each knows the modality that reads it."""
-    found = {}
-    for name, source in sources.items():
-        is_stream = streaming or isinstance(source.data, datasets.IterableDataset | datasets.IterableDatasetDict)
-        found[name] = readers[name].samples(
-            source.data, split=source.split, column=source.column, streaming=is_stream, seed=seed
-        )
-        found[name].modality = readers[name]
-    return found
+            return model
 
 
 def mixture_sources(

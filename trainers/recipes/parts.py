@@ -23,8 +23,8 @@ class RecipePart:
         data: `dataset` and its size, `num_examples` or `num_seconds`, if that is known; for images `augmentation`;
             for speech `min_seconds` and `max_seconds` of a clip, `crop` ("shortest": all clips of a micro-batch to its
             shortest, "none": they are padded) and `max_batch_seconds` (padded seconds in a device's micro-batch, which
-            has as many clips as fit); for text `block_length` in tokens, `pack` (false: documents are not joined) and
-            `tokenizer`.
+            has as many clips as fit); for text `block_length` in tokens, `pack` (false: documents are not joined),
+            `word_vectors` (true: token embeddings are such, of the data, and are not trained) and `tokenizer`.
         global_batch: samples or seconds of this modality in an optimizer step: devices x micro-batch x micro-batches.
         per_device_train_batch_size: samples of a device's micro-batch; None where it is bounded in seconds.
         ratio: how often its micro-batches come, relative to those of the other modalities.

@@ -19,7 +19,7 @@ from ..modalities.names import config_of, modalities, modalities_of
 from ..option_checks import check_keys, require_plain_name
 from ..runs.arguments import Data2VecTrainingArguments
 from .batch_scaling import Change, scaled_recipe
-from .building import build_model, build_samples, mixture_sources, named, run_config, sources_of
+from .building import build_model_and_samples, mixture_sources, named, run_config, sources_of
 from .model_config import build_config
 from .parts import SAMPLING_RATE, RecipePart, check_data, check_figures
 from .sections import no_such_recipe, numbers, read_sections, require, required_fields
@@ -148,8 +148,9 @@ class Recipe:
         config = run_config(self, config_changes, model)
         sources = sources_of(data, split, column, modalities_of(config))
         seed = self.training.get("seed", DEFAULT_SEED) if seed is None else seed
-        built, modalities = build_model(self, config, sources, seed=seed, checkpoint=model, tokenizer=tokenizer)
-        samples = build_samples(modalities, sources, streaming=streaming, seed=seed)
+        built, _, samples = build_model_and_samples(
+            self, config, sources, seed=seed, streaming=streaming, checkpoint=model, tokenizer=tokenizer
+        )
         provenance = self.provenance(base_model=model, dataset=named(sources))
         if len(modalities_of(config)) == 1:
             (only,) = samples.values()
