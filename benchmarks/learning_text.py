@@ -173,7 +173,9 @@ def train(options: argparse.Namespace, seed: int) -> dict:
         settings = recipe.training_arguments({"max_steps": steps, "seed": seed, "warmup_steps": max(1, steps // 20)})
         config.ema_anneal_end_step = max(1, int(0.7 * steps))
         samples = text.samples(documents, split="train", column=None, streaming=False, seed=seed)
-        if samples.lengths:  # as many tokens a step as full blocks have, of documents of similar lengths
+        if getattr(
+            samples, "lengths", None
+        ):  # as many tokens a step as full blocks have, of documents of similar lengths
             settings["max_batch_length"] = settings["per_device_train_batch_size"] * recipe.data["block_length"]
         args = Data2VecTrainingArguments(
             output, **settings, save_strategy="no", disable_tqdm=True, use_cpu=True, stop_on_collapse=False

@@ -177,8 +177,15 @@ def _model_and_parts(
     sources = {
         name: Source(given[name], splits.get(name, "train"), columns.get(name)) for name in names if name in given
     }
-    where = {"streaming": options.streaming, "checkpoint": options.model, "tokenizer": options.tokenizer}
-    model, readers, samples = build_model_and_samples(recipe, config, sources, seed=args.seed, **where)
+    model, readers, samples = build_model_and_samples(
+        recipe,
+        config,
+        sources,
+        seed=args.seed,
+        streaming=options.streaming,
+        checkpoint=options.model,
+        tokenizer=options.tokenizer,
+    )
     parts = {}
     for name, source in sources.items():
         parts[name] = RunPart(name, readers[name], samples[name], source.data, name if len(names) > 1 else "")

@@ -14,6 +14,7 @@ from ..media.word_vectors import neighbour_vectors
 logger = logging.get_logger(__name__)
 
 NOTHING = 1e-6  # vectors of a smaller size are those of tokens without neighbours
+MOST_TOKENS = 10_000_000  # of the data that are counted: a matter of a minute and a GB
 
 
 def keep_word_vectors(embeddings: nn.Embedding, samples: Any) -> None:
@@ -31,7 +32,8 @@ def keep_word_vectors(embeddings: nn.Embedding, samples: Any) -> None:
         say_random("a stream's texts are not known before training")
         return
     size, width = embeddings.weight.shape
-    rows = samples.dataset.documents[:]["input_ids"]
+    every = -(-int(samples.dataset.ends[-1]) // MOST_TOKENS)  # document of large data
+    rows = samples.dataset.documents[::every]["input_ids"]
     ids, owners = (part.to_numpy() for part in (pc.list_flatten(rows), pc.list_parent_indices(rows)))
     vectors = torch.from_numpy(neighbour_vectors(ids.astype(np.int64), owners, size, width))  # [vocabulary, width]
     known = vectors.abs().sum(1) > NOTHING
