@@ -48,7 +48,7 @@ def run(modality: str, version: str, seed: int, options: argparse.Namespace) -> 
     argv = ["--seeds", str(seed), "--minutes", str(options.minutes)]
     with tempfile.TemporaryDirectory() as folder:
         if modality == "text":
-            argv += ["--recipe", str(TEXT_RECIPES[version]), "--output_dir", folder]
+            argv += ["--recipe", str(TEXT_RECIPES[version]), "--start", "random", "--output_dir", folder]
             argv += ["--brown", options.brown] if options.brown else []
         else:
             argv += ["--version", version]
