@@ -137,15 +137,14 @@ def prepare(folder: Path, brown_path: str | None, recipe: str = RECIPE) -> None:
 # ---- one run ----
 
 
-def begin(model: Any, samples: Any, start: str) -> Any:
-    """Let the token embeddings of a new model begin as they are asked to."""
+def first_embeddings(model: Any, samples: Any, start: str) -> Any:
+    """The token embeddings that a new model is to begin with, [vocabulary, channels]."""
     from modeling_data2vec.trainers.recipes.token_embeddings import keep_word_vectors
 
     table = model.base_model.get_input_embeddings()
     if start != "random":
         keep_word_vectors(table, samples)
-    table.requires_grad_(start != "word_vectors")
-    return model
+    return table.weight.detach().clone()
 
 
 def embeddings_file(options: argparse.Namespace, seed: int) -> Path:
@@ -167,21 +166,24 @@ def train(options: argparse.Namespace, seed: int) -> dict:
     tokenizer = AutoTokenizer.from_pretrained(options.shared / "tokenizer")
     check_tokenizer(tokenizer, config, recipe.data["block_length"])
     text, documents = TextModality(config, tokenizer, recipe.data), str(options.shared / "documents")
+    samples = text.samples(documents, split="train", column=None, streaming=False, seed=seed)
+    torch.manual_seed(seed)
+    first = first_embeddings(recipe.model_class(config), samples, options.start)
+    torch.save(first, embeddings_file(options, seed))
 
     def trainer(steps: int, output: str) -> Data2VecTrainer:
         torch.manual_seed(seed)
         settings = recipe.training_arguments({"max_steps": steps, "seed": seed, "warmup_steps": max(1, steps // 20)})
         config.ema_anneal_end_step = max(1, int(0.7 * steps))
-        samples = text.samples(documents, split="train", column=None, streaming=False, seed=seed)
-        if getattr(
-            samples, "lengths", None
-        ):  # as many tokens a step as full blocks have, of documents of similar lengths
+        if getattr(samples, "lengths", None):  # batches of similar ones, of as many tokens as full blocks have
             settings["max_batch_length"] = settings["per_device_train_batch_size"] * recipe.data["block_length"]
         args = Data2VecTrainingArguments(
             output, **settings, save_strategy="no", disable_tqdm=True, use_cpu=True, stop_on_collapse=False
         )
-        model = begin(recipe.model_class(config), samples, options.start)
-        torch.save(model.base_model.get_input_embeddings().weight.detach().clone(), embeddings_file(options, seed))
+        model = recipe.model_class(config)
+        table = model.base_model.get_input_embeddings()
+        table.load_state_dict({"weight": first})
+        table.requires_grad_(options.start != "word_vectors")
         return Data2VecTrainer(model, args, train_dataset=samples)
 
     with tempfile.TemporaryDirectory() as folder:
