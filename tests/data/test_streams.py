@@ -192,8 +192,8 @@ def test_documents_are_packed_from_any_position(monkeypatch):
     def tokens(numbers):
         return {"input_ids": [[number] * (number % 5) for number in numbers]}
 
-    for length in (6, None):
-        packed = PackedStream(stream, tokens, "number", length)
+    for length, pack in ((6, True), (3, False)):
+        packed = PackedStream(stream, tokens, "number", length, pack=pack)
         whole = list(packed.read(0, Share()))
         found = chain(*(block["input_ids"] for block, _ in whole))
         assert sorted(found) == sorted(chain(*tokens(range(40))["input_ids"]))
