@@ -187,7 +187,7 @@ def run_all(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     everything = ["random weights", *VARIANTS]
-    parser.add_argument("--seconds", type=float, default=12, help="CPU seconds of a run")
+    parser.add_argument("--seconds", type=float, default=15, help="CPU seconds of a run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--modalities", nargs="+", choices=MODALITIES, default=list(MODALITIES))
     parser.add_argument("--variants", nargs="+", choices=everything, default=everything)

@@ -49,7 +49,13 @@ def modality_table(runs: list[dict], says: dict[str, str]) -> tuple[list[str], d
         scores[run["variant"]][run["seed"]] = np.array([run["probes"][figure] for figure in figures])
     default = scores["default"]
     # Variants with fewer seeds than the default get intervals too: they say nothing about the deviation.
-    complete = [own for name, own in scores.items() if own.keys() >= default.keys() and name != "random weights"]
+    # What is below random weights has collapsed, and its seeds differ as nothing else does.
+    floor = np.mean(list(scores["random weights"].values())) if scores["random weights"] else -np.inf
+    complete = [
+        own
+        for name, own in scores.items()
+        if own.keys() >= default.keys() and name != "random weights" and np.mean(list(own.values())) > floor
+    ]
     reach = reach_of_one(np.array([[own[seed].mean() for seed in default] for own in complete]))
     lines = [
         f"| variant | seeds | steps | CPU s | {' | '.join(figures)} | difference, mean of both |",
