@@ -1,6 +1,6 @@
 """Which changes to data2vec 2.0's objective and trunk help small runs? All at equal CPU time, in three modalities.
 
-    python benchmarks/objectives.py --seconds 12 --seeds 0 1 2
+    python benchmarks/objectives.py --seconds 15 --seeds 0 1 2
     python benchmarks/objectives.py --seconds 60 --seeds 3 4 5 --variants default registers
     python benchmarks/objectives.py --report  # docs/objectives_lab.md, from all results
 
