@@ -33,6 +33,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +176,7 @@ def train(options: argparse.Namespace, seed: int) -> dict:
         torch.manual_seed(seed)
         settings = recipe.training_arguments({"max_steps": steps, "seed": seed, "warmup_steps": max(1, steps // 20)})
         config.ema_anneal_end_step = max(1, int(0.7 * steps))
-        if getattr(samples, "lengths", None):  # batches of similar ones, of as many tokens as full blocks have
+        if samples.lengths:  # batches of similar ones, of as many tokens as full blocks have
             settings["max_batch_length"] = settings["per_device_train_batch_size"] * recipe.data["block_length"]
         args = Data2VecTrainingArguments(
             output, **settings, save_strategy="no", disable_tqdm=True, use_cpu=True, stop_on_collapse=False
@@ -268,16 +269,15 @@ def probe(encoders: dict, tokenizer, vectors: WordVectors, train: Labelled, test
         x, test_x = tfidf([train[0][i] for i in ids], test[0])
         return linear_probe(x, classes[ids], test_x, test_classes, seed)
 
-    scores = {
-        f"TF-IDF, words and pairs, {count}": float(np.mean([of_words(ids) for ids in sets]))
+    def of_features(x: Any, test_x: Any, ids: Any) -> float:
+        return ridge_probe(x[ids], classes[ids], test_x, test_classes)
+
+    probed = {"TF-IDF, words and pairs": of_words} | {name: partial(of_features, *of) for name, of in features.items()}
+    return {
+        f"{name}, {count}": float(np.mean([accuracy(ids) for ids in sets]))
+        for name, accuracy in probed.items()
         for count, sets in subsets.items()
     }
-    for name, (x, test_x) in features.items():
-        for count, sets in subsets.items():
-            scores[f"{name}, {count}"] = float(
-                np.mean([ridge_probe(x[ids], classes[ids], test_x, test_classes) for ids in sets])
-            )
-    return scores
 
 
 def tfidf(train: list[str], test: list[str]) -> tuple:

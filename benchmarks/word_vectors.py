@@ -23,12 +23,6 @@ def words_of(text: str) -> list[str]:
     return WORD.findall(text.lower())
 
 
-def vectors_of(documents: list[list[int]], size: int, channels: int) -> np.ndarray:
-    """Vectors of numbered tokens by their neighbours, [size, channels]."""
-    owners = np.repeat(np.arange(len(documents)), [len(document) for document in documents])
-    return neighbour_vectors(np.concatenate(documents).astype(np.int64), owners, size, channels)
-
-
 @dataclass(frozen=True)
 class WordVectors:
     """Vectors of words by their names.
@@ -48,7 +42,9 @@ class WordVectors:
         counts = Counter(word for words in documents for word in words)
         numbers = {word: row for row, (word, count) in enumerate(counts.most_common()) if count >= LEAST}
         numbered = [[numbers[word] for word in words if word in numbers] for words in documents]
-        return cls(numbers, vectors_of(numbered, len(numbers), channels))
+        owners = np.repeat(np.arange(len(numbered)), [len(document) for document in numbered])
+        ids = np.concatenate(numbered).astype(np.int64)
+        return cls(numbers, neighbour_vectors(ids, owners, len(numbers), channels))
 
     def mean(self, texts: list[str]) -> np.ndarray:
         """Average vector of the known words of each text, [texts, channels]; 0 where there is none."""

@@ -110,6 +110,7 @@ class _Samples:
 
     modality: Any = None  # the `Modality` that reads them, if one does: it brings collator and processor
     provenance: Any = None  # what a model card says of them, if it is known
+    lengths: Sequence[int] | None = None  # of the inputs of each, if they are known
 
     def __init__(self, dataset: Any, reader: SampleReader, *, seed: int = 0, augment: bool = True) -> None:
         self.dataset, self.reader, self.seed, self.augment = dataset, reader, seed, augment

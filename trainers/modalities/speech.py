@@ -330,8 +330,7 @@ class AudioModality(SoundModality):
         return AudioMaskCollator(self.config, self.data.get("crop", "none"))
 
     def num_positions(self, samples: Samples) -> int | None:
-        lengths = getattr(samples, "lengths", None)
-        return None if lengths is None else int(self.config.num_frames(sum(lengths)))
+        return None if samples.lengths is None else int(self.config.num_frames(sum(samples.lengths)))
 
     def grid(self, sample: Tensor) -> tuple[int, ...]:
         return (int(self.config.num_frames(len(sample))),)

@@ -332,7 +332,7 @@ class TextModality(Modality):
         pack = self.data.get("pack", True)
         blocks = pack_documents(documents, self.processor, self.block_length, text_column=column, pack=pack)
         samples = as_samples(blocks, TextReader(self.processor), seed)
-        if isinstance(samples, SampleDataset) and isinstance(blocks, SeparateDocuments):
+        if isinstance(blocks, SeparateDocuments):
             samples.lengths = (blocks.sizes + 1).tolist()  # with the start token
         return samples
 
@@ -353,9 +353,8 @@ class TextModality(Modality):
         return TextMaskCollator(self.config)
 
     def num_positions(self, samples: Samples) -> int | None:
-        lengths = getattr(samples, "lengths", None)
-        if lengths is not None:
-            return sum(lengths)
+        if samples.lengths is not None:
+            return sum(samples.lengths)
         return len(samples) * self.block_length if isinstance(samples, SampleDataset) else None
 
     def grid(self, sample: Tensor) -> tuple[int, ...]:

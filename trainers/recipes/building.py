@@ -200,7 +200,7 @@ def mixture_sources(
         size = sizes.get(name, part.micro_batch)
         if part.unit != "seconds":
             found[name] = MixtureSource(one, batch_size=int(size))
-        elif getattr(one, "lengths", None) is not None:
+        elif one.lengths is not None:
             found[name] = MixtureSource(one, max_batch_length=round(SAMPLING_RATE * size))
         else:
             say_lengths_are_unknown(stream_batch_size)
