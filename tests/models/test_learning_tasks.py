@@ -88,7 +88,7 @@ def test_a_head_learns_by_heart(name, version, tokenizer, tmp_path):
     elif version == "1.0" and name == "words under masks":  # which transformers leaves as the memory happens to be
         nn.init.zeros_(model.lm_head.bias)
 
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3 if task.modality == "speech" else 4e-3, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.0)
     error, limit = 1.0, 0.10 if name.startswith("CTC") else 0.05
     for _ in range(20):
         for _ in range(20):
