@@ -84,7 +84,9 @@ docs-screens: docs $(VENV)/.browser  ## pictures of the site in build/screens: w
 explore-screens: $(OLDER)/.ready  ## the page of `data2vec explore` clicked through; pictures in build/screens; needs chromium
 	OMP_NUM_THREADS=1 $(OLDER)/bin/python -m pytest -m slow tests/exploring/test_page.py $(PYTEST_ARGS)
 
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+# Python 3.10 can't have these versions: it gets the newest that it can.
+PINNED := $$($(BIN)/python -c "import sys; print('--constraint constraints.txt' * (sys.version_info >= (3, 11)))")
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PINNED) --editable
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
