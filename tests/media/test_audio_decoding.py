@@ -171,6 +171,8 @@ def test_files_that_are_not_there(tmp_path):
         decode_audio(tmp_path / "missing.wav")
     with pytest.raises(UnreadableError, match="cannot be opened: Is a directory"):
         decode_audio(tmp_path)
+    with pytest.raises(UnreadableError, match="addresses are not read; download the files"):
+        decode_audio("https://example.org/clip.wav")
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg"])

@@ -162,6 +162,8 @@ def test_what_is_no_picture_says_so(tmp_path):
         open_image(str(tmp_path / "missing.jpg"))
     with pytest.raises(UnreadableError, match="cannot be opened: Is a directory"):
         open_image(str(tmp_path))
+    with pytest.raises(UnreadableError, match="addresses are not read; download the files"):
+        open_image("https://example.org/photo.jpg")
 
 
 def test_postscript_is_not_run():

@@ -116,6 +116,11 @@ def test_a_missing_path_is_named(tmp_path, monkeypatch, source):
         load_images(source)
 
 
+def test_an_address_is_not_read():
+    with pytest.raises(ValueError, match="addresses are not read; download the files, and give their paths, or a Hub id"):
+        load_images("https://a.b/c.csv")
+
+
 # ---- tables about files ----
 
 

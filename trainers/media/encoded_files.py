@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..data.samples import UnreadableError
-from ..sources.located_files import BASE64_ADVICE, is_base64
+from ..sources.located_files import ADDRESS_ADVICE, BASE64_ADVICE, is_base64
 
 
 class EncodedFile(NamedTuple):
@@ -87,6 +87,8 @@ def not_opened(error: OSError, path: str | None, noun: str) -> ValueError:
     absent = error.errno in (errno.ENOENT, errno.ENAMETOOLONG, errno.ENOTDIR)
     if path and absent and is_base64(path):
         return ValueError(f"{noun} is held as {BASE64_ADVICE}")
+    if path and absent and "://" in path:
+        return UnreadableError(ADDRESS_ADVICE)
     return UnreadableError(f"it cannot be opened: {error.strerror or error}")
 
 

@@ -29,6 +29,7 @@ BASE64_ADVICE = (
     "base64 text, which is taken for a path: decode the column to bytes (base64.b64decode), or write files and name "
     "them"
 )
+ADDRESS_ADVICE = "addresses are not read; download the files, and give their paths"
 
 
 class FileFinder:
@@ -169,7 +170,7 @@ def missing_files(missing: Sequence[tuple[str, str]], total: int, what: str) -> 
         return f"{counted(len(missing), 'cell')} of {what} hold {BASE64_ADVICE}"
     message = f"{len(missing):,} of {counted(total, 'file')} in {what} are missing; the first is {file}"
     if "://" in file:
-        return f"{message}: addresses are not read; download the files, and write their paths"
+        return f"{message}: {ADDRESS_ADVICE}"
     name = os.path.basename(file.replace("\\", "/"))
     for place in (folder, os.path.dirname(folder.rstrip("/"))):
         for found in islice(_walk(place), SEARCHED):

@@ -12,7 +12,7 @@ import datasets.packaged_modules
 import pyarrow as pa
 from transformers.utils import logging
 
-from .located_files import TABLE_FOLDER, composed, locate, refuse_other_times
+from .located_files import ADDRESS_ADVICE, TABLE_FOLDER, composed, locate, refuse_other_times
 from .manifests import is_fairseq_manifest, read_fairseq_manifests, read_transcripts, refuse_kaldi
 from .source_files import (
     ARCHIVES,
@@ -118,6 +118,8 @@ def _no_source(source: str, medium: Medium) -> ValueError:
     wanted = f"a folder of {medium.noun}s, a table ({', '.join(TABLES)}) or a saved dataset"
     if local_path(source):
         return ValueError(f"{source} is a file of a kind that is not read: give {wanted}")
+    if "://" in source:
+        return ValueError(f"there is no file or folder {source!r} here: {ADDRESS_ADVICE}, or a Hub id")
     return ValueError(f"there is no file or folder {source!r} here: give {wanted}, or a Hub id")
 
 
