@@ -39,6 +39,12 @@ def steps_within(
     return int(seconds / seconds_per_step(make_trainer, clock))
 
 
+def stable_then_decay(steps: int) -> dict:
+    """Training arguments of a rate that stays what it is, and falls as 1 - sqrt in the last fifth of `steps`."""
+    shape = {"num_decay_steps": max(1, steps // 5), "decay_type": "1-sqrt"}
+    return {"lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": shape}
+
+
 def run_apart(*argv: str, **environment: str) -> dict:
     """Run the calling script again, on one thread, with other arguments; its last line is the result, as JSON."""
     variables = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | environment

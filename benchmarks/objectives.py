@@ -23,7 +23,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from budgeted_runs import seconds_per_step
+from budgeted_runs import seconds_per_step, stable_then_decay
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "examples" / "objectives"))
@@ -59,11 +59,6 @@ def from_example(name: str) -> Any:
 def no_positions(config: Any) -> dict:
     """Rotary positions take the place of ALiBi and of positions that are added."""
     return {name: False for name in ("use_alibi", "position_embeddings") if hasattr(config, name)}
-
-
-def stable_then_decay(steps: int) -> dict:
-    shape = {"num_decay_steps": max(1, steps // 5), "decay_type": "1-sqrt"}
-    return {"lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": shape}
 
 
 SEPARATE, VISIBLE = "separate_layers.SeparateLayers", "visible_loss.VisibleLoss"
