@@ -2,6 +2,7 @@
 
     python benchmarks/learning_speech.py                      # spectrograms: three seeds and what they have to beat
     python benchmarks/learning_speech.py --model log_mel      # the speech model with a log-mel front-end
+    python benchmarks/learning_speech.py --stable             # a learning rate that falls in the last fifth alone
 
 Every run is `Data2VecTrainer` with a shipped recipe, for spectrograms `data2vec2-spectrogram-tiny`, on one thread. Its
 length is a budget of CPU time (user + system). Probes: `syllable_probes.py`. Models and figures are kept in a folder,
@@ -18,7 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from budgeted_runs import each, peak_memory, run_apart, steps_within, summary
+from budgeted_runs import each, peak_memory, run_apart, stable_then_decay, steps_within, summary
 from speech_sets import decode, require_recordings, syllables, training_samples
 from syllable_probes import FEW, TASKS, baselines, encoded, probes
 
@@ -31,7 +32,7 @@ MODELS: dict[str, tuple[str, dict]] = {
 HEALTH = "step loss constant_loss target_std position_explained student_rank feature_encoder_rank feature_encoder_std"
 
 
-def pretrain(folder: Path, model: str, seed: int, budget: float) -> dict:
+def pretrain(folder: Path, run_name: str, model: str, seed: int, budget: float, stable: bool) -> dict:
     """One run in this process, of `budget` CPU seconds: keeps the model, and returns what the run says of itself."""
     import torch
     from transformers import AutoFeatureExtractor
@@ -51,15 +52,16 @@ def pretrain(folder: Path, model: str, seed: int, budget: float) -> dict:
     samples = training_samples(folder, reads, seed)
     warmup = recipe.training["warmup_steps"] / recipe.training["max_steps"]
     rise = config.ema_anneal_end_step / recipe.training["max_steps"]
-    output = folder / f"{model}-{seed}"
+    output = folder / run_name
 
     def trainer(steps: int) -> Data2VecTrainer:
         torch.manual_seed(seed)
-        lengths = {"max_steps": steps, "seed": seed, "warmup_steps": max(1, round(warmup * steps))}
+        changed = {"max_steps": steps, "seed": seed, "warmup_steps": max(1, round(warmup * steps))}
+        changed |= stable_then_decay(steps) if stable else {}
         config.ema_anneal_end_step = max(1, round(rise * steps))
         args = Data2VecTrainingArguments(
             str(output),
-            **(recipe.training_arguments(lengths) | {"save_strategy": "no"}),
+            **(recipe.training_arguments(changed) | {"save_strategy": "no"}),
             disable_tqdm=True,
             use_cpu=True,
             stop_on_collapse=False,
@@ -115,6 +117,7 @@ def report(model: str, runs: list[dict], free: dict[str, dict]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=MODELS, default="spectrogram")
+    parser.add_argument("--stable", action="store_true", help="a constant rate until the last fifth, not the recipe's")
     parser.add_argument("--minutes", type=float, default=10, help="CPU-minutes of a run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--folder", type=Path, default=Path("runs/learning_speech"), help="models and figures")
@@ -140,8 +143,8 @@ def main() -> None:
     seconds = 60 * options.minutes
     runs = []
     for seed in options.seeds:
-        run = f"{options.model}-{seed}"
-        facts = kept(run, "pretrain", options.model, seed, seconds)
+        run = f"{options.model}{'-stable' if options.stable else ''}-{seed}"
+        facts = kept(run, "pretrain", run, options.model, seed, seconds, options.stable)
         runs.append(facts | {"probes": kept(f"{run}-probes", "probes", run)})
     report(options.model, runs, kept("baselines", "baselines"))
 

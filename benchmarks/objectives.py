@@ -117,10 +117,16 @@ def make_trainer(setting: Any, name: str, seed: int, steps: int, output: str, ea
     return Data2VecTrainer(model, args, mask_collator(config), train_dataset=samples, optimizers=(optimizer, None))
 
 
+def timed_as(name: str) -> str:
+    """The variant whose step is timed for this one: the default's for what changes the run alone, as a rate does."""
+    plain = VARIANTS["default"]
+    return "default" if VARIANTS[name]._replace(says=plain.says, training=plain.training) == plain else name
+
+
 def step_costs(setting: Any, names: list[str], file: Path) -> dict[str, float]:
     """CPU seconds of a step of each variant, measured for all that the file does not have, round by round."""
     costs = json.loads(file.read_text()) if file.exists() else {}
-    missing = [name for name in names if name not in costs]
+    missing = [name for name in dict.fromkeys(map(timed_as, names)) if name not in costs]
     rounds: dict[str, list[float]] = {name: [] for name in missing}
     for _ in range(2):
         for name in missing:
@@ -145,10 +151,11 @@ def one_run(setting: Any, name: str, seed: int, seconds: float, costs: dict[str,
         with tempfile.TemporaryDirectory() as output:
             model, steps = make_trainer(setting, "default", seed, 1, output).model, 0
     else:
+        cost = costs[timed_as(name)]
         if VARIANTS[name].frozen:
             share = 0.5
-            earlier = trained(setting, name, seed + EARLIER_SEED, max(1, int(share * seconds / costs[name])))
-        steps = max(1, int(share * seconds / costs[name]))
+            earlier = trained(setting, name, seed + EARLIER_SEED, max(1, int(share * seconds / cost)))
+        steps = max(1, int(share * seconds / cost))
         model = trained(setting, name, seed, steps, earlier)
     return {"steps": steps, "cpu_seconds": time.process_time() - start, "probes": setting.probe(model)}
 

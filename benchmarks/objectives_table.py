@@ -31,13 +31,13 @@ def reach_of_one(scores: np.ndarray) -> float:
     """Half the width of a 95 % interval for the difference of two variants on one seed; scores [variants, seeds].
 
     All variants share one deviation, of what is left when each variant's and each seed's mean is taken out: a few
-    seeds alone would say little about the deviation of a single difference. NaN for less than 2 seeds or 3 variants.
+    seeds alone would say little about the deviation of a single difference. NaN for less than 2 degrees of freedom.
     """
     count, seeds = scores.shape
-    if seeds < 2 or count < 3:
+    freedom = (count - 1) * (seeds - 1)
+    if freedom < 2:
         return float("nan")
     rest = scores - scores.mean(1, keepdims=True) - scores.mean(0) + scores.mean()
-    freedom = (count - 1) * (seeds - 1)
     return float(student_t.ppf(0.975, freedom) * np.sqrt(2 * (rest**2).sum() / freedom))
 
 
