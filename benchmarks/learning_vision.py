@@ -3,7 +3,7 @@
     python benchmarks/learning_vision.py --minutes 15                 # three seeds
     python benchmarks/learning_vision.py --minutes 2.5 --validation   # without the test images: to tune by
     python benchmarks/learning_vision.py --claims --minutes 3         # K = 1 against all, M = 1 against 8
-    python benchmarks/learning_vision.py --minutes 15 --patch_size 4  # 49 patches an image; probes take half an hour
+    python benchmarks/learning_vision.py --minutes 15 --patch_size 4  # 49 patches an image; an hour of probes
 
 Every run is `Data2VecTrainer` with `benchmarks/fashion_mnist/recipe.yaml`, on one thread, for a budget of CPU time
 (user + system): the number of steps is computed from the time of the first ones, so variants that are cheaper make
