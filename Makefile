@@ -84,9 +84,9 @@ docs-screens: docs $(VENV)/.browser  ## pictures of the site in build/screens: w
 explore-screens: $(OLDER)/.ready  ## the page of `data2vec explore` clicked through; pictures in build/screens; needs chromium
 	OMP_NUM_THREADS=1 $(OLDER)/bin/python -m pytest -m slow tests/exploring/test_page.py $(PYTEST_ARGS)
 
-# Python 3.10 can't have these versions: it gets the newest that it can.
-PINNED := $$($(BIN)/python -c "import sys; print('--constraint constraints.txt' * (sys.version_info >= (3, 11)))")
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PINNED) --editable
+# $(call install,environment,constraints): Python 3.10 can't have these versions, and gets the newest that it can.
+install = $(1)/bin/python -m pip install --quiet --disable-pip-version-check $$($(1)/bin/python -c "import sys; print('--constraint $(2)' * (sys.version_info >= (3, 11)))") --editable
+INSTALL := $(call install,$(VENV),constraints.txt)
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -101,7 +101,7 @@ $(VENV)/.docs $(VENV)/.notebooks $(VENV)/.browser $(VENV)/.mteb: $(VENV)/.%: $(R
 $(OLDER)/.ready: setup.cfg pyproject.toml constraints.txt
 	test -x $(OLDER)/bin/python || $(PYTHON) -m venv $(OLDER)
 	sed "s/^pillow==.*/pillow==12.3.0/" constraints.txt > $(OLDER)/constraints.txt
-	$(OLDER)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(OLDER)/constraints.txt --editable ".[test,explore,browser,trackers]"
+	$(call install,$(OLDER),$(OLDER)/constraints.txt) ".[test,explore,browser,trackers]"
 	touch $@
 
 clean:
